@@ -1,0 +1,3 @@
+from .mixmim_transformer import MixMIMTransformer
+
+__all__ = ['MixMIMTransformer']

@@ -1,0 +1,374 @@
+"""The hierarchical window-attention encoder of MixMIM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmmixmim.registry import MODELS
+
+from ..utils import (
+    TokenOwnership,
+    TransformerBlock,
+    WindowLayout,
+    init_transformer_weights,
+    load_position_embedding,
+    resize_position_embedding,
+    sincos_position_embedding,
+)
+from ..utils.checks import as_pair, check_divisible, check_image, check_probability
+
+
+class PatchEmbed(nn.Module):
+    """Cut images into patches and embed each by a linear map and a LayerNorm."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed (B, C, H, W) to (B, H / patch, W / patch, dim)."""
+        return self.norm(self.proj(images).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Merge each 2x2 square of tokens into one of twice the channels.
+
+    The four neighbours are concatenated in the order top left, bottom left,
+    top right, bottom right, as in Swin (arXiv 2103.14030), section 3.1.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Merge (B, H, W, C) to (B, H / 2, W / 2, 2 * C)."""
+        squares = maps.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+        merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(merged))
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, and the patch merging that follows them.
+
+    Args:
+        dim: Number of channels.
+        num_heads: Number of attention heads.
+        window: Height and width of the windows that bias tables are made for.
+        drop_path: Drop path probability of each block; their number is the
+            depth.
+        downsample: Whether patch merging follows.
+        with_cp: Whether to recompute activations in the backward pass.
+        **kwargs: Passed on to :class:`TransformerBlock`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window: tuple[int, int],
+        drop_path: Sequence[float],
+        downsample: bool,
+        with_cp: bool,
+        **kwargs,
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.with_cp = with_cp
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, num_heads, window, drop_path=rate, **kwargs)
+            for rate in drop_path
+        )
+        self.downsample = PatchMerging(dim) if downsample else None
+
+    def forward(self, maps: Tensor, ownership: TokenOwnership | None) -> Tensor:
+        """Run the blocks on (B, H, W, C), without the patch merging."""
+        layout = WindowLayout(maps.shape[1:3], self.window, ownership, maps.device)
+        tokens = layout.arrange(maps)
+        for block in self.blocks:
+            if self.with_cp and tokens.requires_grad:
+                tokens = checkpoint(block, tokens, layout, use_reentrant=False)
+            else:
+                tokens = block(tokens, layout)
+        return layout.restore(tokens)
+
+
+@MODELS.register_module()
+class MixMIMTransformer(BaseModule):
+    """MixMIM's encoder, for pretraining, classification and dense tasks.
+
+    Source: MixMAE (arXiv 2205.13137), section 3.2 and table 1. Parameter names
+    are the authors'. Any image whose height and width the stride divides is
+    fine, square or not. The stride is ``patch_size * 2 ** (stages - 1)``.
+
+    Args:
+        arch: 'base' ('b'), 'large' ('l'), 'huge' ('h'), or a dict with the keys
+            ``embed_dims`` (channels of the first stage, doubled by each next
+            one), ``depths`` and ``num_heads`` (one entry per stage).
+            Defaults to 'base'.
+        img_size: Height and width in pixels that position embeddings and bias
+            tables are made for. Inputs of another size use resized position
+            embeddings. Defaults to 224.
+        patch_size: Side of a patch in pixels. Defaults to 4.
+        in_channels: Channels of the input. Defaults to 3.
+        window_size: Window height and width in tokens, one for all stages or
+            one per stage. A window larger than a stage's map at ``img_size``
+            shrinks to it. Defaults to None: 14, and 7 for the last stage.
+        mlp_ratio: Hidden channels of the perceptrons over their input's.
+            Defaults to 4.
+        qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
+        drop_rate: Dropout probability after the position embedding and after
+            each projection. Defaults to 0.
+        attn_drop_rate: Dropout probability of attention weights. Defaults to 0.
+        drop_path_rate: Probability of dropping the last block's branches for an
+            image; the other blocks' grow to it linearly from 0. Defaults to 0.
+        out_indices: Stages whose maps are returned. Negative ones count from
+            the last. Each has a LayerNorm. Defaults to (-1, ).
+        frozen_stages: 0 freezes the patch embedding, n also the first n stages
+            with their norms: no gradients, and evaluation mode during
+            training. Defaults to -1: nothing is frozen.
+        with_cp: Whether to save memory by recomputing each block's activations
+            in the backward pass. Defaults to False.
+        init_cfg: MMEngine's initialisation config. Without one, weights are
+            initialised as the authors do when the model is built.
+
+    Raises:
+        ValueError: If an argument cannot make a model, with the way out.
+
+    Examples:
+        >>> import torch
+        >>> from mmmixmim.models import MixMIMTransformer
+        >>> arch = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+        >>> model = MixMIMTransformer(arch, out_indices=(0, 1, 2, 3))
+        >>> for feature in model(torch.rand(1, 3, 64, 96)):
+        ...     print(tuple(feature.shape))
+        (1, 16, 16, 24)
+        (1, 32, 8, 12)
+        (1, 64, 4, 6)
+        (1, 128, 2, 3)
+    """
+
+    _DEPTHS = (2, 2, 18, 2)
+    ARCHS = {
+        'base': dict(embed_dims=128, depths=_DEPTHS, num_heads=(4, 8, 16, 32)),
+        'large': dict(embed_dims=192, depths=_DEPTHS, num_heads=(6, 12, 24, 48)),
+        'huge': dict(embed_dims=352, depths=_DEPTHS, num_heads=(11, 22, 44, 88)),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        window_size: int | Sequence[int | Sequence[int]] | None = None,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (-1,),
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        embed_dims, depths, num_heads = self._read_arch(arch)
+        stages = len(depths)
+        for name, rate in dict(
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+        ).items():
+            check_probability(name, rate)
+
+        self.in_channels = in_channels
+        self.stride = patch_size * 2 ** (stages - 1)
+        self.img_size = as_pair('img_size', img_size)
+        check_divisible(self.img_size, self.stride)
+        self.out_channels = [embed_dims * 2**i for i in range(stages)]
+        self.out_indices = self._read_out_indices(out_indices, stages)
+        if not -1 <= frozen_stages <= stages:
+            raise ValueError(
+                f'frozen_stages must be between -1 and {stages}, the number of '
+                f'stages, got {frozen_stages}.'
+            )
+        self.frozen_stages = frozen_stages
+
+        self.map_size = tuple(side // patch_size for side in self.img_size)
+        self.absolute_pos_embed = nn.Parameter(
+            sincos_position_embedding(self.map_size, embed_dims), requires_grad=False
+        )
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
+        self.pos_drop = nn.Dropout(drop_rate)
+
+        drop_path = torch.linspace(0, drop_path_rate, sum(depths), device='cpu')
+        drop_path = [rates.tolist() for rates in drop_path.split(list(depths))]
+        windows = self._read_windows(window_size, stages)
+        self.layers = nn.ModuleList()
+        for i in range(stages):
+            map_size = (side // 2**i for side in self.map_size)
+            self.layers.append(
+                Stage(
+                    dim=self.out_channels[i],
+                    num_heads=num_heads[i],
+                    window=tuple(map(min, windows[i], map_size)),
+                    drop_path=drop_path[i],
+                    downsample=i < stages - 1,
+                    with_cp=with_cp,
+                    mlp_ratio=mlp_ratio,
+                    qkv_bias=qkv_bias,
+                    drop=drop_rate,
+                    attn_drop=attn_drop_rate,
+                )
+            )
+        for i in self.out_indices:
+            self.add_module(self._norm_name(i), nn.LayerNorm(self.out_channels[i]))
+        self.apply(init_transformer_weights)
+        self._freeze()
+
+    def forward(
+        self, x: Tensor, mask: Tensor | TokenOwnership | None = None
+    ) -> tuple[Tensor, ...]:
+        """Encode images, mixed with their partners if a mask is given.
+
+        Args:
+            x: Images (B, C, H, W); the stride divides H and W.
+            mask: (1 or B, H / stride, W / stride), 1 where the partner (image
+                ``B - 1 - i`` for image ``i``) shows, or the
+                :class:`TokenOwnership` made of it. Defaults to None: plain
+                images.
+
+        Returns:
+            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
+        """
+        check_image(x, self.in_channels, self.stride)
+        ownership = None
+        if mask is not None:
+            ownership = TokenOwnership.of(mask)
+            ownership.check(len(x), tuple(side // self.stride for side in x.shape[2:]))
+
+        maps = self.patch_embed(x)
+        if ownership is not None:
+            maps = ownership.mix(maps)
+        maps = self.pos_drop(maps + self._position_embedding(maps.shape[1:3]))
+
+        outputs = []
+        for i, stage in enumerate(self.layers):
+            maps = stage(maps, ownership)
+            if i in self.out_indices:
+                output = getattr(self, self._norm_name(i))(maps)
+                outputs.append(output.permute(0, 3, 1, 2).contiguous())
+            if i == self.out_indices[-1]:
+                break
+            maps = stage.downsample(maps)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> MixMIMTransformer:
+        """Set the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        load_position_embedding(
+            state_dict, f'{prefix}absolute_pos_embed', self.map_size
+        )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _position_embedding(self, size: Sequence[int]) -> Tensor:
+        """Position embedding (1, H, W, C) for a map of ``size``."""
+        size = tuple(size)
+        embedding = resize_position_embedding(
+            self.absolute_pos_embed, self.map_size, size
+        )
+        return embedding.unflatten(1, size)
+
+    def _norm_name(self, stage: int) -> str:
+        return 'norm' if stage == len(self.layers) - 1 else f'norm{stage}'
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        norms = [i for i in self.out_indices if i < self.frozen_stages]
+        return [
+            self.patch_embed,
+            self.pos_drop,
+            *self.layers[: self.frozen_stages],
+            *(getattr(self, self._norm_name(i)) for i in norms),
+        ]
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    @classmethod
+    def _read_arch(cls, arch: str | dict) -> tuple[int, list[int], list[int]]:
+        """Read and check embed_dims, depths and num_heads."""
+        if isinstance(arch, str):
+            names = {key: name for name in cls.ARCHS for key in (name, name[0])}
+            if arch.lower() not in names:
+                raise ValueError(
+                    f'Unknown arch {arch!r}: choose one of {", ".join(cls.ARCHS)}, or '
+                    'give a dict with embed_dims, depths and num_heads.'
+                )
+            arch = cls.ARCHS[names[arch.lower()]]
+        keys = ('embed_dims', 'depths', 'num_heads')
+        missing = [key for key in keys if key not in arch]
+        unknown = [key for key in arch if key not in keys]
+        if missing or unknown:
+            raise ValueError(
+                f'An arch dict has the keys {", ".join(keys)}; got {dict(arch)}, '
+                + (f'which lacks {missing[0]}.' if missing else f'where {unknown[0]} is unknown.')
+            )
+        embed_dims, depths, num_heads = (arch[key] for key in keys)
+        if len(depths) != len(num_heads) or not depths:
+            raise ValueError(
+                'depths and num_heads need one entry per stage, got '
+                f'{len(depths)} depths {list(depths)} and {len(num_heads)} num_heads '
+                f'{list(num_heads)}.'
+            )
+        for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            dim = embed_dims * 2**i
+            if depth < 1:
+                raise ValueError(f'Stage {i} needs at least one block, got depth {depth}.')
+            if heads < 1 or dim % heads:
+                raise ValueError(
+                    f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i}), '
+                    f'which {heads} heads do not divide. Choose num_heads[{i}] among '
+                    f'the divisors of {dim}.'
+                )
+        return embed_dims, depths, num_heads
+
+    @staticmethod
+    def _read_windows(
+        window_size: int | Sequence[int | Sequence[int]] | None, stages: int
+    ) -> list[tuple[int, int]]:
+        if window_size is None:
+            window_size = [14] * (stages - 1) + [7]
+        elif isinstance(window_size, int):
+            window_size = [window_size] * stages
+        if len(window_size) != stages:
+            raise ValueError(
+                f'window_size needs one entry for each of the {stages} stages, got '
+                f'{len(window_size)}: {list(window_size)}.'
+            )
+        return [as_pair('window_size', size) for size in window_size]
+
+    @staticmethod
+    def _read_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
+        indices = [i + stages if i < 0 else i for i in out_indices]
+        if not indices or any(not 0 <= i < stages for i in indices):
+            raise ValueError(
+                f'out_indices must name some of the stages 0 to {stages - 1}, got '
+                f'{tuple(out_indices)}.'
+            )
+        return tuple(sorted(set(indices)))

@@ -1,0 +1,3 @@
+from .mixmim_head import MixMIMPretrainHead
+
+__all__ = ['MixMIMPretrainHead']

@@ -1,0 +1,3 @@
+from .mixmim_decoder import MixMIMPretrainDecoder
+
+__all__ = ['MixMIMPretrainDecoder']

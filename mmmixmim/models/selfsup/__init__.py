@@ -1,0 +1,3 @@
+from .mixmim import MixMIM
+
+__all__ = ['MixMIM']

@@ -1,0 +1,153 @@
+"""The MixMIM algorithm: mix, encode, guess, compare."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from mmmixmim.registry import MODELS
+
+from ..utils import TokenOwnership
+
+
+@MODELS.register_module()
+class MixMIM(BaseSelfSupervisor):
+    """Mixed and masked image modelling.
+
+    Source: MixMAE (arXiv 2205.13137). Types of the parts resolve in the scope
+    ``mmmixmim`` whatever the default scope is. Sizes of neck and head follow
+    from the backbone.
+
+    Args:
+        backbone: Config of an encoder, or the encoder. It takes images and a
+            mask, returns a tuple of maps, and has the attributes ``stride``
+            (pixels), ``img_size``, ``in_channels`` and ``out_channels``.
+        neck: Config of the decoder, or the decoder. Defaults to
+            ``dict(type='MixMIMPretrainDecoder')``.
+        head: Config of the head, or the head. Defaults to
+            ``dict(type='MixMIMPretrainHead')``.
+        mask_ratio: Fraction of the cells of an image that its partner covers,
+            rounded down to whole cells. Defaults to 0.5.
+        range_mask_ratio: Each batch adds a uniform number between 0 and this
+            to ``mask_ratio``, as the authors' code. Defaults to 0.
+        data_preprocessor: Config of the data preprocessor, of type
+            ``SelfSupDataPreprocessor`` by default.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module | None = None,
+        head: dict | nn.Module | None = None,
+        mask_ratio: float = 0.5,
+        range_mask_ratio: float = 0.0,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if range_mask_ratio < 0 or not 0 < mask_ratio < 1 - range_mask_ratio:
+            raise ValueError(
+                'mask_ratio, and mask_ratio + range_mask_ratio, must lie between 0 and '
+                f'1, both excluded; got mask_ratio={mask_ratio} and '
+                f'range_mask_ratio={range_mask_ratio}.'
+            )
+        with MODELS.switch_scope_and_registry('mmmixmim') as registry:
+            if isinstance(backbone, dict):
+                backbone = registry.build(backbone)
+            super().__init__(
+                backbone=backbone,
+                neck=_complete(
+                    neck or dict(type='MixMIMPretrainDecoder'),
+                    embed_dim=backbone.out_channels[-1],
+                    in_chans=backbone.in_channels,
+                    encoder_stride=backbone.stride,
+                    img_size=backbone.img_size,
+                ),
+                head=_complete(
+                    head or dict(type='MixMIMPretrainHead'),
+                    patch_size=backbone.stride,
+                    in_chans=backbone.in_channels,
+                ),
+                data_preprocessor=data_preprocessor,
+                init_cfg=init_cfg,
+            )
+        self.mask_ratio = mask_ratio
+        self.range_mask_ratio = range_mask_ratio
+
+    def loss(
+        self, inputs: Tensor, data_samples: list | None = None, mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Reconstruction loss of a batch.
+
+        Args:
+            inputs: Images (B, C, H, W). Image i is mixed with image B - 1 - i.
+            data_samples: Not used.
+            mask: Cells (1 or B, H / stride, W / stride), 1 where the partner
+                shows. Defaults to None: drawn at random, one for the batch.
+
+        Returns:
+            ``dict(loss=scalar)``.
+        """
+        ownership = self.ownership(inputs, mask)
+        pred = self.neck(self.backbone(inputs, ownership), ownership)
+        return dict(loss=self.head.loss(pred, inputs, ownership))
+
+    @torch.no_grad()
+    def reconstruct(
+        self, inputs: Tensor, mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Mix images and guess what is hidden.
+
+        Args:
+            inputs: As in :meth:`loss`.
+            mask: As in :meth:`loss`.
+
+        Returns:
+            ``mask``, bool (1 or B, H / stride, W / stride); ``mixed``, the mixed
+            images; and ``reconstruction``, each image put together from guesses
+            alone. The latter two are (B, C, H, W) in the input's pixel space.
+        """
+        ownership = self.ownership(inputs, mask)
+        pred = self.neck(self.backbone(inputs, ownership), ownership)
+        mixed = ownership.mix(inputs.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return dict(
+            mask=ownership.mask,
+            mixed=mixed,
+            reconstruction=self.head.reconstruct(pred, inputs, ownership),
+        )
+
+    def ownership(self, inputs: Tensor, mask: Tensor | None = None) -> TokenOwnership:
+        """Who owns each token of the batch: from ``mask``, else at random."""
+        if mask is not None:
+            return TokenOwnership.of(mask)
+        grid = tuple(side // self.backbone.stride for side in inputs.shape[2:])
+        ratio = self.mask_ratio
+        if self.range_mask_ratio:
+            ratio += random.uniform(0, self.range_mask_ratio)
+        cells = grid[0] * grid[1]
+        hidden = int(cells * ratio)
+        if cells and not 0 < hidden < cells:
+            raise ValueError(
+                f'mask_ratio {ratio:g} hides {hidden} of the {cells} cells of a '
+                f'{grid[0]}x{grid[1]} grid: at least one cell must be hidden and one '
+                f'visible. Use larger images (a cell is {self.backbone.stride} pixels '
+                'wide) or another mask_ratio.'
+            )
+        return TokenOwnership.random(grid, hidden, inputs.device)
+
+
+def _complete(part: dict | nn.Module, **sizes) -> dict | nn.Module:
+    """Fill in the sizes that follow from the backbone; refuse others."""
+    if isinstance(part, nn.Module):
+        return part
+    for name, size in sizes.items():
+        given = part.get(name, size)
+        if given != size and (given, given) != size:
+            raise ValueError(
+                f'{part["type"]} got {name}={given}, but the backbone has {size}: '
+                f'leave {name} out and it is taken from the backbone.'
+            )
+    return {**part, **sizes}

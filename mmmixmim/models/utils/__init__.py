@@ -1,0 +1,21 @@
+"""What the backbone, the neck and the head share."""
+
+from .position_embedding import (
+    load_position_embedding,
+    resize_position_embedding,
+    sincos_position_embedding,
+)
+from .token_ownership import TokenOwnership
+from .transformer import Attention, TransformerBlock, init_transformer_weights
+from .windows import WindowLayout
+
+__all__ = [
+    'Attention',
+    'TokenOwnership',
+    'TransformerBlock',
+    'WindowLayout',
+    'init_transformer_weights',
+    'load_position_embedding',
+    'resize_position_embedding',
+    'sincos_position_embedding',
+]

@@ -1,0 +1,81 @@
+"""Fixed two-dimensional sin-cos position embeddings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sincos_position_embedding(grid: tuple[int, int], dim: int) -> Tensor:
+    """Sin-cos codes of the column and the row of every token.
+
+    The first half of the channels codes the column, the second the row. Each
+    half holds the sines and then the cosines of ``dim / 4`` wavelengths, from
+    2 pi to 10000 * 2 pi. Computed in double precision, as in MAE, from which
+    the authors take it.
+
+    Args:
+        grid: Height and width of the map.
+        dim: Number of channels, divisible by 4.
+
+    Returns:
+        Float tensor (1, height * width, dim), row-major.
+    """
+    if dim % 4:
+        raise ValueError(
+            f'A 2-D sin-cos embedding needs channels divisible by 4, got {dim}.'
+        )
+    frequency = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    rows, columns = torch.meshgrid(
+        *(torch.arange(size, dtype=torch.float64) for size in grid), indexing='ij'
+    )
+    angles = [axis.reshape(-1, 1) * frequency for axis in (columns, rows)]
+    codes = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
+    return torch.cat(codes, dim=1).float().unsqueeze(0)
+
+
+def resize_position_embedding(
+    embedding: Tensor, source: tuple[int, int], target: tuple[int, int]
+) -> Tensor:
+    """Resize a position embedding to another map by bicubic interpolation.
+
+    Args:
+        embedding: (1, source height * source width, C), row-major.
+        source: Height and width of the map it was made for.
+        target: Height and width of the wanted map.
+
+    Returns:
+        (1, target height * target width, C); the very same tensor if nothing
+        changes.
+    """
+    if source == target:
+        return embedding
+    maps = embedding.unflatten(1, source).permute(0, 3, 1, 2)
+    maps = F.interpolate(maps.float(), size=target, mode='bicubic', align_corners=False)
+    return maps.flatten(2).transpose(1, 2).to(embedding.dtype)
+
+
+def load_position_embedding(
+    state_dict: dict[str, Tensor], name: str, size: tuple[int, int]
+) -> None:
+    """Resize a position embedding in a state dict to the model's map, in place.
+
+    Args:
+        state_dict: What is being loaded. Without ``name`` in it nothing happens.
+        name: Key of an embedding (1, L, C) of a map of ``size`` or a square one.
+        size: Height and width of the model's map.
+    """
+    embedding = state_dict.get(name)
+    if embedding is None or embedding.shape[1] == math.prod(size):
+        return
+    side = math.isqrt(embedding.shape[1])
+    if side * side != embedding.shape[1]:
+        raise ValueError(
+            f'{name} has {embedding.shape[1]} positions, which is neither the '
+            f'{size[0]}x{size[1]} of this model nor a square: load it into a model '
+            'of the img_size that it was made for.'
+        )
+    state_dict[name] = resize_position_embedding(embedding, (side, side), size)
