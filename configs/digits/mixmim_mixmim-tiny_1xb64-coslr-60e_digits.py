@@ -1,0 +1,43 @@
+"""Pretraining on the digits: three stages and a 4x4 grid of cells of 8 pixels."""
+
+_base_ = [
+    '../_base_/datasets/digits_pretrain.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    type='MixMIM',
+    backbone=dict(
+        type='MixMIMTransformer',
+        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[2, 4, 8]),
+        img_size=32,
+        patch_size=2,
+        in_channels=1,
+        window_size=8,
+    ),
+    neck=dict(
+        type='MixMIMPretrainDecoder',
+        decoder_embed_dim=64,
+        decoder_depth=2,
+        decoder_num_heads=4,
+    ),
+    head=dict(type='MixMIMPretrainHead'),
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[77.8], std=[95.9]),
+)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, end=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=4, end=60, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=60)
+
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=60, save_optimizer=False, save_param_scheduler=False),
+)
+randomness = dict(seed=0)

@@ -1,0 +1,14 @@
+_base_ = [
+    '../_base_/models/mixmim_pretrain.py',
+    '../_base_/datasets/folder_pretrain.py',
+    '../_base_/schedules/pretrain_300e.py',
+    '../_base_/default_runtime.py',
+]
+
+# 11 M parameters in the encoder, small enough to try things out on a laptop.
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dims=64, depths=[2, 2, 6, 2], num_heads=[2, 4, 8, 16])
+    ),
+    neck=dict(decoder_embed_dim=256, decoder_depth=4, decoder_num_heads=8),
+)

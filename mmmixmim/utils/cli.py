@@ -1,0 +1,126 @@
+"""From command-line options to a runner, for ``tools/train.py`` and ``test.py``."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .dependencies import MissingDependencyError, check_dependencies, require
+
+__all__ = [
+    'UsageError',
+    'add_common_arguments',
+    'build_runner',
+    'load_config',
+    'one_line_errors',
+]
+
+
+class UsageError(Exception):
+    """The command line or the config asks for what cannot be done."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share."""
+    parser.add_argument(
+        '--work-dir', help='folder of logs and checkpoints (work_dirs/<config name>)'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override config entries, e.g. train_dataloader.batch_size=32',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed run',
+    )
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
+    parser.add_argument(
+        '--local-rank', '--local_rank', default='0', help=argparse.SUPPRESS
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Load the config and apply the options of ``add_common_arguments``.
+
+    Args:
+        args: Parsed arguments with ``config`` and the common options.
+
+    Returns:
+        The config, checked for missing packages.
+    """
+    try:
+        cfg = Config.fromfile(args.config)
+    except ModuleNotFoundError as error:
+        # mmengine's answer to `_base_ = 'mmdet::...'` without mmdet.
+        for scope in ('mmdet', 'mmseg'):
+            if str(error).startswith(scope):
+                require(scope)
+        raise
+    cfg.merge_from_dict(args.cfg_options)
+    check_dependencies(cfg)
+
+    os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(loader):
+            _complete_dataloader(cfg[loader], cfg.get('default_scope'))
+    return cfg
+
+
+def _complete_dataloader(loader: dict, scope: str | None) -> None:
+    """Fill in what a dataloader config leaves open and the machine decides."""
+    cuda = torch.cuda.is_available()
+    loader['pin_memory'] = cuda and loader.get('pin_memory', True)
+    # PyTorch refuses persistent workers where there are none.
+    workers = loader.get('num_workers', 0) > 0
+    loader['persistent_workers'] = workers and loader.get('persistent_workers', True)
+    if scope in ('mmmixmim', 'mmpretrain'):
+        # Their data preprocessors take stacked batches; mmdet's and mmseg's do not.
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config describes.
+
+    Args:
+        cfg: What ``load_config`` returned.
+    """
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        # The runner would ask for NCCL and for a device per process.
+        torch.distributed.init_process_group('gloo')
+        wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+        cfg.setdefault('model_wrapper_cfg', wrapper)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the mistakes of users into one line; let bugs keep their traceback."""
+    try:
+        yield
+    except (UsageError, MissingDependencyError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from error
+    except KeyError as error:
+        # mmengine's registries: a type that is not registered.
+        if 'registry' not in str(error):
+            raise
+        raise SystemExit(f'error: {error.args[0]}') from error

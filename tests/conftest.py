@@ -1,0 +1,89 @@
+"""Fixtures that all tests share."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmmixmim.models import MixMIM, MixMIMTransformer
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / 'tests' / 'reference'
+
+TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def reference():
+    """Figures of ``reference.json``."""
+    return json.loads((REFERENCE / 'reference.json').read_text())
+
+
+@pytest.fixture
+def tiny_arch():
+    """Four stages, 16 to 128 channels."""
+    return dict(TINY_ARCH)
+
+
+@pytest.fixture
+def make_backbone():
+    """Builder of tiny encoders."""
+
+    def make(**kwargs):
+        kwargs = dict(arch=TINY_ARCH, img_size=64, window_size=[8, 8, 8, 4]) | kwargs
+        return MixMIMTransformer(**kwargs)
+
+    return make
+
+
+@pytest.fixture
+def make_mixmim():
+    """Builder of tiny pretraining models."""
+
+    def make(backbone=None, neck=None, head=None, **kwargs):
+        backbone = dict(
+            type='MixMIMTransformer',
+            arch=TINY_ARCH,
+            img_size=64,
+            window_size=[8, 8, 8, 4],
+        ) | (backbone or {})
+        neck = dict(
+            type='MixMIMPretrainDecoder',
+            decoder_embed_dim=32,
+            decoder_depth=2,
+            decoder_num_heads=4,
+        ) | (neck or {})
+        head = dict(type='MixMIMPretrainHead') | (head or {})
+        return MixMIM(backbone=backbone, neck=neck, head=head, **kwargs)
+
+    return make
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Real image files in a nested folder: JPEG and PNG, colour and grey."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / 'images'
+    for name, mode in {
+        'a.jpg': 'RGB',
+        'b.png': 'L',
+        'deep/er/c.JPEG': 'RGB',
+        'deep/d.png': 'RGBA',
+        'deep/e.webp': 'RGB',
+    }.items():
+        shape = (70, 90) if mode == 'L' else (70, 90, len(mode))
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8), mode).save(path)
+    (folder / 'notes.txt').write_text('not an image')
+    return folder

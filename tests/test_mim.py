@@ -1,0 +1,136 @@
+"""mim finds configs and scripts in an editable install and in a wheel."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / 'configs' / 'digits'
+PRETRAIN = DIGITS / 'mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py'
+FINETUNE = DIGITS / 'mixmim-tiny_1xb64-coslr-20e_digits.py'
+ONE_ITERATION = [
+    '--cfg-options',
+    'train_cfg.max_epochs=1',
+    'train_dataloader.num_batch_per_epoch=1',
+    'train_dataloader.num_workers=0',
+]
+
+
+def run(command: list, cwd: Path) -> str:
+    """Run a command away from the checkout and return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def editable_python() -> Path:
+    """The interpreter of the tests, if the checkout is installed there."""
+    try:
+        origin = json.loads(distribution('mmmixmim').read_text('direct_url.json'))
+    except (PackageNotFoundError, TypeError):
+        pytest.skip('mmmixmim is not installed with pip install -e')
+    if origin['url'] != ROOT.as_uri() or not origin['dir_info'].get('editable'):
+        pytest.skip('another mmmixmim is installed')
+    return Path(sys.executable)
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory) -> Path:
+    """A wheel, built from a source distribution of a copy of the checkout."""
+    folder = tmp_path_factory.mktemp('build')
+    others = shutil.ignore_patterns('.*', 'work_dirs', 'data', 'build', 'dist')
+    shutil.copytree(ROOT, folder / 'source', ignore=others)
+    code = 'from setuptools.build_meta import build_sdist; build_sdist("..")'
+    run([sys.executable, '-c', code], cwd=folder / 'source')
+    (sdist,) = folder.glob('*.tar.gz')
+    pip_wheel = ['wheel', '--no-deps', '--no-index', '--no-build-isolation', sdist]
+    run([sys.executable, '-m', 'pip', *pip_wheel], cwd=folder)
+    return next(folder.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def wheel_python(wheel, tmp_path_factory) -> Path:
+    """An environment that has the wheel, and all else from that of the tests."""
+    venv = tmp_path_factory.mktemp('venv')
+    python = venv / 'bin' / 'python'
+    run([sys.executable, '-m', 'venv', '--without-pip', venv], cwd=venv)
+    install = ['install', '--no-deps', '--no-index', wheel]
+    run([sys.executable, '-m', 'pip', '--python', python, *install], cwd=venv)
+    site = next(venv.glob('lib/python*/site-packages'))
+    # A path file adds folders but reads no path file in them: what is editable in
+    # the environment of the tests stays invisible.
+    others = [path for path in sys.path if path.endswith('site-packages')]
+    (site / 'others.pth').write_text('\n'.join(others))
+    code = 'import mmmixmim; print(mmmixmim.__file__)'
+    assert str(site) in run([python, '-c', code], cwd=venv)
+    return python
+
+
+def test_model_index_names_existing_configs():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    for metafile in index['Import']:
+        meta = yaml.safe_load((ROOT / metafile).read_text())
+        for model in meta['Models']:
+            assert (ROOT / model['Config']).is_file()
+
+
+def test_mim_can_tell_configs_by_their_names():
+    configs = (ROOT / 'configs').rglob('*.py')
+    names = Counter(path.name for path in configs if '_base_' not in path.parts)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert not (ROOT / 'mmmixmim' / '.mim').exists()
+
+
+@pytest.mark.slow
+def test_wheel_holds_package_and_companion(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    companion = '_mmmixmim/.mim/'
+    assert {name.split('/')[0].split('-')[0] for name in names} == {
+        'mmmixmim',
+        '_mmmixmim',
+    }
+    for path in ('model-index.yml', 'tools/train.py', 'tools/dist_test.sh'):
+        assert companion + path in names
+    for path in [*(ROOT / 'configs').rglob('*.py'), *(ROOT / 'mmmixmim').rglob('*.py')]:
+        name = path.relative_to(ROOT).as_posix()
+        assert (companion + name if name.startswith('configs') else name) in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('install', ['editable_python', 'wheel_python'])
+def test_mim_trains_and_tests(install, request, tmp_path):
+    mim = [request.getfixturevalue(install), '-m', 'mim']
+
+    run([*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION], cwd=tmp_path)
+    run([*mim, 'train', 'mmmixmim', FINETUNE, *ONE_ITERATION], cwd=tmp_path)
+    checkpoint = tmp_path / 'work_dirs' / FINETUNE.stem / 'epoch_1.pth'
+    test = ['test', 'mmmixmim', FINETUNE.name, '--checkpoint', checkpoint]
+    output = run([*mim, *test], cwd=tmp_path)
+
+    assert 'accuracy/top1' in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('install', ['editable_python', 'wheel_python'])
+def test_mim_lists_models(install, request, tmp_path):
+    mim = [request.getfixturevalue(install), '-m', 'mim']
+
+    assert PRETRAIN.stem in run([*mim, 'search', 'mmmixmim'], cwd=tmp_path)

@@ -1,0 +1,38 @@
+import math
+
+import pytest
+import torch
+
+from mmmixmim.models.utils import resize_position_embedding, sincos_position_embedding
+from mmmixmim.models.utils.position_embedding import load_position_embedding
+
+
+def test_codes_column_and_row():
+    codes = sincos_position_embedding((2, 3), 8).view(2, 3, 8)
+    y, x = 1, 2
+    expected = [math.sin(x), math.sin(x / 100), math.cos(x), math.cos(x / 100)]
+    expected += [math.sin(y), math.sin(y / 100), math.cos(y), math.cos(y / 100)]
+    torch.testing.assert_close(codes[y, x], torch.tensor(expected))
+
+
+def test_refuses_channels_that_four_does_not_divide():
+    with pytest.raises(ValueError, match='divisible by 4, got 10'):
+        sincos_position_embedding((2, 2), 10)
+
+
+def test_resizing_to_the_same_size_changes_nothing():
+    embedding = torch.rand(1, 12, 4)
+    assert resize_position_embedding(embedding, (3, 4), (3, 4)) is embedding
+
+
+def test_resizing_keeps_rows_and_columns_apart():
+    rows = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)
+    resized = resize_position_embedding(rows, (4, 4), (8, 2)).view(8, 2)
+    assert torch.equal(resized[:, 0], resized[:, 1])
+    assert (resized[:, 0].diff() > 0).all()
+
+
+def test_loading_an_embedding_of_unknown_shape_is_refused():
+    state = dict(pos=torch.rand(1, 12, 4))
+    with pytest.raises(ValueError, match='pos has 12 positions.*2x2'):
+        load_position_embedding(state, 'pos', (2, 2))

@@ -1,0 +1,79 @@
+"""Attention against a plain implementation with one mask over the whole map."""
+
+import pytest
+import torch
+
+from mmmixmim.models.utils import Attention, TokenOwnership, WindowLayout
+
+
+def plain_attention(attention, maps, window, ownership):
+    """Dense attention over a map; a mask does what windows and owners do."""
+    batch, height, width, dim = maps.shape
+    table = attention.relative_position_bias_table
+    (wh, ww), (th, tw) = (map(min, window, (height, width)), window)
+    y, x = (t.flatten() for t in torch.meshgrid(
+        torch.arange(height), torch.arange(width), indexing='ij'
+    ))
+    windows = (y // wh) * width + x // ww
+    allowed = (windows[:, None] == windows[None, :]).expand(batch, -1, -1)
+    if ownership is not None:
+        owner = ownership.at(height, width).flatten(1).expand(batch, -1)
+        allowed = allowed & (owner[:, :, None] == owner[:, None, :])
+    dy = (y[:, None] - y[None, :]).clamp(1 - th, th - 1) + th - 1
+    dx = (x[:, None] - x[None, :]).clamp(1 - tw, tw - 1) + tw - 1
+    bias = table[dy * (2 * tw - 1) + dx].permute(2, 0, 1)
+
+    q, k, v = (
+        t.view(batch, height * width, attention.num_heads, -1).transpose(1, 2)
+        for t in attention.qkv(maps.flatten(1, 2)).chunk(3, dim=-1)
+    )
+    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
+    weights = logits.masked_fill(~allowed[:, None], float('-inf')).softmax(-1)
+    out = (weights @ v).transpose(1, 2).reshape(batch, height, width, dim)
+    return attention.proj(out)
+
+
+@pytest.mark.parametrize('masks', [None, 1, 3], ids=['no-mask', 'shared', 'per-image'])
+@pytest.mark.parametrize(
+    'size, window',
+    [
+        ((8, 8), (8, 8)),  # covers the map
+        ((4, 6), (8, 8)),  # larger than the map
+        ((8, 8), (4, 4)),  # divides the map
+        ((8, 12), (6, 8)),  # divides one side
+        ((10, 6), (4, 4)),  # divides neither side
+        ((4, 16), (8, 8)),  # larger than one side, divides the other
+        ((6, 10), (8, 4)),  # larger than one side, does not divide the other
+    ],
+)
+def test_windows_and_owners(size, window, masks):
+    attention = Attention(8, 2, window).double()
+    torch.nn.init.normal_(attention.relative_position_bias_table)
+    grid = (size[0] // 2, size[1] // 2)
+    ownership = masks and TokenOwnership(torch.rand(masks, *grid) < 0.4)
+    maps = torch.randn(3, *size, 8, dtype=torch.double)
+
+    layout = WindowLayout(size, window, ownership, maps.device)
+    out = layout.restore(attention(layout.arrange(maps), layout))
+    torch.testing.assert_close(out, plain_attention(attention, maps, window, ownership))
+
+
+def test_masks_that_hide_nothing_or_everything():
+    attention = Attention(8, 2, (4, 4))
+    maps = torch.randn(2, 4, 4, 8)
+    plain = WindowLayout((4, 4), (4, 4), None, maps.device)
+    expected = plain.restore(attention(plain.arrange(maps), plain))
+    for fill in (torch.zeros, torch.ones):
+        for masks in (1, 2):
+            ownership = TokenOwnership(fill(masks, 2, 2))
+            layout = WindowLayout((4, 4), (4, 4), ownership, maps.device)
+            out = layout.restore(attention(layout.arrange(maps), layout))
+            torch.testing.assert_close(out, expected)
+
+
+def test_attention_dropout_is_off_in_evaluation():
+    attention = Attention(8, 2, attn_drop=0.5)
+    tokens = torch.randn(2, 1, 6, 8)
+    assert not torch.equal(attention(tokens), attention(tokens))
+    attention.eval()
+    assert torch.equal(attention(tokens), attention(tokens))

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from mmmixmim.models.utils import TokenOwnership, WindowLayout
+from mmmixmim.models.utils.windows import load_bias_table, relative_position_index
+
+DEVICE = torch.device('cpu')
+
+
+@pytest.mark.parametrize('masks', [None, 1, 2])
+@pytest.mark.parametrize('size', [(4, 4), (8, 12), (6, 10), (2, 20)])
+@pytest.mark.parametrize('window', [(4, 4), (12, 12), (3, 5)])
+def test_restore_undoes_arrange(size, window, masks):
+    ownership = masks and TokenOwnership(torch.rand(masks, size[0] // 2, size[1] // 2) < 0.5)
+    layout = WindowLayout(size, window, ownership, DEVICE)
+    maps = torch.rand(2, *size, 3)
+    assert torch.equal(layout.restore(layout.arrange(maps)), maps)
+
+
+def test_windows_hold_neighbours():
+    layout = WindowLayout((4, 6), (2, 3), None, DEVICE)
+    maps = torch.arange(24.0).view(1, 4, 6, 1)
+    assert layout.arrange(maps)[0, 1, :, 0].tolist() == [3, 4, 5, 9, 10, 11]
+    assert layout.blocked is None
+
+
+def test_padding_is_blocked():
+    layout = WindowLayout((3, 3), (2, 2), None, DEVICE)
+    last = layout.blocked[0, 3, 0]
+    assert last.logical_not().tolist() == [
+        [True, False, False, False],
+        [False, True, True, True],
+        [False, True, True, True],
+        [False, True, True, True],
+    ]
+
+
+def test_covering_window_needs_no_mask():
+    ownership = TokenOwnership(torch.tensor([[[1, 0], [0, 0]]]))
+    layout = WindowLayout((4, 4), (8, 8), ownership, DEVICE)
+    assert layout.blocked is None
+    assert [index.shape for _, index in layout.segments] == [(12, 12), (4, 4)]
+
+
+def test_relative_position_index_enumerates_all_positions():
+    index = relative_position_index((2, 3), (2, 3), DEVICE)
+    assert index.shape == (6, 6) and set(index.flatten().tolist()) == set(range(15))
+    # From (1, 2) back to (0, 0) is the most positive offset, the last row.
+    assert index[5, 0] == 14 and index[0, 5] == 0 and index[0, 0] == 7
+
+
+def test_small_window_uses_the_middle_of_a_larger_table():
+    small = relative_position_index((2, 2), (2, 2), DEVICE)
+    large = relative_position_index((2, 2), (4, 3), DEVICE)
+    table = torch.rand(7, 5)
+    assert torch.equal(table.flatten()[large], table[2:5, 1:4].flatten()[small])
+
+
+def test_bias_table_is_resized_to_a_window_that_is_not_square():
+    state = dict(table=torch.rand(49, 2))
+    load_bias_table(state, 'table', (4, 8))
+    assert state['table'].shape == (7 * 15, 2)
+
+
+def test_bias_table_of_the_same_window_is_left_alone():
+    table = torch.rand(7 * 15, 2)
+    state = dict(table=table)
+    load_bias_table(state, 'table', (4, 8))
+    assert state['table'] is table
+
+
+def test_bias_table_of_unknown_shape_is_refused():
+    with pytest.raises(ValueError, match='table has 105 rows.*4x4'):
+        load_bias_table(dict(table=torch.rand(105, 2)), 'table', (4, 4))

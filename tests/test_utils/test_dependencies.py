@@ -1,0 +1,83 @@
+"""The check for optional packages, with the imports really blocked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmmixmim.utils import MissingDependencyError, check_dependencies
+
+ROOT = Path(__file__).parents[2]
+DET = "default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')"
+
+
+def train_without(module: str, config: Path) -> subprocess.CompletedProcess:
+    """Run tools/train.py in a process that cannot import ``module``."""
+    train = ROOT / 'tools' / 'train.py'
+    code = (
+        f'import runpy, sys; sys.modules[{module!r}] = None; '
+        f'sys.argv = [{str(train)!r}, {str(config)!r}]; '
+        f'runpy.run_path(sys.argv[0], run_name="__main__")'
+    )
+    return subprocess.run(
+        [sys.executable, '-c', code], cwd=config.parent, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ('module', 'text', 'command'),
+    [
+        ('mmdet', DET, 'mmdet'),
+        ('mmdet', "_base_ = 'mmdet::_base_/default_runtime.py'", 'mmdet'),
+        ('mmcv._ext', DET, 'mmcv'),
+    ],
+    ids=['package', 'base', 'ops'],
+)
+def test_train_names_what_is_missing(tmp_path, module, text, command):
+    pytest.importorskip('mmdet')
+    config = tmp_path / 'config.py'
+    config.write_text(text)
+
+    result = train_without(module, config)
+
+    last_line = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert last_line.startswith('error: the config uses mmdet')
+    assert 'install' in last_line and command in last_line.split('Install it with: ')[1]
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+@pytest.mark.parametrize(
+    'config',
+    [
+        lambda scope: dict(default_scope=scope),
+        lambda scope: dict(model=dict(heads=[dict(type=f'{scope}.AnyHead')])),
+        lambda scope: dict(model=dict(type='AnyModel', _scope_=scope)),
+    ],
+    ids=['default scope', 'prefix', 'scope'],
+)
+def test_scopes_are_found_anywhere(monkeypatch, scope, config):
+    monkeypatch.setitem(sys.modules, scope, None)
+
+    with pytest.raises(MissingDependencyError, match=f'needs {scope} .*Install it'):
+        check_dependencies(Config(config(scope)))
+
+
+def test_own_configs_need_neither(monkeypatch):
+    for module in ('mmdet', 'mmseg', 'mmcv.ops'):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    check_dependencies(
+        Config(dict(default_scope='mmmixmim', model=dict(type='mmpretrain.Any')))
+    )
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_what_is_installed_passes(scope):
+    pytest.importorskip(scope)
+    pytest.importorskip('mmcv.ops')
+
+    check_dependencies(Config(dict(default_scope=scope)))
