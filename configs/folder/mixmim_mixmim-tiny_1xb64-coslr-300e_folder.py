@@ -8,7 +8,12 @@ _base_ = [
 # 11 M parameters in the encoder, small enough to try things out on a laptop.
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=64, depths=[2, 2, 6, 2], num_heads=[2, 4, 8, 16])
+        arch=dict(
+            _delete_=True,
+            embed_dims=64,
+            depths=[2, 2, 6, 2],
+            num_heads=[2, 4, 8, 16],
+        )
     ),
     neck=dict(decoder_embed_dim=256, decoder_depth=4, decoder_num_heads=8),
 )

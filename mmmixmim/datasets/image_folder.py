@@ -24,7 +24,17 @@ class ImageFolder(CustomDataset):
         FileNotFoundError: If there is no such folder, or no image in it.
     """
 
-    EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm')
+    EXTENSIONS = (
+        '.jpg',
+        '.jpeg',
+        '.png',
+        '.webp',
+        '.bmp',
+        '.tif',
+        '.tiff',
+        '.ppm',
+        '.pgm',
+    )
 
     def __init__(
         self, data_root: str, extensions: Sequence[str] = EXTENSIONS, **kwargs

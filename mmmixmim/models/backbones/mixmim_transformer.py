@@ -327,7 +327,11 @@ class MixMIMTransformer(BaseModule):
         if missing or unknown:
             raise ValueError(
                 f'An arch dict has the keys {", ".join(keys)}; got {dict(arch)}, '
-                + (f'which lacks {missing[0]}.' if missing else f'where {unknown[0]} is unknown.')
+                + (
+                    f'which lacks {missing[0]}.'
+                    if missing
+                    else f'where {unknown[0]} is unknown.'
+                )
             )
         embed_dims, depths, num_heads = (arch[key] for key in keys)
         if len(depths) != len(num_heads) or not depths:
@@ -339,7 +343,9 @@ class MixMIMTransformer(BaseModule):
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             dim = embed_dims * 2**i
             if depth < 1:
-                raise ValueError(f'Stage {i} needs at least one block, got depth {depth}.')
+                raise ValueError(
+                    f'Stage {i} needs at least one block, got depth {depth}.'
+                )
             if heads < 1 or dim % heads:
                 raise ValueError(
                     f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i}), '

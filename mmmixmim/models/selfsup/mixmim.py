@@ -78,7 +78,10 @@ class MixMIM(BaseSelfSupervisor):
         self.range_mask_ratio = range_mask_ratio
 
     def loss(
-        self, inputs: Tensor, data_samples: list | None = None, mask: Tensor | None = None
+        self,
+        inputs: Tensor,
+        data_samples: list | None = None,
+        mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Reconstruction loss of a batch.
 

@@ -62,4 +62,3 @@ def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
             f'{name} must be a positive int or (height, width), got {value!r}.'
         )
     return pair
-

@@ -43,7 +43,9 @@ class Attention(nn.Module):
         self.window = window
         if window is not None:
             rows = (2 * window[0] - 1) * (2 * window[1] - 1)
-            self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+            self.relative_position_bias_table = nn.Parameter(
+                torch.zeros(rows, num_heads)
+            )
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)

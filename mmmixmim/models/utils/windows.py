@@ -112,7 +112,9 @@ class WindowLayout:
         windows = maps.unflatten(2, (columns, w)).unflatten(1, (rows, h))
         return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
-    def _blocked(self, ownership: TokenOwnership | None, device: torch.device) -> Tensor:
+    def _blocked(
+        self, ownership: TokenOwnership | None, device: torch.device
+    ) -> Tensor:
         """Mask from the group of each token: own, the partner's, or padding."""
         if ownership is None:
             groups = torch.zeros(1, *self.size, dtype=torch.uint8, device=device)

@@ -52,7 +52,9 @@ def test_unmix_leaves_each_pass_one_image():
     tokens, mask_token = torch.rand(2, 15, 4), torch.full((1, 1, 4), -1.0)
     own, partner = TokenOwnership(mask).unmix(tokens, mask_token).chunk(2)
     shows_partner = mask.flatten()
-    assert (own[:, shows_partner] == -1).all() and (partner[:, ~shows_partner] == -1).all()
+    assert (own[:, shows_partner] == -1).all() and (
+        partner[:, ~shows_partner] == -1
+    ).all()
     assert torch.equal(own[:, ~shows_partner], tokens[:, ~shows_partner])
     assert torch.equal(partner[:, shows_partner], tokens[:, shows_partner])
 

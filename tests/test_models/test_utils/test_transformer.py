@@ -11,9 +11,12 @@ def plain_attention(attention, maps, window, ownership):
     batch, height, width, dim = maps.shape
     table = attention.relative_position_bias_table
     (wh, ww), (th, tw) = (map(min, window, (height, width)), window)
-    y, x = (t.flatten() for t in torch.meshgrid(
-        torch.arange(height), torch.arange(width), indexing='ij'
-    ))
+    y, x = (
+        t.flatten()
+        for t in torch.meshgrid(
+            torch.arange(height), torch.arange(width), indexing='ij'
+        )
+    )
     windows = (y // wh) * width + x // ww
     allowed = (windows[:, None] == windows[None, :]).expand(batch, -1, -1)
     if ownership is not None:

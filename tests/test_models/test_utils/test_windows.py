@@ -11,7 +11,9 @@ DEVICE = torch.device('cpu')
 @pytest.mark.parametrize('size', [(4, 4), (8, 12), (6, 10), (2, 20)])
 @pytest.mark.parametrize('window', [(4, 4), (12, 12), (3, 5)])
 def test_restore_undoes_arrange(size, window, masks):
-    ownership = masks and TokenOwnership(torch.rand(masks, size[0] // 2, size[1] // 2) < 0.5)
+    ownership = masks and TokenOwnership(
+        torch.rand(masks, size[0] // 2, size[1] // 2) < 0.5
+    )
     layout = WindowLayout(size, window, ownership, DEVICE)
     maps = torch.rand(2, *size, 3)
     assert torch.equal(layout.restore(layout.arrange(maps)), maps)

@@ -1,0 +1,32 @@
+"""Ships what mim needs inside wheels; all metadata is in setup.cfg."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.install_lib import install_lib
+
+
+class InstallLib(install_lib):
+    """Add configs, tools and the model index to what is installed.
+
+    mim looks for them in ``.mim`` below the first path that the distribution lists.
+    ``mmmixmim-<version>.dist-info`` sorts before ``mmmixmim``, so they get a folder
+    of their own whose name sorts before both. Editable installs do not come here:
+    for them mim takes the repository.
+    """
+
+    def run(self):
+        """Install the modules, then the companion folder."""
+        super().run()
+        root = Path(__file__).parent
+        companion = Path(self.install_dir, '_mmmixmim', '.mim')
+        ignored = shutil.ignore_patterns('__pycache__', 'setup_env.sh')
+        for folder in ('configs', 'tools'):
+            shutil.copytree(
+                root / folder, companion / folder, ignore=ignored, dirs_exist_ok=True
+            )
+        shutil.copy(root / 'model-index.yml', companion)
+
+
+setup(cmdclass={'install_lib': InstallLib})

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from mmmixmim.registry import DATASETS
+
+
+def build(folder, **kwargs):
+    return DATASETS.build(dict(type='ImageFolder', data_root=str(folder), **kwargs))
+
+
+def names(dataset):
+    return [Path(dataset[i]['img_path']).name for i in range(len(dataset))]
+
+
+def test_finds_images_at_any_depth(image_folder):
+    assert sorted(names(build(image_folder))) == [
+        'a.jpg',
+        'b.png',
+        'c.JPEG',
+        'd.png',
+        'e.webp',
+    ]
+
+
+def test_takes_a_flat_folder(image_folder):
+    assert names(build(image_folder / 'deep' / 'er')) == ['c.JPEG']
+
+
+def test_every_kind_of_file_goes_through_the_pipeline(image_folder):
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomResizedCrop', scale=32, backend='pillow'),
+        dict(type='PackInputs'),
+    ]
+    dataset = build(image_folder, pipeline=pipeline)
+    assert [tuple(sample['inputs'].shape) for sample in dataset] == [(3, 32, 32)] * 5
+
+
+def test_expands_the_home_folder(image_folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(image_folder.parent))
+    assert len(build('~/images')) == 5
+
+
+def test_refuses_a_missing_folder(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="no image folder '.*nowhere/?'.*data_root="
+    ):
+        build(tmp_path / 'nowhere')
+
+
+def test_refuses_a_folder_without_images(tmp_path):
+    (tmp_path / 'notes.txt').write_text('not an image')
+    with pytest.raises(FileNotFoundError, match=r'holds no image.*\.jpg.*data_root='):
+        build(tmp_path)

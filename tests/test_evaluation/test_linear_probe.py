@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from mmmixmim.evaluation import extract_features, linear_probe
+from mmmixmim.registry import MODELS
+
+from ..conftest import ROOT
+
+
+def blobs(count, spread, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    centres = np.array([[0, 0], [5000, 0], [0, 0.001]])
+    scale = np.array([1000, 0.0002]) * spread
+    return centres[labels] + scale * rng.standard_normal((count, 2)), labels
+
+
+def test_separable_features_are_read_whatever_their_scale():
+    assert linear_probe(blobs(300, 0.5), blobs(100, 0.5, seed=1)) == 100
+
+
+def test_features_without_information_are_not():
+    train, labels = blobs(300, 0.5)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert linear_probe((train, shuffled), blobs(300, 0.5, seed=1)) < 60
+
+
+def test_more_labels_help_and_the_seed_chooses_them():
+    train, test = blobs(3000, 1.5), blobs(1000, 1.5, seed=1)
+    few = [linear_probe(train, test, samples_per_class=2, seed=s) for s in range(8)]
+    assert len(set(few)) > 1 and np.mean(few) < linear_probe(train, test)
+    assert few[0] == linear_probe(train, test, samples_per_class=2, seed=0)
+
+
+def test_refuses_more_samples_than_there_are():
+    with pytest.raises(ValueError, match='Cannot draw 1000 images'):
+        linear_probe(blobs(30, 1), blobs(30, 1), samples_per_class=1000)
+
+
+def test_features_of_a_classifier():
+    cfg = Config.fromfile(
+        ROOT / 'configs' / 'digits' / 'mixmim-tiny_1xb64-coslr-20e_digits.py'
+    )
+    init_default_scope(cfg.default_scope)
+    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(cfg.val_dataloader)
+    model = MODELS.build(cfg.model).train()
+    features, labels = extract_features(model, loader)
+    assert features.shape == (549, 128) and features.dtype == np.float32
+    assert labels.tolist() == loader.dataset.get_gt_labels().tolist()
+    again, _ = extract_features(model, loader)
+    assert np.array_equal(features, again)  # no drop path, no augmentation

@@ -1,0 +1,247 @@
+import pytest
+import torch
+from mmengine.runner import save_checkpoint
+from torch import nn
+
+from mmmixmim.models import MixMIMTransformer, TokenOwnership
+
+ALL_STAGES = (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize('height, width', [(64, 64), (96, 160), (32, 128), (224, 32)])
+def test_maps_have_their_strides(make_backbone, height, width):
+    maps = make_backbone(out_indices=ALL_STAGES)(torch.rand(2, 3, height, width))
+    for i, feature in enumerate(maps):
+        stride = 4 * 2**i
+        assert feature.shape == (2, 16 * 2**i, height // stride, width // stride)
+
+
+@pytest.mark.parametrize(
+    'patch_size, stages, channels', [(2, 3, 1), (8, 2, 4), (4, 1, 3)]
+)
+def test_stages_patch_size_and_channels_are_free(patch_size, stages, channels):
+    stride = patch_size * 2 ** (stages - 1)
+    model = MixMIMTransformer(
+        dict(embed_dims=8, depths=[1] * stages, num_heads=[2] * stages),
+        img_size=4 * stride,
+        patch_size=patch_size,
+        in_channels=channels,
+    )
+    assert model.stride == stride
+    images = torch.rand(2, channels, 4 * stride, 6 * stride)
+    mask = torch.rand(1, 4, 6) < 0.5
+    assert model(images, mask)[-1].shape == (2, 8 * 2 ** (stages - 1), 4, 6)
+
+
+@pytest.mark.parametrize('masks', [1, 2])
+@pytest.mark.parametrize('size', [(64, 64), (96, 160)])
+def test_visible_tokens_do_not_see_the_other_image(make_backbone, size, masks):
+    model = make_backbone(out_indices=ALL_STAGES)
+    grid = (size[0] // 32, size[1] // 32)
+    mask = torch.rand(masks, *grid) < 0.5
+    images = torch.randn(2, 3, *size)
+    before = model(images, mask)
+
+    # What image 1 shows in the mixture of image 0 changes beyond recognition.
+    other = images.clone()
+    other[1] = 10 * torch.randn(3, *size)
+    own = ~mask[0]
+    after = model(other, mask)
+    assert own.any() and mask[0].any()
+    for stage, (old, new) in enumerate(zip(before, after, strict=True)):
+        scale = 2 ** (3 - stage)
+        rows = own.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+        assert torch.equal(old[0][:, rows], new[0][:, rows]), f'leak at stage {stage}'
+        assert not torch.allclose(old[0][:, ~rows], new[0][:, ~rows])
+
+
+def test_hidden_pixels_reach_nothing_in_their_own_mixture(make_backbone):
+    model = make_backbone(out_indices=ALL_STAGES)
+    mask = torch.tensor([[[1, 0], [0, 1]]])
+    images = torch.randn(2, 3, 64, 64, requires_grad=True)
+    sum(feature[0].sum() for feature in model(images, mask)).backward()
+    hidden = mask[0].repeat_interleave(32, 0).repeat_interleave(32, 1).bool()
+    assert (images.grad[0][:, hidden] == 0).all()
+    assert (images.grad[0][:, ~hidden] != 0).any()
+
+
+@pytest.mark.parametrize('masks', [1, 3])
+@pytest.mark.parametrize('size', [(64, 64), (96, 160)])
+def test_empty_mask_is_the_plain_forward(make_backbone, size, masks):
+    model = make_backbone(out_indices=ALL_STAGES)
+    images = torch.randn(3, 3, *size)
+    mask = torch.zeros(masks, size[0] // 32, size[1] // 32)
+    for masked, plain in zip(model(images, mask), model(images), strict=True):
+        torch.testing.assert_close(masked, plain)
+
+
+def test_shared_mask_is_the_same_mask_for_each_image(make_backbone):
+    model = make_backbone(out_indices=ALL_STAGES)
+    images, mask = torch.randn(3, 3, 64, 96), torch.rand(1, 2, 3) < 0.5
+    shared = model(images, mask)
+    repeated = model(images, mask.expand(3, -1, -1))
+    for a, b in zip(shared, repeated, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_each_image_of_a_batch_is_computed_by_itself(make_backbone):
+    model = make_backbone(window_size=[6, 6, 6, 3])
+    images = torch.randn(3, 3, 96, 160)
+    for image, feature in zip(images, model(images)[0], strict=True):
+        torch.testing.assert_close(model(image[None])[0][0], feature)
+
+
+def test_single_image_is_its_own_partner(make_backbone):
+    model = make_backbone()
+    image, mask = torch.randn(1, 3, 64, 64), torch.tensor([[[1, 0], [0, 1]]])
+    twice = model(image.expand(2, -1, -1, -1), mask)[0]
+    torch.testing.assert_close(model(image, mask)[0], twice[:1])
+
+
+def test_ownership_serves_as_mask(make_backbone):
+    model = make_backbone()
+    images, mask = torch.randn(2, 3, 64, 64), torch.tensor([[[1, 0], [0, 1]]])
+    assert torch.equal(model(images, mask)[0], model(images, TokenOwnership(mask))[0])
+
+
+def test_activation_checkpointing_changes_nothing(make_backbone):
+    images, mask = torch.randn(2, 3, 64, 64), torch.tensor([[[1, 0], [0, 1]]])
+    plain, saving = make_backbone(), make_backbone(with_cp=True)
+    saving.load_state_dict(plain.state_dict())
+    for model in (plain, saving):
+        model(images, mask)[0].square().mean().backward()
+    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_drop_path_drops_whole_images(make_backbone):
+    model = make_backbone(drop_path_rate=0.9, window_size=4)
+    assert model.layers[0].blocks[0].drop_path.__class__ is nn.Identity
+    block = model.layers[-1].blocks[-1].train()
+    tokens = torch.randn(50, 4, 16, 128)  # 50 images of four windows
+    kept = (block(tokens) != tokens).flatten(1)
+    assert all(image.all() or not image.any() for image in kept)
+    assert 0 < kept.all(1).sum() < 50
+
+
+@pytest.mark.parametrize('frozen', [-1, 0, 2, 4])
+def test_frozen_stages(make_backbone, frozen):
+    model = make_backbone(frozen_stages=frozen, out_indices=ALL_STAGES).train()
+    parts = [model.patch_embed, *model.layers]
+    norms = [model.norm0, model.norm1, model.norm2, model.norm]
+    for i, part in enumerate(parts):
+        expected = i > frozen
+        modules = [part, norms[i - 1]] if i else [part]
+        for module in modules:
+            assert module.training == expected
+            assert all(p.requires_grad == expected for p in module.parameters())
+
+
+def test_out_indices_count_from_the_end(make_backbone):
+    model = make_backbone(out_indices=(-2, 0))
+    assert model.out_indices == (0, 2)
+    assert [len(feature[0]) for feature in model(torch.rand(1, 3, 64, 64))] == [16, 64]
+
+
+def test_initialisation_follows_the_authors():
+    model = MixMIMTransformer(
+        dict(embed_dims=64, depths=[1, 1], num_heads=[4, 4]), img_size=64
+    )
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            bound = (6 / sum(module.weight.shape)) ** 0.5
+            assert 0.98 * bound < module.weight.abs().max() <= bound, name
+            assert module.bias is None or not module.bias.any(), name
+        elif isinstance(module, nn.LayerNorm):
+            assert (module.weight == 1).all() and not module.bias.any(), name
+            assert module.eps == 1e-5
+    table = model.layers[0].blocks[0].attn.relative_position_bias_table
+    assert (
+        table.std().item() == pytest.approx(0.02, rel=0.1) and table.abs().max() > 0.04
+    )
+    assert model.absolute_pos_embed.abs().max() == 1
+    assert not model.absolute_pos_embed.requires_grad
+
+
+def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path):
+    source = make_backbone()
+    nn.init.normal_(source.absolute_pos_embed)
+    path = str(tmp_path / 'pretrained.pth')
+    save_checkpoint(dict(state_dict=source.state_dict()), path)
+
+    loaded = make_backbone(init_cfg=dict(type='Pretrained', checkpoint=path))
+    loaded.init_weights()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+
+    again = make_backbone()
+    again.load_state_dict(source.state_dict())
+    again.init_weights()
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(arch='giant'), "Unknown arch 'giant'.*base, large, huge"),
+        (dict(arch=dict(embed_dims=8, depths=[1])), 'lacks num_heads'),
+        (
+            dict(arch=dict(embed_dims=8, depths=[1], num_heads=[1], width=3)),
+            'width is unknown',
+        ),
+        (
+            dict(arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1])),
+            '2 depths.*1 num_heads',
+        ),
+        (
+            dict(arch=dict(embed_dims=8, depths=[1, 1], num_heads=[2, 3])),
+            'Stage 1 has 16 channels.*3 heads do not divide',
+        ),
+        (
+            dict(arch=dict(embed_dims=8, depths=[1, 0], num_heads=[2, 2])),
+            'Stage 1.*got depth 0',
+        ),
+        (
+            dict(arch=dict(embed_dims=6, depths=[1], num_heads=[2])),
+            'divisible by 4, got 6',
+        ),
+        (dict(window_size=[8, 8]), 'each of the 4 stages, got 2'),
+        (dict(window_size=[8, 8, 8, 0]), 'window_size must be.*got 0'),
+        (dict(img_size=100), '100x100 is not divisible by the stride 32.*96x96'),
+        (dict(img_size=(64, 64, 3)), r'img_size must be.*\(64, 64, 3\)'),
+        (dict(out_indices=(4,)), r'stages 0 to 3, got \(4,\)'),
+        (dict(frozen_stages=5), 'between -1 and 4.*got 5'),
+        (dict(drop_path_rate=1.5), 'drop_path_rate must be.*got 1.5'),
+    ],
+)
+def test_refuses_arguments_that_make_no_model(make_backbone, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone(**arguments)
+
+
+@pytest.mark.parametrize(
+    'shape, message',
+    [
+        ((1, 3, 64, 50), '64x50 is not divisible by the stride 32.*64x64'),
+        ((1, 3, 16, 64), '16x64 is not divisible by the stride 32'),
+        ((1, 1, 64, 64), r'\(B, 3, H, W\), got \(1, 1, 64, 64\)'),
+        ((3, 64, 64), r'\(B, 3, H, W\), got \(3, 64, 64\)'),
+    ],
+)
+def test_refuses_images_that_do_not_fit(make_backbone, shape, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone()(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    'mask, message',
+    [
+        (torch.ones(1, 4, 4), r'\(1 or 2, 2, 2\).*got \(1, 4, 4\)'),
+        (torch.ones(3, 2, 2), r'\(1 or 2, 2, 2\).*got \(3, 2, 2\)'),
+        (torch.full((1, 2, 2), 0.5), 'got the value 0.5'),
+    ],
+)
+def test_refuses_masks_that_do_not_fit(make_backbone, mask, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone()(torch.rand(2, 3, 64, 64), mask)

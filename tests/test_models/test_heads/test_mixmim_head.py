@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from mmmixmim.models import MixMIMPretrainHead
+
+
+@pytest.fixture(params=[True, False], ids=['norm-pix', 'pixels'])
+def head(request):
+    return MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=request.param)
+
+
+def test_unpatchify_undoes_patchify(head):
+    images = torch.rand(2, 2, 8, 12)
+    cells = head.patchify(images)
+    assert cells.shape == (2, 6, 32)
+    assert torch.equal(head.unpatchify(cells, (8, 12)), images)
+
+
+def test_cells_hold_their_pixels_channels_last(head):
+    images = torch.rand(1, 2, 8, 12)
+    second = images[0, :, :4, 4:8].permute(1, 2, 0).flatten()
+    assert torch.equal(head.patchify(images)[0, 1], second)
+
+
+def test_target_is_normalised_cell_by_cell():
+    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    target = head.construct_target(5 + 3 * torch.rand(2, 2, 8, 12))
+    torch.testing.assert_close(target.mean(-1), torch.zeros(2, 6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(target.var(-1), torch.ones(2, 6), atol=1e-4, rtol=0)
+
+
+def test_flat_cells_have_a_target_of_zero():
+    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    assert (head.construct_target(torch.full((1, 2, 4, 4), 7.0)) == 0).all()
+
+
+@pytest.mark.parametrize('masks', [1, 2])
+def test_perfect_guess_has_no_loss_and_gives_the_image(head, masks):
+    images, mask = torch.rand(2, 2, 8, 12), torch.rand(1, 2, 3) < 0.5
+    mask = mask.expand(masks, -1, -1)
+    cells = head.construct_target(images)
+    pred = torch.where(mask.flatten(1)[..., None], cells, cells.flip(0))
+    assert head.loss(pred, images, mask) == 0
+    torch.testing.assert_close(head.reconstruct(pred, images, mask), images)
+
+
+def test_loss_is_the_mean_over_hidden_pixels():
+    head = MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=False)
+    images = torch.rand(2, 2, 4, 8)
+    mask = torch.tensor([[[1, 0]]])
+    pred = torch.zeros(2, 2, 32)
+    # Image i is hidden at cell 0 of mixture i and at cell 1 of its partner's.
+    assert head.loss(pred, images, mask).item() == pytest.approx(
+        images.square().mean().item()
+    )
+
+
+def test_loss_is_computed_in_single_precision(head):
+    images, mask = torch.rand(2, 2, 8, 12), torch.rand(1, 2, 3) < 0.5
+    pred = torch.rand(2, 6, 32)
+    low = head.loss(pred.bfloat16(), images, mask)
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(head.loss(pred, images, mask).item(), rel=0.01)
+
+
+def test_loss_can_be_configured():
+    loss = dict(type='PixelReconstructionLoss', criterion='L1')
+    head = MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=False, loss=loss)
+    pred, images = torch.zeros(2, 2, 32), torch.rand(2, 2, 4, 8)
+    expected = images.mean().item()
+    assert head.loss(pred, images, torch.tensor([[[1, 0]]])).item() == pytest.approx(
+        expected
+    )

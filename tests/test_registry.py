@@ -1,0 +1,135 @@
+"""Types resolve to the right classes from every scope, as in a user's process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mmmixmim import registry
+
+LOOKUP = """
+import json, sys
+from importlib import import_module
+from mmengine.registry import DefaultScope, MODELS
+
+scope, keys = sys.argv[1], sys.argv[2:]
+import_module(f'{scope}.registry')
+found = {}
+with MODELS.switch_scope_and_registry(scope) as registry:
+    for key in keys:
+        cls = registry.get(key)
+        found[key] = cls and f'{cls.__module__}.{cls.__qualname__}'
+print('RESULT', json.dumps(found))
+"""
+
+OURS = 'mmmixmim.models.backbones.mixmim_transformer.MixMIMTransformer'
+PORT = 'mmpretrain.models.backbones.mixmim.MixMIMTransformer'
+MIXMIM = 'mmmixmim.models.selfsup.mixmim.MixMIM'
+CLASSIFIER = 'mmpretrain.models.classifiers.image.ImageClassifier'
+RESNET = 'mmpretrain.models.backbones.resnet.ResNet'
+MASK_RCNN = 'mmdet.models.detectors.mask_rcnn.MaskRCNN'
+UPERNET = 'mmseg.models.decode_heads.uper_head.UPerHead'
+
+
+def look_up(scope, *keys):
+    """Look types up in a process that has imported nothing of ours."""
+    command = [sys.executable, '-W', 'ignore', '-c', LOOKUP, scope, *keys]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    line = next(x for x in result.stdout.splitlines() if x.startswith('RESULT'))
+    return json.loads(line.removeprefix('RESULT'))
+
+
+@pytest.mark.parametrize(
+    'scope, expected',
+    [
+        (
+            'mmmixmim',
+            {
+                'MixMIMTransformer': OURS,
+                'MixMIM': MIXMIM,
+                'ImageClassifier': CLASSIFIER,
+                'ResNet': RESNET,
+                'mmpretrain.MixMIMTransformer': PORT,
+                'mmdet.MaskRCNN': MASK_RCNN,
+            },
+        ),
+        (
+            'mmpretrain',
+            {
+                'mmmixmim.MixMIMTransformer': OURS,
+                'mmmixmim.MixMIM': MIXMIM,
+                'MixMIMTransformer': PORT,
+                'ImageClassifier': CLASSIFIER,
+            },
+        ),
+        (
+            'mmdet',
+            {
+                'mmmixmim.MixMIMTransformer': OURS,
+                'MaskRCNN': MASK_RCNN,
+                'mmpretrain.MixMIMTransformer': PORT,
+            },
+        ),
+        (
+            'mmseg',
+            {
+                'mmmixmim.MixMIMTransformer': OURS,
+                'UPerHead': UPERNET,
+                'mmpretrain.MixMIMTransformer': PORT,
+            },
+        ),
+    ],
+)
+def test_models(scope, expected):
+    ours = {'mmmixmim.MixMIMPretrainHead', 'mmmixmim.MixMIMPretrainDecoder'}
+    found = look_up(scope, *expected, *ours)
+    assert {key: found[key] for key in expected} == expected
+    assert all(found[key].startswith('mmmixmim.models.') for key in ours)
+
+
+@pytest.mark.parametrize('name', registry.__all__)
+def test_every_registry_is_a_child_of_mmpretrains(name):
+    from mmpretrain import registry as parents
+
+    ours, parent = getattr(registry, name), getattr(parents, name)
+    assert ours.parent is parent and ours.scope == 'mmmixmim'
+    assert ours.root.children['mmmixmim'] is ours
+
+
+def test_every_registry_of_mmpretrain_is_extended():
+    from mmengine.registry import Registry
+    from mmpretrain import registry as parents
+
+    names = {k for k, v in vars(parents).items() if isinstance(v, Registry)}
+    names = {name for name in names if not name.startswith('MMENGINE_')}
+    # Tokenizers belong to mmpretrain's multi-modal models.
+    assert names - {'TOKENIZER'} == set(registry.__all__)
+
+
+@pytest.mark.parametrize(
+    'name, key, module',
+    [
+        ('HOOKS', 'EMAHook', 'mmpretrain.engine.hooks.ema_hook'),
+        ('HOOKS', 'CheckpointHook', 'mmengine.hooks.checkpoint_hook'),
+        ('DATASETS', 'Digits', 'mmmixmim.datasets.digits'),
+        ('DATASETS', 'ImageNet', 'mmpretrain.datasets.imagenet'),
+        ('TRANSFORMS', 'RandAugment', 'mmpretrain.datasets.transforms.auto_augment'),
+        ('TRANSFORMS', 'LoadImageFromFile', 'mmcv.transforms.loading'),
+        ('OPTIMIZERS', 'AdamW', 'torch.optim.adamw'),
+        ('OPTIMIZERS', 'Lamb', 'mmpretrain.engine.optimizers.lamb'),
+        ('METRICS', 'Accuracy', 'mmpretrain.evaluation.metrics.single_label'),
+        ('BATCH_AUGMENTS', 'Mixup', 'mmpretrain.models.utils.batch_augments.mixup'),
+        ('PARAM_SCHEDULERS', 'LinearLR', 'mmengine.optim.scheduler.lr_scheduler'),
+        ('VISUALIZERS', 'UniversalVisualizer', 'mmpretrain.visualization.visualizer'),
+        ('LOOPS', 'EpochBasedTrainLoop', 'mmengine.runner.loops'),
+    ],
+)
+def test_names_without_prefix_resolve_as_in_mmpretrain(name, key, module):
+    assert getattr(registry, name).get(key).__module__ == module
+
+
+def test_unknown_type_is_none():
+    for scope in ('mmdet', 'mmseg'):
+        assert look_up(scope, 'mmmixmim.Unknown')['mmmixmim.Unknown'] is None

@@ -1,0 +1,131 @@
+"""The command-line tools, each in a process of its own, on real files."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from ..conftest import ROOT
+
+DIGITS = ROOT / 'configs' / 'digits'
+PRETRAIN = DIGITS / 'mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py'
+CLASSIFY = DIGITS / 'mixmim-tiny_1xb64-coslr-20e_digits.py'
+FOLDER = ROOT / 'configs' / 'folder' / 'mixmim_mixmim-tiny_1xb64-coslr-300e_folder.py'
+ONE_EPOCH = ('train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1')
+NO_WORKERS = 'train_dataloader.num_workers=0'
+
+
+def run(tool, *arguments, cwd):
+    command = [sys.executable, ROOT / 'tools' / tool, *arguments]
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True
+    )
+
+
+def run_well(tool, *arguments, cwd):
+    result = run(tool, *arguments, cwd=cwd)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """Checkpoint of one epoch of pretraining on the digits."""
+    folder = tmp_path_factory.mktemp('pretrained')
+    options = ['--work-dir', folder, '--cfg-options', *ONE_EPOCH]
+    output = run_well('train.py', PRETRAIN, *options, cwd=folder)
+    assert 'eta:' in output
+    return folder / 'epoch_1.pth'
+
+
+def test_pretraining_saves_the_whole_model(pretrained):
+    state = torch.load(pretrained, weights_only=False)['state_dict']
+    assert {name.split('.')[0] for name in state} == {'backbone', 'neck'}
+
+
+def test_linear_probe(pretrained, tmp_path):
+    out = tmp_path / 'probe.json'
+    options = ['--samples-per-class', '10', 'all', '--out', out]
+    run_well('linear_probe.py', CLASSIFY, pretrained, *options, cwd=tmp_path)
+    trained = json.loads(out.read_text())
+    run_well('linear_probe.py', CLASSIFY, *options, cwd=tmp_path)
+    untrained = json.loads(out.read_text())
+    assert set(trained) == {'10', 'all'} and trained != untrained
+    assert all(30 < figure < 100 for figure in (*trained.values(), *untrained.values()))
+
+
+def test_untrained_probe_starts_where_pretraining_does(tmp_path):
+    """The same seed gives the probe the encoder that pretraining began with."""
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH]
+    options += [
+        'optim_wrapper.optimizer.lr=0',
+        'optim_wrapper.optimizer.weight_decay=0',
+    ]
+    run_well('train.py', PRETRAIN, *options, cwd=tmp_path)
+    figures = []
+    for checkpoint in ([tmp_path / 'epoch_1.pth'], []):
+        out = tmp_path / 'probe.json'
+        run_well('linear_probe.py', CLASSIFY, *checkpoint, '--out', out, cwd=tmp_path)
+        figures.append(json.loads(out.read_text()))
+    assert figures[0] == figures[1]
+
+
+def test_visualize_reconstruction(pretrained, tmp_path):
+    options = ['--num', '3', '--out', 'new/picture.png']
+    options += ['--cfg-options', 'train_dataloader.dataset.split=test']
+    run_well(
+        'visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd=tmp_path
+    )
+    assert min(Image.open(tmp_path / 'new' / 'picture.png').size) > 200
+
+
+def test_finetuning_starts_from_the_pretrained_encoder(pretrained, tmp_path):
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH]
+    options += ['train_cfg.val_interval=1', 'optim_wrapper.optimizer.lr=0']
+    options += ['optim_wrapper.optimizer.weight_decay=0']
+    options += ['model.backbone.init_cfg.type=Pretrained']
+    options += [f'model.backbone.init_cfg.checkpoint={pretrained}']
+    options += ['model.backbone.init_cfg.prefix=backbone.']
+    output = run_well('train.py', CLASSIFY, *options, cwd=tmp_path)
+    assert 'accuracy/top1' in output
+    before = torch.load(pretrained, weights_only=False)['state_dict']
+    after = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
+    encoder = [name for name in after if name.startswith('backbone.')]
+    assert len(encoder) > 50
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+def test_pretraining_on_a_folder(image_folder, tmp_path):
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH, NO_WORKERS]
+    options += [f'train_dataloader.dataset.data_root={image_folder}']
+    options += ['train_dataloader.batch_size=2']
+    output = run_well('train.py', FOLDER, *options, cwd=tmp_path)
+    assert '[1][3/3]' in output and (tmp_path / 'epoch_1.pth').exists()
+    # 1.5e-4 for 256 images, so 1.2e-6 for two, of which warm-up starts at 1e-4.
+    assert 'LR is set based on batch size' in output
+
+
+@pytest.mark.parametrize('content', ['missing', 'empty'])
+def test_folder_without_images_ends_in_one_clear_error(tmp_path, content):
+    folder = tmp_path / 'images'
+    if content == 'empty':
+        folder.mkdir()
+    options = [
+        '--cfg-options',
+        NO_WORKERS,
+        f'train_dataloader.dataset.data_root={folder}',
+    ]
+    result = run('train.py', FOLDER, *options, cwd=tmp_path)
+    assert result.returncode == 1
+    message = result.stderr.strip().splitlines()[-1]
+    expected = 'no image folder' if content == 'missing' else 'holds no image'
+    assert expected in message and str(folder) in message and 'data_root=' in message
+
+
+def test_probe_refuses_a_config_without_labels(tmp_path):
+    result = run('linear_probe.py', PRETRAIN, cwd=tmp_path)
+    assert result.returncode == 1
+    assert 'has no val_dataloader' in result.stderr.strip().splitlines()[-1]

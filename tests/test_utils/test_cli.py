@@ -1,0 +1,113 @@
+"""What tools/train.py, tools/test.py and their distributed starters have in common."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmmixmim.utils import load_config
+from mmmixmim.utils.cli import add_common_arguments
+
+ROOT = Path(__file__).parents[2]
+(PRETRAIN,) = (ROOT / 'configs' / 'digits').glob('mixmim_mixmim-tiny_*_digits.py')
+(CLASSIFY,) = (ROOT / 'configs' / 'digits').glob('mixmim-tiny_*_digits.py')
+ONE_ITERATION = (
+    'train_cfg.max_epochs=1',
+    'train_dataloader.num_batch_per_epoch=1',
+    'train_dataloader.num_workers=0',
+)
+on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without')
+
+
+def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    starter = [] if script.endswith('.sh') else [sys.executable]
+    command = [*starter, ROOT / 'tools' / script, *arguments]
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, 'PYTHON': sys.executable, 'PORT': '29571'},
+        capture_output=True,
+        text=True,
+    )
+
+
+def load(config: Path, *options: str):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_common_arguments(parser)
+    return load_config(parser.parse_args([str(config), *options]))
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A config of our scope with one bare loader."""
+    path = tmp_path / 'some_name.py'
+    path.write_text(
+        "default_scope = 'mmmixmim'\ntrain_dataloader = dict(num_workers=2)"
+    )
+    return path
+
+
+def test_work_dir_comes_from_option_then_config_then_name(config):
+    assert load(config).work_dir == os.path.join('work_dirs', 'some_name')
+    assert load(config, '--cfg-options', 'work_dir=a').work_dir == 'a'
+    assert (
+        load(config, '--cfg-options', 'work_dir=a', '--work-dir', 'b').work_dir == 'b'
+    )
+
+
+def test_loaders_fit_the_machine_and_the_number_of_workers(config):
+    loader = load(config).train_dataloader
+    assert loader.persistent_workers
+    assert loader.pin_memory == torch.cuda.is_available()
+    assert loader.collate_fn.type == 'default_collate'
+
+    options = ['num_workers=0', 'persistent_workers=True']
+    options = [f'train_dataloader.{option}' for option in options]
+    loader = load(config, '--cfg-options', *options).train_dataloader
+    assert not loader.persistent_workers
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        pytest.param(
+            ['train.py', PRETRAIN, '--amp'],
+            'needs a GPU.*leave out --amp',
+            marks=on_cpu,
+        ),
+        (['train.py', PRETRAIN, '--auto-scale-lr'], 'needs auto_scale_lr'),
+        (['train.py', PRETRAIN, '--cfg-options', 'model.type=Nix'], 'Nix is not in'),
+        (['train.py', 'nix.py'], "'nix.py'"),
+        (['test.py', PRETRAIN, 'nix.pth'], 'has no test_dataloader'),
+        (['test.py', CLASSIFY, 'nix.pth'], 'nix.pth can not be found'),
+    ],
+    ids=['amp', 'scale', 'type', 'config', 'pretraining', 'checkpoint'],
+)
+def test_mistakes_end_in_one_line(arguments, message, tmp_path):
+    result = run(*arguments, cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    last_line = result.stderr.splitlines()[-1]
+    assert last_line.startswith('error: ')
+    assert re.search(message, last_line)
+
+
+@on_cpu
+@pytest.mark.slow
+def test_two_processes_train_and_test_on_a_cpu(tmp_path):
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
+    result = run('dist_train.sh', CLASSIFY, 2, *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr + result.stdout
+
+    out = tmp_path / 'predictions.pkl'
+    arguments = [CLASSIFY, tmp_path / 'epoch_1.pth', 2, '--out', out]
+    result = run('dist_test.sh', *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert out.is_file()

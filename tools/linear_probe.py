@@ -1,0 +1,87 @@
+"""Probe a pretrained encoder: accuracy of a linear classifier on frozen features."""
+
+import argparse
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+
+from mmmixmim.evaluation import extract_features, linear_probe
+from mmmixmim.registry import MODELS
+from mmmixmim.utils import UsageError, load_config, one_line_errors
+from mmmixmim.utils.cli import add_common_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='classification config with labelled datasets')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='pretraining checkpoint (default: untrained)'
+    )
+    parser.add_argument(
+        '--samples-per-class',
+        nargs='+',
+        default=['all'],
+        metavar='N',
+        help='numbers of training labels per class, or "all"',
+    )
+    parser.add_argument(
+        '--draws', type=int, default=3, help='draws of the labels to average over (3)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help="seed of an untrained encoder's weights (0)"
+    )
+    parser.add_argument('--out', type=Path, help='write the figures to this JSON file')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def build_loaders(cfg: Config) -> tuple:
+    """Loaders of the training and the validation images, neither augmented."""
+    test = cfg.val_dataloader
+    train = deepcopy(test)
+    train.dataset = deepcopy(cfg.train_dataloader.dataset)
+    train.dataset.pipeline = test.dataset.pipeline
+    return Runner.build_dataloader(train), Runner.build_dataloader(test)
+
+
+def main() -> None:
+    """Probe."""
+    args = parse_args()
+    with one_line_errors():
+        counts = {n: None if n == 'all' else int(n) for n in args.samples_per_class}
+        cfg = load_config(args)
+        if not cfg.get('val_dataloader'):
+            raise UsageError(
+                f'{args.config} has no val_dataloader: the probe takes a '
+                'classification config, with labelled images to learn from and to score.'
+            )
+        init_default_scope(cfg.default_scope)
+        set_random_seed(args.seed)
+        if args.checkpoint:
+            cfg.model.backbone.init_cfg = dict(
+                type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.'
+            )
+        model = MODELS.build(cfg.model)
+        if args.checkpoint:
+            model.backbone.init_weights()
+        train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
+
+    figures = {}
+    for name, count in counts.items():
+        draws = range(args.draws if count else 1)
+        accuracy = np.mean([linear_probe(train, test, count, draw) for draw in draws])
+        figures[name] = round(float(accuracy), 2)
+        print(f'{name:>5} labels per class: {accuracy:.2f} %')
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(figures, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()

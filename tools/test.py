@@ -1,0 +1,60 @@
+"""Evaluate a checkpoint with the test settings of a config."""
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+
+from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
+from mmmixmim.utils.cli import add_common_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='save the predictions to this file'
+    )
+    parser.add_argument(
+        '--show-dir', help='draw the predictions into this folder (classification)'
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options of testing into the config."""
+    if not cfg.get('test_dataloader'):
+        raise UsageError(
+            f'{args.config} has no test_dataloader: only configs of downstream tasks '
+            'can be tested, those of pretraining cannot.'
+        )
+    cfg.load_from = args.checkpoint
+    if args.show_dir:
+        hook = cfg.get('default_hooks', {}).get('visualization', {})
+        if hook.get('type', '').split('.')[-1] != 'VisualizationHook':
+            raise UsageError(
+                "--show-dir needs mmpretrain's VisualizationHook as "
+                'default_hooks.visualization in the config.'
+            )
+        hook.update(enable=True, out_dir=args.show_dir)
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    with one_line_errors():
+        if args.out and not args.out.endswith(('.pkl', '.pickle')):
+            raise UsageError(f'--out takes a .pkl file, not {args.out}')
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        runner = build_runner(cfg)
+        if args.out:
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

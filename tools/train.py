@@ -1,0 +1,73 @@
+"""Train the model of a config: pretraining, classification or a downstream task."""
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
+from mmmixmim.utils.cli import add_common_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without one, from the latest in work_dir',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision (needs a GPU)'
+    )
+    parser.add_argument(
+        '--no-validate', action='store_true', help='train without evaluation'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options of training into the config."""
+    if not cfg.get('optim_wrapper'):
+        raise UsageError(f'{args.config} has no optim_wrapper: nothing to train by.')
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise UsageError(
+            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none: leave '
+            'out --amp, or train with a config that does not ask for it.'
+        )
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise UsageError(
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
+            )
+        cfg.auto_scale_lr.enable = True
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,48 @@
+"""Draw images, their mixtures and what a pretrained model reconstructs."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
+
+from mmmixmim.registry import MODELS
+from mmmixmim.utils import load_config, one_line_errors
+from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.visualization import draw_reconstruction
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='pretraining config')
+    parser.add_argument('checkpoint', help='pretraining checkpoint')
+    parser.add_argument('--out', type=Path, default=Path('reconstruction.png'))
+    parser.add_argument('--num', type=int, default=8, help='number of images (8)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of images, crops and mask (0)'
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Draw images of the config's training dataset."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+        init_default_scope(cfg.default_scope)
+        set_random_seed(args.seed)
+        model = MODELS.build(cfg.model)
+        load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+        loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
+        loader['persistent_workers'] = False
+        batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
+        with torch.no_grad():
+            draw_reconstruction(model, batch['inputs'], args.out)
+    print(f'{args.out}')
+
+
+if __name__ == '__main__':
+    main()
