@@ -13,13 +13,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools'
 CONFIGS = ROOT / 'configs' / 'digits'
 PRETRAIN = CONFIGS / 'mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py'
 CLASSIFY = CONFIGS / 'mixmim-tiny_1xb64-coslr-20e_digits.py'
 TEN_SHOT = CONFIGS / 'mixmim-tiny_1xb20-coslr-40e_digits-10shot.py'
-EPOCHS = {PRETRAIN: 40, TEN_SHOT: 40}
 LABELS = ('10', '50', 'all')
 
 
@@ -40,40 +41,40 @@ class Step:
     epochs: int = 0
 
 
+def max_epochs(config: Path) -> int:
+    """Number of epochs that a config trains for."""
+    return Config.fromfile(config).train_cfg.max_epochs
+
+
 def plan(work_dir: Path, seed: int) -> list[Step]:
     """List the steps of the demo."""
-    checkpoint = work_dir / 'pretrain' / f'epoch_{EPOCHS[PRETRAIN]}.pth'
+    checkpoint = work_dir / 'pretrain' / f'epoch_{max_epochs(PRETRAIN)}.pth'
     encoder = [
-        f'model.backbone.init_cfg.{option}'
-        for option in (
-            'type=Pretrained',
-            f'checkpoint={checkpoint}',
-            'prefix=backbone.',
-        )
+        'model.backbone.init_cfg.type=Pretrained',
+        f'model.backbone.init_cfg.checkpoint={checkpoint}',
+        'model.backbone.init_cfg.prefix=backbone.',
     ]
 
-    def train(
-        name: str, config: Path, cost: float, options: list | None = None
-    ) -> Step:
+    def train(name: str, config: Path, cost: float, *options: str) -> Step:
         command = [TOOLS / 'train.py', config, '--work-dir', work_dir / name]
-        command += ['--cfg-options', f'randomness.seed={seed}', *(options or [])]
-        return Step(name, command, cost, EPOCHS[config])
+        command += ['--cfg-options', f'randomness.seed={seed}', *options]
+        return Step(name, command, cost, max_epochs(config))
 
-    def probe(name: str, arguments: list) -> Step:
+    def probe(name: str, *arguments: Path) -> Step:
         command = [TOOLS / 'linear_probe.py', CLASSIFY, *arguments, '--seed', seed]
         command += ['--samples-per-class', *LABELS]
-        return Step(name, [*command, '--out', work_dir / f'{name}.json'], 8)
+        return Step(name, [*command, '--out', work_dir / f'{name}.json'], cost=8)
 
     picture = [TOOLS / 'visualize_reconstruction.py', PRETRAIN, checkpoint]
     picture += ['--out', work_dir / 'reconstruction.png']
     picture += ['--cfg-options', 'train_dataloader.dataset.split=test']
     return [
         train('pretrain', PRETRAIN, 110),
-        Step('picture', picture, 8),
-        probe('probe-untrained', []),
-        probe('probe-pretrained', [checkpoint]),
+        Step('picture', picture, cost=8),
+        probe('probe-untrained'),
+        probe('probe-pretrained', checkpoint),
         train('from-scratch', TEN_SHOT, 25),
-        train('fine-tuned', TEN_SHOT, 25, encoder),
+        train('fine-tuned', TEN_SHOT, 25, *encoder),
     ]
 
 
@@ -143,27 +144,22 @@ def summarise(work_dir: Path, outputs: dict[str, str], seconds: float) -> str:
         return ''.join(f'{figures[label]:12.1f}' for label in LABELS)
 
     def top1(name: str) -> str:
-        return (
-            f'{float(re.findall(r"accuracy/top1: ([0-9.]+)", outputs[name])[-1]):12.1f}'
-        )
+        found = re.findall(r'accuracy/top1: ([0-9.]+)', outputs[name])
+        return f'{float(found[-1]):12.1f}'
 
     head = ''.join(f'{label:>12}' for label in LABELS)
-    return '\n'.join(
-        [
-            '',
-            'Accuracy in percent on the test digits, by number of labels per class',
-            f'{"":32}{head}',
-            f'{"linear probe, untrained encoder":32}{probe("probe-untrained")}',
-            f'{"linear probe, MixMIM encoder":32}{probe("probe-pretrained")}',
-            f'{"trained from scratch":32}{top1("from-scratch")}',
-            f'{"fine-tuned from MixMIM":32}{top1("fine-tuned")}',
-            '',
-            f'Reconstructions     {work_dir / "reconstruction.png"}',
-            f'Pretrained model    {work_dir / "pretrain" / f"epoch_{EPOCHS[PRETRAIN]}.pth"}',
-            f'Figures and logs    {work_dir}',
-            f'Took {seconds // 60:.0f} min {seconds % 60:.0f} s.',
-        ]
-    )
+    return f"""
+Accuracy in percent on the test digits, by number of labels per class
+{'':32}{head}
+{'linear probe, untrained encoder':32}{probe('probe-untrained')}
+{'linear probe, MixMIM encoder':32}{probe('probe-pretrained')}
+{'trained from scratch':32}{top1('from-scratch')}
+{'fine-tuned from MixMIM':32}{top1('fine-tuned')}
+
+Reconstructions     {work_dir / 'reconstruction.png'}
+Pretrained model    {work_dir / 'pretrain'}
+Figures and logs    {work_dir}
+Took {seconds // 60:.0f} min {seconds % 60:.0f} s."""
 
 
 def main() -> None:

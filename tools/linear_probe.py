@@ -58,8 +58,8 @@ def main() -> None:
         cfg = load_config(args)
         if not cfg.get('val_dataloader'):
             raise UsageError(
-                f'{args.config} has no val_dataloader: the probe takes a '
-                'classification config, with labelled images to learn from and to score.'
+                f'{args.config} has no val_dataloader: the probe takes a config of '
+                'classification, with labelled images to learn from and to score.'
             )
         init_default_scope(cfg.default_scope)
         set_random_seed(args.seed)

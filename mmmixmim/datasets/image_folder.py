@@ -56,6 +56,6 @@ class ImageFolder(CustomDataset):
             return super()._find_samples()
         except RuntimeError as error:
             raise FileNotFoundError(
-                f'The folder {self.img_prefix!r} holds no image: no file in it or below '
-                f'ends in {", ".join(sorted(self.extensions))}. {hint}'
+                f'The folder {self.img_prefix!r} holds no image: no file in it or '
+                f'below ends in {", ".join(sorted(self.extensions))}. {hint}'
             ) from error

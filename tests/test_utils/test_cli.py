@@ -44,8 +44,9 @@ def load(config: Path, *options: str):
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, monkeypatch):
     """A config of our scope with one bare loader."""
+    monkeypatch.setenv('LOCAL_RANK', '0')
     path = tmp_path / 'some_name.py'
     path.write_text(
         "default_scope = 'mmmixmim'\ntrain_dataloader = dict(num_workers=2)"

@@ -348,8 +348,8 @@ class MixMIMTransformer(BaseModule):
                 )
             if heads < 1 or dim % heads:
                 raise ValueError(
-                    f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i}), '
-                    f'which {heads} heads do not divide. Choose num_heads[{i}] among '
+                    f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i})'
+                    f', which {heads} heads do not divide. Choose num_heads[{i}] among '
                     f'the divisors of {dim}.'
                 )
         return embed_dims, depths, num_heads
