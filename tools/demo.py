@@ -78,6 +78,12 @@ def plan(work_dir: Path, seed: int) -> list[Step]:
     ]
 
 
+def duration(seconds: float) -> str:
+    """Write a time in minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f'{minutes} min {seconds:02d} s'
+
+
 class Progress:
     """One line that says what runs and how long the rest takes."""
 
@@ -96,9 +102,9 @@ class Progress:
         number = self.steps.index(step)
         done = sum(s.cost for s in self.steps[:number]) + fraction * step.cost
         left = 'estimating the time left'
-        if done:
+        if done > 0.04 * self.total:  # before that it is mostly imports
             seconds = (now - self.start) * (self.total / done - 1)
-            left = f'about {seconds // 60:.0f} min {seconds % 60:02.0f} s left'
+            left = f'about {duration(seconds)} left'
         line = f'[{number + 1}/{len(self.steps)}] {step.name:16} {fraction:4.0%}  '
         line = f'{line}{details:14}{left}'
         print(f'\r{line:78}' if self.live else line, end='' if self.live else '\n')
@@ -159,7 +165,7 @@ Accuracy in percent on the test digits, by number of labels per class
 Reconstructions     {work_dir / 'reconstruction.png'}
 Pretrained model    {work_dir / 'pretrain'}
 Figures and logs    {work_dir}
-Took {seconds // 60:.0f} min {seconds % 60:.0f} s."""
+Took {duration(seconds)}."""
 
 
 def main() -> None:

@@ -252,7 +252,7 @@ class MixMIMTransformer(BaseModule):
         check_image(x, self.in_channels, self.stride)
         ownership = None
         if mask is not None:
-            ownership = TokenOwnership.of(mask)
+            ownership = TokenOwnership.of(mask, x.device)
             ownership.check(len(x), tuple(side // self.stride for side in x.shape[2:]))
 
         maps = self.patch_embed(x)
@@ -313,14 +313,15 @@ class MixMIMTransformer(BaseModule):
     @classmethod
     def _read_arch(cls, arch: str | dict) -> tuple[int, list[int], list[int]]:
         """Read and check embed_dims, depths and num_heads."""
-        if isinstance(arch, str):
+        if not isinstance(arch, dict):
             names = {key: name for name in cls.ARCHS for key in (name, name[0])}
-            if arch.lower() not in names:
+            name = names.get(str(arch).lower())
+            if name is None:
                 raise ValueError(
                     f'Unknown arch {arch!r}: choose one of {", ".join(cls.ARCHS)}, or '
                     'give a dict with embed_dims, depths and num_heads.'
                 )
-            arch = cls.ARCHS[names[arch.lower()]]
+            arch = cls.ARCHS[name]
         keys = ('embed_dims', 'depths', 'num_heads')
         missing = [key for key in keys if key not in arch]
         unknown = [key for key in arch if key not in keys]

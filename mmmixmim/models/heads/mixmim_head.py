@@ -61,7 +61,7 @@ class MixMIMPretrainHead(BaseModule):
             Scalar, in single precision.
         """
         cells = self.construct_target(target)
-        hidden = TokenOwnership.of(mask).hidden(cells, cells.flip(0))
+        hidden = TokenOwnership.of(mask, pred.device).hidden(cells, cells.flip(0))
         return self.loss_module(pred.float(), hidden)
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ class MixMIMPretrainHead(BaseModule):
             image hides, which a mask that both images of a pair share has none
             of, show the true pixels.
         """
-        cells = TokenOwnership.of(mask).regroup(
+        cells = TokenOwnership.of(mask, pred.device).regroup(
             pred.float(), self.construct_target(target)
         )
         if self.norm_pix:

@@ -98,17 +98,16 @@ class MixMIMPretrainDecoder(BaseModule):
             the pixels of image i where its partner shows, and of the partner
             where image i shows.
         """
-        ownership = TokenOwnership.of(mask)
-        own, partner = self.decode(x, ownership).chunk(2)
+        maps = x if isinstance(x, Tensor) else x[-1]
+        ownership = TokenOwnership.of(mask, maps.device)
+        own, partner = self.decode(maps, ownership).chunk(2)
         return self.decoder_pred(ownership.hidden(own, partner))
 
-    def decode(
-        self, x: Tensor | tuple[Tensor, ...], ownership: TokenOwnership
-    ) -> Tensor:
+    def decode(self, maps: Tensor, ownership: TokenOwnership) -> Tensor:
         """Run the blocks on both passes.
 
         Args:
-            x: As in :meth:`forward`.
+            maps: The encoder's last map (B, C, h, w).
             ownership: Who owns each cell.
 
         Returns:
@@ -116,7 +115,6 @@ class MixMIMPretrainDecoder(BaseModule):
             passes that see each image's own tokens, then those of the passes
             that see its partner's.
         """
-        maps = x if isinstance(x, Tensor) else x[-1]
         ownership.check(len(maps), tuple(maps.shape[2:]))
         tokens = self.decoder_embed(maps.flatten(2).transpose(1, 2))
         tokens = ownership.unmix(tokens, self.mask_token)

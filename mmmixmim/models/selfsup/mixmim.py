@@ -125,7 +125,7 @@ class MixMIM(BaseSelfSupervisor):
     def ownership(self, inputs: Tensor, mask: Tensor | None = None) -> TokenOwnership:
         """Who owns each token of the batch: from ``mask``, else at random."""
         if mask is not None:
-            return TokenOwnership.of(mask)
+            return TokenOwnership.of(mask, inputs.device)
         grid = tuple(side // self.backbone.stride for side in inputs.shape[2:])
         ratio = self.mask_ratio
         if self.range_mask_ratio:

@@ -33,9 +33,20 @@ class TokenOwnership:
         self.mask = mask.bool()
 
     @classmethod
-    def of(cls, mask: Tensor | TokenOwnership) -> TokenOwnership:
-        """Return ``mask`` itself if it is an ownership already, else make one."""
-        return mask if isinstance(mask, cls) else cls(mask)
+    def of(
+        cls, mask: Tensor | TokenOwnership, device: torch.device | str
+    ) -> TokenOwnership:
+        """Return ``mask`` itself if it is an ownership already, else make one.
+
+        Args:
+            mask: A cell grid, as for the class, or an ownership.
+            device: Where the tokens are, to which a cell grid is moved.
+        """
+        if isinstance(mask, cls):
+            return mask
+        ownership = cls(mask)
+        ownership.mask = ownership.mask.to(device)
+        return ownership
 
     @classmethod
     def random(

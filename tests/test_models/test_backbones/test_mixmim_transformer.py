@@ -185,6 +185,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
     'arguments, message',
     [
         (dict(arch='giant'), "Unknown arch 'giant'.*base, large, huge"),
+        (dict(arch=None), 'Unknown arch None'),
         (dict(arch=dict(embed_dims=8, depths=[1])), 'lacks num_heads'),
         (
             dict(arch=dict(embed_dims=8, depths=[1], num_heads=[1], width=3)),

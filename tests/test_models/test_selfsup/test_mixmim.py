@@ -78,6 +78,17 @@ def test_mask_ratio_and_its_range(make_mixmim):
     assert min(counts) >= 12 and max(counts) <= 36 and len(counts) > 15
 
 
+def test_loss_under_autocast(make_mixmim):
+    model, images = make_mixmim(), torch.rand(2, 3, 96, 96)
+    mask = model.ownership(images).mask
+    full = model.loss(images, mask=mask)['loss']
+    with torch.autocast('cpu', torch.bfloat16):
+        low = model.loss(images, mask=mask)['loss']
+    low.backward()
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(full.item(), rel=0.02)
+
+
 def test_sizes_follow_from_the_backbone():
     model = MixMIM(backbone=dict(type='MixMIMTransformer', in_channels=2, **BACKBONE))
     assert isinstance(model.neck, MixMIMPretrainDecoder)
