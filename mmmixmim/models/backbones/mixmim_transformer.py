@@ -278,6 +278,32 @@ class MixMIMTransformer(BaseModule):
             module.eval()
         return self
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell the layer of a parameter, for layer-wise learning rates.
+
+        The embedding is layer 0 and each block the next one. Patch merging
+        belongs to the block after it, a norm to the block before it. This is the
+        authors' numbering.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: What comes before the backbone's own names.
+
+        Returns:
+            The layer, and the number of layers with the head counted as one.
+        """
+        depths = [len(stage.blocks) for stage in self.layers]
+        layers = sum(depths) + 2
+        part, *rest = param_name.removeprefix(prefix).split('.')
+        if part == 'layers':
+            stage, kind = int(rest[0]), rest[1]
+            block = int(rest[2]) if kind == 'blocks' else depths[stage]
+            return sum(depths[:stage]) + block + 1, layers
+        if part.startswith('norm'):
+            last = int(part.removeprefix('norm') or len(depths) - 1)
+            return sum(depths[: last + 1]), layers
+        return 0, layers
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         load_position_embedding(
             state_dict, f'{prefix}absolute_pos_embed', self.map_size

@@ -1,0 +1,101 @@
+"""Smaller learning rates for earlier layers of the backbone."""
+
+from __future__ import annotations
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from mmmixmim.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Scale learning rates by layer, as the authors do in fine-tuning.
+
+    A parameter of layer ``i`` of ``n`` gets the base learning rate times
+    ``layer_decay_rate ** (n - 1 - i)``. Layers are what the ``get_layer_depth``
+    of the model's backbone says. Whatever is not in a backbone keeps the base
+    rate. It works for any model that holds such a backbone, of mmpretrain,
+    mmdet, mmseg or your own.
+
+    Weight decay is for matrices: parameters of one dimension, and those whose
+    name ends in ``.bias``, have none.
+
+    Args:
+        optim_wrapper_cfg: Config of the optimizer wrapper.
+        paramwise_cfg: A dict with
+
+            - ``layer_decay_rate``: The rate. Defaults to 1, no layer decay.
+            - ``custom_keys``: For names that contain a key, a dict with
+              ``lr_mult`` and ``decay_mult``; the longest key counts. They
+              multiply what the rules above give.
+
+    Raises:
+        ValueError: If the model holds no backbone that knows its layers, or
+            ``paramwise_cfg`` has another key.
+    """
+
+    KEYS = ('layer_decay_rate', 'custom_keys')
+
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+        """Add one group for each pair of learning rate and weight decay.
+
+        Args:
+            params: The list of groups, modified in place.
+            module: The model.
+            **kwargs: Not used.
+        """
+        unknown = [key for key in self.paramwise_cfg if key not in self.KEYS]
+        if unknown:
+            raise ValueError(
+                f'paramwise_cfg of {type(self).__name__} has the keys '
+                f'{" and ".join(self.KEYS)}, got {unknown[0]}.'
+            )
+        backbones = _find_backbones(module)
+        rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
+        groups = {}
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            lr_mult, decay_mult = self._custom_multipliers(name)
+            scale = rate ** _layers_above(name, backbones) * lr_mult
+            if parameter.ndim <= 1 or name.endswith('.bias'):
+                decay_mult = 0.0
+            group = groups.setdefault((scale, decay_mult), dict(params=[]))
+            group['params'].append(parameter)
+        for (scale, decay_mult), group in sorted(groups.items(), key=lambda g: g[0]):
+            group['lr'] = self.base_lr * scale
+            group['lr_scale'] = scale
+            if self.base_wd is not None:
+                group['weight_decay'] = self.base_wd * decay_mult
+            params.append(group)
+
+    def _custom_multipliers(self, name: str) -> tuple[float, float]:
+        custom = self.paramwise_cfg.get('custom_keys', {})
+        keys = sorted((key for key in custom if key in name), key=len)
+        chosen = custom[keys[-1]] if keys else {}
+        return chosen.get('lr_mult', 1.0), chosen.get('decay_mult', 1.0)
+
+
+def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
+    """Backbones that know their layers, by the prefix of their parameters."""
+    found = {
+        f'{name}.': module
+        for name, module in model.named_modules()
+        if name.split('.')[-1] == 'backbone' and hasattr(module, 'get_layer_depth')
+    }
+    if not found:
+        raise ValueError(
+            f'{type(model).__name__} has no backbone with get_layer_depth, so layers '
+            'cannot get learning rates of their own. Use a backbone that has it, as '
+            'mmmixmim.MixMIMTransformer, or the default constructor.'
+        )
+    return found
+
+
+def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
+    for prefix, backbone in backbones.items():
+        if name.startswith(prefix):
+            depth, layers = backbone.get_layer_depth(name, prefix)
+            return layers - 1 - depth
+    return 0

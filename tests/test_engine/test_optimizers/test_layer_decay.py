@@ -1,0 +1,125 @@
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmmixmim.registry import MODELS
+
+OPTIMIZER = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
+
+
+def settings(model, optimizer=OPTIMIZER, **paramwise):
+    """Learning rate over the base rate, and weight decay, of each parameter."""
+    init_default_scope('mmmixmim')
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            optimizer=optimizer,
+            constructor='LayerDecayOptimWrapperConstructor',
+            paramwise_cfg=paramwise,
+        ),
+    )
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        names[parameter]: (group['lr'] / optimizer['lr'], group.get('weight_decay'))
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+
+
+@pytest.fixture
+def detector_like(make_backbone):
+    model = nn.Module()
+    model.backbone = make_backbone(out_indices=(0, 1, 2, 3), frozen_stages=0)
+    model.neck = nn.Linear(4, 4)
+    return model
+
+
+def test_every_parameter_of_the_base_model_is_as_the_authors_have_it(reference):
+    with torch.device('meta'):
+        init_default_scope('mmmixmim')
+        model = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=dict(type='MixMIMTransformer', arch='base'),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='LinearClsHead', num_classes=1000, in_channels=1024),
+            )
+        )
+    head = dict(head=dict(lr_mult=0.7))
+    found = settings(model, layer_decay_rate=0.7, custom_keys=head)
+    expected = reference['finetune_base_param_groups']
+    theirs = {
+        name.replace('head.', 'head.fc.')
+        if name.startswith('head')
+        else f'backbone.{name}'
+        for name in expected
+    }
+    assert set(found) == theirs
+    for name, entry in expected.items():
+        ours = name.replace('head.', 'head.fc.')
+        scale, decay = found[ours if name.startswith('head') else f'backbone.{name}']
+        assert scale == pytest.approx(entry['lr_scale'], rel=1e-9), name
+        assert decay == pytest.approx(entry['weight_decay'], abs=1e-12), name
+
+
+def test_only_the_backbone_is_scaled(detector_like):
+    found = settings(detector_like, layer_decay_rate=0.5)
+    assert found['neck.weight'] == (1, 0.05) and found['neck.bias'] == (1, 0)
+    assert found['backbone.layers.3.blocks.0.mlp.fc1.weight'][0] == 0.5
+    assert found['backbone.layers.0.blocks.0.mlp.fc1.weight'][0] == 0.5**5
+    # A stage's norm goes with its last block, patch merging with the next stage.
+    assert found['backbone.norm.weight'][0] == 0.5
+    assert found['backbone.norm0.weight'][0] == 0.5**5
+    assert found['backbone.norm2.weight'][0] == 0.5**2
+    assert found['backbone.layers.0.downsample.reduction.weight'][0] == 0.5**4
+    # Frozen parameters are left out.
+    assert not any('patch_embed' in name or 'pos_embed' in name for name in found)
+
+
+def test_custom_keys_multiply_what_the_rules_give(detector_like):
+    keys = {'neck': dict(lr_mult=3), 'backbone.norm': dict(decay_mult=0, lr_mult=2)}
+    found = settings(detector_like, layer_decay_rate=0.5, custom_keys=keys)
+    assert found['neck.weight'] == (pytest.approx(3), 0.05)
+    assert found['backbone.norm.weight'] == (1, 0)
+
+
+def test_optimizer_without_weight_decay(detector_like):
+    found = settings(detector_like, dict(type='SGD', lr=0.1), layer_decay_rate=0.5)
+    assert found['neck.weight'][1] == 0  # the default of SGD
+
+
+def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
+    from mmpretrain.models import ImageClassifier
+
+    init_default_scope('mmmixmim')
+    model = ImageClassifier(make_backbone())
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            optimizer=OPTIMIZER,
+            constructor='LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        ),
+    )
+    assert {group['lr_scale'] for group in wrapper.optimizer.param_groups} == {
+        0.5**i for i in range(1, 7)
+    }
+
+
+@pytest.mark.parametrize(
+    'make, paramwise, message',
+    [
+        (lambda: nn.Linear(2, 2), dict(layer_decay_rate=0.5), 'Linear has no backbone'),
+        (
+            None,
+            dict(layer_decay=0.5),
+            'layer_decay_rate and custom_keys, got layer_decay',
+        ),
+    ],
+)
+def test_refuses_what_it_cannot_do(make, paramwise, message, detector_like):
+    with pytest.raises(ValueError, match=message):
+        settings(make() if make else detector_like, **paramwise)

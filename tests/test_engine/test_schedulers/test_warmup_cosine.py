@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+
+from mmmixmim.engine import WarmupCosineLR
+from mmmixmim.registry import PARAM_SCHEDULERS
+
+
+def optimizer(*rates):
+    groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=lr) for lr in rates]
+    return OptimWrapper(torch.optim.SGD(groups, lr=1))
+
+
+def authors_rate(epoch, lr, min_lr, warmup, epochs):
+    if epoch < warmup:
+        return lr * epoch / warmup
+    phase = math.pi * (epoch - warmup) / (epochs - warmup)
+    return min_lr + (lr - min_lr) * 0.5 * (1 + math.cos(phase))
+
+
+@pytest.mark.parametrize('lr, min_lr', [(1.2e-3, 0.0), (2e-3, 1e-6)])
+def test_every_fraction_of_every_epoch(lr, min_lr):
+    """As a runner builds and steps it, 7 iterations an epoch."""
+    wrapper = optimizer(lr, lr * 0.7**20)
+    schedule = PARAM_SCHEDULERS.build(
+        dict(
+            type='WarmupCosineLR',
+            warmup=4,
+            end=30,
+            min_ratio=min_lr / lr,
+            convert_to_iter_based=True,
+        ),
+        default_args=dict(optimizer=wrapper, epoch_length=7),
+    )
+    assert not schedule.by_epoch
+    for iteration in range(30 * 7):
+        expected = authors_rate(iteration / 7, lr, min_lr, 4, 30)
+        for group, scale in zip(
+            wrapper.optimizer.param_groups, (1, 0.7**20), strict=True
+        ):
+            assert group['lr'] == pytest.approx(expected * scale, rel=1e-9, abs=0)
+        wrapper.step()
+        schedule.step()
+    assert wrapper.param_groups[0]['lr'] == pytest.approx(min_lr, abs=1e-15)
+
+
+def test_continues_where_it_was_saved():
+    def build():
+        return WarmupCosineLR(optimizer(1.0), warmup=3, end=10)
+
+    first, second = build(), build()
+    for _ in range(5):
+        first.optimizer.step()
+        first.step()
+    second.load_state_dict(first.state_dict())
+    for schedule in (first, second):
+        schedule.optimizer.step()
+        schedule.step()
+    assert first.get_last_value() == second.get_last_value()
+
+
+def test_no_warmup_starts_at_the_full_rate():
+    wrapper = optimizer(0.5)
+    WarmupCosineLR(wrapper, warmup=0, end=10)
+    assert wrapper.param_groups[0]['lr'] == 0.5
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(warmup=10, end=10), 'warmup=10 and end=10'),
+        (dict(warmup=-1, end=10), 'warmup=-1'),
+        (dict(warmup=1, end=10, min_ratio=2), 'min_ratio must be.*got 2'),
+    ],
+)
+def test_refuses_bad_times(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        WarmupCosineLR(optimizer(1.0), **arguments)
