@@ -1,15 +1,21 @@
-"""Every config file loads and builds; small ones also train."""
+"""Every config file loads, builds, and says what its name promises."""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
 from mmmixmim.registry import DATASETS, MODELS
 
 from .conftest import ROOT
 
 CONFIGS = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+
+RECIPES = [path for path in CONFIGS if 'in1k' in path.stem]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -30,30 +36,105 @@ def test_model_builds(cfg):
 
 
 def test_pipelines_build(cfg, image_folder):
+    """With pictures of ours in place of a dataset that is not here."""
+    size = cfg.model.backbone.img_size
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader) is None:
             continue
         dataset = cfg[loader].dataset
-        if dataset.type == 'ImageFolder':
-            dataset.data_root = str(image_folder)
-        sample = DATASETS.build(dataset)[0]
-        assert sample['inputs'].dtype == torch.uint8
-        assert sample['inputs'].shape[1:] == cfg.model.backbone.img_size or (
-            sample['inputs'].shape[1:] == (cfg.model.backbone.img_size,) * 2
-        )
+        if dataset.type != 'Digits':
+            pipeline = dataset.pipeline
+            dataset = dict(
+                type='ImageFolder', data_root=image_folder, pipeline=pipeline
+            )
+        for sample in DATASETS.build(dataset):
+            assert sample['inputs'].dtype == torch.uint8
+            assert sample['inputs'].shape[1:] == (size, size)
 
 
 def test_schedule_ends_with_the_training(cfg):
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
 
 
+def test_name_tells_batch_epochs_and_precision(cfg):
+    name = Path(cfg.filename).stem
+    assert f'xb{cfg.train_dataloader.batch_size}-' in name
+    assert f'-{cfg.train_cfg.max_epochs}e_' in name
+    assert ('-amp-' in name) == (cfg.optim_wrapper.type == 'AmpOptimWrapper')
+
+
+@pytest.mark.parametrize('cfg', RECIPES, ids=lambda path: path.stem, indirect=True)
+def test_recipes_have_the_authors_total_batch_and_rate(cfg):
+    name = Path(cfg.filename).stem
+    gpus = int(re.search(r'_(\d+)xb', name)[1])
+    batch = gpus * cfg.train_dataloader.batch_size
+    assert cfg.auto_scale_lr.enable
+    rate = cfg.optim_wrapper.optimizer.lr * batch / cfg.auto_scale_lr.base_batch_size
+    pretraining = cfg.model.type == 'MixMIM'
+    assert batch == (2048 if pretraining else 1024)
+    assert rate == pytest.approx(1.2e-3 if pretraining else 2e-3)
+    schedule = cfg.param_scheduler[0]
+    assert rate * schedule.get('min_ratio', 0) == pytest.approx(
+        0 if pretraining else 1e-6
+    )
+
+
+def test_trains_and_evaluates(cfg, image_folder, tmp_path):
+    """One real epoch of a small model, in full precision, on a few pictures."""
+    arch = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+    if cfg.model.backbone.get('in_channels', 3) == 3:
+        cfg.model.backbone.update(arch=arch, init_cfg=None)
+        if cfg.model.type == 'MixMIM':
+            cfg.model.neck.update(decoder_depth=1, decoder_embed_dim=64)
+        else:
+            cfg.model.head.in_channels = 128
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    cfg.work_dir = str(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(loader) is None:
+            continue
+        cfg[loader].update(batch_size=2, num_workers=0, persistent_workers=False)
+        if cfg[loader].dataset.type == 'Digits':
+            cfg[loader].num_batch_per_epoch = 2
+        else:
+            labelled = cfg.model.type != 'MixMIM'
+            cfg[loader].dataset = dict(
+                type='CustomDataset',
+                data_root=str(image_folder),
+                with_label=labelled,
+                pipeline=cfg[loader].dataset.pipeline,
+            )
+    if 'val_cfg' in cfg:
+        cfg.train_cfg.val_interval = 1
+    runner = Runner.from_cfg(cfg)
+    before = runner.model.backbone.layers[-1].blocks[-1].attn.qkv.weight.clone()
+    runner.train()
+    after = runner.model.backbone.layers[-1].blocks[-1].attn.qkv.weight
+    assert runner.iter >= 1 and after.isfinite().all()
+    # The first rate of the warm-up is 0, the second is not.
+    assert torch.equal(before, after) == (runner.iter == 1)
+
+
+@pytest.mark.parametrize('size, channels', [('base', 1024), ('large', 1536)])
+def test_finetuning_at_384_pixels(reference, size, channels):
+    name = f'mixmim-{size}_8xb128-amp-coslr-100e_in1k-384px.py'
+    cfg = Config.fromfile(ROOT / 'configs' / 'mixmim' / 'benchmarks' / name)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert model.head.fc.in_features == channels
+    count = sum(p.numel() for p in model.parameters())
+    assert count == reference['parameter_counts'][f'classify_{size}_384']['total']
+
+
 def test_pretraining_decays_what_the_authors_decay(reference):
     """Weight decay of every parameter, by the optimizer that MMEngine builds."""
     from mmengine.optim import build_optim_wrapper
 
-    cfg = Config.fromfile(
-        ROOT / 'configs' / 'folder' / 'mixmim_mixmim-base_1xb64-coslr-300e_folder.py'
-    )
+    name = 'mixmim_mixmim-base_16xb128-amp-coslr-600e_in1k.py'
+    cfg = Config.fromfile(ROOT / 'configs' / 'mixmim' / name)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # mixed precision takes a GPU
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

@@ -1,4 +1,4 @@
-"""The authors' optimizer for pretraining (MixMAE, appendix), over 300 epochs.
+"""The authors' optimizer and schedule of pretraining, over 300 epochs.
 
 The learning rate is 1.5e-4 for each 256 images of the total batch: it is scaled
 to the actual batch size and number of GPUs.
@@ -9,25 +9,9 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=40,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=260,
-        by_epoch=True,
-        begin=40,
-        end=300,
-        convert_to_iter_based=True,
-    ),
+    dict(type='WarmupCosineLR', warmup=40, end=300, convert_to_iter_based=True)
 ]
-
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
 auto_scale_lr = dict(enable=True, base_batch_size=256)
+randomness = dict(seed=0, diff_rank_seed=True)

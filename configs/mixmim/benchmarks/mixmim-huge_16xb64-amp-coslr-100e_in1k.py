@@ -1,0 +1,13 @@
+"""Fine-tuning the huge model.
+
+The authors published no script for this size: all is as for the base model but
+the drop path, which follows MAE's for its huge model (arXiv 2111.06377, table 9).
+"""
+
+_base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
+
+model = dict(
+    backbone=dict(arch='huge', drop_path_rate=0.3),
+    head=dict(in_channels=2816),
+)
+train_dataloader = dict(batch_size=64)
