@@ -1,0 +1,5 @@
+"""Checkpoints of MixMIM as different projects save them."""
+
+from .layouts import LAYOUTS, convert_state_dict, detect_layout
+
+__all__ = ['LAYOUTS', 'convert_state_dict', 'detect_layout']

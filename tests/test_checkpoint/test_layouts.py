@@ -1,0 +1,150 @@
+"""Layouts against the authors' list of names and mmpretrain's real models."""
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+
+from mmmixmim.checkpoint import LAYOUTS, convert_state_dict, detect_layout
+from mmmixmim.models import TokenOwnership
+from mmmixmim.registry import MODELS
+
+ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+SIZE = dict(arch=ARCH, img_size=128, window_size=[8, 8, 8, 4])
+DECODER = dict(decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4)
+
+
+def ours(pretraining=True):
+    backbone = dict(type='MixMIMTransformer', **SIZE)
+    if pretraining:
+        neck = dict(type='MixMIMPretrainDecoder', **DECODER)
+        model = dict(type='MixMIM', backbone=backbone, neck=neck)
+    else:
+        head = dict(type='LinearClsHead', num_classes=10, in_channels=128)
+        neck = dict(type='GlobalAveragePooling')
+        model = dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
+    with MODELS.switch_scope_and_registry('mmmixmim') as registry:
+        return registry.build(model).eval()
+
+
+def mmpretrains(pretraining=True):
+    if pretraining:
+        model = dict(
+            type='MixMIM',
+            backbone=dict(type='MixMIMPretrainTransformer', **SIZE),
+            neck=dict(
+                type='MixMIMPretrainDecoder',
+                num_patches=16,
+                embed_dim=128,
+                encoder_stride=32,
+                norm_cfg=dict(type='LN', eps=1e-5),
+                **DECODER,
+            ),
+            head=dict(
+                type='MixMIMPretrainHead',
+                norm_pix=True,
+                loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+            ),
+        )
+    else:
+        model = dict(
+            type='ImageClassifier',
+            backbone=dict(type='MixMIMTransformer', **SIZE),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=128),
+        )
+    with MMPRETRAIN_MODELS.switch_scope_and_registry('mmpretrain') as registry:
+        return registry.build(model).eval()
+
+
+def randomise(model):
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def assert_same(a, b):
+    assert list(sorted(a)) == list(sorted(b))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+@pytest.fixture(params=[True, False], ids=['pretraining', 'classification'])
+def pretraining(request):
+    return request.param
+
+
+def test_names_of_the_authors(reference):
+    names = reference['pretrain_parameters']
+    state = convert_state_dict(ours().state_dict(), 'authors')
+    assert {name: list(value.shape) for name, value in state.items()} == {
+        name: shape for name, shape in names.items()
+    }
+
+
+@pytest.mark.parametrize('target', LAYOUTS)
+@pytest.mark.parametrize('source', LAYOUTS)
+def test_round_trips_are_exact(pretraining, source, target):
+    model = mmpretrains(pretraining) if source == 'mmpretrain' else ours(pretraining)
+    state = randomise(model).state_dict()
+    if source == 'authors':
+        state = convert_state_dict(state, 'authors')
+    assert detect_layout(state) == source
+    there = convert_state_dict(state, target)
+    assert detect_layout(there) == target
+    assert_same(convert_state_dict(there, source), state)
+
+
+def test_weights_of_mmpretrain_load_strictly_and_back(pretraining):
+    theirs, model = mmpretrains(pretraining), ours(pretraining)
+    state = convert_state_dict(randomise(theirs).state_dict(), 'mmmixmim')
+    model.load_state_dict(state, strict=True)
+    back = convert_state_dict(model.state_dict(), 'mmpretrain')
+    mmpretrains(pretraining).load_state_dict(back, strict=True)
+
+
+def test_classifier_computes_what_mmpretrains_does():
+    theirs, model = randomise(mmpretrains(False)), ours(False)
+    model.load_state_dict(convert_state_dict(theirs.state_dict(), 'mmmixmim'))
+    images = torch.randn(2, 3, 128, 128)
+    torch.testing.assert_close(model(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_pretraining_computes_what_mmpretrains_does():
+    theirs, model = mmpretrains(), ours()
+    model.load_state_dict(convert_state_dict(theirs.state_dict(), 'mmmixmim'))
+    images = torch.randn(2, 3, 128, 128)
+
+    # mmpretrain draws its mask inside: let it, and take the mask from there.
+    latent, rows = theirs.backbone(images)
+    mask = rows.view(1, 4, 4)
+    maps = model.backbone(images, mask)[-1]
+    torch.testing.assert_close(
+        maps.flatten(2).transpose(1, 2), latent, rtol=1e-5, atol=1e-5
+    )
+    both = theirs.neck(latent, rows)
+    decoded = model.neck.decode(maps, TokenOwnership(mask))
+    torch.testing.assert_close(
+        model.neck.decoder_pred(decoded), both, rtol=1e-5, atol=1e-5
+    )
+    loss = theirs.head.loss(both, images, rows)
+    torch.testing.assert_close(
+        model.loss(images, mask=mask)['loss'], loss, rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_missing_and_unknown_entries_are_named(layout):
+    state = convert_state_dict(ours().state_dict(), layout)
+    lacking = {k: v for k, v in state.items() if not k.endswith('attn.proj.bias')}
+    with pytest.raises(ValueError, match=r'lacks backbone.layers.0.*first of \d\.'):
+        convert_state_dict(lacking, 'mmmixmim')
+    with pytest.raises(ValueError, match='unknown entry .*momentum'):
+        convert_state_dict(state | {'backbone.momentum': torch.ones(1)}, 'mmmixmim')
+
+
+def test_other_checkpoints_are_refused():
+    with pytest.raises(ValueError, match='no MixMIM checkpoint.*conv1.weight'):
+        detect_layout({'conv1.weight': torch.ones(1)})
+    with pytest.raises(ValueError, match='no MixMIM checkpoint.*nothing'):
+        detect_layout({})
+    with pytest.raises(ValueError, match="Unknown layout 'timm'"):
+        convert_state_dict(ours().state_dict(), 'timm')
