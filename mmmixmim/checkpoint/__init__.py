@@ -1,5 +1,12 @@
 """Checkpoints of MixMIM as different projects save them."""
 
+from .files import read_weights, write_weights
 from .layouts import LAYOUTS, convert_state_dict, detect_layout
 
-__all__ = ['LAYOUTS', 'convert_state_dict', 'detect_layout']
+__all__ = [
+    'LAYOUTS',
+    'convert_state_dict',
+    'detect_layout',
+    'read_weights',
+    'write_weights',
+]

@@ -129,3 +129,20 @@ def test_probe_refuses_a_config_without_labels(tmp_path):
     result = run('linear_probe.py', PRETRAIN, cwd=tmp_path)
     assert result.returncode == 1
     assert 'has no val_dataloader' in result.stderr.strip().splitlines()[-1]
+
+
+def test_convert_checkpoint(pretrained, tmp_path):
+    theirs, back = tmp_path / 'theirs.pth', tmp_path / 'back.pth'
+    output = run_well(
+        'convert_checkpoint.py', pretrained, theirs, '--to', 'authors', cwd=tmp_path
+    )
+    assert 'pretraining model' in output and 'layout mmmixmim' in output
+    assert 'mask_token' in torch.load(theirs, weights_only=True)['model']
+    run_well('convert_checkpoint.py', theirs, back, cwd=tmp_path)
+    before = torch.load(pretrained, weights_only=False)['state_dict']
+    after = torch.load(back, weights_only=True)['state_dict']
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+    result = run('convert_checkpoint.py', __file__, theirs, cwd=tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith('error: ')

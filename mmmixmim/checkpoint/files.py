@@ -1,0 +1,90 @@
+"""Read and write checkpoint files without running what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+from torch.serialization import safe_globals
+
+
+class _Inert:
+    """Stands for an object beside the weights that is not needed."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def __setstate__(self, state) -> None:
+        pass
+
+
+# Logs and options that OpenMMLab's and the authors' trainings save beside the
+# weights. By these names PyTorch makes inert objects, never the real ones.
+_BESIDE_WEIGHTS = (
+    'argparse.Namespace',
+    'builtins.getattr',
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'numpy.core.multiarray._reconstruct',
+    'numpy.core.multiarray.scalar',
+    'numpy._core.multiarray._reconstruct',
+    'numpy._core.multiarray.scalar',
+    'numpy.dtype',
+    'numpy.ndarray',
+)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint file on the CPU.
+
+    Args:
+        path: A file of the authors' code (``{'model': ...}``), of an OpenMMLab
+            runner (``{'state_dict': ...}``), or of a bare state dict.
+
+    Returns:
+        Parameters and buffers by name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or holds objects that could run code.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'There is no checkpoint file {str(path)!r}.')
+    try:
+        with safe_globals([(_Inert, name) for name in _BESIDE_WEIGHTS]):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f'{path} is not loaded, since it holds more than weights and could run '
+            f'code, or is damaged: {str(error).splitlines()[-1]}'
+        ) from error
+    except (EOFError, RuntimeError) as error:
+        raise ValueError(f'{path} is no PyTorch checkpoint: {error}') from error
+    if isinstance(content, dict):
+        for key in ('state_dict', 'model'):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+    if not isinstance(content, dict) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise ValueError(
+            f'{path} holds no weights: expected a dict of tensors, itself or below '
+            "'state_dict' or 'model'."
+        )
+    return dict(content)
+
+
+def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> None:
+    """Write a checkpoint file as the project of a layout expects it.
+
+    Args:
+        state: Parameters and buffers by name.
+        path: The file; its folder is made if need be.
+        layout: 'authors', or another layout for an OpenMMLab checkpoint.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    key = 'model' if layout == 'authors' else 'state_dict'
+    # Reordered weights would otherwise drag the storage they came from along.
+    state = {name: value.contiguous().clone() for name, value in state.items()}
+    torch.save({key: state}, path)

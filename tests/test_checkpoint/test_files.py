@@ -1,0 +1,89 @@
+import argparse
+import os
+import pickle
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmmixmim.checkpoint import read_weights, write_weights
+
+STATE = {'patch_embed.proj.weight': torch.rand(4, 3, 2, 2), 'index': torch.arange(4)}
+
+
+class Attack:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def assert_same(a, b):
+    assert list(a) == list(b)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    'layout, key', [('authors', 'model'), ('mmmixmim', 'state_dict')]
+)
+def test_written_files_are_read(tmp_path, layout, key):
+    path = tmp_path / 'new' / 'weights.pth'
+    write_weights(STATE, path, layout)
+    assert list(torch.load(path, weights_only=True)) == [key]
+    assert_same(read_weights(path), STATE)
+
+
+def test_bare_state_dict_is_read(tmp_path):
+    torch.save(STATE, tmp_path / 'bare.pth')
+    assert_same(read_weights(tmp_path / 'bare.pth'), STATE)
+
+
+def test_what_a_runner_and_the_authors_save_beside_is_left_out(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    for name, content in {
+        'runner.pth': dict(
+            state_dict=STATE, message_hub=dict(log_scalars=dict(loss=history)), meta={}
+        ),
+        'authors.pth': dict(
+            model=STATE, optimizer={}, epoch=3, args=argparse.Namespace(lr=0.1)
+        ),
+    }.items():
+        torch.save(content, tmp_path / name)
+        assert_same(read_weights(tmp_path / name), STATE)
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path):
+    torch.save(
+        dict(state_dict=STATE, meta=Attack(tmp_path / 'run')), tmp_path / 'a.pth'
+    )
+    with pytest.raises(ValueError, match='a.pth is not loaded.*could run code'):
+        read_weights(tmp_path / 'a.pth')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'', 'no PyTorch checkpoint'),
+        (b'not a checkpoint', 'could run code, or is damaged|no PyTorch checkpoint'),
+        (pickle.dumps([1, 2]), 'could run code, or is damaged|no PyTorch checkpoint'),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    (tmp_path / 'file.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / 'file.pth')
+
+
+def test_checkpoint_without_weights_is_refused(tmp_path):
+    torch.save(dict(epoch=3), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='holds no weights'):
+        read_weights(tmp_path / 'empty.pth')
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint file .*nowhere.pth'):
+        read_weights(tmp_path / 'nowhere.pth')
