@@ -37,6 +37,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     KEYS = ('layer_decay_rate', 'custom_keys')
 
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
+        # Without any option MMEngine would not ask for groups at all.
+        paramwise_cfg = dict(layer_decay_rate=1.0) | dict(paramwise_cfg or {})
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Add one group for each pair of learning rate and weight decay.
 
@@ -52,7 +59,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'{" and ".join(self.KEYS)}, got {unknown[0]}.'
             )
         backbones = _find_backbones(module)
-        rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
+        rate = self.paramwise_cfg['layer_decay_rate']
         groups = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

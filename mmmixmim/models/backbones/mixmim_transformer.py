@@ -290,10 +290,13 @@ class MixMIMTransformer(BaseModule):
             prefix: What comes before the backbone's own names.
 
         Returns:
-            The layer, and the number of layers with the head counted as one.
+            The layer, and the number of layers. The last layer is the head: all
+            names that do not start with ``prefix``.
         """
         depths = [len(stage.blocks) for stage in self.layers]
         layers = sum(depths) + 2
+        if not param_name.startswith(prefix):
+            return layers - 1, layers
         part, *rest = param_name.removeprefix(prefix).split('.')
         if part == 'layers':
             stage, kind = int(rest[0]), rest[1]

@@ -65,17 +65,36 @@ def load_position_embedding(
 
     Args:
         state_dict: What is being loaded. Without ``name`` in it nothing happens.
-        name: Key of an embedding (1, L, C) of a map of ``size`` or a square one.
+        name: Key of a sin-cos embedding (1, height * width, C) of any map.
         size: Height and width of the model's map.
     """
     embedding = state_dict.get(name)
-    if embedding is None or embedding.shape[1] == math.prod(size):
+    if embedding is None:
         return
-    side = math.isqrt(embedding.shape[1])
-    if side * side != embedding.shape[1]:
+    source = _map_of(embedding, size)
+    if source is None:
         raise ValueError(
-            f'{name} has {embedding.shape[1]} positions, which is neither the '
-            f'{size[0]}x{size[1]} of this model nor a square: load it into a model '
-            'of the img_size that it was made for.'
+            f'{name} has {embedding.shape[1]} positions of an unknown map, neither the '
+            f'{size[0]}x{size[1]} of this model nor a square: load it into a model of '
+            'the img_size that it was made for.'
         )
-    state_dict[name] = resize_position_embedding(embedding, (side, side), size)
+    state_dict[name] = resize_position_embedding(embedding, source, size)
+
+
+def _map_of(embedding: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of an embedding's map, None if nothing tells.
+
+    The first half of a sin-cos embedding's channels codes the column, so it
+    comes again after one row. Any other embedding is taken to be of ``size``,
+    or of a square map.
+    """
+    positions = embedding.shape[1]
+    columns = embedding[0, :, : embedding.shape[-1] // 2].float()
+    same = torch.isclose(columns, columns[:1], atol=1e-4).all(1).nonzero().flatten()
+    if len(same) > 1 and positions % int(same[1]) == 0:
+        width = int(same[1])
+        return positions // width, width
+    if positions == math.prod(size):
+        return size
+    side = math.isqrt(positions)
+    return (side, side) if side**2 == positions else None

@@ -24,13 +24,19 @@ class TokenOwnership:
         mask: Cell grid of shape (1, h, w) for a grid that the whole batch
             shares, or (B, h, w). 1 (or True) where the partner shows, 0 where
             the image itself does.
+        num_hidden: Number of cells of a shared grid where the partner shows,
+            if it is known: counting them waits for the device. Defaults to
+            None: counted.
 
     Source: MixMAE (arXiv 2205.13137), section 3.1.
     """
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, num_hidden: int | None = None) -> None:
         check_mask(mask)
+        if num_hidden is None and len(mask) == 1:
+            num_hidden = int(mask.sum())
         self.mask = mask.bool()
+        self._num_hidden = num_hidden
 
     @classmethod
     def of(
@@ -61,7 +67,7 @@ class TokenOwnership:
         """
         h, w = grid
         rank = torch.rand(h * w, device=device).argsort().argsort()
-        return cls((rank < num_hidden).view(1, h, w))
+        return cls((rank < num_hidden).view(1, h, w), num_hidden)
 
     def check(self, batch_size: int, grid: tuple[int, int]) -> None:
         """Refuse a batch or a cell grid that the mask is not made for."""
@@ -111,7 +117,8 @@ class TokenOwnership:
             number of own tokens.
         """
         partner = self.at(height, width).flatten()
-        own = height * width - int(partner.sum())
+        h, w = self.grid
+        own = (h * w - self._num_hidden) * (height // h) * (width // w)
         return partner.long().argsort(stable=True), own
 
     def mix(self, maps: Tensor) -> Tensor:

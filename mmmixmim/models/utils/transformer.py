@@ -62,31 +62,44 @@ class Attention(nn.Module):
             Tensor of the shape of ``x``.
         """
         batch, windows, tokens, dim = x.shape
-        qkv = self.qkv(x).view(batch, windows, tokens, 3, self.num_heads, -1)
-        # Windows beside heads: fused kernels take four dimensions, and a mask
-        # of the windows is shared by the whole batch.
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3)
+        heads = self.num_heads
+        qkv = self.qkv(x).view(batch, windows, tokens, 3, heads, dim // heads)
+        qkv = qkv.permute(3, 0, 1, 4, 2, 5)
+        blocked = None if layout is None else layout.blocked
+        # Fused kernels take four dimensions. Windows go beside the images, so
+        # that all share one bias; or, where each window has a mask of its own,
+        # beside the heads, so that all images share it.
+        q, k, v = qkv.flatten(1, 2) if blocked is None else qkv.flatten(2, 3)
         if layout is None:
             out = self._attend(q, k, v, None)
         else:
             parts = [
                 self._attend(
-                    *(t[:, :, run] for t in (q, k, v)),
-                    self._bias(index, layout.blocked, windows),
+                    *(t[:, :, run] for t in (q, k, v)), self._bias(index, blocked)
                 )
                 for run, index in layout.segments
             ]
             out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        out = out.unflatten(1, (windows, self.num_heads)).transpose(2, 3)
+        out = out.reshape(batch, windows, heads, tokens, dim // heads).transpose(2, 3)
         return self.proj_drop(self.proj(out.reshape(batch, windows, tokens, dim)))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # A table alone does not tell the sides of its window.
+        if self.window is not None and hasattr(destination, '_metadata'):
+            destination._metadata[prefix[:-1]]['window'] = self.window
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, *args, **kwargs
+    ) -> None:
         # Other layouts save this index, here it follows from the window.
         state_dict.pop(f'{prefix}relative_position_index', None)
         if self.window is not None:
             name = f'{prefix}relative_position_bias_table'
-            load_bias_table(state_dict, name, self.window)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+            load_bias_table(state_dict, name, self.window, local_metadata.get('window'))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, *args, **kwargs
+        )
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         if bias is not None:
@@ -94,14 +107,16 @@ class Attention(nn.Module):
         dropout = self.attn_drop if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, bias, dropout)
 
-    def _bias(self, index: Tensor, blocked: Tensor | None, windows: int) -> Tensor:
-        """What is added to the logits, (1 or B, windows * heads, n, n)."""
-        bias = self.relative_position_bias_table[index].permute(2, 0, 1)[None, None]
+    def _bias(self, index: Tensor, blocked: Tensor | None) -> Tensor:
+        """What is added to the logits.
+
+        Returns:
+            (1, heads, n, n), or (1 or B, windows * heads, n, n) with a mask.
+        """
+        bias = self.relative_position_bias_table[index].permute(2, 0, 1).unsqueeze(0)
         if blocked is None:
-            bias = bias.expand(1, windows, -1, -1, -1)
-        else:
-            bias = bias.masked_fill(blocked, float('-inf'))
-        return bias.flatten(1, 2)
+            return bias
+        return bias.unsqueeze(1).masked_fill(blocked, float('-inf')).flatten(1, 2)
 
 
 class TransformerBlock(nn.Module):

@@ -149,7 +149,10 @@ def relative_position_index(
 
 
 def load_bias_table(
-    state_dict: dict[str, Tensor], name: str, window: tuple[int, int]
+    state_dict: dict[str, Tensor],
+    name: str,
+    window: tuple[int, int],
+    source: tuple[int, int] | None,
 ) -> None:
     """Resize a bias table in a state dict to the model's window, in place.
 
@@ -158,21 +161,27 @@ def load_bias_table(
 
     Args:
         state_dict: What is being loaded. Without ``name`` in it nothing happens.
-        name: Key of a table ((2h - 1) * (2w - 1), heads) for the model's window
-            or a square one.
+        name: Key of a table ((2h - 1) * (2w - 1), heads).
         window: Height h and width w of the model's window.
+        source: Those of the table's window, if they are known. A table of
+            another project is taken for a square window's.
     """
     table = state_dict.get(name)
-    size = tuple(2 * side - 1 for side in window)
-    if table is None or len(table) == math.prod(size):
+    if table is None:
         return
-    side = math.isqrt(len(table))
-    if side * side != len(table):
+    size = tuple(2 * side - 1 for side in window)
+    if source is not None:
+        source = tuple(2 * side - 1 for side in source)
+    else:
+        side = math.isqrt(len(table))
+        source = (side, side) if side**2 == len(table) else size
+    if math.prod(source) != len(table):
         raise ValueError(
             f'{name} has {len(table)} rows, which fit neither the window '
             f'{window[0]}x{window[1]} of this model nor a square one: load it into a '
             'model of the window_size that it was made for.'
         )
-    image = table.float().t().reshape(1, -1, side, side)
-    image = F.interpolate(image, size=size, mode='bicubic', align_corners=False)
-    state_dict[name] = image.flatten(2)[0].t().to(table.dtype)
+    if source != size:
+        image = table.float().t().reshape(1, -1, *source)
+        image = F.interpolate(image, size=size, mode='bicubic', align_corners=False)
+        state_dict[name] = image.flatten(2)[0].t().to(table.dtype)

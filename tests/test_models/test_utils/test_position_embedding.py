@@ -32,6 +32,25 @@ def test_resizing_keeps_rows_and_columns_apart():
     assert (resized[:, 0].diff() > 0).all()
 
 
+@pytest.mark.parametrize('source', [(16, 16), (8, 32), (4, 7), (56, 56), (12, 3)])
+@pytest.mark.parametrize('target', [(16, 16), (8, 32), (28, 112)])
+def test_loading_finds_the_map_that_an_embedding_was_made_for(source, target):
+    embedding = sincos_position_embedding(source, 16)
+    for made in (embedding, resize_position_embedding(embedding, source, (9, 13))):
+        size = source if made is embedding else (9, 13)
+        state = dict(pos=made)
+        load_position_embedding(state, 'pos', target)
+        expected = resize_position_embedding(made, size, target)
+        assert torch.equal(state['pos'], expected)
+
+
+def test_loading_leaves_an_embedding_of_another_kind_alone():
+    state = dict(pos=torch.rand(1, 12, 4))
+    before = state['pos']
+    load_position_embedding(state, 'pos', (3, 4))
+    assert state['pos'] is before
+
+
 def test_loading_an_embedding_of_unknown_shape_is_refused():
     state = dict(pos=torch.rand(1, 12, 4))
     with pytest.raises(ValueError, match='pos has 12 positions.*2x2'):

@@ -60,17 +60,27 @@ def test_small_window_uses_the_middle_of_a_larger_table():
 
 def test_bias_table_is_resized_to_a_window_that_is_not_square():
     state = dict(table=torch.rand(49, 2))
-    load_bias_table(state, 'table', (4, 8))
+    load_bias_table(state, 'table', (4, 8), source=None)
     assert state['table'].shape == (7 * 15, 2)
 
 
 def test_bias_table_of_the_same_window_is_left_alone():
     table = torch.rand(7 * 15, 2)
     state = dict(table=table)
-    load_bias_table(state, 'table', (4, 8))
-    assert state['table'] is table
+    for source in (None, (4, 8)):
+        load_bias_table(state, 'table', (4, 8), source)
+        assert state['table'] is table
+
+
+def test_bias_table_of_another_window_with_as_many_rows_is_resized():
+    rows = torch.arange(7.0)[:, None].expand(7, 15).reshape(105, 1)
+    state = dict(table=rows)
+    load_bias_table(state, 'table', (8, 4), source=(4, 8))
+    table = state['table'].view(15, 7)
+    torch.testing.assert_close(table[:, 0], table[:, 6])
+    assert (table[:, 0].diff() > 0).all()
 
 
 def test_bias_table_of_unknown_shape_is_refused():
     with pytest.raises(ValueError, match='table has 105 rows.*4x4'):
-        load_bias_table(dict(table=torch.rand(105, 2)), 'table', (4, 4))
+        load_bias_table(dict(table=torch.rand(105, 2)), 'table', (4, 4), source=None)
