@@ -119,10 +119,8 @@ def test_mim_trains_and_tests(install, request, tmp_path):
     run([*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION], cwd=tmp_path)
     run([*mim, 'train', 'mmmixmim', FINETUNE, *ONE_ITERATION], cwd=tmp_path)
     checkpoint = tmp_path / 'work_dirs' / FINETUNE.stem / 'epoch_1.pth'
-    for test in (
-        ['test', 'mmmixmim', FINETUNE.name, '--checkpoint', checkpoint],
-        ['test', 'mmmixmim', FINETUNE, checkpoint],
-    ):
+    for config in (FINETUNE, FINETUNE.name):
+        test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
         assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)
 
 

@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
+from torch import nn
 
+from mmmixmim.checkpoint import convert_state_dict, read_weights
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.registry import MODELS
-from mmmixmim.utils import UsageError, load_config, one_line_errors
-from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.utils import (
+    UsageError,
+    add_cfg_options,
+    load_config,
+    one_line_errors,
+    positive_int,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,24 +29,50 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='classification config with labelled datasets')
     parser.add_argument(
-        'checkpoint', nargs='?', help='pretraining checkpoint (default: untrained)'
+        'checkpoint', nargs='?', help='checkpoint of any layout (default: untrained)'
     )
     parser.add_argument(
         '--samples-per-class',
         nargs='+',
+        type=label_count,
         default=['all'],
         metavar='N',
         help='numbers of training labels per class, or "all"',
     )
     parser.add_argument(
-        '--draws', type=int, default=3, help='draws of the labels to average over (3)'
+        '--draws',
+        type=positive_int,
+        default=3,
+        help='draws of the labels to average over (3)',
     )
     parser.add_argument(
         '--seed', type=int, default=0, help="seed of an untrained encoder's weights (0)"
     )
     parser.add_argument('--out', type=Path, help='write the figures to this JSON file')
-    add_common_arguments(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
+
+
+def label_count(text: str) -> int | str:
+    """Read a number of labels per class, or 'all'."""
+    return text if text == 'all' else positive_int(text)
+
+
+def load_encoder(backbone: nn.Module, checkpoint: str) -> None:
+    """Load an encoder whole, out of a checkpoint of any layout, or refuse it."""
+    weights = convert_state_dict(read_weights(checkpoint), 'mmmixmim')
+    prefix = 'backbone.'
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
+    try:
+        backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{checkpoint} does not fit the config's backbone: {error}"
+        ) from error
 
 
 def build_loaders(cfg: Config) -> tuple:
@@ -54,7 +88,6 @@ def main() -> None:
     """Probe."""
     args = parse_args()
     with one_line_errors():
-        counts = {n: None if n == 'all' else int(n) for n in args.samples_per_class}
         cfg = load_config(args)
         if not cfg.get('val_dataloader'):
             raise UsageError(
@@ -63,20 +96,18 @@ def main() -> None:
             )
         init_default_scope(cfg.default_scope)
         set_random_seed(args.seed)
-        if args.checkpoint:
-            cfg.model.backbone.init_cfg = dict(
-                type='Pretrained', checkpoint=args.checkpoint, prefix='backbone.'
-            )
         model = MODELS.build(cfg.model)
         if args.checkpoint:
-            model.backbone.init_weights()
+            load_encoder(model.backbone, args.checkpoint)
+        model.to(get_device())
         train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
 
     figures = {}
-    for name, count in counts.items():
+    for name in args.samples_per_class:
+        count = None if name == 'all' else name
         draws = range(args.draws if count else 1)
         accuracy = np.mean([linear_probe(train, test, count, draw) for draw in draws])
-        figures[name] = round(float(accuracy), 2)
+        figures[str(name)] = round(float(accuracy), 2)
         print(f'{name:>5} labels per class: {accuracy:.2f} %')
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

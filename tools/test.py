@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
 from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
-from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.utils.cli import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show-dir', help='draw the predictions into this folder (classification)'
     )
-    add_common_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 

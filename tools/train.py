@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
-from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.utils.cli import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
     )
-    add_common_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 
@@ -45,10 +45,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise UsageError(
             'mixed precision (AmpOptimWrapper) needs a GPU, and there is none: leave '
-            'out --amp, or train with a config that does not ask for it.'
+            'out --amp, or add --cfg-options optim_wrapper.type=OptimWrapper if the '
+            'config asks for it.'
         )
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

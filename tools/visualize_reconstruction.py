@@ -3,13 +3,19 @@
 import argparse
 from pathlib import Path
 
-import torch
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 
+from mmmixmim.checkpoint import convert_state_dict, read_weights
 from mmmixmim.registry import MODELS
-from mmmixmim.utils import load_config, one_line_errors
-from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.utils import (
+    UsageError,
+    add_cfg_options,
+    load_config,
+    one_line_errors,
+    positive_int,
+)
 from mmmixmim.visualization import draw_reconstruction
 
 
@@ -17,13 +23,15 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='pretraining config')
-    parser.add_argument('checkpoint', help='pretraining checkpoint')
+    parser.add_argument('checkpoint', help='pretraining checkpoint of any layout')
     parser.add_argument('--out', type=Path, default=Path('reconstruction.png'))
-    parser.add_argument('--num', type=int, default=8, help='number of images (8)')
+    parser.add_argument(
+        '--num', type=positive_int, default=8, help='number of images (8)'
+    )
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of images, crops and mask (0)'
     )
-    add_common_arguments(parser)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -35,13 +43,19 @@ def main() -> None:
         init_default_scope(cfg.default_scope)
         set_random_seed(args.seed)
         model = MODELS.build(cfg.model)
-        load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+        weights = convert_state_dict(read_weights(args.checkpoint), 'mmmixmim')
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UsageError(
+                f"{args.checkpoint} does not fit the config's model: {error}"
+            ) from error
+        model.to(get_device())
         loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
         loader['persistent_workers'] = False
         batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
-        with torch.no_grad():
-            draw_reconstruction(model, batch['inputs'], args.out)
-    print(f'{args.out}')
+        draw_reconstruction(model, batch['inputs'], args.out)
+    print(args.out)
 
 
 if __name__ == '__main__':

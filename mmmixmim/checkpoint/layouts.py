@@ -174,10 +174,11 @@ def _with_indices(state: StateDict) -> StateDict:
 def _check_complete(state: StateDict, source: str) -> None:
     """Refuse a model that lacks a parameter or has one too many."""
     expected = _expected_names(state)
-    for kind, names in (
-        ('lacks', [name for name in expected if name not in state]),
-        ('has the unknown entry', [name for name in state if name not in expected]),
-    ):
+    missing = [name for name in expected if name not in state]
+    if not any(name.endswith('qkv.bias') for name in state):
+        missing = [name for name in missing if not name.endswith('qkv.bias')]
+    unknown = [name for name in state if name not in expected]
+    for kind, names in (('lacks', missing), ('has the unknown entry', unknown)):
         if names:
             raise ValueError(
                 f"This checkpoint in {source}'s layout {kind} {names[0]} (in our "

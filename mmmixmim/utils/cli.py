@@ -16,10 +16,12 @@ from .dependencies import MissingDependencyError, check_dependencies, require
 
 __all__ = [
     'UsageError',
-    'add_common_arguments',
+    'add_cfg_options',
+    'add_run_arguments',
     'build_runner',
     'load_config',
     'one_line_errors',
+    'positive_int',
 ]
 
 
@@ -27,11 +29,8 @@ class UsageError(Exception):
     """The command line or the config asks for what cannot be done."""
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and testing share."""
-    parser.add_argument(
-        '--work-dir', help='folder of logs and checkpoints (work_dirs/<config name>)'
-    )
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option that overrides entries of the config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -39,6 +38,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default={},
         metavar='KEY=VALUE',
         help='override config entries, e.g. train_dataloader.batch_size=32',
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share."""
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--work-dir', help='folder of logs and checkpoints (work_dirs/<config name>)'
     )
     parser.add_argument(
         '--launcher',
@@ -52,11 +59,19 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive_int(text: str) -> int:
+    """Read a whole number from 1 on, for the ``type`` of an option."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1 on')
+    return int(text)
+
+
 def load_config(args: argparse.Namespace) -> Config:
-    """Load the config and apply the options of ``add_common_arguments``.
+    """Load the config and apply the options of the command line.
 
     Args:
-        args: Parsed arguments with ``config`` and the common options.
+        args: Parsed arguments with ``config``, the option of ``add_cfg_options``
+            and, for a run, those of ``add_run_arguments``.
 
     Returns:
         The config, checked for missing packages.
@@ -72,12 +87,11 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.merge_from_dict(args.cfg_options)
     check_dependencies(cfg)
 
-    os.environ.setdefault('LOCAL_RANK', args.local_rank)
-    cfg.launcher = args.launcher
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif not cfg.get('work_dir'):
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if 'launcher' in args:
+        os.environ.setdefault('LOCAL_RANK', args.local_rank)
+        cfg.launcher = args.launcher
+        default = cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+        cfg.work_dir = args.work_dir or default
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))

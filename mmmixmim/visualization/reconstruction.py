@@ -54,9 +54,9 @@ def draw_reconstruction(
 
 def _to_rgb(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
     """Undo the normalisation of one image: (C, H, W) to uint8 (H, W, 3)."""
-    if preprocessor._enable_normalize:
+    if hasattr(preprocessor, 'std'):
         image = image * preprocessor.std + preprocessor.mean
-    image = image.clamp(0, 255).byte().cpu()
+    image = image.round().clamp(0, 255).byte().cpu()
     if len(image) not in (1, 3):
-        image = image.float().mean(0, keepdim=True).byte()
+        image = image.float().mean(0, keepdim=True).round().byte()
     return image.expand(3, -1, -1).permute(1, 2, 0).numpy()

@@ -104,8 +104,10 @@ def test_pretraining_on_a_folder(image_folder, tmp_path):
     options += ['train_dataloader.batch_size=2']
     output = run_well('train.py', FOLDER, *options, cwd=tmp_path)
     assert '[1][3/3]' in output and (tmp_path / 'epoch_1.pth').exists()
-    # 1.5e-4 for 256 images, so 1.2e-6 for two, of which warm-up starts at 1e-4.
-    assert 'LR is set based on batch size' in output
+    # 1.5e-4 for 256 images, so two have 1.17e-6. The warm-up of 40 epochs of three
+    # iterations is at its second step when the third iteration is logged.
+    logs = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    assert json.loads(logs[-1])['lr'] == pytest.approx(1.5e-4 * 2 / 256 * 2 / 120)
 
 
 @pytest.mark.parametrize('content', ['missing', 'empty'])
@@ -123,6 +125,23 @@ def test_folder_without_images_ends_in_one_clear_error(tmp_path, content):
     message = result.stderr.strip().splitlines()[-1]
     expected = 'no image folder' if content == 'missing' else 'holds no image'
     assert expected in message and str(folder) in message and 'data_root=' in message
+
+
+def test_probe_refuses_a_checkpoint_that_does_not_fit(pretrained, tmp_path):
+    options = ['--cfg-options', 'model.backbone.arch.embed_dims=16']
+    options += ['model.head.in_channels=64']
+    result = run('linear_probe.py', CLASSIFY, pretrained, *options, cwd=tmp_path)
+    assert result.returncode == 1 and 'labels per class' not in result.stdout
+    assert f"error: {pretrained} does not fit the config's backbone" in result.stderr
+
+
+def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
+    for tool, options in {
+        'linear_probe.py': [CLASSIFY, '--samples-per-class', 'abc'],
+        'visualize_reconstruction.py': [PRETRAIN, 'some.pth', '--num', '0'],
+    }.items():
+        result = run(tool, *options, cwd=tmp_path)
+        assert result.returncode == 2 and 'is no whole number from 1' in result.stderr
 
 
 def test_probe_refuses_a_config_without_labels(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmmixmim.utils import load_config
-from mmmixmim.utils.cli import add_common_arguments
+from mmmixmim.utils.cli import add_run_arguments
 
 ROOT = Path(__file__).parents[2]
 (PRETRAIN,) = (ROOT / 'configs' / 'digits').glob('mixmim_mixmim-tiny_*_digits.py')
@@ -39,7 +39,7 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
 def load(config: Path, *options: str):
     parser = argparse.ArgumentParser()
     parser.add_argument('config')
-    add_common_arguments(parser)
+    add_run_arguments(parser)
     return load_config(parser.parse_args([str(config), *options]))
 
 

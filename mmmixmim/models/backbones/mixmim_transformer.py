@@ -20,7 +20,14 @@ from ..utils import (
     resize_position_embedding,
     sincos_position_embedding,
 )
-from ..utils.checks import as_pair, check_divisible, check_image, check_probability
+from ..utils.checks import (
+    as_list,
+    as_pair,
+    check_image,
+    check_img_size,
+    check_positive_int,
+    check_probability,
+)
 
 
 class PatchEmbed(nn.Module):
@@ -39,8 +46,9 @@ class PatchEmbed(nn.Module):
 class PatchMerging(nn.Module):
     """Merge each 2x2 square of tokens into one of twice the channels.
 
-    The four neighbours are concatenated in the order top left, bottom left,
-    top right, bottom right, as in Swin (arXiv 2103.14030), section 3.1.
+    As in Swin (arXiv 2103.14030), section 3.1. The four neighbours are
+    concatenated in the order of its code: top left, bottom left, top right,
+    bottom right.
     """
 
     def __init__(self, dim: int) -> None:
@@ -93,7 +101,7 @@ class Stage(nn.Module):
         layout = WindowLayout(maps.shape[1:3], self.window, ownership, maps.device)
         tokens = layout.arrange(maps)
         for block in self.blocks:
-            if self.with_cp and tokens.requires_grad:
+            if self.with_cp and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, layout, use_reentrant=False)
             else:
                 tokens = block(tokens, layout)
@@ -120,7 +128,9 @@ class MixMIMTransformer(BaseModule):
         in_channels: Channels of the input. Defaults to 3.
         window_size: Window height and width in tokens, one for all stages or
             one per stage. A window larger than a stage's map at ``img_size``
-            shrinks to it. Defaults to None: 14, and 7 for the last stage.
+            shrinks to it, and bias tables of the larger window are then
+            interpolated on loading; to crop them instead, keep ``img_size`` and
+            feed smaller images. Defaults to None: 14, and 7 for the last stage.
         mlp_ratio: Hidden channels of the perceptrons over their input's.
             Defaults to 4.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
@@ -130,7 +140,8 @@ class MixMIMTransformer(BaseModule):
         drop_path_rate: Probability of dropping the last block's branches for an
             image; the other blocks' grow to it linearly from 0. Defaults to 0.
         out_indices: Stages whose maps are returned. Negative ones count from
-            the last. Each has a LayerNorm. Defaults to (-1, ).
+            the last. Each has a LayerNorm. Stages above the last of them do
+            not run and need no gradient. Defaults to (-1, ).
         frozen_stages: 0 freezes the patch embedding, n also the first n stages
             with their norms: no gradients, and evaluation mode during
             training. Defaults to -1: nothing is frozen.
@@ -174,7 +185,7 @@ class MixMIMTransformer(BaseModule):
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        out_indices: Sequence[int] = (-1,),
+        out_indices: int | Sequence[int] = (-1,),
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
@@ -189,10 +200,13 @@ class MixMIMTransformer(BaseModule):
         ).items():
             check_probability(name, rate)
 
+        check_positive_int('patch_size', patch_size)
+        check_positive_int('in_channels', in_channels)
+
         self.in_channels = in_channels
         self.stride = patch_size * 2 ** (stages - 1)
         self.img_size = as_pair('img_size', img_size)
-        check_divisible(self.img_size, self.stride)
+        check_img_size(self.img_size, self.stride)
         self.out_channels = [embed_dims * 2**i for i in range(stages)]
         self.out_indices = self._read_out_indices(out_indices, stages)
         if not -1 <= frozen_stages <= stages:
@@ -209,8 +223,8 @@ class MixMIMTransformer(BaseModule):
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.pos_drop = nn.Dropout(drop_rate)
 
-        drop_path = torch.linspace(0, drop_path_rate, sum(depths), device='cpu')
-        drop_path = [rates.tolist() for rates in drop_path.split(list(depths))]
+        blocks = sum(depths)
+        rates = [drop_path_rate * i / max(1, blocks - 1) for i in range(blocks)]
         windows = self._read_windows(window_size, stages)
         self.layers = nn.ModuleList()
         for i in range(stages):
@@ -220,7 +234,7 @@ class MixMIMTransformer(BaseModule):
                     dim=self.out_channels[i],
                     num_heads=num_heads[i],
                     window=tuple(map(min, windows[i], map_size)),
-                    drop_path=drop_path[i],
+                    drop_path=[rates.pop(0) for _ in range(depths[i])],
                     downsample=i < stages - 1,
                     with_cp=with_cp,
                     mlp_ratio=mlp_ratio,
@@ -233,6 +247,19 @@ class MixMIMTransformer(BaseModule):
             self.add_module(self._norm_name(i), nn.LayerNorm(self.out_channels[i]))
         self.apply(init_transformer_weights)
         self._freeze()
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``; without one, keep the weights as they are."""
+        configs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        for config in configs:
+            if config and config['type'] == 'Pretrained' and not config['checkpoint']:
+                raise ValueError(
+                    'The backbone starts from a pretrained checkpoint and none is '
+                    'given: set model.backbone.init_cfg.checkpoint=FILE by '
+                    '--cfg-options, or model.backbone.init_cfg=None to start from '
+                    'scratch.'
+                )
+        super().init_weights()
 
     def forward(
         self, x: Tensor, mask: Tensor | TokenOwnership | None = None
@@ -336,8 +363,11 @@ class MixMIMTransformer(BaseModule):
         ]
 
     def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
+        last = self.out_indices[-1]
+        unused = [*self.layers[last + 1 :], self.layers[last].downsample]
+        for module in (*self._frozen_modules(), *unused):
+            if module is not None:
+                module.requires_grad_(False)
 
     @classmethod
     def _read_arch(cls, arch: str | dict) -> tuple[int, list[int], list[int]]:
@@ -364,6 +394,10 @@ class MixMIMTransformer(BaseModule):
                 )
             )
         embed_dims, depths, num_heads = (arch[key] for key in keys)
+        check_positive_int('embed_dims', embed_dims)
+        for key in keys[1:]:
+            if not isinstance(arch[key], (list, tuple)):
+                raise ValueError(f'{key} must be a list, got {arch[key]!r}.')
         if len(depths) != len(num_heads) or not depths:
             raise ValueError(
                 'depths and num_heads need one entry per stage, got '
@@ -390,17 +424,15 @@ class MixMIMTransformer(BaseModule):
     ) -> list[tuple[int, int]]:
         if window_size is None:
             window_size = [14] * (stages - 1) + [7]
-        elif isinstance(window_size, int):
-            window_size = [window_size] * stages
-        if len(window_size) != stages:
-            raise ValueError(
-                f'window_size needs one entry for each of the {stages} stages, got '
-                f'{len(window_size)}: {list(window_size)}.'
-            )
+        window_size = as_list('window_size', window_size, stages, 'stages')
         return [as_pair('window_size', size) for size in window_size]
 
     @staticmethod
-    def _read_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
+    def _read_out_indices(
+        out_indices: int | Sequence[int], stages: int
+    ) -> tuple[int, ...]:
+        if isinstance(out_indices, int):
+            out_indices = (out_indices,)
         indices = [i + stages if i < 0 else i for i in out_indices]
         if not indices or any(not 0 <= i < stages for i in indices):
             raise ValueError(

@@ -43,8 +43,9 @@ class MixMIMPretrainHead(BaseModule):
         self.patch_size = patch_size
         self.in_chans = in_chans
         self.norm_pix = norm_pix
-        loss = loss or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2')
-        self.loss_module = MODELS.build(loss)
+        loss = loss or dict(type='PixelReconstructionLoss', criterion='L2')
+        with MODELS.switch_scope_and_registry('mmmixmim') as registry:
+            self.loss_module = registry.build(loss)
 
     def loss(
         self, pred: Tensor, target: Tensor, mask: Tensor | TokenOwnership
@@ -60,8 +61,9 @@ class MixMIMPretrainHead(BaseModule):
         Returns:
             Scalar, in single precision.
         """
+        ownership = self._ownership(mask, target)
         cells = self.construct_target(target)
-        hidden = TokenOwnership.of(mask, pred.device).hidden(cells, cells.flip(0))
+        hidden = ownership.hidden(cells, cells.flip(0))
         return self.loss_module(pred.float(), hidden)
 
     @torch.no_grad()
@@ -83,9 +85,8 @@ class MixMIMPretrainHead(BaseModule):
             image hides, which a mask that both images of a pair share has none
             of, show the true pixels.
         """
-        cells = TokenOwnership.of(mask, pred.device).regroup(
-            pred.float(), self.construct_target(target)
-        )
+        ownership = self._ownership(mask, target)
+        cells = ownership.regroup(pred.float(), self.construct_target(target))
         if self.norm_pix:
             mean, deviation = self._statistics(self.patchify(target.float()))
             cells = cells * deviation + mean
@@ -130,6 +131,14 @@ class MixMIMPretrainHead(BaseModule):
         grid = tuple(pixels // side for pixels in size)
         cells = cells.unflatten(2, (side, side, self.in_chans)).unflatten(1, grid)
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+    def _ownership(
+        self, mask: Tensor | TokenOwnership, images: Tensor
+    ) -> TokenOwnership:
+        ownership = TokenOwnership.of(mask, images.device)
+        grid = tuple(side // self.patch_size for side in images.shape[2:])
+        ownership.check(len(images), grid)
+        return ownership
 
     def _statistics(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(cells, dim=-1, keepdim=True)

@@ -18,7 +18,7 @@ from ..utils import (
     resize_position_embedding,
     sincos_position_embedding,
 )
-from ..utils.checks import as_pair, check_divisible
+from ..utils.checks import as_pair, check_img_size
 
 
 @MODELS.register_module()
@@ -63,7 +63,7 @@ class MixMIMPretrainDecoder(BaseModule):
                 f'decoder_num_heads {decoder_num_heads}: change one of them.'
             )
         img_size = as_pair('img_size', img_size)
-        check_divisible(img_size, encoder_stride)
+        check_img_size(img_size, encoder_stride)
         self.grid = tuple(side // encoder_stride for side in img_size)
 
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))

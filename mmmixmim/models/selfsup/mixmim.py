@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from mmmixmim.registry import MODELS
 
 from ..utils import TokenOwnership
+from ..utils.checks import as_pair
 
 
 @MODELS.register_module()
@@ -57,20 +59,18 @@ class MixMIM(BaseSelfSupervisor):
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             if isinstance(backbone, dict):
                 backbone = registry.build(backbone)
+            _check_encoder(backbone)
+            sizes = dict(
+                embed_dim=backbone.out_channels[-1],
+                in_chans=backbone.in_channels,
+                encoder_stride=backbone.stride,
+                patch_size=backbone.stride,
+                img_size=backbone.img_size,
+            )
             super().__init__(
                 backbone=backbone,
-                neck=_complete(
-                    neck or dict(type='MixMIMPretrainDecoder'),
-                    embed_dim=backbone.out_channels[-1],
-                    in_chans=backbone.in_channels,
-                    encoder_stride=backbone.stride,
-                    img_size=backbone.img_size,
-                ),
-                head=_complete(
-                    head or dict(type='MixMIMPretrainHead'),
-                    patch_size=backbone.stride,
-                    in_chans=backbone.in_channels,
-                ),
+                neck=_complete(neck, 'MixMIMPretrainDecoder', sizes),
+                head=_complete(head, 'MixMIMPretrainHead', sizes),
                 data_preprocessor=data_preprocessor,
                 init_cfg=init_cfg,
             )
@@ -127,30 +127,60 @@ class MixMIM(BaseSelfSupervisor):
         if mask is not None:
             return TokenOwnership.of(mask, inputs.device)
         grid = tuple(side // self.backbone.stride for side in inputs.shape[2:])
-        ratio = self.mask_ratio
-        if self.range_mask_ratio:
-            ratio += random.uniform(0, self.range_mask_ratio)
         cells = grid[0] * grid[1]
-        hidden = int(cells * ratio)
-        if cells and not 0 < hidden < cells:
+        if cells and int(cells * self.mask_ratio) == 0:
             raise ValueError(
-                f'mask_ratio {ratio:g} hides {hidden} of the {cells} cells of a '
+                f'mask_ratio {self.mask_ratio:g} hides none of the {cells} cells of a '
                 f'{grid[0]}x{grid[1]} grid: at least one cell must be hidden and one '
                 f'visible. Use larger images (a cell is {self.backbone.stride} pixels '
                 'wide) or another mask_ratio.'
             )
+        ratio = self.mask_ratio
+        if self.range_mask_ratio:
+            ratio += random.uniform(0, self.range_mask_ratio)
+        hidden = int(cells * ratio)
         return TokenOwnership.random(grid, hidden, inputs.device)
 
 
-def _complete(part: dict | nn.Module, **sizes) -> dict | nn.Module:
-    """Fill in the sizes that follow from the backbone; refuse others."""
+def _check_encoder(backbone: nn.Module) -> None:
+    """Refuse an encoder that cannot be pretrained, by what it lacks."""
+    for name in ('stride', 'img_size', 'in_channels', 'out_channels'):
+        if not hasattr(backbone, name):
+            raise TypeError(
+                f'{type(backbone).__name__} cannot be pretrained by MixMIM: it has no '
+                f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder with '
+                'the interface that the docstring of MixMIM gives.'
+            )
+    last = len(backbone.out_channels) - 1
+    if getattr(backbone, 'out_indices', (last,)) != (last,):
+        raise ValueError(
+            'Pretraining takes the last map alone: leave out_indices out of the '
+            f'backbone, got {backbone.out_indices}.'
+        )
+
+
+def _complete(part: dict | nn.Module | None, default: str, sizes: dict):
+    """Fill in the sizes that follow from the backbone; refuse others.
+
+    Args:
+        part: Config of the neck or head, or the module.
+        default: Its type if the config names none.
+        sizes: Values by argument name; those that the type takes are used.
+    """
     if isinstance(part, nn.Module):
         return part
+    part = dict(type=default) | dict(part or {})
+    cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
+    arguments = inspect.signature(cls).parameters if cls else {}
     for name, size in sizes.items():
-        given = part.get(name, size)
-        if given != size and (given, given) != size:
+        if name not in arguments:
+            continue
+        given = part.setdefault(name, size)
+        if isinstance(size, tuple):
+            given = as_pair(name, given)
+        if given != size:
             raise ValueError(
-                f'{part["type"]} got {name}={given}, but the backbone has {size}: '
+                f'{part["type"]} got {name}={part[name]}, but the backbone has {size}: '
                 f'leave {name} out and it is taken from the backbone.'
             )
-    return {**part, **sizes}
+    return part

@@ -32,20 +32,40 @@ def check_image(images: Tensor, in_channels: int, stride: int) -> None:
             f'{tuple(images.shape)}. Set in_channels of the backbone, or the '
             'color_type of LoadImageFromFile, so that they agree.'
         )
-    check_divisible(images.shape[2:], stride)
-
-
-def check_divisible(size: Sequence[int], stride: int) -> None:
-    """Refuse an image size (height, width) that the stride does not divide."""
-    height, width = size
-    if height < stride or width < stride or height % stride or width % stride:
-        fitting = 'x'.join(str(max(1, round(s / stride)) * stride) for s in size)
+    size = tuple(images.shape[2:])
+    if not fits(size, stride):
         raise ValueError(
-            f'The image size {height}x{width} is not divisible by the stride {stride} '
-            f'of the encoder (patch_size * 2 ** (stages - 1)). Resize or crop the '
-            f'images to {fitting}, or pad them with pad_size_divisor={stride} in the '
-            'data preprocessor.'
+            f'The image size {size[0]}x{size[1]} is not divisible by the stride '
+            f'{stride} of the encoder (patch_size * 2 ** (stages - 1)). Resize or crop '
+            f'the images, for instance to {_nearest(size, stride)}, or pad them in the '
+            f"data preprocessor (pad_size_divisor={stride}; in mmseg's test_cfg, "
+            f'size_divisor={stride}).'
         )
+
+
+def check_img_size(size: tuple[int, int], stride: int) -> None:
+    """Refuse an ``img_size`` that the stride does not divide."""
+    if not fits(size, stride):
+        raise ValueError(
+            f'img_size {size[0]}x{size[1]} is not divisible by the stride {stride} of '
+            f'the encoder (patch_size * 2 ** (stages - 1)): choose, for instance, '
+            f'{_nearest(size, stride)}.'
+        )
+
+
+def fits(size: tuple[int, int], stride: int) -> bool:
+    """Whether the stride divides both sides of a size."""
+    return all(side >= stride and side % stride == 0 for side in size)
+
+
+def _nearest(size: tuple[int, int], stride: int) -> str:
+    return 'x'.join(str(max(1, round(side / stride)) * stride) for side in size)
+
+
+def check_positive_int(name: str, value: int) -> None:
+    """Refuse what is no whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f'{name} must be a positive int, got {value!r}.')
 
 
 def check_probability(name: str, value: float) -> None:
@@ -56,9 +76,20 @@ def check_probability(name: str, value: float) -> None:
 
 def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Turn an int or (height, width) into a pair of positive ints."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+    pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
         raise ValueError(
             f'{name} must be a positive int or (height, width), got {value!r}.'
         )
     return pair
+
+
+def as_list(name: str, value, length: int, what: str) -> list:
+    """Repeat a single value for each of ``length``, or check a list's length."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * length
+    if len(values) != length:
+        raise ValueError(
+            f'{name} needs one entry for each of the {length} {what}, got '
+            f'{len(values)}: {values}.'
+        )
+    return values

@@ -79,6 +79,11 @@ def test_only_the_backbone_is_scaled(detector_like):
     assert not any('patch_embed' in name or 'pos_embed' in name for name in found)
 
 
+def test_weight_decay_needs_no_option(detector_like):
+    found = settings(detector_like)
+    assert found['neck.weight'] == (1, 0.05) and found['neck.bias'] == (1, 0)
+
+
 def test_custom_keys_multiply_what_the_rules_give(detector_like):
     keys = {'neck': dict(lr_mult=3), 'backbone.norm': dict(decay_mult=0, lr_mult=2)}
     found = settings(detector_like, layer_decay_rate=0.5, custom_keys=keys)
@@ -95,7 +100,8 @@ def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
     from mmpretrain.models import ImageClassifier
 
     init_default_scope('mmmixmim')
-    model = ImageClassifier(make_backbone())
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=128)
+    model = ImageClassifier(make_backbone(), head=head)
     wrapper = build_optim_wrapper(
         model,
         dict(
@@ -104,9 +110,11 @@ def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
             paramwise_cfg=dict(layer_decay_rate=0.5),
         ),
     )
-    assert {group['lr_scale'] for group in wrapper.optimizer.param_groups} == {
-        0.5**i for i in range(1, 7)
-    }
+    groups = wrapper.optimizer.param_groups
+    assert {group['lr_scale'] for group in groups} == {0.5**i for i in range(7)}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    scales = {names[group['params'][0]]: group['lr_scale'] for group in groups}
+    assert scales['head.fc.weight'] == 1
 
 
 @pytest.mark.parametrize(

@@ -104,14 +104,97 @@ def test_ownership_serves_as_mask(make_backbone):
     assert torch.equal(model(images, mask)[0], model(images, TokenOwnership(mask))[0])
 
 
-def test_activation_checkpointing_changes_nothing(make_backbone):
+@pytest.mark.parametrize('frozen', [-1, 1])
+def test_activation_checkpointing_runs_blocks_twice_and_changes_nothing(
+    make_backbone, frozen
+):
     images, mask = torch.randn(2, 3, 64, 64), torch.tensor([[[1, 0], [0, 1]]])
-    plain, saving = make_backbone(), make_backbone(with_cp=True)
+    plain = make_backbone(frozen_stages=frozen)
+    saving = make_backbone(frozen_stages=frozen, with_cp=True)
     saving.load_state_dict(plain.state_dict())
+    runs = []
+    for stage in saving.layers[max(0, frozen) :]:
+        for block in stage.blocks:
+            block.register_forward_pre_hook(lambda block, *_: runs.append(block))
     for model in (plain, saving):
         model(images, mask)[0].square().mean().backward()
     for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+    assert len(runs) == 2 * len(set(runs)) == 2 * (5 if frozen == -1 else 4)
+
+
+def test_drop_rates_reach_their_layers(make_backbone):
+    model = make_backbone(drop_rate=0.1, attn_drop_rate=0.2, drop_path_rate=0.4)
+    blocks = [block for stage in model.layers for block in stage.blocks]
+    assert model.pos_drop.p == 0.1
+    for block in blocks:
+        assert block.mlp.drop1.p == block.mlp.drop2.p == block.attn.proj_drop.p == 0.1
+        assert block.attn.attn_drop == 0.2
+    rates = [getattr(block.drop_path, 'drop_prob', 0) for block in blocks]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    images = torch.randn(2, 3, 64, 64)
+    position_drop_only = make_backbone(drop_rate=0.5)
+    for module in position_drop_only.layers.modules():
+        module.training = False
+    assert not torch.equal(position_drop_only(images)[0], position_drop_only(images)[0])
+
+
+def test_options_of_the_blocks(make_backbone):
+    block = make_backbone(qkv_bias=False, mlp_ratio=2).layers[0].blocks[0]
+    assert block.attn.qkv.bias is None and block.mlp.fc1.out_features == 32
+    assert make_backbone().layers[0].blocks[0].mlp.fc1.out_features == 64
+
+
+def test_stages_above_the_last_output_rest(make_backbone):
+    model = make_backbone(out_indices=(0, 1))
+    model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail('stage 2 ran'))
+    sum(feature.sum() for feature in model(torch.rand(1, 3, 64, 64))).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_authors_index_buffers_are_ignored_on_loading(make_backbone):
+    model = make_backbone()
+    state = model.state_dict()
+    state['layers.0.blocks.0.attn.relative_position_index'] = torch.zeros(4, 4)
+    model.load_state_dict(state, strict=True)
+
+
+def test_weights_of_a_map_and_window_that_are_not_square(make_backbone, tmp_path):
+    """Sizes with as many positions and rows are told apart, also from a file."""
+    wide = make_backbone(img_size=(64, 128), window_size=[[4, 8]] * 4)
+    torch.save(dict(state_dict=wide.state_dict()), tmp_path / 'wide.pth')
+    tall = make_backbone(img_size=(128, 64), window_size=[[8, 4]] * 4)
+    tall.load_state_dict(
+        torch.load(tmp_path / 'wide.pth', weights_only=True)['state_dict']
+    )
+    expected = torch.nn.functional.interpolate(
+        wide.absolute_pos_embed.view(1, 16, 32, 16).permute(0, 3, 1, 2),
+        (32, 16),
+        mode='bicubic',
+    )
+    torch.testing.assert_close(
+        tall.absolute_pos_embed, expected.flatten(2).transpose(1, 2)
+    )
+    name = 'layers.0.blocks.0.attn.relative_position_bias_table'
+    table = wide.get_parameter(name).t().reshape(1, 1, 7, 15)
+    expected = torch.nn.functional.interpolate(table, (15, 7), mode='bicubic')
+    torch.testing.assert_close(tall.get_parameter(name).flatten(), expected.flatten())
+
+    large = make_backbone(img_size=(128, 256), window_size=[[4, 8]] * 4)
+    large.load_state_dict(wide.state_dict())
+    assert torch.equal(large.get_parameter(name), wide.get_parameter(name))
+
+
+def test_pretrained_without_a_file_says_what_to_set(make_backbone):
+    model = make_backbone(init_cfg=dict(type='Pretrained', checkpoint=''))
+    with pytest.raises(ValueError, match='init_cfg.checkpoint=FILE.*init_cfg=None'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize('mask', [None, torch.tensor([[[1, 0], [0, 1]]])])
+def test_empty_batch(make_backbone, mask):
+    assert make_backbone()(torch.rand(0, 3, 64, 64), mask)[0].shape == (0, 128, 2, 2)
 
 
 def test_drop_path_drops_whole_images(make_backbone):
@@ -138,6 +221,7 @@ def test_frozen_stages(make_backbone, frozen):
 
 
 def test_out_indices_count_from_the_end(make_backbone):
+    assert make_backbone(out_indices=-1).out_indices == (3,)
     model = make_backbone(out_indices=(-2, 0))
     assert model.out_indices == (0, 2)
     assert [len(feature[0]) for feature in model(torch.rand(1, 3, 64, 64))] == [16, 64]
@@ -209,7 +293,18 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
         ),
         (dict(window_size=[8, 8]), 'each of the 4 stages, got 2'),
         (dict(window_size=[8, 8, 8, 0]), 'window_size must be.*got 0'),
-        (dict(img_size=100), '100x100 is not divisible by the stride 32.*96x96'),
+        (dict(window_size=8.5), 'window_size must be.*got 8.5'),
+        (dict(patch_size=0), 'patch_size must be a positive int, got 0'),
+        (dict(in_channels=0), 'in_channels must be a positive int, got 0'),
+        (
+            dict(arch=dict(embed_dims=-8, depths=[1], num_heads=[1])),
+            'embed_dims must be a positive int, got -8',
+        ),
+        (
+            dict(arch=dict(embed_dims=8, depths=[1], num_heads=2)),
+            'num_heads must be a list, got 2',
+        ),
+        (dict(img_size=100), 'img_size 100x100 is not divisible.*32.*96x96'),
         (dict(img_size=(64, 64, 3)), r'img_size must be.*\(64, 64, 3\)'),
         (dict(out_indices=(4,)), r'stages 0 to 3, got \(4,\)'),
         (dict(frozen_stages=5), 'between -1 and 4.*got 5'),

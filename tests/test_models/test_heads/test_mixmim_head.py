@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmmixmim.models import MixMIMPretrainHead
+from mmmixmim.registry import MODELS
 
 
 @pytest.fixture(params=[True, False], ids=['norm-pix', 'pixels'])
@@ -32,6 +33,15 @@ def test_target_is_normalised_cell_by_cell():
 def test_flat_cells_have_a_target_of_zero():
     head = MixMIMPretrainHead(patch_size=4, in_chans=2)
     assert (head.construct_target(torch.full((1, 2, 4, 4), 7.0)) == 0).all()
+
+
+def test_eps_is_inside_the_root():
+    """Matters where a cell is nearly flat, as the background of a drawing."""
+    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    image = 1e-3 * torch.randn(1, 2, 4, 4)
+    cell = image.permute(0, 2, 3, 1).flatten()
+    expected = (cell - cell.mean()) / (cell.var() + 1e-6).sqrt()
+    torch.testing.assert_close(head.construct_target(image)[0, 0], expected)
 
 
 @pytest.mark.parametrize('masks', [1, 2])
@@ -71,3 +81,16 @@ def test_loss_can_be_configured():
     assert head.loss(pred, images, torch.tensor([[[1, 0]]])).item() == pytest.approx(
         expected
     )
+
+
+def test_refuses_a_mask_of_another_grid_with_as_many_cells(head):
+    images, mask = torch.rand(2, 2, 8, 8), torch.tensor([[[1, 0, 1, 0]]])
+    with pytest.raises(ValueError, match=r'\(1 or 2, 2, 2\).*got \(1, 1, 4\)'):
+        head.loss(torch.rand(2, 4, 32), images, mask)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg'])
+def test_loss_is_found_from_any_scope(scope):
+    with MODELS.switch_scope_and_registry(scope):
+        loss = dict(type='PixelReconstructionLoss', criterion='L1')
+        assert MixMIMPretrainHead(loss=loss).loss_module.penalty is not None

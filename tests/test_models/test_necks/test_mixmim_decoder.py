@@ -38,6 +38,11 @@ def test_no_guess_sees_its_own_cell(decoder):
         assert torch.equal(seen, owner != owner[cell])
 
 
+def test_mlp_ratio_reaches_the_blocks():
+    decoder = MixMIMPretrainDecoder(decoder_depth=1, mlp_ratio=2)
+    assert decoder.decoder_blocks[0].mlp.fc1.out_features == 1024
+
+
 def test_initialisation_follows_the_authors(decoder):
     assert decoder.mask_token.std().item() == pytest.approx(0.02, rel=0.4)
     for name, module in decoder.named_modules():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmpretrain.models import ImageClassifier
+from torch import nn
 
 from mmmixmim.models import MixMIM, MixMIMPretrainDecoder, MixMIMTransformer
 from mmmixmim.registry import MODELS
@@ -98,6 +99,22 @@ def test_sizes_follow_from_the_backbone():
     assert model.loss(torch.rand(2, 2, 32, 32))['loss'].isfinite()
 
 
+class OwnNeck(nn.Module):
+    """A decoder that takes none of the sizes."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+
+
+def test_own_parts_get_only_what_they_take():
+    backbone = dict(type='MixMIMTransformer', **BACKBONE)
+    neck = dict(type=OwnNeck, width=7)
+    assert MixMIM(backbone=backbone, neck=neck).neck.width == 7
+    shallow = MixMIM(backbone=backbone, neck=dict(decoder_depth=3, img_size=[32, 32]))
+    assert len(shallow.neck.decoder_blocks) == 3
+
+
 def test_parts_can_be_modules():
     backbone = MixMIMTransformer(**BACKBONE)
     assert MixMIM(backbone=backbone).backbone is backbone
@@ -142,11 +159,28 @@ def test_refuses_arguments_that_make_no_model(make_mixmim, arguments, message):
         make_mixmim(**arguments)
 
 
+def test_refuses_what_cannot_be_pretrained():
+    with pytest.raises(
+        TypeError, match='ResNet cannot be pretrained.*attribute stride'
+    ):
+        MixMIM(backbone=dict(type='ResNet', depth=18))
+    backbone = dict(type='MixMIMTransformer', out_indices=(0, 1), **BACKBONE)
+    with pytest.raises(ValueError, match=r'leave out_indices out.*\(0, 1\)'):
+        MixMIM(backbone=backbone)
+
+
+def test_range_of_ratios_fails_at_once_if_it_can_fail(make_mixmim):
+    model = make_mixmim(mask_ratio=0.2, range_mask_ratio=0.3)
+    for _ in range(10):
+        with pytest.raises(ValueError, match='mask_ratio 0.2 hides none of the 4'):
+            model.loss(torch.rand(2, 3, 64, 64))
+
+
 @pytest.mark.parametrize(
     'size, ratio, message',
     [
-        ((64, 64), 0.2, 'mask_ratio 0.2 hides 0 of the 4 cells of a 2x2 grid'),
-        ((32, 32), 0.5, 'hides 0 of the 1 cells of a 1x1 grid'),
+        ((64, 64), 0.2, 'mask_ratio 0.2 hides none of the 4 cells of a 2x2 grid'),
+        ((32, 32), 0.5, 'hides none of the 1 cells of a 1x1 grid'),
     ],
 )
 def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):

@@ -12,7 +12,8 @@ def test_random_hides_the_wanted_number_of_cells():
     masks = [TokenOwnership.random((7, 7), 24).mask for _ in range(20)]
     assert all(mask.shape == (1, 7, 7) and mask.sum() == 24 for mask in masks)
     assert len({mask.numpy().tobytes() for mask in masks}) > 10
-    assert 0 < torch.cat(masks).float().mean(0).min() < 1  # no cell is special
+    shown = torch.cat(masks).float().mean(0)
+    assert 0 < shown.min() and shown.max() < 1  # no cell is special
 
 
 def test_at_repeats_each_cell():
