@@ -1,24 +1,19 @@
-"""Classification of the digits, from scratch or from a pretrained encoder.
+"""Classification of the digits, from scratch.
 
-Start from a pretrained encoder with --cfg-options load_from=CHECKPOINT
+To start from a pretrained encoder: --cfg-options
+model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone.
+model.backbone.init_cfg.checkpoint=CHECKPOINT
 """
 
 _base_ = [
+    '../_base_/models/mixmim_tiny_digits.py',
     '../_base_/datasets/digits.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='ImageClassifier',
-    backbone=dict(
-        type='MixMIMTransformer',
-        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[2, 4, 8]),
-        img_size=32,
-        patch_size=2,
-        in_channels=1,
-        window_size=8,
-        drop_path_rate=0.1,
-    ),
+    backbone=dict(drop_path_rate=0.1),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
@@ -26,7 +21,7 @@ model = dict(
         in_channels=128,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
-    data_preprocessor=dict(num_classes=10, mean=[77.8], std=[95.9]),
+    data_preprocessor=dict(num_classes=10),
 )
 
 optim_wrapper = dict(

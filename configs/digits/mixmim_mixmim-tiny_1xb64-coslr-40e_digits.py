@@ -1,20 +1,13 @@
-"""Pretraining on the digits: three stages and a 4x4 grid of cells of 8 pixels."""
+"""Pretraining on the digits."""
 
 _base_ = [
+    '../_base_/models/mixmim_tiny_digits.py',
     '../_base_/datasets/digits_pretrain.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='MixMIM',
-    backbone=dict(
-        type='MixMIMTransformer',
-        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[2, 4, 8]),
-        img_size=32,
-        patch_size=2,
-        in_channels=1,
-        window_size=8,
-    ),
     neck=dict(
         type='MixMIMPretrainDecoder',
         decoder_embed_dim=64,
@@ -22,7 +15,7 @@ model = dict(
         decoder_num_heads=4,
     ),
     head=dict(type='MixMIMPretrainHead'),
-    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[77.8], std=[95.9]),
+    data_preprocessor=dict(type='SelfSupDataPreprocessor'),
 )
 
 optim_wrapper = dict(

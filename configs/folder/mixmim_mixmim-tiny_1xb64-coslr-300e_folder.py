@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-# 11 M parameters in the encoder, small enough to try things out on a laptop.
+# 12.5 M parameters in the encoder, small enough to try things out on a laptop.
 model = dict(
     backbone=dict(
         arch=dict(

@@ -1,19 +1,11 @@
 """Fine-tuning the large model at 384 pixels, tested on the whole image.
 
-The windows are the authors'. They published no other setting of this resolution:
-the rest is as at 224 pixels. Weights of 224 pixels are resized on loading.
+As the base model at 384 pixels, with what differs between the two at 224 pixels.
 """
 
-_base_ = 'mixmim-large_8xb128-amp-coslr-100e_in1k.py'
+_base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k-384px.py'
 
-model = dict(backbone=dict(img_size=384, window_size=[16, 16, 24, 12]))
-
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].scale = 384
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = 384
-test_pipeline[2].crop_size = 384
-
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+model = dict(
+    backbone=dict(arch='large', drop_path_rate=0.2),
+    head=dict(in_channels=1536),
+)
