@@ -10,9 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from torch import nn
 
-from mmmixmim.checkpoint import convert_state_dict, read_weights
+from mmmixmim.checkpoint import load_whole
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.registry import MODELS
 from mmmixmim.utils import (
@@ -58,23 +57,6 @@ def label_count(text: str) -> int | str:
     return text if text == 'all' else positive_int(text)
 
 
-def load_encoder(backbone: nn.Module, checkpoint: str) -> None:
-    """Load an encoder whole, out of a checkpoint of any layout, or refuse it."""
-    weights = convert_state_dict(read_weights(checkpoint), 'mmmixmim')
-    prefix = 'backbone.'
-    weights = {
-        name.removeprefix(prefix): value
-        for name, value in weights.items()
-        if name.startswith(prefix)
-    }
-    try:
-        backbone.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UsageError(
-            f"{checkpoint} does not fit the config's backbone: {error}"
-        ) from error
-
-
 def build_loaders(cfg: Config) -> tuple:
     """Loaders of the training and the validation images, neither augmented."""
     test = cfg.val_dataloader
@@ -98,7 +80,7 @@ def main() -> None:
         set_random_seed(args.seed)
         model = MODELS.build(cfg.model)
         if args.checkpoint:
-            load_encoder(model.backbone, args.checkpoint)
+            load_whole(model.backbone, args.checkpoint, prefix='backbone.')
         model.to(get_device())
         train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
 

@@ -7,10 +7,9 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from mmmixmim.checkpoint import convert_state_dict, read_weights
+from mmmixmim.checkpoint import load_whole
 from mmmixmim.registry import MODELS
 from mmmixmim.utils import (
-    UsageError,
     add_cfg_options,
     load_config,
     one_line_errors,
@@ -43,13 +42,7 @@ def main() -> None:
         init_default_scope(cfg.default_scope)
         set_random_seed(args.seed)
         model = MODELS.build(cfg.model)
-        weights = convert_state_dict(read_weights(args.checkpoint), 'mmmixmim')
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UsageError(
-                f"{args.checkpoint} does not fit the config's model: {error}"
-            ) from error
+        load_whole(model, args.checkpoint)
         model.to(get_device())
         loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
         loader['persistent_workers'] = False

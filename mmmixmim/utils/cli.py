@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,8 +134,23 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (UsageError, MissingDependencyError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from error
+    except (TypeError, ValueError) as error:
+        if not _refused_by_us(error):
+            raise
+        raise SystemExit(f'error: {error}') from error
     except KeyError as error:
         # mmengine's registries: a type that is not registered.
         if 'registry' not in str(error):
             raise
         raise SystemExit(f'error: {error.args[0]}') from error
+
+
+def _refused_by_us(error: BaseException | None) -> bool:
+    """Whether the package raised an error, or what MMEngine made it from."""
+    package = Path(__file__).parents[1]
+    while error is not None:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if package in Path(frame.f_code.co_filename).parents:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

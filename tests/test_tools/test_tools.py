@@ -132,7 +132,7 @@ def test_probe_refuses_a_checkpoint_that_does_not_fit(pretrained, tmp_path):
     options += ['model.head.in_channels=64']
     result = run('linear_probe.py', CLASSIFY, pretrained, *options, cwd=tmp_path)
     assert result.returncode == 1 and 'labels per class' not in result.stdout
-    assert f"error: {pretrained} does not fit the config's backbone" in result.stderr
+    assert f"error: {pretrained} does not fit the config's MixMIM" in result.stderr
 
 
 def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
@@ -142,6 +142,29 @@ def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
     }.items():
         result = run(tool, *options, cwd=tmp_path)
         assert result.returncode == 2 and 'is no whole number from 1' in result.stderr
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('model.backbone.arch=giant', "Unknown arch 'giant'"),
+        ('model.mask_ratio=1.5', 'got mask_ratio=1.5'),
+        ('model.backbone.in_channels=3', r'(B, 3, H, W), got (64, 1, 32, 32)'),
+        (
+            'train_dataloader.dataset.pipeline.1.scale=30',
+            'image size 30x30 is not divisible by the stride 8',
+        ),
+        ('model.backbone.type=NoSuchEncoder', 'NoSuchEncoder is not in the'),
+    ],
+)
+def test_bad_values_end_in_one_line(tmp_path, option, message):
+    options = ['--cfg-options', NO_WORKERS, option]
+    if 'in_channels' in option:
+        options.append('model.data_preprocessor=None')
+    result = run('train.py', PRETRAIN, *options, cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    (line,) = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+    assert message in line
 
 
 def test_probe_refuses_a_config_without_labels(tmp_path):
