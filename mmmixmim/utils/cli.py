@@ -96,7 +96,9 @@ def load_config(args: argparse.Namespace) -> Config:
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
-    return cfg
+    # The runner saves the config under this name. Under its own, mim would find
+    # it a second time where the working directory is inside the checkout.
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:

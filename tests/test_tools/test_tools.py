@@ -38,6 +38,7 @@ def pretrained(tmp_path_factory):
     options = ['--work-dir', folder, '--cfg-options', *ONE_EPOCH]
     output = run_well('train.py', PRETRAIN, *options, cwd=folder)
     assert 'eta:' in output
+    assert (folder / 'config.py').exists() and not (folder / PRETRAIN.name).exists()
     return folder / 'epoch_1.pth'
 
 

@@ -54,6 +54,13 @@ def config(tmp_path, monkeypatch):
     return path
 
 
+def test_saved_config_is_no_second_one_of_its_name(config, tmp_path):
+    """mim looks for configs by name in the whole checkout, work_dirs included."""
+    cfg = load(config)
+    assert cfg.filename == 'config.py' and cfg.default_scope == 'mmmixmim'
+    assert 'some_name' in cfg.text or 'num_workers=2' in cfg.text
+
+
 def test_work_dir_comes_from_option_then_config_then_name(config):
     assert load(config).work_dir == os.path.join('work_dirs', 'some_name')
     assert load(config, '--cfg-options', 'work_dir=a').work_dir == 'a'
