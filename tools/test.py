@@ -39,7 +39,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 "--show-dir needs mmpretrain's VisualizationHook as "
                 'default_hooks.visualization in the config.'
             )
-        hook.update(enable=True, out_dir=args.show_dir)
+        hook.update(enable=True, interval=1, out_dir=args.show_dir)
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 """From command-line options to a runner, for ``tools/train.py`` and ``test.py``."""
 
 import argparse
+import difflib
+import inspect
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +88,7 @@ def load_config(args: argparse.Namespace) -> Config:
             if str(error).startswith(scope):
                 require(scope)
         raise
+    _check_option_names(args.cfg_options, cfg)
     cfg.merge_from_dict(args.cfg_options)
     check_dependencies(cfg)
 
@@ -93,12 +97,25 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.launcher = args.launcher
         default = cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
         cfg.work_dir = args.work_dir or default
+        cfg.setdefault('experiment_name', Path(args.config).stem)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
     # The runner saves the config under this name. Under its own, mim would find
     # it a second time where the working directory is inside the checkout.
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
+
+
+def _check_option_names(options: dict, cfg: Config) -> None:
+    """Refuse an option that no part of the config or the runner would read."""
+    known = {*cfg.keys(), *inspect.signature(Runner.__init__).parameters}
+    known |= {'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'compile'}
+    for option in options:
+        name = option.split('.')[0]
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f' Did you mean {close[0]}?' if close else ''
+            raise UsageError(f'--cfg-options {option}: there is no {name}.{hint}')
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:
@@ -140,6 +157,14 @@ def one_line_errors() -> Iterator[None]:
         if not _refused_by_us(error):
             raise
         raise SystemExit(f'error: {error}') from error
+    except AssertionError as error:
+        unreadable = re.search(r'failed to load image: (.+)', str(error))
+        if unreadable is None:
+            raise
+        raise SystemExit(
+            f'error: the image {unreadable[1]} cannot be read: repair or remove it, '
+            'and continue with --resume.'
+        ) from error
     except KeyError as error:
         # mmengine's registries: a type that is not registered.
         if 'registry' not in str(error):

@@ -17,9 +17,9 @@ def draw_reconstruction(
 ) -> None:
     """Draw original, mixed image and reconstruction below each other.
 
-    The encoder sees the mixed image only. The reconstruction is put together
-    from guesses alone: those for the half that is hidden in the image's own
-    mixture, and those for the other half, hidden in its partner's.
+    The encoder sees the mixed image only. Each cell of the reconstruction is a
+    guess made without seeing it: in the image's own mixture, or in its
+    partner's. With normalised targets, its mean and contrast are the true ones.
 
     Args:
         model: The pretrained model. It is put in evaluation mode.

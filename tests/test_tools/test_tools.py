@@ -128,6 +128,15 @@ def test_folder_without_images_ends_in_one_clear_error(tmp_path, content):
     assert expected in message and str(folder) in message and 'data_root=' in message
 
 
+def test_unreadable_image_is_named(image_folder, tmp_path):
+    (image_folder / 'broken.jpg').write_bytes(b'no image')
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH, NO_WORKERS]
+    options += [f'train_dataloader.dataset.data_root={image_folder}']
+    result = run('train.py', FOLDER, *options, cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert f'the image {image_folder}/broken.jpg cannot be read' in result.stderr
+
+
 def test_probe_refuses_a_checkpoint_that_does_not_fit(pretrained, tmp_path):
     options = ['--cfg-options', 'model.backbone.arch.embed_dims=16']
     options += ['model.head.in_channels=64']
@@ -156,6 +165,7 @@ def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
             'image size 30x30 is not divisible by the stride 8',
         ),
         ('model.backbone.type=NoSuchEncoder', 'NoSuchEncoder is not in the'),
+        ('train_cfgs.max_epochs=1', 'there is no train_cfgs. Did you mean train_cfg?'),
     ],
 )
 def test_bad_values_end_in_one_line(tmp_path, option, message):

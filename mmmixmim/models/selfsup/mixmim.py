@@ -50,11 +50,14 @@ class MixMIM(BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        if range_mask_ratio < 0 or not 0 < mask_ratio < 1 - range_mask_ratio:
+        ratios = (mask_ratio, range_mask_ratio)
+        if not all(isinstance(ratio, (int, float)) for ratio in ratios) or not (
+            range_mask_ratio >= 0 and 0 < mask_ratio < 1 - range_mask_ratio
+        ):
             raise ValueError(
                 'mask_ratio, and mask_ratio + range_mask_ratio, must lie between 0 and '
-                f'1, both excluded; got mask_ratio={mask_ratio} and '
-                f'range_mask_ratio={range_mask_ratio}.'
+                f'1, both excluded; got mask_ratio={mask_ratio!r} and '
+                f'range_mask_ratio={range_mask_ratio!r}.'
             )
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             if isinstance(backbone, dict):

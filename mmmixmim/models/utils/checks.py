@@ -29,8 +29,9 @@ def check_image(images: Tensor, in_channels: int, stride: int) -> None:
     if images.ndim != 4 or images.shape[1] != in_channels:
         raise ValueError(
             f'Expected images of shape (B, {in_channels}, H, W), got '
-            f'{tuple(images.shape)}. Set in_channels of the backbone, or the '
-            'color_type of LoadImageFromFile, so that they agree.'
+            f'{tuple(images.shape)}. Set in_channels of the backbone to the channels '
+            'of the images, or color_type of LoadImageFromFile to what the backbone '
+            'takes; mean, std and to_rgb of the data preprocessor go with them.'
         )
     size = tuple(images.shape[2:])
     if not fits(size, stride):

@@ -163,6 +163,7 @@ def test_encoder_serves_a_classifier(make_mixmim):
     [
         (dict(mask_ratio=0), 'got mask_ratio=0 '),
         (dict(mask_ratio=1.0), 'got mask_ratio=1.0'),
+        (dict(mask_ratio='half'), "got mask_ratio='half'"),
         (dict(mask_ratio=-0.5), 'got mask_ratio=-0.5'),
         (dict(mask_ratio=0.6, range_mask_ratio=0.4), 'range_mask_ratio=0.4'),
         (dict(range_mask_ratio=-0.1), 'range_mask_ratio=-0.1'),
