@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from mmmixmim.checkpoint import load_whole
+from mmmixmim.checkpoint import load_encoder
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.registry import MODELS
 from mmmixmim.utils import (
@@ -80,7 +80,7 @@ def main() -> None:
         set_random_seed(args.seed)
         model = MODELS.build(cfg.model)
         if args.checkpoint:
-            load_whole(model.backbone, args.checkpoint, prefix='backbone.')
+            load_encoder(model.backbone, args.checkpoint)
         model.to(get_device())
         train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
 

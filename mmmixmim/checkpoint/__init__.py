@@ -1,14 +1,21 @@
 """Checkpoints of MixMIM as different projects save them."""
 
+from .encoder import encoder_weights, has_encoder, load_encoder, rename_entries
 from .files import read_weights, write_weights
 from .layouts import LAYOUTS, convert_state_dict, detect_layout
-from .loading import load_whole
+from .mmengine_loader import translate_authors
+from .whole_model import load_whole
 
 __all__ = [
     'LAYOUTS',
     'convert_state_dict',
     'detect_layout',
+    'encoder_weights',
+    'has_encoder',
+    'load_encoder',
     'load_whole',
     'read_weights',
+    'rename_entries',
+    'translate_authors',
     'write_weights',
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from mmengine.fileio import get_local_path
 from torch import Tensor
+from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
 
@@ -40,20 +43,43 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: A file of the authors' code (``{'model': ...}``), of an OpenMMLab
-            runner (``{'state_dict': ...}``), or of a bare state dict.
+            runner (``{'state_dict': ...}``), or of a bare state dict. Or the
+            address of one: what http serves is kept in PyTorch's cache, and
+            MMEngine's file backends fetch the rest.
 
     Returns:
-        Parameters and buffers by name.
+        Parameters and buffers by name, with PyTorch's ``_metadata``.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, or holds objects that could run code.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'There is no checkpoint file {str(path)!r}.')
+    path = str(path)
+    if path.startswith(('http://', 'https://')):
+        return _read_file(_download(path), path)
+    if '://' in path:
+        with get_local_path(path) as file:
+            return _read_file(Path(file), path)
+    return _read_file(Path(path).expanduser(), path)
+
+
+def _download(url: str) -> Path:
+    file = Path(get_dir(), 'checkpoints', url.split('?')[0].rsplit('/', 1)[-1])
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(url, str(file))
+        except OSError as error:
+            raise FileNotFoundError(f'{url} cannot be fetched: {error}') from error
+    return file
+
+
+def _read_file(file: Path, path: str) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise FileNotFoundError(f'There is no checkpoint file {path!r}.')
     try:
         with safe_globals([(_Inert, name) for name in _BESIDE_WEIGHTS]):
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = torch.load(file, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
             f'{path} is not loaded, since it holds more than weights and could run '
@@ -72,7 +98,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f'{path} holds no weights: expected a dict of tensors, itself or below '
             "'state_dict' or 'model'."
         )
-    return dict(content)
+    weights = OrderedDict(content)
+    weights._metadata = getattr(content, '_metadata', {})
+    return weights
 
 
 def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> None:
@@ -86,5 +114,8 @@ def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> No
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     key = 'model' if layout == 'authors' else 'state_dict'
     # Reordered weights would otherwise drag the storage they came from along.
-    state = {name: value.contiguous().clone() for name, value in state.items()}
-    torch.save({key: state}, path)
+    weights = OrderedDict(
+        (name, value.contiguous().clone()) for name, value in state.items()
+    )
+    weights._metadata = getattr(state, '_metadata', {})
+    torch.save({key: weights}, path)

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 
 from torch import Tensor
-
-from mmmixmim.models.utils.windows import relative_position_index
 
 StateDict = dict[str, Tensor]
 
 INDEX = 'relative_position_index'
 TABLE = 'relative_position_bias_table'
 
-# A name of every layout's own, and our names with what mmpretrain has for them.
+# A name of every layout's own.
 LAYOUTS = {
     'authors': 'patch_embed.proj.weight',
     'mmpretrain': 'backbone.patch_embed.projection.weight',
     'mmmixmim': 'backbone.patch_embed.proj.weight',
 }
+# Our names with what mmpretrain has for them, below the part that owns them.
 MMPRETRAIN_NAMES = (
-    ('neck.decoder_norm.', 'neck.ln1.'),  # before the norms of blocks
-    ('backbone.patch_embed.proj.', 'backbone.patch_embed.projection.'),
+    ('decoder_norm.', 'ln1.'),
+    ('patch_embed.proj.', 'patch_embed.projection.'),
     ('.norm1.', '.ln1.'),
     ('.norm2.', '.ln2.'),
     ('.mlp.fc1.', '.ffn.layers.0.0.'),
     ('.mlp.fc2.', '.ffn.layers.1.'),
 )
 MERGING = re.compile(r'\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)$')
+# Norms of dense maps of earlier stages than the last; no other project has them.
+DENSE_NORM = re.compile(r'backbone\.norm\d+\.(weight|bias)$')
 
 LINEAR = ('weight', 'bias')
 BLOCK = [
@@ -74,6 +76,8 @@ def convert_state_dict(state: StateDict, target: str) -> StateDict:
 
     Returns:
         The parameters, and the buffers that the layout saves, by its names.
+        PyTorch's ``_metadata``, which holds our windows' sides, stays where
+        nothing is translated.
 
     Raises:
         ValueError: If the source or the target is unknown, or if an entry is
@@ -90,39 +94,66 @@ def convert_state_dict(state: StateDict, target: str) -> StateDict:
         if not name.endswith(INDEX)
     }
     _check_complete(ours, source)
-    return _from_ours(ours, target)
+    converted = OrderedDict(_from_ours(ours, target))
+    if source == target:
+        converted._metadata = getattr(state, '_metadata', {})
+    return converted
+
+
+def from_mmpretrain(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """Translate one of mmpretrain's entries.
+
+    Args:
+        name: Its name below the backbone, neck or head.
+        value: Its value.
+
+    Returns:
+        Our name and the value in our order.
+    """
+    return _rename(name, MMPRETRAIN_NAMES, 1, 0), _merging_to_ours(name, value)
 
 
 def _to_ours(state: StateDict, source: str) -> StateDict:
     if source == 'authors':
         return {_part_of(name): value for name, value in state.items()}
-    if source == 'mmpretrain':
-        return {
-            _rename(name, [pair[::-1] for pair in MMPRETRAIN_NAMES]): _merging_to_ours(
-                name, value
-            )
-            for name, value in state.items()
-        }
-    return dict(state)
+    if source == 'mmmixmim':
+        return dict(state)
+    ours = {}
+    for name, value in state.items():
+        part, _, rest = name.partition('.')
+        rest, ours_value = from_mmpretrain(rest, value)
+        ours[f'{part}.{rest}'] = ours_value
+    return ours
 
 
 def _from_ours(state: StateDict, target: str) -> StateDict:
     if target == 'mmmixmim':
         return state
+    for name in state:
+        if DENSE_NORM.match(name):
+            raise ValueError(
+                f'{name} belongs to a dense map (out_indices), which the layout '
+                f'{target} does not have.'
+            )
     state = _with_indices(state)
     if target == 'authors':
         parts = (('backbone.', ''), ('neck.', ''), ('head.fc.', 'head.'))
-        return {_rename(name, parts): value for name, value in state.items()}
-    return {
-        _rename(name, MMPRETRAIN_NAMES): _merging_to_mmpretrain(name, value)
-        for name, value in state.items()
-    }
+        return {_rename(name, parts, 0, 1): value for name, value in state.items()}
+    theirs = {}
+    for name, value in state.items():
+        part, _, rest = name.partition('.')
+        rest = _rename(rest, MMPRETRAIN_NAMES, 0, 1)
+        theirs[f'{part}.{rest}'] = _merging_to_mmpretrain(name, value)
+    return theirs
 
 
-def _rename(name: str, pairs) -> str:
-    """Replace the first pattern of each pair that stands in the name."""
-    for old, new in pairs:
-        name = name.replace(old, new, 1)
+def _rename(name: str, pairs: tuple, old: int, new: int) -> str:
+    """Put the pairs' entry ``new`` where ``old`` stands, at the start or inside."""
+    for pair in pairs:
+        if pair[old].startswith('.'):
+            name = name.replace(pair[old], pair[new], 1)
+        elif name.startswith(pair[old]):
+            name = pair[new] + name.removeprefix(pair[old])
     return name
 
 
@@ -156,6 +187,9 @@ def _merging_to_mmpretrain(name: str, value: Tensor) -> Tensor:
 
 def _with_indices(state: StateDict) -> StateDict:
     """Add the index buffers, which the other layouts save beside bias tables."""
+    # Imported here, since the models import this package.
+    from mmmixmim.models.utils.windows import relative_position_index
+
     complete = {}
     for name, value in state.items():
         complete[name] = value
@@ -203,6 +237,7 @@ def _expected_names(state: StateDict) -> dict[str, None]:
             merging = ('norm.weight', 'norm.bias', 'reduction.weight')
             names += [f'layers.{i}.downsample.{name}' for name in merging]
     names = [f'backbone.{name}' for name in names]
+    names += filter(DENSE_NORM.match, state)
 
     if any(name.startswith('neck.') for name in state):
         decoder = re.compile(r'neck\.decoder_blocks\.(\d+)\.')

@@ -2,5 +2,6 @@
 
 from .digits import Digits
 from .image_folder import ImageFolder
+from .inaturalist import INaturalist
 
-__all__ = ['Digits', 'ImageFolder']
+__all__ = ['Digits', 'INaturalist', 'ImageFolder']

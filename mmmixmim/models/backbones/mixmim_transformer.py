@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmixmim.checkpoint import (
+    encoder_weights,
+    has_encoder,
+    load_encoder,
+    rename_entries,
+)
 from mmmixmim.registry import MODELS
 
 from ..utils import (
@@ -28,6 +34,8 @@ from ..utils.checks import (
     check_positive_int,
     check_probability,
 )
+
+PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class PatchEmbed(nn.Module):
@@ -249,17 +257,30 @@ class MixMIMTransformer(BaseModule):
         self._freeze()
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; without one, keep the weights as they are."""
-        configs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
-        for config in configs:
-            if config and config['type'] == 'Pretrained' and not config['checkpoint']:
+        """Apply ``init_cfg``; without one, keep the weights as they are.
+
+        An entry of the type ``Pretrained`` loads ``checkpoint`` of any layout,
+        see :func:`mmmixmim.checkpoint.load_encoder`; ``prefix`` is only needed
+        where the file holds several encoders.
+
+        Raises:
+            ValueError: If no checkpoint is given, or it does not fit.
+        """
+        init_cfg = self.init_cfg
+        configs = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
+        pretrained = [cfg for cfg in configs if cfg.get('type') in PRETRAINED]
+        self.init_cfg = [cfg for cfg in configs if cfg and cfg not in pretrained]
+        super().init_weights()
+        self.init_cfg = init_cfg
+        for cfg in pretrained:
+            if not cfg['checkpoint']:
                 raise ValueError(
                     'The backbone starts from a pretrained checkpoint and none is '
                     'given: set model.backbone.init_cfg.checkpoint=FILE by '
                     '--cfg-options, or model.backbone.init_cfg=None to start from '
                     'scratch.'
                 )
-        super().init_weights()
+            load_encoder(self, cfg['checkpoint'], cfg.get('prefix'))
 
     def forward(
         self, x: Tensor, mask: Tensor | TokenOwnership | None = None
@@ -335,10 +356,30 @@ class MixMIMTransformer(BaseModule):
         return 0, layers
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        if not prefix and has_encoder(state_dict):
+            encoder = encoder_weights(state_dict)
+            state_dict.clear()
+            state_dict.update(encoder)
+        rename_entries(state_dict, prefix, 'patch_embed.projection.weight')
+        self._check_shapes(state_dict, prefix)
         load_position_embedding(
             state_dict, f'{prefix}absolute_pos_embed', self.map_size
         )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _check_shapes(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Refuse the weights of another arch, which no resizing would fit."""
+        for name, own in self.named_parameters():
+            given = state_dict.get(prefix + name)
+            # Only the rows of these are resized.
+            rows = name.endswith(('pos_embed', 'bias_table'))
+            start = own.ndim - 1 if rows else 0
+            if given is not None and given.shape[start:] != own.shape[start:]:
+                raise ValueError(
+                    f'the weights to load are of another arch, patch_size or '
+                    f'in_channels: {prefix}{name} has the shape {tuple(given.shape)} '
+                    f'there and {tuple(own.shape)} in this model.'
+                )
 
     def _position_embedding(self, size: Sequence[int]) -> Tensor:
         """Position embedding (1, H, W, C) for a map of ``size``."""

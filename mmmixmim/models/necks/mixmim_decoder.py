@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmixmim.checkpoint import rename_entries
 from mmmixmim.registry import MODELS
 
 from ..utils import (
@@ -127,5 +128,6 @@ class MixMIMPretrainDecoder(BaseModule):
         return self.decoder_norm(tokens.squeeze(1))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        rename_entries(state_dict, prefix, 'ln1.weight')
         load_position_embedding(state_dict, f'{prefix}decoder_pos_embed', self.grid)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -5,17 +5,14 @@ from mmmixmim.checkpoint import convert_state_dict, load_whole, write_weights
 
 
 @pytest.mark.parametrize('layout', ['authors', 'mmpretrain', 'mmmixmim'])
-def test_loads_the_model_or_a_part_from_any_layout(make_mixmim, tmp_path, layout):
+def test_loads_a_model_of_any_layout(make_mixmim, tmp_path, layout):
     source = make_mixmim()
     weights = convert_state_dict(source.state_dict(), layout)
     write_weights(weights, tmp_path / 'weights.pth', layout)
-    whole, part = make_mixmim(), make_mixmim().backbone
+    whole = make_mixmim()
     load_whole(whole, tmp_path / 'weights.pth')
-    load_whole(part, tmp_path / 'weights.pth', prefix='backbone.')
     for name, value in source.state_dict().items():
         assert torch.equal(whole.state_dict()[name], value), name
-    for name, value in source.backbone.state_dict().items():
-        assert torch.equal(part.state_dict()[name], value), name
 
 
 def test_resizes_to_the_size_of_the_model(make_mixmim, tmp_path):
@@ -29,3 +26,10 @@ def test_refuses_a_checkpoint_that_does_not_fit(make_mixmim, tmp_path):
     wider = make_mixmim(neck=dict(decoder_embed_dim=64))
     with pytest.raises(ValueError, match=r'does not fit .*MixMIM: .* first of \d+'):
         load_whole(wider, tmp_path / 'weights.pth')
+
+
+def test_refuses_another_arch(make_mixmim, tmp_path):
+    write_weights(make_mixmim().state_dict(), tmp_path / 'weights.pth', 'mmmixmim')
+    arch = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+    with pytest.raises(ValueError, match=r'another arch.*\(1, 256, 16\) there and'):
+        load_whole(make_mixmim(backbone=dict(arch=arch)), tmp_path / 'weights.pth')

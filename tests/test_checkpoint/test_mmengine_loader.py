@@ -1,0 +1,177 @@
+"""Checkpoints of every layout in real models of mmpretrain, mmdet and mmseg."""
+
+import argparse
+import logging
+
+import pytest
+import torch
+from mmengine.hub import get_config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+
+from mmmixmim.checkpoint import convert_state_dict, translate_authors, write_weights
+
+LAYOUTS = ['authors', 'mmpretrain', 'mmmixmim']
+BACKBONE = dict(
+    type='mmmixmim.MixMIMTransformer',
+    arch=dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]),
+    img_size=64,
+    window_size=[8, 8, 8, 4],
+)
+DENSE = BACKBONE | dict(out_indices=(0, 1, 2, 3))
+CHANNELS = [16, 32, 64, 128]
+
+
+def classifier():
+    from mmpretrain.registry import MODELS
+
+    init_default_scope('mmpretrain')
+    head = dict(type='LinearClsHead', num_classes=10, in_channels=128)
+    neck = dict(type='GlobalAveragePooling')
+    return MODELS.build(
+        dict(type='ImageClassifier', backbone=BACKBONE, neck=neck, head=head)
+    )
+
+
+def detector():
+    from mmdet.registry import MODELS
+
+    cfg = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
+    cfg.backbone = DENSE
+    cfg.neck.in_channels = CHANNELS
+    init_default_scope('mmdet')
+    return MODELS.build(cfg)
+
+
+def segmentor():
+    from mmseg.registry import MODELS
+
+    init_default_scope('mmseg')
+    head = dict(
+        type='UPerHead',
+        in_channels=CHANNELS,
+        in_index=[0, 1, 2, 3],
+        channels=16,
+        num_classes=5,
+    )
+    return MODELS.build(dict(type='EncoderDecoder', backbone=DENSE, decode_head=head))
+
+
+@pytest.fixture
+def pretrained(make_mixmim):
+    model = make_mixmim()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@pytest.fixture
+def save(pretrained, tmp_path):
+    def write(layout):
+        path = tmp_path / f'{layout}.pth'
+        state = convert_state_dict(pretrained.state_dict(), layout)
+        write_weights(state, path, layout)
+        return str(path)
+
+    return write
+
+
+def assert_encoder(model, pretrained):
+    own = model.backbone.state_dict()
+    for name, value in pretrained.backbone.state_dict().items():
+        assert torch.equal(own[name], value), name
+
+
+@pytest.mark.parametrize('build', [classifier, detector, segmentor])
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_load_checkpoint(build, layout, pretrained, save, tmp_path):
+    """The encoder is loaded, and all else listed in a warning."""
+    model = build()
+    log = tmp_path / 'log.txt'
+    logger = MMLogger(f'{build.__name__}-{layout}', log_file=str(log))
+    load_checkpoint(model, save(layout), logger=logger)
+    assert_encoder(model, pretrained)
+    (warning,) = log.read_text().split('WARNING')[1:]
+    assert 'neck.decoder_pred.weight' in warning
+    assert 'head' in warning and 'backbone.layers' not in warning
+
+
+@pytest.mark.parametrize('build', [classifier, detector, segmentor])
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_pretrained_backbone(build, layout, pretrained, save):
+    model = build()
+    model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=save(layout), prefix='backbone.'
+    )
+    model.init_weights()
+    assert_encoder(model, pretrained)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_pretraining_model_is_loaded_whole(make_mixmim, layout, pretrained, save):
+    model = make_mixmim()
+    load_checkpoint(model, save(layout), strict=True)
+    for name, value in pretrained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_classifier_is_loaded_whole(layout, save, tmp_path):
+    source, model = classifier(), classifier()
+    state = convert_state_dict(source.state_dict(), layout)
+    write_weights(state, tmp_path / 'c.pth', layout)
+    load_checkpoint(model, str(tmp_path / 'c.pth'), strict=True)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_load_from_of_a_runner(layout, pretrained, save, tmp_path):
+    model = classifier()
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path),
+        load_from=save(layout),
+        log_level=logging.ERROR,
+    )
+    runner.load_or_resume()
+    assert_encoder(model, pretrained)
+
+
+def test_what_the_authors_save_beside_the_weights_stays(pretrained, tmp_path):
+    state = convert_state_dict(pretrained.state_dict(), 'authors')
+    content = dict(model=state, epoch=3, args=argparse.Namespace(lr=0.1))
+    torch.save(content, tmp_path / 'authors.pth')
+    model = classifier()
+    checkpoint = load_checkpoint(model, str(tmp_path / 'authors.pth'))
+    assert_encoder(model, pretrained)
+    assert checkpoint['epoch'] == 3 and checkpoint['args'].lr == 0.1
+    assert 'model' not in checkpoint
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        {'state_dict': {'backbone.conv1.weight': torch.ones(1)}, 'meta': {}},
+        {'model': {'patch_embed.proj.weight': torch.ones(1)}},
+        {'model': {'absolute_pos_embed': torch.ones(1), 'layers.0.x': torch.ones(1)}},
+        {'absolute_pos_embed': torch.ones(1)},
+        {'model': 'a name', 'epoch': 3},
+    ],
+)
+def test_other_checkpoints_stay_as_they_are(content):
+    assert translate_authors(content) is content
+
+
+def test_mmpretrains_own_models_load_their_own_checkpoints(tmp_path):
+    """With this package imported, as here."""
+    from mmpretrain.registry import MODELS
+
+    init_default_scope('mmpretrain')
+    cfg = dict(BACKBONE, type='MixMIMTransformer', img_size=128)
+    source, model = MODELS.build(cfg), MODELS.build(cfg)
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'theirs.pth')
+    load_checkpoint(model, str(tmp_path / 'theirs.pth'), strict=True)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
