@@ -199,3 +199,37 @@ def test_convert_checkpoint(pretrained, tmp_path):
 
     result = run('convert_checkpoint.py', __file__, theirs, cwd=tmp_path)
     assert result.returncode == 1 and result.stderr.startswith('error: ')
+
+
+@pytest.mark.parametrize(
+    'config, option, total',
+    [
+        (CLASSIFY, ['--shape', '32'], '910,384'),
+        (FOLDER, ['--shape', '64', '96'], '16,578,876'),
+    ],
+)
+def test_get_flops(config, option, total, tmp_path):
+    output = run_well('get_flops.py', config, *option, cwd=tmp_path)
+    name, parameters, macs = output.splitlines()[-1].split()
+    assert (name, parameters) == ('total', total) and float(macs) > 0
+    size = 'x'.join((option[1:] * 2)[:2])
+    assert f'one image of {size} pixels' in output
+
+
+def test_get_flops_of_a_detector(tmp_path):
+    """Every part is counted, also those called by other names than forward."""
+    backbone = dict(
+        _delete_=True,
+        type='mmmixmim.MixMIMTransformer',
+        arch=dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]),
+        out_indices=(0, 1, 2, 3),
+    )
+    model = dict(backbone=backbone, neck=dict(in_channels=[16, 32, 64, 128]))
+    base = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+    (tmp_path / 'detector.py').write_text(f'_base_ = {base!r}\nmodel = {model!r}\n')
+    options = ['detector.py', '--shape', '64']
+    output = run_well('get_flops.py', *options, cwd=tmp_path).splitlines()
+    rows = {line.split()[0]: float(line.split()[-1]) for line in output[-6:]}
+    total = rows.pop('total')
+    assert all(rows[name] > 0 for name in ('backbone', 'neck', 'rpn_head', 'roi_head'))
+    assert sum(rows.values()) == pytest.approx(total, rel=1e-3)

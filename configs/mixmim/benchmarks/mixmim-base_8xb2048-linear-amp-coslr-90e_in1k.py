@@ -1,0 +1,12 @@
+"""Linear probing of the base model.
+
+The authors published no linear probing: all follows MAE's (arXiv 2111.06377,
+appendix A.1), on average-pooled features.
+"""
+
+_base_ = [
+    '../../_base_/models/mixmim_linear.py',
+    '../../_base_/datasets/in1k_linear.py',
+    '../../_base_/schedules/linear_90e.py',
+    '../../_base_/default_runtime.py',
+]

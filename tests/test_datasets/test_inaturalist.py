@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmixmim.registry import DATASETS
+
+FILES = ['train_val2018/Aves/7/a.jpg', 'train_val2018/Plantae/2/b.jpg']
+
+
+@pytest.fixture
+def content():
+    """Two pictures; ids of categories neither start at 0 nor are sorted."""
+    return dict(
+        categories=[dict(id=7, name='Aves 7'), dict(id=2, name=2)],
+        images=[dict(id=10 + i, file_name=name) for i, name in enumerate(FILES)],
+        annotations=[
+            dict(id=1, image_id=11, category_id=2),
+            dict(id=2, image_id=10, category_id=7),
+        ],
+    )
+
+
+@pytest.fixture
+def build(tmp_path):
+    def make(content):
+        for value, name in enumerate(FILES):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = np.full((20, 30, 3), 200 * value, dtype=np.uint8)
+            Image.fromarray(picture).save(path)
+        (tmp_path / 'train2018.json').write_text(json.dumps(content))
+        return DATASETS.build(
+            dict(
+                type='INaturalist',
+                data_root=str(tmp_path),
+                ann_file='train2018.json',
+                pipeline=[dict(type='LoadImageFromFile')],
+            )
+        )
+
+    return make
+
+
+def test_pictures_and_labels(build, content):
+    dataset = build(content)
+    assert dataset.CLASSES == ('2', 'Aves 7')
+    found = [(sample['gt_label'], sample['img'].mean()) for sample in dataset]
+    assert found == [(0, pytest.approx(200, abs=3)), (1, pytest.approx(0, abs=3))]
+
+
+@pytest.mark.parametrize('part', ['images', 'annotations', 'categories'])
+def test_lacking_parts_are_named(build, content, part):
+    del content[part]
+    with pytest.raises(ValueError, match=f"train2018.json has no '{part}'"):
+        build(content)
+
+
+def test_unknown_category_is_named(build, content):
+    content['annotations'][0]['category_id'] = 5
+    with pytest.raises(ValueError, match='image 11 is of category 5.*does not list'):
+        build(content)
+
+
+def test_missing_file_is_named(tmp_path):
+    cfg = dict(type='INaturalist', data_root=str(tmp_path), ann_file='val2018.json')
+    with pytest.raises(FileNotFoundError, match='no annotation file .*val2018.json'):
+        DATASETS.build(cfg)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmmixmim.evaluation import complexity
+from mmmixmim.registry import MODELS
+
+from ..conftest import ROOT
+
+RECIPES = ROOT / 'configs' / 'mixmim' / 'benchmarks'
+BATCH = '8xb128-amp-coslr-100e_in1k'
+
+
+@pytest.mark.parametrize(
+    'recipe, published, tolerance',
+    [
+        # Published by the authors (README of their code), in GMACs. They round.
+        (f'mixmim-base_{BATCH}', 16.3, 0.01),
+        (f'mixmim-base_{BATCH}-384px', 52.6, 0.01),
+        (f'mixmim-large_{BATCH}', 35.9, 0.01),
+        (f'mixmim-large_{BATCH}-384px', 112, 0.01),
+    ],
+)
+def test_published_figures(recipe, published, tolerance):
+    cfg = Config.fromfile(RECIPES / f'{recipe}.py')
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).eval()
+        images = torch.empty(2, 3, *model.backbone.img_size)
+        figures = complexity(model, images, mode='tensor')
+    assert figures['total']['macs'] / 1e9 == pytest.approx(published, rel=tolerance)
+    assert (
+        figures['backbone']['macs'] + figures['head']['macs']
+        == (figures['total']['macs'])
+    )
+    assert figures['total']['parameters'] == sum(p.numel() for p in model.parameters())
+
+
+def test_counts_by_hand(make_backbone):
+    """One stage, one window: every product of the forward."""
+    arch = dict(embed_dims=8, depths=[1], num_heads=[2])
+    backbone = make_backbone(arch=arch, img_size=16, window_size=4)
+    figures = complexity(backbone, torch.randn(3, 3, 16, 16))
+    tokens, dim = 16, 8
+    embed = tokens * dim * 3 * 4 * 4
+    linear = tokens * (3 * dim * dim + dim * dim + 2 * 4 * dim * dim)
+    attention = 2 * tokens * tokens * dim
+    assert figures['total']['macs'] == embed + linear + attention
+
+
+def test_masks_save_attention(make_mixmim):
+    """Where one window covers the map, a token attends its own image only."""
+    model = make_mixmim()
+    plain = complexity(model.backbone, torch.randn(2, 3, 64, 64))
+    mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    mixed = complexity(model.backbone, torch.randn(2, 3, 64, 64), mask=mask)
+    assert mixed['total']['macs'] < plain['total']['macs']

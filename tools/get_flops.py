@@ -1,0 +1,71 @@
+"""Count the parameters and the multiply-accumulates of a config's model.
+
+For one image of any size that the model takes. A pretraining model is counted with
+its decoder, a detector or segmentor with its head.
+"""
+
+import argparse
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmmixmim.evaluation import complexity
+from mmmixmim.utils import add_cfg_options, load_config, one_line_errors, positive_int
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        nargs='+',
+        type=positive_int,
+        metavar='SIDE',
+        help="height and width in pixels, or both at once (the backbone's img_size)",
+    )
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if args.shape and len(args.shape) > 2:
+        parser.error('--shape takes one or two numbers')
+    return args
+
+
+def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
+    """What the model's forward takes beside the images."""
+    if cfg.model.type.split('.')[-1] == 'MixMIM':
+        return dict(data_samples=None, mode='loss')
+    if cfg.get('default_scope') != 'mmdet':
+        return dict(mode='tensor')
+    from mmdet.structures import DetDataSample
+
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1, 1))
+    samples = [DetDataSample(metainfo=meta | dict(batch_input_shape=size))] * 2
+    return dict(data_samples=samples, mode='tensor')
+
+
+def main() -> None:
+    """Count."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+        scope = cfg.get('default_scope', 'mmmixmim')
+        init_default_scope(scope)
+        cfg.model.backbone.init_cfg = None
+        # A detector's boxes depend on values, which the meta device has none of.
+        with torch.device('cpu' if scope == 'mmdet' else 'meta'):
+            model = MODELS.build(cfg.model).eval()
+            size = tuple(args.shape or ()) or tuple(model.backbone.img_size)
+            size = size * (3 - len(size))
+            images = torch.randn(2, model.backbone.in_channels, *size)
+            figures = complexity(model, images, **forward_arguments(cfg, size))
+
+    print(f'{cfg.model.type}, one image of {size[0]}x{size[1]} pixels')
+    print(f'{"":20} {"parameters":>16} {"GMACs":>10}')
+    for name, row in figures.items():
+        print(f'{name:20} {row["parameters"]:>16,} {row["macs"] / 1e9:>10.3f}')
+
+
+if __name__ == '__main__':
+    main()
