@@ -1,6 +1,7 @@
 """Every config file loads, builds, and says what its name promises."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,9 @@ def test_trains_and_evaluates(cfg, image_folder, tmp_path):
             cfg.model.head.in_channels = 128
             if cfg.model.backbone.get('frozen_stages'):
                 cfg.model.neck[1].input_features = 128
-            if 'folder' in Path(cfg.filename).stem:  # the one class of the folder
-                cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 1
+            if 'folder' in Path(cfg.filename).stem:  # where classes are counted
+                cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 2
+                shutil.copytree(image_folder / 'deep', image_folder / 'other')
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.work_dir = str(tmp_path)
     cfg.train_cfg.max_epochs = 1

@@ -13,4 +13,4 @@ _base_ = [
 ]
 
 optim_wrapper = dict(type='OptimWrapper')
-custom_hooks = [dict(type='ClassNumCheckHook')]
+custom_hooks = [dict(type='ClassCheckHook')]
