@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +99,26 @@ def image_folder(tmp_path):
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8), mode).save(path)
     (folder / 'notes.txt').write_text('not an image')
     return folder
+
+
+@pytest.fixture
+def server():
+    """Starter of a web server of a folder; it returns the address."""
+    servers = []
+
+    def start(folder):
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(folder))
+
+            def log_message(self, *args):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f'http://127.0.0.1:{servers[-1].server_port}/'
+
+    yield start
+    for each in servers:
+        each.shutdown()
+        each.server_close()

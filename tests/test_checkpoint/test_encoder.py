@@ -1,8 +1,5 @@
 """The encoder out of checkpoints of every layout and kind of model."""
 
-import http.server
-import threading
-
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -176,26 +173,3 @@ def test_reads_what_a_server_has(
     assert_loaded(backbone, source.backbone)
     with pytest.raises(FileNotFoundError, match='nothing.pth cannot be fetched.*404'):
         load_encoder(backbone, server(path.parent) + 'nothing.pth')
-
-
-@pytest.fixture
-def server():
-    """Starter of a web server of a folder; it returns the address."""
-    servers = []
-
-    def start(folder):
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=str(folder))
-
-            def log_message(self, *args):
-                pass
-
-        servers.append(http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f'http://127.0.0.1:{servers[-1].server_port}/'
-
-    yield start
-    for each in servers:
-        each.shutdown()
-        each.server_close()

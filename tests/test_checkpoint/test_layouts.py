@@ -112,10 +112,13 @@ def test_pretraining_computes_what_mmpretrains_does():
     theirs, model = mmpretrains(), ours()
     model.load_state_dict(convert_state_dict(theirs.state_dict(), 'mmmixmim'))
     images = torch.randn(2, 3, 128, 128)
+    assert_same_computation(theirs, model, images, (4, 4))
 
+
+def assert_same_computation(theirs, model, images, grid):
     # mmpretrain draws its mask inside: let it, and take the mask from there.
     latent, rows = theirs.backbone(images)
-    mask = rows.view(1, 4, 4)
+    mask = rows.view(1, *grid)
     maps = model.backbone(images, mask)[-1]
     torch.testing.assert_close(
         maps.flatten(2).transpose(1, 2), latent, rtol=1e-5, atol=1e-5
@@ -131,6 +134,37 @@ def test_pretraining_computes_what_mmpretrains_does():
     )
 
 
+@pytest.mark.slow
+def test_base_shapes_compute_what_mmpretrains_do():
+    """Features of both passes, reconstruction and loss of the real size."""
+    size = dict(arch='base', img_size=224)
+    backbone = dict(type='MixMIMPretrainTransformer', **size)
+    neck = dict(
+        type='MixMIMPretrainDecoder',
+        num_patches=49,
+        encoder_stride=32,
+        norm_cfg=dict(type='LN', eps=1e-5),
+    )
+    head = dict(
+        type='MixMIMPretrainHead',
+        norm_pix=True,
+        loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+    )
+    with MMPRETRAIN_MODELS.switch_scope_and_registry('mmpretrain') as registry:
+        theirs = registry.build(
+            dict(type='MixMIM', backbone=backbone, neck=neck, head=head)
+        ).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.03)
+    model = MODELS.build(
+        dict(type='MixMIM', backbone=dict(type='MixMIMTransformer', **size))
+    ).eval()
+    model.load_state_dict(convert_state_dict(theirs.state_dict(), 'mmmixmim'))
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert_same_computation(theirs, model, images, (7, 7))
+
+
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_missing_and_unknown_entries_are_named(layout):
     state = convert_state_dict(ours().state_dict(), layout)
@@ -139,6 +173,18 @@ def test_missing_and_unknown_entries_are_named(layout):
         convert_state_dict(lacking, 'mmmixmim')
     with pytest.raises(ValueError, match='unknown entry .*momentum'):
         convert_state_dict(state | {'backbone.momentum': torch.ones(1)}, 'mmmixmim')
+
+
+def test_norms_of_dense_maps_stay_in_our_layout_only():
+    state = ours(False).state_dict()
+    state |= {
+        'backbone.norm1.weight': torch.ones(32),
+        'backbone.norm1.bias': torch.ones(32),
+    }
+    assert_same(convert_state_dict(state, 'mmmixmim'), state)
+    for layout in ('authors', 'mmpretrain'):
+        with pytest.raises(ValueError, match=f'norm1.weight .*dense map.*{layout}'):
+            convert_state_dict(state, layout)
 
 
 def test_other_checkpoints_are_refused():

@@ -5,6 +5,7 @@ Start from a pretrained encoder with
 """
 
 model = dict(
+    _scope_='mmmixmim',
     type='ImageClassifier',
     backbone=dict(
         type='MixMIMTransformer',

@@ -1,6 +1,7 @@
 """MixMIM pretraining model. Decoder and head take their sizes from the backbone."""
 
 model = dict(
+    _scope_='mmmixmim',
     type='MixMIM',
     backbone=dict(type='MixMIMTransformer', arch='base', img_size=224),
     neck=dict(

@@ -1,6 +1,7 @@
 """An encoder for 32x32 grey images: three stages, a 4x4 grid of cells of 8 pixels."""
 
 model = dict(
+    _scope_='mmmixmim',
     backbone=dict(
         type='MixMIMTransformer',
         arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[2, 4, 8]),
