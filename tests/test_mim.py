@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
-import yaml
+from mmengine.config import Config
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / 'configs' / 'digits'
@@ -83,14 +84,6 @@ def wheel_python(wheel, tmp_path_factory) -> Path:
     return python
 
 
-def test_model_index_names_existing_configs():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    for metafile in index['Import']:
-        meta = yaml.safe_load((ROOT / metafile).read_text())
-        for model in meta['Models']:
-            assert (ROOT / model['Config']).is_file()
-
-
 def test_checkout_holds_configs_once():
     """A link as other OpenMMLab projects make would show mim every config twice."""
     assert not (ROOT / 'mmmixmim' / '.mim').exists()
@@ -130,3 +123,35 @@ def test_mim_lists_models(install, request, tmp_path):
     mim = [request.getfixturevalue(install), '-m', 'mim']
 
     assert PRETRAIN.stem in run([*mim, 'search', 'mmmixmim'], cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_mim_downloads(wheel_python, server, tmp_path):
+    """A published checkpoint, from a server of ours under the same path."""
+    name = 'mixmim-base_mixmim-300e-pre_3rdparty-mmpretrain_in1k'
+    (site,) = wheel_python.parents[1].glob('lib/python*/site-packages')
+    metafile = site / '_mmmixmim' / '.mim' / 'configs' / 'mixmim' / 'metafile.yml'
+    text = metafile.read_text()
+    (folder,) = set(re.findall('https://mmassets.*/mixmim/', text))
+    weights = re.search(f'{name}.*?Weights: {folder}(.*?)\n', text, re.DOTALL)[1]
+    (tmp_path / 'remote' / weights).parent.mkdir(parents=True)
+    (tmp_path / 'remote' / weights).write_bytes(b'some weights')
+
+    metafile.write_text(text.replace(folder, server(tmp_path / 'remote')))
+    try:
+        options = ['download', 'mmmixmim', '--config', name, '--dest', 'here']
+        run([wheel_python, '-m', 'mim', *options], cwd=tmp_path)
+    finally:
+        metafile.write_text(text)
+    downloaded = tmp_path / 'here' / Path(weights).name
+    assert downloaded.read_bytes() == b'some weights'
+    assert (
+        Config.fromfile(tmp_path / 'here' / f'{name}.py').model.head.num_classes == 1000
+    )
+
+
+@pytest.mark.slow
+def test_wheel_registers_models(wheel_python, tmp_path):
+    code = "import mmmixmim, mmpretrain; print(mmpretrain.list_models('mixmim*'))"
+    output = run([wheel_python, '-c', code], cwd=tmp_path)
+    assert PRETRAIN.stem in output and 'mixmim-large_8xb2048-linear' in output

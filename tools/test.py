@@ -1,6 +1,7 @@
 """Evaluate a checkpoint with the test settings of a config."""
 
 import argparse
+from functools import partial
 
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
@@ -51,9 +52,19 @@ def main() -> None:
         cfg = load_config(args)
         apply_options(cfg, args)
         runner = build_runner(cfg)
+        # An entry that is not loaded would leave a part of the model random.
+        runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-        runner.test()
+        try:
+            runner.test()
+        except RuntimeError as error:
+            if 'state dict do not match' not in str(error):
+                raise
+            problems = ' '.join(str(error).split())
+            raise UsageError(
+                f'{args.checkpoint} is not a checkpoint of this whole model. {problems}'
+            ) from error
 
 
 if __name__ == '__main__':

@@ -99,6 +99,15 @@ def test_finetuning_starts_from_the_pretrained_encoder(pretrained, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in encoder)
 
 
+def test_testing_takes_a_checkpoint_of_the_whole_model(pretrained, tmp_path):
+    """A pretraining checkpoint has no classifier: its score would mean nothing."""
+    result = run('test.py', CLASSIFY, pretrained, cwd=tmp_path)
+    assert result.returncode == 1 and 'accuracy' not in result.stdout
+    (line,) = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+    assert 'epoch_1.pth is not a checkpoint of this whole model' in line
+    assert 'missing keys in source state_dict: head.fc.weight' in line
+
+
 def test_pretraining_on_a_folder(image_folder, tmp_path):
     options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH, NO_WORKERS]
     options += [f'train_dataloader.dataset.data_root={image_folder}']
@@ -142,7 +151,7 @@ def test_probe_refuses_a_checkpoint_that_does_not_fit(pretrained, tmp_path):
     options += ['model.head.in_channels=64']
     result = run('linear_probe.py', CLASSIFY, pretrained, *options, cwd=tmp_path)
     assert result.returncode == 1 and 'labels per class' not in result.stdout
-    assert f"error: {pretrained} does not fit the config's MixMIM" in result.stderr
+    assert f'error: {pretrained} does not fit this MixMIMTransformer' in result.stderr
 
 
 def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
