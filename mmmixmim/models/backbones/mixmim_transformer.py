@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -30,6 +31,7 @@ from ..utils.checks import (
     as_list,
     as_pair,
     check_image,
+    check_image_size,
     check_img_size,
     check_positive_int,
     check_probability,
@@ -39,7 +41,11 @@ PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class PatchEmbed(nn.Module):
-    """Cut images into patches and embed each by a linear map and a LayerNorm."""
+    """Cut images into patches and embed each by a linear map and a LayerNorm.
+
+    Images are padded with zeros at the bottom and right where patches don't
+    divide them.
+    """
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
         super().__init__()
@@ -47,7 +53,11 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed (B, C, H, W) to (B, H / patch, W / patch, dim)."""
+        """Embed (B, C, H, W) to (B, H / patch, W / patch, dim), rounded up."""
+        patch = self.proj.stride[0]
+        down, right = (-side % patch for side in images.shape[2:])
+        if down or right:
+            images = F.pad(images, (0, right, 0, down))
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
@@ -56,7 +66,7 @@ class PatchMerging(nn.Module):
 
     As in Swin (arXiv 2103.14030), section 3.1. The four neighbours are
     concatenated in the order of its code: top left, bottom left, top right,
-    bottom right.
+    bottom right. A map of odd sides is padded with zeros at the bottom and right.
     """
 
     def __init__(self, dim: int) -> None:
@@ -65,7 +75,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Merge (B, H, W, C) to (B, H / 2, W / 2, 2 * C)."""
+        """Merge (B, H, W, C) to (B, H / 2, W / 2, 2 * C), rounded up."""
+        down, right = (side % 2 for side in maps.shape[1:3])
+        if down or right:
+            maps = F.pad(maps, (0, 0, 0, right, 0, down))
         squares = maps.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
         merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)
         return self.reduction(self.norm(merged))
@@ -81,6 +94,8 @@ class Stage(nn.Module):
         drop_path: Drop path probability of each block; their number is the
             depth.
         downsample: Whether patch merging follows.
+        shift_windows: Whether every second block's windows are shifted, where
+            one does not cover the map.
         with_cp: Whether to recompute activations in the backward pass.
         **kwargs: Passed on to :class:`TransformerBlock`.
     """
@@ -92,11 +107,13 @@ class Stage(nn.Module):
         window: tuple[int, int],
         drop_path: Sequence[float],
         downsample: bool,
+        shift_windows: bool,
         with_cp: bool,
         **kwargs,
     ) -> None:
         super().__init__()
         self.window = window
+        self.shift_windows = shift_windows
         self.with_cp = with_cp
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, num_heads, window, drop_path=rate, **kwargs)
@@ -106,14 +123,32 @@ class Stage(nn.Module):
 
     def forward(self, maps: Tensor, ownership: TokenOwnership | None) -> Tensor:
         """Run the blocks on (B, H, W, C), without the patch merging."""
-        layout = WindowLayout(maps.shape[1:3], self.window, ownership, maps.device)
+        layouts = self._layouts(maps, ownership)
+        layout = layouts[0]
         tokens = layout.arrange(maps)
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            wanted = layouts[i % len(layouts)]
+            if wanted is not layout:
+                tokens = wanted.arrange(layout.restore(tokens))
+                layout = wanted
             if self.with_cp and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, layout, use_reentrant=False)
             else:
                 tokens = block(tokens, layout)
         return layout.restore(tokens)
+
+    def _layouts(
+        self, maps: Tensor, ownership: TokenOwnership | None
+    ) -> list[WindowLayout]:
+        """The layouts that the blocks take in turn."""
+        size = tuple(maps.shape[1:3])
+        shifts = [False]
+        if self.shift_windows and any(map(int.__gt__, size, self.window)):
+            shifts.append(True)
+        return [
+            WindowLayout(size, self.window, ownership, maps.device, shift)
+            for shift in shifts
+        ]
 
 
 @MODELS.register_module()
@@ -121,8 +156,8 @@ class MixMIMTransformer(BaseModule):
     """MixMIM's encoder, for pretraining, classification and dense tasks.
 
     Source: MixMAE (arXiv 2205.13137), section 3.2 and table 1. Parameter names
-    are the authors'. Any image whose height and width the stride divides is
-    fine, square or not. The stride is ``patch_size * 2 ** (stages - 1)``.
+    are the authors'. Images of any height and width are fine, square or not; for
+    mixed ones the stride, ``patch_size * 2 ** (stages - 1)``, divides both.
 
     Args:
         arch: 'base' ('b'), 'large' ('l'), 'huge' ('h'), or a dict with the keys
@@ -139,6 +174,11 @@ class MixMIMTransformer(BaseModule):
             shrinks to it, and bias tables of the larger window are then
             interpolated on loading; to crop them instead, keep ``img_size`` and
             feed smaller images. Defaults to None: 14, and 7 for the last stage.
+        shift_windows: Whether the windows of every second block lie half a
+            window further up and left, as in Swin (arXiv 2103.14030), section
+            3.2, in stages whose map is larger than the window. For dense tasks
+            on large images, where the windows would otherwise not exchange
+            information; no parameter is added. Defaults to False.
         mlp_ratio: Hidden channels of the perceptrons over their input's.
             Defaults to 4.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to True.
@@ -188,6 +228,7 @@ class MixMIMTransformer(BaseModule):
         patch_size: int = 4,
         in_channels: int = 3,
         window_size: int | Sequence[int | Sequence[int]] | None = None,
+        shift_windows: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_rate: float = 0.0,
@@ -244,6 +285,7 @@ class MixMIMTransformer(BaseModule):
                     window=tuple(map(min, windows[i], map_size)),
                     drop_path=[rates.pop(0) for _ in range(depths[i])],
                     downsample=i < stages - 1,
+                    shift_windows=shift_windows,
                     with_cp=with_cp,
                     mlp_ratio=mlp_ratio,
                     qkv_bias=qkv_bias,
@@ -288,18 +330,21 @@ class MixMIMTransformer(BaseModule):
         """Encode images, mixed with their partners if a mask is given.
 
         Args:
-            x: Images (B, C, H, W); the stride divides H and W.
+            x: Images (B, C, H, W), of any size without a mask; with one, the
+                stride divides H and W.
             mask: (1 or B, H / stride, W / stride), 1 where the partner (image
                 ``B - 1 - i`` for image ``i``) shows, or the
                 :class:`TokenOwnership` made of it. Defaults to None: plain
                 images.
 
         Returns:
-            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
+            One map (B, C, H / s, W / s), rounded up, for each stage in
+            ``out_indices``.
         """
-        check_image(x, self.in_channels, self.stride)
+        check_image(x, self.in_channels)
         ownership = None
         if mask is not None:
+            check_image_size(tuple(x.shape[2:]), self.stride)
             ownership = TokenOwnership.of(mask, x.device)
             ownership.check(len(x), tuple(side // self.stride for side in x.shape[2:]))
 

@@ -24,8 +24,8 @@ def check_mask(mask: Tensor) -> None:
             )
 
 
-def check_image(images: Tensor, in_channels: int, stride: int) -> None:
-    """Refuse images whose channels or size the encoder cannot take."""
+def check_image(images: Tensor, in_channels: int) -> None:
+    """Refuse images whose channels the encoder cannot take."""
     if images.ndim != 4 or images.shape[1] != in_channels:
         raise ValueError(
             f'Expected images of shape (B, {in_channels}, H, W), got '
@@ -33,14 +33,16 @@ def check_image(images: Tensor, in_channels: int, stride: int) -> None:
             'of the images, or color_type of LoadImageFromFile to what the backbone '
             'takes; mean, std and to_rgb of the data preprocessor go with them.'
         )
-    size = tuple(images.shape[2:])
+
+
+def check_image_size(size: tuple[int, int], stride: int) -> None:
+    """Refuse images that cells of the stride don't divide: they cannot be mixed."""
     if not fits(size, stride):
         raise ValueError(
             f'The image size {size[0]}x{size[1]} is not divisible by the stride '
-            f'{stride} of the encoder (patch_size * 2 ** (stages - 1)). Resize or crop '
-            f'the images, for instance to {_nearest(size, stride)}, or pad them in the '
-            f"data preprocessor (pad_size_divisor={stride}; in mmseg's test_cfg, "
-            f'size_divisor={stride}).'
+            f'{stride} of the encoder (patch_size * 2 ** (stages - 1)), which is the '
+            'side of the cells that are mixed. Resize or crop the images, for instance '
+            f'to {_nearest(size, stride)}.'
         )
 
 

@@ -21,9 +21,9 @@ class WindowLayout:
     - A map that one window covers, in a batch that shares its ownership grid,
       has its tokens ordered by owner. Attention among each owner's tokens is
       then a plain dense attention, with no mask and half the work.
-    - Any other map is cut into windows, padded at the bottom and right where
-      the window does not divide it. A mask keeps tokens of different owners,
-      and padding, from seeing each other.
+    - Any other map is cut into windows, padded where they do not divide it. A
+      mask keeps tokens of different owners, and padding, from seeing each
+      other.
 
     Args:
         size: Height and width of the map.
@@ -31,6 +31,8 @@ class WindowLayout:
             for. A map smaller than that uses the matching part of the table.
         ownership: Who owns each token; None when all tokens see each other.
         device: Where the tokens are.
+        shift: Whether the windows lie half a window further up and left than
+            usual, along the sides that hold several. Defaults to False.
 
     Attributes:
         segments (list[tuple[slice, Tensor]]): Each run of a window's tokens
@@ -46,12 +48,19 @@ class WindowLayout:
         window: tuple[int, int],
         ownership: TokenOwnership | None,
         device: torch.device,
+        shift: bool = False,
     ) -> None:
         self.size = size
         self.window = tuple(map(min, window, size))
-        self.counts = tuple(-(-s // w) for s, w in zip(size, self.window, strict=True))
+        sides = list(zip(size, self.window, strict=True))
+        self.start = tuple(w - w // 2 if shift and s > w else 0 for s, w in sides)
+        lengths = [s + start for s, start in zip(size, self.start, strict=True)]
+        self.counts = tuple(
+            -(-length // w) for length, w in zip(lengths, self.window, strict=True)
+        )
         self.padding = tuple(
-            n * w - s for n, w, s in zip(self.counts, self.window, size, strict=True)
+            n * w - length
+            for n, w, length in zip(self.counts, self.window, lengths, strict=True)
         )
         self.order = None
         self.blocked = None
@@ -65,7 +74,7 @@ class WindowLayout:
             runs = [slice(0, own), slice(own, len(self.order))]
         else:
             runs = [slice(0, len(index))]
-            if ownership is not None or any(self.padding):
+            if ownership is not None or any(self.padding + self.start):
                 self.blocked = self._blocked(ownership, device)
         self.segments = [(r, index[r, r]) for r in runs if r.stop > r.start]
 
@@ -102,13 +111,15 @@ class WindowLayout:
         (height, width), (h, w) = self.size, self.window
         maps = windows.unflatten(2, (h, w)).unflatten(1, self.counts)
         maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return maps[:, :height, :width]
+        top, left = self.start
+        return maps[:, top : top + height, left : left + width]
 
     def _cut(self, maps: Tensor, fill: int = 0) -> Tensor:
         """Cut (B, H, W, C) into windows, padding with ``fill`` where needed."""
-        (down, right), (rows, columns), (h, w) = self.padding, self.counts, self.window
-        if down or right:
-            maps = F.pad(maps, (0, 0, 0, right, 0, down), value=fill)
+        (top, left), (down, right) = self.start, self.padding
+        (rows, columns), (h, w) = self.counts, self.window
+        if top or left or down or right:
+            maps = F.pad(maps, (0, 0, left, right, top, down), value=fill)
         windows = maps.unflatten(2, (columns, w)).unflatten(1, (rows, h))
         return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 

@@ -8,12 +8,76 @@ from mmmixmim.models import MixMIMTransformer, TokenOwnership
 ALL_STAGES = (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize('height, width', [(64, 64), (96, 160), (32, 128), (224, 32)])
+@pytest.mark.parametrize(
+    'height, width',
+    [(64, 64), (96, 160), (32, 128), (224, 32), (75, 94), (101, 33), (17, 5)],
+)
 def test_maps_have_their_strides(make_backbone, height, width):
+    """Of any size, also one that the stride does not divide."""
     maps = make_backbone(out_indices=ALL_STAGES)(torch.rand(2, 3, height, width))
     for i, feature in enumerate(maps):
         stride = 4 * 2**i
-        assert feature.shape == (2, 16 * 2**i, height // stride, width // stride)
+        shape = (-(-height // stride), -(-width // stride))
+        assert feature.shape == (2, 16 * 2**i, *shape)
+        assert feature.isfinite().all()
+
+
+def test_padding_of_patches_is_that_of_the_images(make_backbone):
+    """What patches lack is zeros, as a data preprocessor pads."""
+    model = make_backbone(out_indices=ALL_STAGES).eval()
+    images = torch.randn(2, 3, 62, 61)
+    padded = torch.nn.functional.pad(images, (0, 3, 0, 2))
+    for small, large in zip(model(images), model(padded), strict=True):
+        assert torch.equal(small, large)
+
+
+def test_odd_maps_are_padded_before_merging(make_backbone):
+    """The last row, half of it padding, depends on the last row of patches only."""
+    model = make_backbone(out_indices=(1,), window_size=1).eval()
+    image = torch.randn(1, 3, 36, 32)  # 9 rows of patches, 5 after the merging
+    (odd,) = model(image)
+    assert odd.shape[2:] == (5, 4)
+    changed = image.clone()
+    changed[:, :, :32] += 1
+    (other,) = model(changed)
+    assert torch.equal(odd[:, :, 4], other[:, :, 4])
+    assert not torch.allclose(odd[:, :, :4], other[:, :, :4])
+
+
+def test_shifted_windows_change_only_stages_that_they_do_not_cover(make_backbone):
+    plain = make_backbone(out_indices=ALL_STAGES).eval()
+    shifted = make_backbone(out_indices=ALL_STAGES, shift_windows=True).eval()
+    shifted.load_state_dict(plain.state_dict())
+    # At 32 pixels each stage's window covers its map.
+    images = torch.randn(2, 3, 32, 32)
+    for a, b in zip(plain(images), shifted(images), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_shifted_windows_exchange_information(make_backbone, tiny_arch):
+    """A pixel reaches the next window in the second block of a stage."""
+    arch = tiny_arch | dict(depths=[2, 1, 2, 1])
+    images = torch.randn(1, 3, 64, 64)
+    changed = images.clone()
+    changed[:, :, :4, 28:32] += 1  # the last patch of the first window of 8x8 patches
+    reached = {}
+    for shift in (False, True):
+        model = make_backbone(arch=arch, out_indices=(0,), shift_windows=shift).eval()
+        (before,), (after,) = model(images), model(changed)
+        reached[shift] = not torch.equal(before[..., 8:], after[..., 8:])
+    assert reached == {False: False, True: True}
+
+
+def test_shifted_windows_hide_the_other_image(make_backbone, tiny_arch):
+    arch = tiny_arch | dict(depths=[2, 2, 2, 1])
+    model = make_backbone(arch=arch, out_indices=(0,), shift_windows=True).eval()
+    mask = torch.tensor([[[1, 0], [0, 1]]])
+    images = torch.randn(2, 3, 64, 64)
+    other = images.clone()
+    other[1] += 1
+    rows = ~TokenOwnership(mask).at(16, 16)[0]
+    (before,), (after,) = model(images, mask), model(other, mask)
+    assert torch.equal(before[0][:, rows], after[0][:, rows])
 
 
 @pytest.mark.parametrize(
@@ -316,18 +380,23 @@ def test_refuses_arguments_that_make_no_model(make_backbone, arguments, message)
         make_backbone(**arguments)
 
 
+@pytest.mark.parametrize('shape', [(1, 1, 64, 64), (3, 64, 64)])
+def test_refuses_images_of_other_channels(make_backbone, shape):
+    with pytest.raises(ValueError, match=r'\(B, 3, H, W\), got ') as error:
+        make_backbone()(torch.rand(shape))
+    assert str(shape) in str(error.value)
+
+
 @pytest.mark.parametrize(
-    'shape, message',
+    'size, message',
     [
-        ((1, 3, 64, 50), '64x50 is not divisible by the stride 32.*64x64'),
-        ((1, 3, 16, 64), '16x64 is not divisible by the stride 32'),
-        ((1, 1, 64, 64), r'\(B, 3, H, W\), got \(1, 1, 64, 64\)'),
-        ((3, 64, 64), r'\(B, 3, H, W\), got \(3, 64, 64\)'),
+        ((64, 50), '64x50 is not divisible by the stride 32.*64x64'),
+        ((16, 64), '16x64 is not divisible by the stride 32'),
     ],
 )
-def test_refuses_images_that_do_not_fit(make_backbone, shape, message):
+def test_refuses_to_mix_images_that_cells_do_not_divide(make_backbone, size, message):
     with pytest.raises(ValueError, match=message):
-        make_backbone()(torch.rand(shape))
+        make_backbone()(torch.rand(2, 3, *size), torch.ones(1, 2, 2))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from mmmixmim.models.utils import Attention, TokenOwnership, WindowLayout
 
 
-def plain_attention(attention, maps, window, ownership):
+def plain_attention(attention, maps, window, ownership, shift=False):
     """Dense attention over a map; a mask does what windows and owners do."""
     batch, height, width, dim = maps.shape
     table = attention.relative_position_bias_table
@@ -17,7 +17,11 @@ def plain_attention(attention, maps, window, ownership):
             torch.arange(height), torch.arange(width), indexing='ij'
         )
     )
-    windows = (y // wh) * width + x // ww
+    up, left = 0, 0
+    if shift:  # the first window of a side that holds several is cut in half
+        up = wh - wh // 2 if height > wh else 0
+        left = ww - ww // 2 if width > ww else 0
+    windows = ((y + up) // wh) * 100 + (x + left) // ww
     allowed = (windows[:, None] == windows[None, :]).expand(batch, -1, -1)
     if ownership is not None:
         owner = ownership.at(height, width).flatten(1).expand(batch, -1)
@@ -36,6 +40,7 @@ def plain_attention(attention, maps, window, ownership):
     return attention.proj(out)
 
 
+@pytest.mark.parametrize('shift', [False, True], ids=['plain', 'shifted'])
 @pytest.mark.parametrize('masks', [None, 1, 3], ids=['no-mask', 'shared', 'per-image'])
 @pytest.mark.parametrize(
     'size, window',
@@ -49,16 +54,17 @@ def plain_attention(attention, maps, window, ownership):
         ((6, 10), (8, 4)),  # larger than one side, does not divide the other
     ],
 )
-def test_windows_and_owners(size, window, masks):
+def test_windows_and_owners(size, window, masks, shift):
     attention = Attention(8, 2, window).double()
     torch.nn.init.normal_(attention.relative_position_bias_table)
     grid = (size[0] // 2, size[1] // 2)
     ownership = masks and TokenOwnership(torch.rand(masks, *grid) < 0.4)
     maps = torch.randn(3, *size, 8, dtype=torch.double)
 
-    layout = WindowLayout(size, window, ownership, maps.device)
+    layout = WindowLayout(size, window, ownership, maps.device, shift)
     out = layout.restore(attention(layout.arrange(maps), layout))
-    torch.testing.assert_close(out, plain_attention(attention, maps, window, ownership))
+    expected = plain_attention(attention, maps, window, ownership, shift)
+    torch.testing.assert_close(out, expected)
 
 
 def test_masks_that_hide_nothing_or_everything():
