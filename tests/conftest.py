@@ -14,6 +14,13 @@ from mmmixmim.models import MixMIM, MixMIMTransformer
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / 'tests' / 'reference'
+ALL_CONFIGS = sorted(
+    path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts
+)
+# Those of mmdet and mmseg.
+DENSE_CONFIGS = [
+    path for path in ALL_CONFIGS if 'rcnn' in path.stem or 'upernet' in path.stem
+]
 
 TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 

@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 
 from mmmixmim.registry import DATASETS, MODELS
 
-from .conftest import ROOT
+from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT
 
-CONFIGS = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+CONFIGS = [path for path in ALL_CONFIGS if path not in DENSE_CONFIGS]
 
 RECIPES = [path for path in CONFIGS if 'in1k' in path.stem]
 
@@ -29,7 +29,7 @@ def cfg(request):
 
 
 def test_names_are_unique():
-    assert len({path.name for path in CONFIGS}) == len(CONFIGS)
+    assert len({path.name for path in ALL_CONFIGS}) == len(ALL_CONFIGS)
 
 
 def test_model_builds(cfg):

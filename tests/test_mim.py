@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmmixmim.synthetic import write_dataset
+
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / 'configs' / 'digits'
 (PRETRAIN,) = DIGITS.glob('mixmim_mixmim-tiny_*_digits.py')
@@ -115,6 +117,46 @@ def test_mim_trains_and_tests(install, request, tmp_path):
     for config in (FINETUNE, FINETUNE.name):
         test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
         assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'package, task',
+    [
+        ('mmdet', 'mask-rcnn'),
+        ('mmsegmentation', 'upernet'),
+        ('mmmixmim', 'mask-rcnn'),
+        ('mmmixmim', 'upernet'),
+    ],
+)
+def test_mim_trains_detection_and_segmentation(
+    editable_python, shapes, package, task, tmp_path
+):
+    """By our scripts, and by those of mmdet and mmsegmentation."""
+    (config,) = (ROOT / 'configs' / 'shapes').glob(f'*{task}*.py')
+    options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+    for split in ('train', 'val', 'test'):
+        options.append(f'{split}_dataloader.dataset.data_root={shapes}')
+        options.append(f'{split}_dataloader.num_workers=0')
+        options.append(f'{split}_dataloader.persistent_workers=False')
+    if task == 'mask-rcnn':
+        truth = shapes / 'annotations' / 'instances_val.json'
+        options += [
+            f'val_evaluator.ann_file={truth}',
+            f'test_evaluator.ann_file={truth}',
+        ]
+    name = config if package != 'mmmixmim' else config.name
+    command = ['train', package, name, '--work-dir', 'work', '--cfg-options', *options]
+    output = run([editable_python, '-m', 'mim', *command], cwd=tmp_path)
+    assert 'coco/segm_mAP' in output if task == 'mask-rcnn' else 'mIoU' in output
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory) -> Path:
+    """A dataset of a few drawn images."""
+    root = tmp_path_factory.mktemp('shapes')
+    write_dataset(root, dict(train=4, val=2))
+    return root
 
 
 @pytest.mark.slow

@@ -37,7 +37,10 @@ def test_list_models():
     assert MODELS.keys() <= set(mmpretrain.list_models('*mixmim*'))
 
 
-@pytest.mark.parametrize('name', MODELS)
+DENSE = [name for name in MODELS if 'rcnn' in name or 'upernet' in name]
+
+
+@pytest.mark.parametrize('name', [name for name in MODELS if name not in DENSE])
 def test_get_model(name):
     """It is ours, and what the metafile says of it is so."""
     with torch.device('meta'):
@@ -52,6 +55,21 @@ def test_get_model(name):
     assert figures == dict(parameters=listed['Parameters'], macs=listed['FLOPs'])
     cfg = Config.fromfile(ROOT / MODELS[name]['Config'])
     assert listed['Epochs'] == cfg.train_cfg.max_epochs
+
+
+@pytest.mark.parametrize('name', DENSE)
+def test_get_model_of_mmdet_and_mmseg(name):
+    with torch.device('meta'):
+        model = mmpretrain.get_model(name)
+    assert type(model.backbone) is MixMIMTransformer
+    listed = MODELS[name]['Metadata']
+    assert sum(p.numel() for p in model.parameters()) == listed['Parameters']
+    cfg = Config.fromfile(ROOT / MODELS[name]['Config'])
+    if 'Iterations' in listed:
+        assert listed['Iterations'] == cfg.train_cfg.max_iters
+    else:
+        repeated = cfg.train_dataloader.dataset.get('times', 1)
+        assert listed['Epochs'] == cfg.train_cfg.max_epochs * repeated
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,18 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
-from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
+from mmmixmim.utils import (
+    UsageError,
+    build_runner,
+    check_data_roots,
+    load_config,
+    one_line_errors,
+)
 from mmmixmim.utils.cli import add_run_arguments
 
 
@@ -18,9 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='save the predictions to this file'
     )
-    parser.add_argument(
-        '--show-dir', help='draw the predictions into this folder (classification)'
-    )
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -34,13 +39,26 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         )
     cfg.load_from = args.checkpoint
     if args.show_dir:
-        hook = cfg.get('default_hooks', {}).get('visualization', {})
-        if hook.get('type', '').split('.')[-1] != 'VisualizationHook':
-            raise UsageError(
-                "--show-dir needs mmpretrain's VisualizationHook as "
-                'default_hooks.visualization in the config.'
-            )
-        hook.update(enable=True, interval=1, out_dir=args.show_dir)
+        draw_into(cfg, args.show_dir)
+
+
+def draw_into(cfg: Config, folder: str) -> None:
+    """Let the project's own visualization hook draw every prediction."""
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    name = str(hook.get('type', '')).split('.')[-1]
+    folder = str(Path(folder).absolute())
+    if name == 'VisualizationHook':
+        hook.update(enable=True, interval=1, out_dir=folder)
+    elif name == 'DetVisualizationHook':
+        hook.update(draw=True, interval=1, test_out_dir=folder)
+    elif name == 'SegVisualizationHook':
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+    else:
+        raise UsageError(
+            '--show-dir needs the VisualizationHook of mmpretrain, mmdet or mmseg as '
+            'default_hooks.visualization in the config.'
+        )
 
 
 def main() -> None:
@@ -51,6 +69,7 @@ def main() -> None:
             raise UsageError(f'--out takes a .pkl file, not {args.out}')
         cfg = load_config(args)
         apply_options(cfg, args)
+        check_data_roots(cfg, ('test',))
         runner = build_runner(cfg)
         # An entry that is not loaded would leave a part of the model random.
         runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)

@@ -5,7 +5,13 @@ import argparse
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from mmmixmim.utils import UsageError, build_runner, load_config, one_line_errors
+from mmmixmim.utils import (
+    UsageError,
+    build_runner,
+    check_data_roots,
+    load_config,
+    one_line_errors,
+)
 from mmmixmim.utils.cli import add_run_arguments
 
 
@@ -67,6 +73,7 @@ def main() -> None:
     with one_line_errors():
         cfg = load_config(args)
         apply_options(cfg, args)
+        check_data_roots(cfg, ('train',) if args.no_validate else ('train', 'val'))
         build_runner(cfg).train()
 
 

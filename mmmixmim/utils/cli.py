@@ -23,6 +23,7 @@ __all__ = [
     'add_cfg_options',
     'add_run_arguments',
     'build_runner',
+    'check_data_roots',
     'load_config',
     'one_line_errors',
     'positive_int',
@@ -116,6 +117,36 @@ def _check_option_names(options: dict, cfg: Config) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f' Did you mean {close[0]}?' if close else ''
             raise UsageError(f'--cfg-options {option}: there is no {name}.{hint}')
+
+
+def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
+    """Refuse datasets of mmdet and mmseg whose folder or annotations are not there.
+
+    Args:
+        cfg: The config.
+        splits: Which dataloaders a run reads, of 'train', 'val' and 'test'.
+
+    Raises:
+        UsageError: With the path and the option that sets it.
+    """
+    if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
+        return
+    for split in splits:
+        key, dataset = f'{split}_dataloader.dataset', cfg.get(f'{split}_dataloader')
+        while dataset and 'dataset' in dataset:
+            key = key if dataset is cfg[f'{split}_dataloader'] else f'{key}.dataset'
+            dataset = dataset['dataset']
+        root = str((dataset or {}).get('data_root') or '')
+        if not root or '://' in root:
+            continue
+        file = Path(root, dataset.get('ann_file') or '')
+        for path, option in ((Path(root), 'data_root'), (file, 'ann_file')):
+            if not path.exists():
+                raise UsageError(
+                    f'{path} is not there, which {key}.{option} names. Set {key}.'
+                    f'data_root=FOLDER by --cfg-options (and the ann_file of the '
+                    'evaluators, if they have one), or link the dataset there.'
+                )
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:

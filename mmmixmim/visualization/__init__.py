@@ -1,5 +1,6 @@
 """Pictures of what a model learned."""
 
+from .label_maps import draw_label_maps, paint_instances
 from .reconstruction import draw_reconstruction
 
-__all__ = ['draw_reconstruction']
+__all__ = ['draw_label_maps', 'draw_reconstruction', 'paint_instances']

@@ -1,5 +1,6 @@
 """Hooks of the project."""
 
+from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook
 
-__all__ = ['ClassCheckHook']
+__all__ = ['AnnotationCheckHook', 'ClassCheckHook']

@@ -1,0 +1,44 @@
+"""Mask R-CNN on COCO for 100 epochs of large-scale jitter at 1024 pixels.
+
+The paper's authors released no detection code, so the settings follow ViTDet
+(arXiv 2203.16527, appendix A): batch 64, learning rate 1e-4, weight decay 0.1,
+drop path 0.1, a warm-up of 250 iterations and steps at 88 % and 96 % of the
+training. The layer decay is ViTDet's for a model of 24 blocks, which this is.
+
+Windows: at 1024 pixels the maps have 256, 128, 64 and 32 tokens a side. Windows of
+16, 16, 32 and 32 divide them without padding, and the last one covers its map, so
+that every region can learn of every other.
+"""
+
+_base_ = [
+    '../_base_/models/mask-rcnn_mixmim_fpn.py',
+    'mmdet::common/lsj-100e_coco-instance.py',
+]
+
+model = dict(
+    data_preprocessor=dict(
+        batch_augments=[
+            dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)
+        ]
+    ),
+    backbone=dict(img_size=1024, window_size=[16, 16, 32, 32]),
+)
+
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (1024, 1024)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+# An epoch of the loader is four of COCO.
+optim_wrapper = dict(
+    _delete_=True,
+    type='AmpOptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
+    constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.8),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(type='MultiStepLR', begin=0, end=25, milestones=[22, 24], gamma=0.1),
+]
+auto_scale_lr = dict(enable=True, base_batch_size=64)

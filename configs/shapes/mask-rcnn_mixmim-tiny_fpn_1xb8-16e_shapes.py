@@ -1,0 +1,140 @@
+"""A small Mask R-CNN on the drawn shapes, on a CPU, from scratch.
+
+To start from a pretrained encoder: --cfg-options
+model.backbone.init_cfg.type=Pretrained
+model.backbone.init_cfg.checkpoint=CHECKPOINT
+"""
+
+_base_ = [
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+classes = ('disc', 'square', 'triangle', 'star', 'cross')
+data_root = 'data/shapes/'
+# Without norms, heads need a longer training from scratch (arXiv 1811.08883).
+norm_cfg = dict(type='GN', num_groups=16)
+
+model = dict(
+    _scope_='mmdet',
+    backbone=dict(
+        _delete_=True,
+        type='mmmixmim.MixMIMTransformer',
+        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[1, 2, 4]),
+        img_size=96,
+        window_size=[6, 6, 6],
+        out_indices=(0, 1, 2),
+    ),
+    neck=dict(
+        in_channels=[32, 64, 128], out_channels=64, num_outs=4, norm_cfg=norm_cfg
+    ),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            out_channels=64, roi_layer=dict(sampling_ratio=1), finest_scale=14
+        ),
+        bbox_head=dict(
+            type='ConvFCBBoxHead',
+            num_shared_convs=1,
+            num_shared_fcs=1,
+            in_channels=64,
+            conv_out_channels=64,
+            fc_out_channels=256,
+            num_classes=len(classes),
+            norm_cfg=norm_cfg,
+        ),
+        mask_roi_extractor=dict(
+            out_channels=64,
+            roi_layer=dict(output_size=7, sampling_ratio=1),
+            finest_scale=14,
+        ),
+        mask_head=dict(
+            num_convs=2,
+            in_channels=64,
+            conv_out_channels=64,
+            num_classes=len(classes),
+            norm_cfg=norm_cfg,
+        ),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.25), mask_size=14),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=30)),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='CocoDataset',
+        metainfo=dict(classes=classes),
+        data_root=data_root,
+        ann_file='annotations/instances_train.json',
+        data_prefix=dict(img='images/train/'),
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CocoDataset',
+        metainfo=dict(classes=classes),
+        data_root=data_root,
+        ann_file='annotations/instances_val.json',
+        data_prefix=dict(img='images/val/'),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type='CocoMetric',
+    ann_file=data_root + 'annotations/instances_val.json',
+    metric=['bbox', 'segm'],
+)
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.9),
+)
+param_scheduler = [
+    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=16)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=16, save_optimizer=False, save_param_scheduler=False),
+)
+custom_hooks = [dict(type='mmmixmim.AnnotationCheckHook')]
+randomness = dict(seed=0)

@@ -1,0 +1,52 @@
+"""Pretraining on the drawn shapes, without their labels.
+
+tools/make_shapes.py draws them.
+"""
+
+_base_ = [
+    '../_base_/models/mixmim_pretrain.py',
+    '../_base_/datasets/folder_pretrain.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=32, depths=[1, 1, 4], num_heads=[1, 2, 4]),
+        img_size=96,
+        window_size=[6, 6, 6],
+    ),
+    neck=dict(decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='RandomResizedCrop',
+        scale=96,
+        crop_ratio_range=(0.4, 1.0),
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    num_workers=1,
+    dataset=dict(data_root='data/shapes/images/unlabelled', pipeline=train_pipeline),
+)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type='WarmupCosineLR', warmup=2, end=20, convert_to_iter_based=True)
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
+
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=20, save_optimizer=False, save_param_scheduler=False),
+)
+randomness = dict(seed=0)

@@ -1,0 +1,96 @@
+"""Check the labels of detection and segmentation data against the config's classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import load
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmmixmim.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AnnotationCheckHook(Hook):
+    """Refuse labels that the config does not know, before they do harm.
+
+    mmdet leaves out annotations of unknown categories without a word, and the
+    loss of mmsegmentation ends in an error that names neither value nor image.
+
+    - Detection: before training, the categories of COCO's annotation file are
+      compared with the dataset's classes. The file is read once more for that.
+    - Segmentation: each batch's largest label is compared with the head's number
+      of classes.
+
+    Raises:
+        ValueError: If they differ, with the category or value and the file.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the categories of annotation files."""
+        if not is_main_process():
+            return
+        datasets = [runner.train_dataloader.dataset]
+        if runner.val_loop is not None:
+            datasets.append(runner.val_dataloader.dataset)
+        for dataset in datasets:
+            for part in _parts(dataset):
+                file = str(getattr(part, 'ann_file', ''))
+                if hasattr(part, 'cat_ids') and file.endswith('.json'):
+                    _check_categories(file, part.metainfo['classes'])
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Check the labels of a batch of segmentation."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(model, 'decode_head', None)
+        for sample in data_batch['data_samples'] if head is not None else ():
+            labels = sample.gt_sem_seg.data
+            labels = labels[labels != head.ignore_index]
+            if labels.numel() and labels.max() >= head.num_classes:
+                raise ValueError(
+                    f'{sample.seg_map_path} has the label {int(labels.max())} (after '
+                    f'reduce_zero_label, if that is set), and the model knows 0 to '
+                    f'{head.num_classes - 1}: set num_classes of its heads to the '
+                    'number of classes, or correct the file.'
+                )
+
+
+def _parts(dataset) -> Iterator:
+    """The datasets inside wrappers that repeat or join them."""
+    if hasattr(dataset, 'datasets'):
+        for part in dataset.datasets:
+            yield from _parts(part)
+    elif hasattr(dataset, 'dataset'):
+        yield from _parts(dataset.dataset)
+    else:
+        yield dataset
+
+
+def _check_categories(file: str, classes: tuple[str, ...]) -> None:
+    content = load(file)
+    names = {entry['id']: entry['name'] for entry in content['categories']}
+    lacking = [name for name in classes if name not in names.values()]
+    if lacking:
+        raise ValueError(
+            f'{file} has no category {lacking[0]!r}, which is among the classes of the '
+            f'config. It has {", ".join(names.values())}: set metainfo.classes of the '
+            'datasets to these names.'
+        )
+    used = Counter(
+        names.get(entry['category_id'], entry['category_id'])
+        for entry in content['annotations']
+    )
+    unknown = [name for name in used if name not in classes]
+    if unknown:
+        raise ValueError(
+            f'{file} has {used[unknown[0]]} annotations of the category '
+            f'{unknown[0]!r}, which the config does not know: add it to '
+            'metainfo.classes of the datasets and raise num_classes of the heads, or '
+            'take the annotations out of the file.'
+        )

@@ -1,0 +1,165 @@
+"""Every config of detection and segmentation trains and tests its own model."""
+
+import resource
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+
+from mmmixmim.models import MixMIMTransformer
+from mmmixmim.synthetic import CLASSES, write_dataset
+
+from .conftest import DENSE_CONFIGS, ROOT
+
+FULL_SIZE = ROOT / 'configs/coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py'
+
+
+def load(path):
+    cfg = Config.fromfile(path)
+    cfg.optim_wrapper.type = 'OptimWrapper'  # mixed precision takes a GPU
+    cfg.model.backbone.init_cfg = None
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+@pytest.fixture(params=DENSE_CONFIGS, ids=lambda path: path.stem)
+def cfg(request):
+    return load(request.param)
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    """A dataset of a few images of 128 pixels."""
+    root = tmp_path_factory.mktemp('shapes')
+    write_dataset(root, dict(train=4, val=2), size=128)
+    return root
+
+
+def shrink(node):
+    """Reduce the sizes in a pipeline to about a tenth."""
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            shrink(child)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in ('scale', 'crop_size', 'size'):
+                node[key] = (160, 96) if key == 'scale' else (96, 96)
+            elif key == 'scales':
+                node[key] = [(96, 160), (128, 160)]
+            else:
+                shrink(value)
+
+
+def use_shapes(cfg, shapes, indices=None):
+    """Put the drawn dataset in place of COCO or ADE20K."""
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(num_workers=0, persistent_workers=False)
+        dataset = loader.dataset.get('dataset', loader.dataset)
+        folder = split.replace('test', 'val')
+        dataset.update(data_root=str(shapes), indices=indices)
+        if cfg.default_scope == 'mmdet':
+            dataset.metainfo = dict(classes=CLASSES)
+            dataset.ann_file = f'annotations/instances_{folder}.json'
+            dataset.data_prefix = dict(img=f'images/{folder}/')
+        else:
+            dataset.data_prefix = dict(
+                img_path=f'images/{folder}', seg_map_path=f'labels/{folder}'
+            )
+    if cfg.default_scope == 'mmdet':
+        truth = str(shapes / 'annotations' / 'instances_val.json')
+        cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = truth
+
+
+def one_iteration(cfg, tmp_path):
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint = None
+    for scheduler in cfg.param_scheduler:
+        scheduler.update(begin=0, end=10, convert_to_iter_based=False)
+        if scheduler.type == 'mmmixmim.WarmupCosineLR':
+            scheduler.pop('begin')
+    cfg.work_dir = str(tmp_path)
+    return Runner.from_cfg(cfg)
+
+
+@pytest.mark.slow
+def test_trains_and_tests(cfg, shapes, tmp_path):
+    """One real iteration, and a validation, of the config's own model."""
+    use_shapes(cfg, shapes, indices=2)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        shrink(loader.dataset.get('dataset', loader.dataset).pipeline)
+    shrink(cfg.model.data_preprocessor)
+    if cfg.default_scope == 'mmseg':
+        cfg.model.test_cfg.update(crop_size=(96, 96), stride=(64, 64))
+        for head in ('decode_head', 'auxiliary_head'):
+            if head in cfg.model:
+                cfg.model[head].norm_cfg.type = 'BN'
+    runner = one_iteration(cfg, tmp_path)
+    assert type(runner.model.backbone) is MixMIMTransformer
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    metrics = {name: scalars[name].current() for name in scalars}
+    assert 0 < metrics['train/loss'] < 100
+    wanted = 'val/coco/segm_mAP' if cfg.default_scope == 'mmdet' else 'val/mIoU'
+    assert -1 <= metrics[wanted] <= 100
+
+
+def test_layer_decay_reaches_the_backbone_and_not_the_heads(cfg):
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    scale = {
+        parameter: group['lr_scale']
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    rate = cfg.optim_wrapper.paramwise_cfg.layer_decay_rate
+    blocks = sum(len(stage.blocks) for stage in model.backbone.layers)
+    named = {n: scale[p] for n, p in model.named_parameters() if p.requires_grad}
+    assert named['backbone.patch_embed.proj.weight'] == pytest.approx(
+        rate ** (blocks + 1)
+    )
+    last = [name for name in named if name.startswith('backbone.norm.')]
+    assert all(named[name] == pytest.approx(rate) for name in last)
+    assert named['backbone.norm0.weight'] < named['backbone.norm1.weight'] < rate
+    heads = {n: s for n, s in named.items() if not n.startswith('backbone.')}
+    assert heads and all(value == 1 for value in heads.values())
+    assert len(named) == len(scale)
+
+
+def test_name_tells_batch_and_precision(cfg):
+    name = cfg.filename.rsplit('/', 1)[-1]
+    assert f'xb{cfg.train_dataloader.batch_size}-' in name
+    original = Config.fromfile(cfg.filename).optim_wrapper.type
+    assert ('-amp-' in name) == (original == 'AmpOptimWrapper')
+
+
+def test_windows_of_whole_images_need_no_padding(cfg):
+    """What the headers promise of LSJ and of ADE20K."""
+    with torch.device('meta'):
+        backbone = MODELS.build(cfg.model).backbone
+    if 'ms-crop' in cfg.filename or '-1x' in cfg.filename:
+        pytest.skip('images of any size')
+    for i, stage in enumerate(backbone.layers):
+        sides = [side // 2**i for side in backbone.map_size]
+        assert all(a % b == 0 for a, b in zip(sides, stage.window, strict=True))
+
+
+@pytest.mark.slow
+def test_base_mask_rcnn_at_full_size(shapes, tmp_path):
+    """A training iteration on an image of 1024 pixels, within 24 GiB."""
+    cfg = load(FULL_SIZE)
+    use_shapes(cfg, shapes, indices=1)
+    cfg.train_dataloader.batch_size = 1
+    cfg.train_dataloader.dataset.dataset.pipeline[2].ratio_range = (1, 1)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    runner = one_iteration(cfg, tmp_path)
+    runner.train()
+    assert runner.message_hub.get_scalar('train/loss').current() > 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20

@@ -1,0 +1,84 @@
+"""Real runners of mmdet and mmseg on labels that the config does not know."""
+
+import json
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmmixmim.synthetic import write_dataset
+
+from ...conftest import ROOT
+
+SHAPES = ROOT / 'configs' / 'shapes'
+(DETECT,) = SHAPES.glob('mask-rcnn_*.py')
+(SEGMENT,) = SHAPES.glob('*upernet*.py')
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    write_dataset(tmp_path / 'data', dict(train=2, val=1), size=96)
+    return tmp_path / 'data'
+
+
+def train(path, shapes):
+    cfg = Config.fromfile(path)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(shapes)
+    if cfg.get('default_scope') == 'mmdet':
+        truth = str(shapes / 'annotations' / 'instances_val.json')
+        cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = truth
+    cfg.work_dir = str(shapes.parent / 'work')
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    Runner.from_cfg(cfg).train()
+
+
+def edit_annotations(shapes, split, change):
+    path = shapes / 'annotations' / f'instances_{split}.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('config', [DETECT, SEGMENT], ids=['mmdet', 'mmseg'])
+def test_known_labels_train(config, shapes):
+    train(config, shapes)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_unknown_category(shapes, split):
+    def change(content):
+        content['categories'].append(dict(id=9, name='hexagon'))
+        content['annotations'][0]['category_id'] = 9
+
+    edit_annotations(shapes, split, change)
+    message = f"instances_{split}.json has 1 annotations of the category 'hexagon'"
+    with pytest.raises(ValueError, match=message):
+        train(DETECT, shapes)
+
+
+def test_category_that_the_file_does_not_list(shapes):
+    edit_annotations(
+        shapes, 'train', lambda c: c['annotations'][0].update(category_id=77)
+    )
+    with pytest.raises(ValueError, match='annotations of the category 77'):
+        train(DETECT, shapes)
+
+
+def test_class_that_the_file_lacks(shapes):
+    edit_annotations(shapes, 'train', lambda c: c['categories'][0].update(name='ball'))
+    with pytest.raises(ValueError, match="no category 'disc'.*It has ball, square"):
+        train(DETECT, shapes)
+
+
+def test_label_beyond_the_heads(shapes):
+    path = shapes / 'labels' / 'train' / '000001.png'
+    labels = np.asarray(Image.open(path)).copy()
+    labels[:5] = 8
+    Image.fromarray(labels).save(path)
+    with pytest.raises(ValueError, match='000001.png has the label 7.*knows 0 to 5'):
+        train(SEGMENT, shapes)

@@ -1,0 +1,140 @@
+"""Show what MixMIM pretraining does for detection and segmentation, on a CPU.
+
+Draws a dataset of shapes, pretrains a small encoder on its unlabelled images, and
+trains Mask R-CNN (mmdet) and UperNet (mmsegmentation) on the labelled ones: from
+that encoder, and from scratch under the same schedule.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+from mmmixmim.synthetic import CLASSES
+from mmmixmim.utils import Step, duration, run_steps
+from mmmixmim.visualization import draw_label_maps, paint_instances
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / 'tools'
+CONFIGS = ROOT / 'configs' / 'shapes'
+PRETRAIN = next(CONFIGS.glob('mixmim_mixmim-tiny_*.py'))
+DETECT = next(CONFIGS.glob('mask-rcnn_*.py'))
+SEGMENT = next(CONFIGS.glob('mixmim-tiny_upernet_*.py'))
+SPLITS = ('train', 'val', 'test')
+
+
+def plan(work_dir: Path, seed: int) -> list[Step]:
+    """List the steps."""
+    data = work_dir / 'data'
+    epochs = {
+        c: Config.fromfile(c).train_cfg.max_epochs for c in (PRETRAIN, DETECT, SEGMENT)
+    }
+    checkpoint = work_dir / 'pretrain' / f'epoch_{epochs[PRETRAIN]}.pth'
+    encoder = [
+        'model.backbone.init_cfg.type=Pretrained',
+        f'model.backbone.init_cfg.checkpoint={checkpoint}',
+    ]
+    roots = [f'{split}_dataloader.dataset.data_root={data}' for split in SPLITS]
+    truth = f'evaluator.ann_file={data}/annotations/instances_val.json'
+    detection = [*roots, f'val_{truth}', f'test_{truth}']
+
+    def train(name: str, config: Path, cost: float, *options: str) -> Step:
+        command = [TOOLS / 'train.py', config, '--work-dir', work_dir / name]
+        command += ['--cfg-options', f'randomness.seed={seed}', *options]
+        return Step(name, command, cost, epochs[config])
+
+    unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
+    return [
+        Step('draw', [TOOLS / 'make_shapes.py', data, '--seed', seed], cost=25),
+        train('pretrain', PRETRAIN, 420, unlabelled),
+        train('detect-scratch', DETECT, 270, *detection),
+        train('detect-mixmim', DETECT, 270, *detection, *encoder),
+        train('segment-scratch', SEGMENT, 80, *roots),
+        train('segment-mixmim', SEGMENT, 80, *roots, *encoder),
+    ]
+
+
+def last(pattern: str, output: str) -> float:
+    """The last figure that a training printed."""
+    return float(re.findall(pattern, output)[-1])
+
+
+def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Bounding box and mask AP, and mIoU, of both starts."""
+    return {
+        start: dict(
+            bbox_AP=last(r'coco/bbox_mAP: ([\d.]+)', outputs[f'detect-{start}']),
+            segm_AP=last(r'coco/segm_mAP: ([\d.]+)', outputs[f'detect-{start}']),
+            mIoU=last(r'mIoU: ([\d.]+)', outputs[f'segment-{start}']) / 100,
+        )
+        for start in ('scratch', 'mixmim')
+    }
+
+
+def draw_predictions(work_dir: Path, count: int = 6) -> None:
+    """Draw the truth and all four models' predictions of validation images."""
+    from mmdet.apis import inference_detector, init_detector
+    from mmseg.apis import inference_model, init_model
+
+    folder = work_dir / 'data'
+    files = sorted((folder / 'images' / 'val').iterdir())[:count]
+    pictures = [np.asarray(Image.open(file)) for file in files]
+    labels = folder / 'labels' / 'val'
+    columns = {
+        'truth': [
+            np.asarray(Image.open(labels / f'{file.stem}.png')).astype(int) - 2
+            for file in files
+        ]
+    }
+    for start in ('scratch', 'mixmim'):
+        run = work_dir / f'detect-{start}'
+        checkpoint = str(next(run.glob('epoch_*.pth')))
+        model = init_detector(str(run / 'config.py'), checkpoint, device='cpu')
+        columns[f'Mask R-CNN, {start}'] = maps = []
+        for file in files:
+            found = inference_detector(model, str(file)).pred_instances
+            found = found[found.scores > 0.5].cpu().numpy()
+            size = pictures[0].shape[:2]
+            maps.append(paint_instances(found.labels, found.masks, size))
+    for start in ('scratch', 'mixmim'):
+        run = work_dir / f'segment-{start}'
+        checkpoint = str(next(run.glob('epoch_*.pth')))
+        model = init_model(str(run / 'config.py'), checkpoint, device='cpu')
+        columns[f'UperNet, {start}'] = [
+            inference_model(model, str(file)).pred_sem_seg.data[0].numpy() - 1
+            for file in files
+        ]
+    draw_label_maps(pictures, columns, list(CLASSES), work_dir / 'predictions.png')
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seed', type=int, default=0, help='seed of everything (0)')
+    parser.add_argument(
+        '--work-dir', type=Path, help='where results go (work_dirs/transfer-seed<seed>)'
+    )
+    args = parser.parse_args()
+    work_dir = args.work_dir or Path('work_dirs') / f'transfer-seed{args.seed}'
+
+    outputs, seconds = run_steps(plan(work_dir, args.seed), work_dir / 'logs')
+    draw_predictions(work_dir)
+    figures = read_figures(outputs)
+    (work_dir / 'figures.json').write_text(json.dumps(figures, indent=2) + '\n')
+    names = list(figures['scratch'])
+    print(f'\n{"":24}' + ''.join(f'{name:>10}' for name in names))
+    for start, title in dict(scratch='from scratch', mixmim='from MixMIM').items():
+        row = ''.join(f'{figures[start][name]:10.3f}' for name in names)
+        print(f'{title:24}{row}')
+    print(
+        f'\nPredictions          {work_dir / "predictions.png"}\n'
+        f'Figures and logs     {work_dir}\nTook {duration(seconds)}.'
+    )
+
+
+if __name__ == '__main__':
+    main()
