@@ -110,6 +110,30 @@ def test_trains_and_tests(cfg, shapes, tmp_path):
     assert -1 <= metrics[wanted] <= 100
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+def test_segmentation_of_images_of_any_size(mode):
+    """By sliding windows and at once, on the base model of ADE20K."""
+    cfg = load(
+        ROOT / 'configs/ade20k/mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512.py'
+    )
+    cfg.model.test_cfg = dict(mode=mode, crop_size=(96, 96), stride=(64, 64))
+    for head in ('decode_head', 'auxiliary_head'):
+        cfg.model[head].norm_cfg.type = 'BN'
+    model = MODELS.build(cfg.model).eval()
+    from mmseg.structures import SegDataSample
+
+    meta = dict(img_shape=(101, 150), ori_shape=(202, 300), pad_shape=(101, 150))
+    data = dict(
+        inputs=[torch.randint(0, 256, (3, 101, 150), dtype=torch.uint8)],
+        data_samples=[SegDataSample(metainfo=meta | dict(flip=False))],
+    )
+    with torch.no_grad():
+        (result,) = model.test_step(data)
+    assert result.pred_sem_seg.data.shape == (1, 202, 300)
+    assert result.seg_logits.data.isfinite().all()
+
+
 def test_layer_decay_reaches_the_backbone_and_not_the_heads(cfg):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

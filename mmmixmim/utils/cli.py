@@ -185,6 +185,12 @@ def one_line_errors() -> Iterator[None]:
     except (UsageError, MissingDependencyError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from error
     except (TypeError, ValueError) as error:
+        unknown = re.search("unexpected keyword argument '(.+?)'", str(error))
+        if unknown:
+            raise SystemExit(
+                f'error: {error}. Check the entry {unknown[1]} in the config and in '
+                '--cfg-options.'
+            ) from error
         if not _refused_by_us(error):
             raise
         raise SystemExit(f'error: {error}') from error

@@ -6,7 +6,11 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
+
+from mmmixmim.synthetic import write_dataset
 
 from ..conftest import ROOT
 
@@ -174,6 +178,7 @@ def test_tools_refuse_numbers_that_make_no_sense(tmp_path):
             'image size 30x30 is not divisible by the stride 8',
         ),
         ('model.backbone.type=NoSuchEncoder', 'NoSuchEncoder is not in the'),
+        ('model.backbone.img_sizes=32', 'Check the entry img_sizes in the config'),
         ('train_cfgs.max_epochs=1', 'there is no train_cfgs. Did you mean train_cfg?'),
     ],
 )
@@ -185,6 +190,49 @@ def test_bad_values_end_in_one_line(tmp_path, option, message):
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     (line,) = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
     assert message in line
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        'coco/mask-rcnn_mixmim-base_fpn_8xb2-amp-1x_coco',
+        'ade20k/mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512',
+    ],
+)
+def test_missing_data_are_named(config, tmp_path):
+    options = ['--cfg-options', 'optim_wrapper.type=OptimWrapper']
+    config = ROOT / 'configs' / f'{config}.py'
+    result = run('train.py', config, *options, cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    root = dict(coco='data/coco', ade20k='data/ade/ADEChallengeData2016')
+    message = f'error: {root[config.parent.name]} is not there, which train_dataloader'
+    assert message in result.stderr
+
+    (tmp_path / root[config.parent.name]).mkdir(parents=True)
+    if config.parent.name == 'coco':
+        result = run('train.py', config, *options, cwd=tmp_path)
+        file = 'data/coco/annotations/instances_train2017.json'
+        assert f'error: {file} is not there' in result.stderr
+
+
+def test_predictions_are_drawn(tmp_path):
+    """By the hooks of all three projects, one picture for each image."""
+    write_dataset(tmp_path / 'data', dict(train=2, val=2))
+    for pattern in ('mask-rcnn*', '*upernet*'):
+        (config,) = (ROOT / 'configs' / 'shapes').glob(f'{pattern}.py')
+        cfg = Config.fromfile(config)
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model)
+        meta = dict(dataset_meta=dict(classes=cfg.classes))
+        torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'c.pth')
+        folder = tmp_path / config.stem
+        options = ['--work-dir', 'work', '--show-dir', folder, '--cfg-options']
+        options += ['test_dataloader.dataset.data_root=data']
+        options += ['test_evaluator.ann_file=data/annotations/instances_val.json']
+        if 'upernet' in pattern:
+            options.pop()
+        run_well('test.py', config, 'c.pth', *options, cwd=tmp_path)
+        assert len(list(folder.rglob('*.[jp][pn]g'))) == 2
 
 
 def test_probe_refuses_a_config_without_labels(tmp_path):

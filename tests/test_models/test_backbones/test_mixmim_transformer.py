@@ -44,6 +44,23 @@ def test_odd_maps_are_padded_before_merging(make_backbone):
     assert not torch.allclose(odd[:, :, :4], other[:, :, :4])
 
 
+def test_dense_last_map_is_that_of_the_classifier(make_backbone, tmp_path):
+    """At the size of pretraining, with the pretrained weights."""
+    classifier = make_backbone(img_size=224, window_size=None)
+    save_checkpoint(dict(state_dict=classifier.state_dict()), str(tmp_path / 'c.pth'))
+    dense = make_backbone(
+        img_size=224,
+        window_size=None,
+        out_indices=ALL_STAGES,
+        shift_windows=False,
+        with_cp=True,
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'c.pth')),
+    )
+    dense.init_weights()
+    images = torch.randn(2, 3, 224, 224)
+    assert torch.equal(dense(images)[-1], classifier(images)[-1])
+
+
 def test_shifted_windows_change_only_stages_that_they_do_not_cover(make_backbone):
     plain = make_backbone(out_indices=ALL_STAGES).eval()
     shifted = make_backbone(out_indices=ALL_STAGES, shift_windows=True).eval()
