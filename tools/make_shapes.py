@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--unlabelled',
         type=positive_int,
-        default=4000,
+        default=3500,
         help='images for pretraining, whose labels are written but not needed',
     )
     parser.add_argument(

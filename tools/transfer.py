@@ -50,11 +50,11 @@ def plan(work_dir: Path, seed: int) -> list[Step]:
     unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
     return [
         Step('draw', [TOOLS / 'make_shapes.py', data, '--seed', seed], cost=25),
-        train('pretrain', PRETRAIN, 420, unlabelled),
-        train('detect-scratch', DETECT, 270, *detection),
-        train('detect-mixmim', DETECT, 270, *detection, *encoder),
-        train('segment-scratch', SEGMENT, 80, *roots),
-        train('segment-mixmim', SEGMENT, 80, *roots, *encoder),
+        train('pretrain', PRETRAIN, 350, unlabelled),
+        train('detect-scratch', DETECT, 200, *detection),
+        train('detect-mixmim', DETECT, 200, *detection, *encoder),
+        train('segment-scratch', SEGMENT, 150, *roots),
+        train('segment-mixmim', SEGMENT, 150, *roots, *encoder),
     ]
 
 

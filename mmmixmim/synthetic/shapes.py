@@ -21,7 +21,7 @@ CLASSES = ('disc', 'square', 'triangle', 'star', 'cross')
 SCALE = 4
 # Standard deviation of a shape's hue from that of its class, in turns. Classes are a
 # fifth of a turn apart.
-HUE_DEVIATION = 0.08
+HUE_DEVIATION = 0.045
 # A shape of which less than this fraction shows is taken out of the scene.
 LEAST_VISIBLE = 0.35
 

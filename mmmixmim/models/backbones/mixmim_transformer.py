@@ -143,7 +143,8 @@ class Stage(nn.Module):
         """The layouts that the blocks take in turn."""
         size = tuple(maps.shape[1:3])
         shifts = [False]
-        if self.shift_windows and any(map(int.__gt__, size, self.window)):
+        larger = any(s > w for s, w in zip(size, self.window, strict=True))
+        if self.shift_windows and larger:
             shifts.append(True)
         return [
             WindowLayout(size, self.window, ownership, maps.device, shift)

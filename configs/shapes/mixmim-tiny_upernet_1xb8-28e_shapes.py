@@ -97,21 +97,21 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.9),
 )
 param_scheduler = [
-    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
+    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=28, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=16)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=28, val_interval=28)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=True),
     checkpoint=dict(
-        by_epoch=True, interval=16, save_optimizer=False, save_param_scheduler=False
+        by_epoch=True, interval=28, save_optimizer=False, save_param_scheduler=False
     ),
 )
 env_cfg = dict(cudnn_benchmark=False)
