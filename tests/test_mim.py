@@ -123,7 +123,7 @@ def test_mim_trains_and_tests(install, request, tmp_path):
 @pytest.mark.parametrize(
     'package, task',
     [
-        ('mmdet', 'mask-rcnn'),
+        ('mmdetection', 'mask-rcnn'),
         ('mmsegmentation', 'upernet'),
         ('mmmixmim', 'mask-rcnn'),
         ('mmmixmim', 'upernet'),
