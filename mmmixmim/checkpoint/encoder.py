@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .files import read_weights
-from .layouts import INDEX, from_mmpretrain
+from .layouts import INDEX, first_names, from_mmpretrain
 
 OURS = 'patch_embed.proj.weight'
 MMPRETRAINS = 'patch_embed.projection.weight'
@@ -87,8 +87,8 @@ def load_encoder(
         ):
             if names:
                 raise ValueError(
-                    f'{kind} {names[0]}, the first of {len(names)}: arch and qkv_bias '
-                    'must be those that it was trained with.'
+                    f'{kind} {first_names(names)}. arch and qkv_bias must be those '
+                    'that it was trained with.'
                 )
         backbone.load_state_dict(weights, strict=False)
     except ValueError as error:

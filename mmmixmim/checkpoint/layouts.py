@@ -212,12 +212,18 @@ def _check_complete(state: StateDict, source: str) -> None:
     if not any(name.endswith('qkv.bias') for name in state):
         missing = [name for name in missing if not name.endswith('qkv.bias')]
     unknown = [name for name in state if name not in expected]
-    for kind, names in (('lacks', missing), ('has the unknown entry', unknown)):
+    for kind, names in (('lacks', missing), ('has the unknown', unknown)):
         if names:
             raise ValueError(
-                f"This checkpoint in {source}'s layout {kind} {names[0]} (in our "
-                f'names), the first of {len(names)}.'
+                f"This checkpoint in {source}'s layout {kind} {first_names(names)} (in "
+                'our names).'
             )
+
+
+def first_names(names: list[str], count: int = 3) -> str:
+    """Write the first of several names, and how many there are."""
+    shown = ', '.join(names[:count])
+    return shown if len(names) <= count else f'{shown}, the first of {len(names)}'
 
 
 def _expected_names(state: StateDict) -> dict[str, None]:
