@@ -19,7 +19,7 @@ from mmmixmim.checkpoint import (
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('source', type=Path, help='checkpoint file')
+    parser.add_argument('source', help='checkpoint file or address')
     parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument(
         '--to', choices=LAYOUTS, default='mmmixmim', help='layout to write (mmmixmim)'

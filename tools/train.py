@@ -4,6 +4,7 @@ import argparse
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
 
 from mmmixmim.utils import (
     UsageError,
@@ -48,6 +49,10 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    backbone = cfg.model.get('backbone') or {}
+    init_cfg = backbone.get('init_cfg') or {}
+    if 'checkpoint' in init_cfg and not init_cfg.checkpoint and starts_elsewhere(cfg):
+        backbone.init_cfg = None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -65,6 +70,13 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
             )
         cfg.auto_scale_lr.enable = True
+
+
+def starts_elsewhere(cfg: Config) -> bool:
+    """Whether the weights come from load_from or from a run to continue."""
+    return bool(cfg.get('load_from')) or bool(
+        cfg.get('resume') and find_latest_checkpoint(cfg.work_dir)
+    )
 
 
 def main() -> None:

@@ -1,6 +1,12 @@
 """Checkpoints of MixMIM as different projects save them."""
 
-from .encoder import encoder_weights, has_encoder, load_encoder, rename_entries
+from .encoder import (
+    encoder_weights,
+    has_encoder,
+    load_encoder,
+    pick_encoder,
+    rename_entries,
+)
 from .files import read_weights, write_weights
 from .layouts import LAYOUTS, convert_state_dict, detect_layout
 from .mmengine_loader import translate_authors
@@ -14,6 +20,7 @@ __all__ = [
     'has_encoder',
     'load_encoder',
     'load_whole',
+    'pick_encoder',
     'read_weights',
     'rename_entries',
     'translate_authors',

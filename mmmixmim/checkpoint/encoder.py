@@ -18,6 +18,7 @@ MMPRETRAINS = 'patch_embed.projection.weight'
 # The authors keep decoder and head beside the encoder's own entries.
 BESIDE_ENCODER = ('decoder_', 'mask_token', 'head.')
 NORM = re.compile(r'norm\d*\.(weight|bias)$')
+DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
 
 
 def encoder_weights(
@@ -63,8 +64,8 @@ def load_encoder(
     """Load a backbone from a checkpoint of any layout, all of it or nothing.
 
     Position embeddings and bias tables are resized if need be. Only the norms
-    of maps that the checkpoint's model did not give may be missing: they keep
-    their values, which is logged.
+    of maps of earlier stages may be missing: they keep their values. Those that
+    this backbone does not have are left out. A warning lists both.
 
     Args:
         backbone: A ``MixMIMTransformer``.
@@ -79,11 +80,11 @@ def load_encoder(
     try:
         weights = encoder_weights(state, prefix)
         own = backbone.state_dict()
-        missing = [name for name in own if name not in weights]
-        unknown = [name for name in weights if name not in own]
+        new = [name for name in own if name not in weights]
+        unused = [name for name in weights if name not in own]
         for kind, names in (
-            ('it lacks', [name for name in missing if not NORM.match(name)]),
-            ('it has the unknown', [name for name in unknown if not NORM.match(name)]),
+            ('it lacks', [name for name in new if not DENSE_NORM.match(name)]),
+            ('it has the unknown', [name for name in unused if not NORM.match(name)]),
         ):
             if names:
                 raise ValueError(
@@ -95,12 +96,44 @@ def load_encoder(
         raise ValueError(
             f'{path} does not fit this {type(backbone).__name__}: {error}'
         ) from error
-    if missing:
+    for names, what in (
+        (new, 'not in the file, new'),
+        (unused, 'in the file, not used'),
+    ):
+        if names:
+            print_log(
+                f'{path}: norms of other maps, {what}: {", ".join(names)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def pick_encoder(state: dict[str, Tensor]) -> None:
+    """Keep the encoder alone of what is loaded into a bare backbone, in place.
+
+    Args:
+        state: Weights of any model that holds an encoder; on return the
+            encoder's, by our names. A warning says what else there was.
+    """
+    encoder = encoder_weights(state)
+    start, _ = _find(state, None)
+    others = [
+        name
+        for name in state
+        if not name.startswith(start) or (not start and name.startswith(BESIDE_ENCODER))
+    ]
+    if others:
         print_log(
-            f'{path} has no {", ".join(missing)}: new, as initialised.',
+            f'Only the encoder is loaded, not {first_names(others)}.',
             logger='current',
             level=logging.WARNING,
         )
+    # PyTorch looks the sides of windows up by the names that it loads.
+    metadata = getattr(state, '_metadata', None)
+    if metadata is not None:
+        metadata.update(encoder._metadata)
+    state.clear()
+    state.update(encoder)
 
 
 def rename_entries(state: dict[str, Tensor], prefix: str, entry: str) -> None:

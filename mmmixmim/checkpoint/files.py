@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -56,15 +57,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = str(path)
     if path.startswith(('http://', 'https://')):
-        return _read_file(_download(path), path)
+        file = _download(path)
+        try:
+            return _read_file(file, path)
+        except ValueError:
+            file.unlink()  # else it would stay in the cache for ever
+            raise
     if '://' in path:
         with get_local_path(path) as file:
             return _read_file(Path(file), path)
     return _read_file(Path(path).expanduser(), path)
 
 
+def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the prefixes of DDP and ``torch.compile`` off names that all have them."""
+    for prefix in ('module.', '_orig_mod.', 'module.'):
+        if state and all(name.startswith(prefix) for name in state):
+            metadata = getattr(state, '_metadata', None) or {}
+            state = OrderedDict((n.removeprefix(prefix), v) for n, v in state.items())
+            state._metadata = {n.removeprefix(prefix): m for n, m in metadata.items()}
+    return state
+
+
 def _download(url: str) -> Path:
-    file = Path(get_dir(), 'checkpoints', url.split('?')[0].rsplit('/', 1)[-1])
+    # Addresses of different files may end in the same name, or in none.
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    name = url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]
+    file = Path(get_dir(), 'checkpoints', f'{digest}-{name}')
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -83,7 +102,7 @@ def _read_file(file: Path, path: str) -> dict[str, Tensor]:
     except UnpicklingError as error:
         raise ValueError(
             f'{path} is not loaded, since it holds more than weights and could run '
-            f'code, or is damaged: {str(error).splitlines()[-1]}'
+            f'code, or is damaged: {_reason(error)}'
         ) from error
     except (EOFError, RuntimeError) as error:
         raise ValueError(f'{path} is no PyTorch checkpoint: {error}') from error
@@ -100,7 +119,14 @@ def _read_file(file: Path, path: str) -> dict[str, Tensor]:
         )
     weights = OrderedDict(content)
     weights._metadata = getattr(content, '_metadata', {})
-    return weights
+    return unwrap(weights)
+
+
+def _reason(error: UnpicklingError) -> str:
+    """The line of PyTorch's long message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if 'WeightsUnpickler' in line or 'GLOBAL' in line]
+    return (telling or lines)[0]
 
 
 def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> None:
@@ -110,7 +136,12 @@ def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> No
         state: Parameters and buffers by name.
         path: The file; its folder is made if need be.
         layout: 'authors', or another layout for an OpenMMLab checkpoint.
+
+    Raises:
+        ValueError: If the path is a folder.
     """
+    if Path(path).is_dir():
+        raise ValueError(f'{path} is a folder: name the file to write.')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     key = 'model' if layout == 'authors' else 'state_dict'
     # Reordered weights would otherwise drag the storage they came from along.

@@ -10,6 +10,8 @@ they are.
 from __future__ import annotations
 
 import argparse
+import logging
+from collections import OrderedDict
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import (
@@ -20,7 +22,8 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from .layouts import convert_state_dict
+from .files import unwrap
+from .layouts import convert_state_dict, rename_authors
 
 # Options of the authors' training, which their files hold beside the weights.
 AUTHORS_GLOBALS = [argparse.Namespace]
@@ -47,23 +50,38 @@ def translate_authors(checkpoint: dict) -> dict:
         checkpoint: Content of any checkpoint file.
 
     Returns:
-        With our names in ``state_dict`` if the weights are a whole model of the
-        authors' code; else the very same object.
+        With our names in ``state_dict`` if the weights are those of the
+        authors' model; else the very same object. What lacks or is unknown is
+        left for MMEngine to list, after a warning.
     """
     if not isinstance(checkpoint, dict):
         return checkpoint
-    weights = checkpoint.get('model', checkpoint)
+    keys = [key for key in ('state_dict', 'model') if key in checkpoint]
+    weights = checkpoint[keys[0]] if keys else checkpoint
     if not isinstance(weights, dict) or not all(
         isinstance(value, Tensor) for value in weights.values()
     ):
         return checkpoint
-    if 'absolute_pos_embed' not in weights:
+    weights = unwrap(weights)
+    if not _is_authors(weights):
         return checkpoint
     try:
         weights = convert_state_dict(weights, 'mmmixmim')
-    except ValueError:  # another model's, as a Swin transformer's
-        return checkpoint
+    except ValueError as error:
+        print_log(str(error), logger='current', level=logging.WARNING)
+        weights = OrderedDict(rename_authors(weights))
     print_log("Translated from the layout of MixMIM's authors.", logger='current')
-    beside = {} if checkpoint.get('model') is None else dict(checkpoint)
-    beside.pop('model', None)
+    beside = {k: v for k, v in checkpoint.items() if k not in keys} if keys else {}
     return beside | dict(state_dict=weights)
+
+
+def _is_authors(weights: dict[str, Tensor]) -> bool:
+    """Whether names are those of the authors' encoder, and not a Swin transformer's."""
+    return all(
+        name in weights
+        for name in (
+            'absolute_pos_embed',
+            'patch_embed.proj.weight',
+            'layers.0.blocks.0.attn.relative_position_bias_table',
+        )
+    ) and not any(name.endswith(('attn_mask', 'logit_scale')) for name in weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os.path import expanduser
 
-from mmengine.fileio import exists, load
+from mmengine.fileio import exists, join_path, load
 from mmpretrain.datasets import BaseDataset
 
 from mmmixmim.registry import DATASETS
@@ -16,18 +16,22 @@ class INaturalist(BaseDataset):
 
     Args:
         data_root: Folder of the annotation file, to which the file names in it
-            are relative (``train_val2018`` lies there for 2018).
+            are relative (``train_val2018`` lies there for 2018), unless
+            ``data_prefix`` is given.
         ann_file: JSON with ``images``, ``annotations`` and ``categories``, as
             ``'train2018.json'``.
         **kwargs: Arguments of mmpretrain's ``BaseDataset``, as ``pipeline``.
+            Not ``classes``, which the file has.
 
     Raises:
         FileNotFoundError: If there is no annotation file.
-        ValueError: If it lacks a part, or names a category that it does not
-            list.
+        ValueError: If it lacks a part, or names a category or an image that it
+            does not list.
     """
 
     def __init__(self, data_root: str, ann_file: str, **kwargs) -> None:
+        if kwargs.get('classes') or (kwargs.get('metainfo') or {}).get('classes'):
+            raise ValueError('INaturalist takes its classes from ann_file alone.')
         super().__init__(data_root=expanduser(data_root), ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -60,7 +64,12 @@ class INaturalist(BaseDataset):
                     f'{self.ann_file}: image {entry["image_id"]} is of category '
                     f'{entry["category_id"]}, which the file does not list.'
                 )
-            path = f'{self.data_root}/{files[entry["image_id"]]}'
+            if entry['image_id'] not in files:
+                raise ValueError(
+                    f'{self.ann_file}: an annotation is of image {entry["image_id"]}, '
+                    'which the file does not list.'
+                )
+            path = join_path(self.img_prefix, files[entry['image_id']])
             label = labels[entry['category_id']]
             samples.append(dict(img_path=path, gt_label=label))
         return samples

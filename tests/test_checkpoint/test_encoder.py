@@ -10,6 +10,7 @@ from mmmixmim.checkpoint import (
     convert_state_dict,
     encoder_weights,
     load_encoder,
+    load_whole,
     write_weights,
 )
 
@@ -85,7 +86,7 @@ def test_norms_of_dense_maps_may_be_new_and_are_logged(make_backbone, save, tmp_
     MMLogger.get_instance('norms', log_file=str(log))
     backbone = make_backbone(out_indices=(0, 1, 2, 3))
     load_encoder(backbone, save('mmpretrain'))
-    assert 'has no norm0.weight, norm0.bias, norm1.weight' in log.read_text()
+    assert 'not in the file, new: norm0.weight, norm0.bias, norm1' in log.read_text()
 
 
 def test_norms_of_dense_maps_are_loaded(make_backbone, tmp_path):
@@ -123,6 +124,66 @@ def test_windows_that_are_not_square_keep_their_sides(make_mixmim, tmp_path):
     wanted = make_mixmim(backbone=dict(window_size=[(8, 2), (2, 8), 8, 4])).backbone
     wanted.load_state_dict(source.backbone.state_dict())
     assert_loaded(other, wanted)
+
+
+WINDOWS = dict(window_size=[(2, 14), (8, 2), (2, 8), (2, 2)])
+
+
+@pytest.mark.parametrize('load', ['torch', 'mmengine', 'part'])
+def test_windows_that_are_not_square_stay_as_they_are(make_mixmim, tmp_path, load):
+    """A table of a window of 2x14 has 81 rows, as one of 5x5."""
+    source, target = make_mixmim(backbone=WINDOWS), make_mixmim(backbone=WINDOWS)
+    write_weights(source.state_dict(), tmp_path / 'w.pth', 'mmmixmim')
+    if load == 'torch':
+        target.backbone.load_state_dict(source.state_dict())
+    elif load == 'mmengine':
+        load_checkpoint(target.backbone, str(tmp_path / 'w.pth'))
+    else:
+        part = {f'module.{name}': v for name, v in source.state_dict().items()}
+        torch.save(dict(state_dict=part), tmp_path / 'm.pth')
+        load_checkpoint(target, str(tmp_path / 'm.pth'))
+    assert_loaded(target.backbone, source.backbone)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_prefixes_of_wrappers(
+    make_backbone, make_mixmim, source, save, layout, wrapper
+):
+    path = save(layout)
+    state = torch.load(path, weights_only=True)
+    key = 'model' if layout == 'authors' else 'state_dict'
+    state = {key: {f'{wrapper}{name}': v for name, v in state[key].items()}}
+    torch.save(state, path)
+    backbone, whole = make_backbone(), make_mixmim()
+    load_encoder(backbone, path)
+    load_whole(whole, path)
+    assert_loaded(backbone, source.backbone)
+    assert_loaded(whole, source)
+
+
+def test_what_a_bare_backbone_leaves_out_is_logged(make_backbone, source, tmp_path):
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance('left-out', log_file=str(log))
+    make_backbone().load_state_dict(source.state_dict(), strict=True)
+    assert 'Only the encoder is loaded, not neck.mask_token' in log.read_text()
+
+
+def test_final_norm_must_be_there(make_backbone, tmp_path):
+    state = make_backbone().state_dict()
+    del state['norm.weight']
+    write_weights(state, tmp_path / 'n.pth', 'mmmixmim')
+    with pytest.raises(ValueError, match='it lacks norm.weight'):
+        load_encoder(make_backbone(), tmp_path / 'n.pth')
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_without_biases_of_queries_keys_and_values(make_mixmim, tmp_path, layout):
+    source, target = (make_mixmim(backbone=dict(qkv_bias=False)) for _ in range(2))
+    state = convert_state_dict(source.state_dict(), layout)
+    write_weights(state, tmp_path / 'q.pth', layout)
+    load_whole(target, tmp_path / 'q.pth')
+    assert_loaded(target, source)
 
 
 def test_encoder_is_chosen_by_prefix(make_backbone):
@@ -171,5 +232,17 @@ def test_reads_what_a_server_has(
     backbone = make_backbone()
     load_encoder(backbone, server(path.parent) + path.name)
     assert_loaded(backbone, source.backbone)
+    # Other files of the same name, and a page in place of a file.
+    (path.parent / 'other').mkdir()
+    other = make_backbone()
+    write_weights(other.state_dict(), path.parent / 'other' / path.name, 'authors')
+    load_encoder(backbone, f'{server(path.parent)}other/{path.name}')
+    assert_loaded(backbone, other)
+    (path.parent / 'page').write_text('<html></html>')
+    address = server(path.parent) + 'page'
+    with pytest.raises(ValueError, match='page is '):
+        load_encoder(backbone, address)
+    write_weights(other.state_dict(), path.parent / 'page', 'authors')
+    load_encoder(backbone, address)
     with pytest.raises(FileNotFoundError, match='nothing.pth cannot be fetched.*404'):
         load_encoder(backbone, server(path.parent) + 'nothing.pth')

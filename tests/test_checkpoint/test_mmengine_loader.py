@@ -150,6 +150,27 @@ def test_what_the_authors_save_beside_the_weights_stays(pretrained, tmp_path):
     assert 'model' not in checkpoint
 
 
+@pytest.mark.parametrize('key', ['model', 'state_dict'])
+@pytest.mark.parametrize('change', ['extra', 'lacking'])
+def test_incomplete_files_of_the_authors_are_named(
+    make_mixmim, pretrained, tmp_path, key, change
+):
+    """All else is loaded, and MMEngine lists the entry."""
+    state = convert_state_dict(pretrained.state_dict(), 'authors')
+    if change == 'extra':
+        state['fc_norm.weight'] = torch.zeros(1)
+    else:
+        del state['decoder_pred.bias']
+    torch.save({key: state}, tmp_path / 'a.pth')
+    log = tmp_path / 'log.txt'
+    logger = MMLogger(f'{change}-{key}', log_file=str(log))
+    model = make_mixmim()
+    load_checkpoint(model, str(tmp_path / 'a.pth'), logger=logger)
+    assert_encoder(model, pretrained)
+    entry = 'backbone.fc_norm' if change == 'extra' else 'neck.decoder_pred.bias'
+    assert entry in log.read_text()
+
+
 @pytest.mark.parametrize(
     'content',
     [

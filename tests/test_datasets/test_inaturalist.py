@@ -67,3 +67,15 @@ def test_missing_file_is_named(tmp_path):
     cfg = dict(type='INaturalist', data_root=str(tmp_path), ann_file='val2018.json')
     with pytest.raises(FileNotFoundError, match='no annotation file .*val2018.json'):
         DATASETS.build(cfg)
+
+
+def test_unknown_image_is_named(build, content):
+    content['annotations'][0]['image_id'] = 99
+    with pytest.raises(ValueError, match='of image 99, which the file does not list'):
+        build(content)
+
+
+def test_classes_come_from_the_file():
+    cfg = dict(type='INaturalist', data_root='.', ann_file='a.json', classes=['a'])
+    with pytest.raises(ValueError, match='takes its classes from ann_file'):
+        DATASETS.build(cfg)

@@ -1,6 +1,7 @@
 """The command-line tools, each in a process of its own, on real files."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -122,6 +123,29 @@ def test_pretraining_on_a_folder(image_folder, tmp_path):
     # iterations is at its second step when the third iteration is logged.
     logs = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
     assert json.loads(logs[-1])['lr'] == pytest.approx(1.5e-4 * 2 / 256 * 2 / 120)
+
+
+def test_recipes_start_from_load_from_too(image_folder, tmp_path):
+    """Without a checkpoint for the backbone; the classifier is loaded whole."""
+    config = ROOT / 'configs' / 'folder' / 'mixmim-tiny_1xb64-coslr-100e_folder.py'
+    cfg = Config.fromfile(config)
+    init_default_scope('mmmixmim')
+    cfg.model.backbone.init_cfg = None
+    cfg.model.head.num_classes = 2
+    source = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(state_dict=source), tmp_path / 'c.pth')
+    shutil.copytree(image_folder / 'deep', image_folder / 'other')
+    options = ['--work-dir', 'work', '--cfg-options', *ONE_EPOCH, NO_WORKERS]
+    for split in ('train', 'val', 'test'):
+        options += [f'{split}_dataloader.dataset.data_root={image_folder}']
+    options += ['model.head.num_classes=2', 'model.data_preprocessor.num_classes=2']
+    result = run('train.py', config, *options, cwd=tmp_path)
+    assert 'error: The backbone starts from a pretrained' in result.stderr
+    options += ['load_from=c.pth', 'optim_wrapper.optimizer.lr=0']
+    run_well('train.py', config, *options, cwd=tmp_path)
+    saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=False)
+    for name, value in saved['state_dict'].items():
+        assert torch.equal(value, source[name]), name
 
 
 @pytest.mark.parametrize('content', ['missing', 'empty'])
@@ -254,6 +278,8 @@ def test_convert_checkpoint(pretrained, tmp_path):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
+    result = run('convert_checkpoint.py', theirs, tmp_path, cwd=tmp_path)
+    assert result.returncode == 1 and 'is a folder' in result.stderr
     result = run('convert_checkpoint.py', __file__, theirs, cwd=tmp_path)
     assert result.returncode == 1 and result.stderr.startswith('error: ')
 

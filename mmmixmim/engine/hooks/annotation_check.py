@@ -91,6 +91,7 @@ def _check_categories(file: str, classes: tuple[str, ...]) -> None:
         raise ValueError(
             f'{file} has {used[unknown[0]]} annotations of the category '
             f'{unknown[0]!r}, which the config does not know: add it to '
-            'metainfo.classes of the datasets and raise num_classes of the heads, or '
-            'take the annotations out of the file.'
+            'metainfo.classes of the datasets and raise num_classes of the heads, or, '
+            'to train without it, take the annotations out of the file or '
+            'AnnotationCheckHook out of custom_hooks.'
         )

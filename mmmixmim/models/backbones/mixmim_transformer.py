@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmmixmim.checkpoint import (
-    encoder_weights,
     has_encoder,
     load_encoder,
+    pick_encoder,
     rename_entries,
 )
 from mmmixmim.registry import MODELS
@@ -37,7 +37,7 @@ from ..utils.checks import (
     check_probability,
 )
 
-PRETRAINED = ('Pretrained', PretrainedInit)
+PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 
 
 class PatchEmbed(nn.Module):
@@ -316,12 +316,12 @@ class MixMIMTransformer(BaseModule):
         super().init_weights()
         self.init_cfg = init_cfg
         for cfg in pretrained:
-            if not cfg['checkpoint']:
+            if not cfg.get('checkpoint'):
                 raise ValueError(
                     'The backbone starts from a pretrained checkpoint and none is '
                     'given: set model.backbone.init_cfg.checkpoint=FILE by '
                     '--cfg-options, or model.backbone.init_cfg=None to start from '
-                    'scratch.'
+                    'scratch or from load_from.'
                 )
             load_encoder(self, cfg['checkpoint'], cfg.get('prefix'))
 
@@ -403,9 +403,7 @@ class MixMIMTransformer(BaseModule):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         if not prefix and has_encoder(state_dict):
-            encoder = encoder_weights(state_dict)
-            state_dict.clear()
-            state_dict.update(encoder)
+            pick_encoder(state_dict)
         rename_entries(state_dict, prefix, 'patch_embed.projection.weight')
         self._check_shapes(state_dict, prefix)
         load_position_embedding(

@@ -174,8 +174,9 @@ def load_bias_table(
         state_dict: What is being loaded. Without ``name`` in it nothing happens.
         name: Key of a table ((2h - 1) * (2w - 1), heads).
         window: Height h and width w of the model's window.
-        source: Those of the table's window, if they are known. A table of
-            another project is taken for a square window's.
+        source: Those of the table's window, if they are known. Another table
+            is taken for one of the model's window if it has as many rows, else
+            for a square window's.
     """
     table = state_dict.get(name)
     if table is None:
@@ -185,7 +186,8 @@ def load_bias_table(
         source = tuple(2 * side - 1 for side in source)
     else:
         side = math.isqrt(len(table))
-        source = (side, side) if side**2 == len(table) else size
+        square = side**2 == len(table) != math.prod(size)
+        source = (side, side) if square else size
     if math.prod(source) != len(table):
         raise ValueError(
             f'{name} has {len(table)} rows, which fit neither the window '
