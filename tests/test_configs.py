@@ -122,7 +122,7 @@ def test_trains_and_evaluates(cfg, image_folder, tmp_path):
     """One real epoch of a small model, in full precision, on a few pictures."""
     arch = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
     if cfg.model.backbone.get('in_channels', 3) == 3:
-        cfg.model.backbone.update(arch=arch, init_cfg=None)
+        cfg.model.backbone.update(arch=arch, init_cfg=None, window_size=None)
         if cfg.model.type == 'MixMIM':
             cfg.model.neck.update(decoder_depth=1, decoder_embed_dim=64)
         else:

@@ -27,12 +27,17 @@ SEGMENT = next(CONFIGS.glob('mixmim-tiny_upernet_*.py'))
 SPLITS = ('train', 'val', 'test')
 
 
-def plan(work_dir: Path, seed: int) -> list[Step]:
+def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     """List the steps."""
     data = work_dir / 'data'
     epochs = {
         c: Config.fromfile(c).train_cfg.max_epochs for c in (PRETRAIN, DETECT, SEGMENT)
     }
+    numbers, short = [], []
+    if quick:
+        epochs = dict.fromkeys(epochs, 1)
+        numbers = ['--unlabelled', 64, '--train', 16, '--val', 8]
+        short = ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
     checkpoint = work_dir / 'pretrain' / f'epoch_{epochs[PRETRAIN]}.pth'
     encoder = [
         'model.backbone.init_cfg.type=Pretrained',
@@ -40,16 +45,19 @@ def plan(work_dir: Path, seed: int) -> list[Step]:
     ]
     roots = [f'{split}_dataloader.dataset.data_root={data}' for split in SPLITS]
     truth = f'evaluator.ann_file={data}/annotations/instances_val.json'
+    if quick:
+        roots.append('train_cfg.val_interval=1')
     detection = [*roots, f'val_{truth}', f'test_{truth}']
 
     def train(name: str, config: Path, cost: float, *options: str) -> Step:
         command = [TOOLS / 'train.py', config, '--work-dir', work_dir / name]
-        command += ['--cfg-options', f'randomness.seed={seed}', *options]
+        command += ['--cfg-options', f'randomness.seed={seed}', *short, *options]
         return Step(name, command, cost, epochs[config])
 
+    draw = [TOOLS / 'make_shapes.py', data, '--seed', seed, *numbers]
     unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
     return [
-        Step('draw', [TOOLS / 'make_shapes.py', data, '--seed', seed], cost=25),
+        Step('draw', draw, cost=25),
         train('pretrain', PRETRAIN, 350, unlabelled),
         train('detect-scratch', DETECT, 200, *detection),
         train('detect-mixmim', DETECT, 200, *detection, *encoder),
@@ -118,10 +126,17 @@ def main() -> None:
     parser.add_argument(
         '--work-dir', type=Path, help='where results go (work_dirs/transfer-seed<seed>)'
     )
+    parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='one epoch on a few images, to see that everything runs',
+    )
     args = parser.parse_args()
     work_dir = args.work_dir or Path('work_dirs') / f'transfer-seed{args.seed}'
 
-    outputs, seconds = run_steps(plan(work_dir, args.seed), work_dir / 'logs')
+    outputs, seconds = run_steps(
+        plan(work_dir, args.seed, args.quick), work_dir / 'logs'
+    )
     draw_predictions(work_dir)
     figures = read_figures(outputs)
     (work_dir / 'figures.json').write_text(json.dumps(figures, indent=2) + '\n')

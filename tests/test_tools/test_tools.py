@@ -316,3 +316,16 @@ def test_get_flops_of_a_detector(tmp_path):
     total = rows.pop('total')
     assert all(rows[name] > 0 for name in ('backbone', 'neck', 'rpn_head', 'roi_head'))
     assert sum(rows.values()) == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_transfer(tmp_path):
+    """All steps of the comparison, one epoch each on a few images."""
+    output = run_well('transfer.py', '--quick', '--work-dir', 'work', cwd=tmp_path)
+    figures = json.loads((tmp_path / 'work' / 'figures.json').read_text())
+    assert set(figures) == {'scratch', 'mixmim'}
+    for row in figures.values():
+        assert set(row) == {'bbox_AP', 'segm_AP', 'mIoU'}
+        assert all(0 <= figure <= 1 for figure in row.values())
+    assert f'{figures["mixmim"]["mIoU"]:.3f}' in output
+    assert Image.open(tmp_path / 'work' / 'predictions.png').width > 500
