@@ -84,16 +84,17 @@ def load_position_embedding(
 def _map_of(embedding: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
     """Height and width of an embedding's map, None if nothing tells.
 
-    The first half of a sin-cos embedding's channels codes the column, so it
-    comes again after one row. Any other embedding is taken to be of ``size``,
-    or of a square map.
+    One half of a sin-cos embedding's channels codes the column, so it comes again
+    after one row: the authors' first half, the second one of mmpretrain's port,
+    where the first stays the same along a row. Any other embedding is taken to
+    be of ``size``, or of a square map.
     """
     positions = embedding.shape[1]
-    columns = embedding[0, :, : embedding.shape[-1] // 2].float()
-    same = torch.isclose(columns, columns[:1], atol=1e-4).all(1).nonzero().flatten()
-    if len(same) > 1 and positions % int(same[1]) == 0:
-        width = int(same[1])
-        return positions // width, width
+    for half in embedding[0].float().chunk(2, dim=-1):
+        same = torch.isclose(half, half[:1], atol=1e-4).all(1).nonzero().flatten()
+        width = int(same[1]) if len(same) > 1 else 0
+        if width > 1 and positions % width == 0:
+            return positions // width, width
     if positions == math.prod(size):
         return size
     side = math.isqrt(positions)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
 from mmmixmim.models.utils import resize_position_embedding, sincos_position_embedding
 from mmmixmim.models.utils.position_embedding import load_position_embedding
@@ -42,6 +43,17 @@ def test_loading_finds_the_map_that_an_embedding_was_made_for(source, target):
         load_position_embedding(state, 'pos', target)
         expected = resize_position_embedding(made, size, target)
         assert torch.equal(state['pos'], expected)
+
+
+@pytest.mark.parametrize('source', [(16, 16), (8, 32), (56, 56)])
+@pytest.mark.parametrize('target', [(16, 16), (28, 112)])
+def test_loading_finds_the_map_of_mmpretrains_embedding(source, target):
+    """It codes the row first, where ours and the authors' code the column."""
+    embedding = build_2d_sincos_position_embedding(source[::-1], 16)
+    expected = resize_position_embedding(embedding, source, target)
+    state = dict(pos=embedding)
+    load_position_embedding(state, 'pos', target)
+    assert torch.equal(state['pos'], expected)
 
 
 def test_loading_leaves_an_embedding_of_another_kind_alone():
