@@ -122,10 +122,9 @@ class MixMIMPretrainDecoder(BaseModule):
         tokens = tokens + resize_position_embedding(
             self.decoder_pos_embed, self.grid, tuple(maps.shape[2:])
         )
-        tokens = tokens.unsqueeze(1)
         for block in self.decoder_blocks:
             tokens = block(tokens)
-        return self.decoder_norm(tokens.squeeze(1))
+        return self.decoder_norm(tokens)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         rename_entries(state_dict, prefix, 'ln1.weight')

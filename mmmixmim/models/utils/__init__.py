@@ -1,12 +1,13 @@
 """What the backbone, the neck and the head share."""
 
+from .attention import Attention
 from .position_embedding import (
     load_position_embedding,
     resize_position_embedding,
     sincos_position_embedding,
 )
 from .token_ownership import TokenOwnership
-from .transformer import Attention, TransformerBlock, init_transformer_weights
+from .transformer import TransformerBlock, init_transformer_weights
 from .windows import WindowLayout
 
 __all__ = [

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .permutation import permute
 from .token_ownership import TokenOwnership
+
+
+@dataclass
+class Segment:
+    """Tokens side by side that attend in windows of equal size.
+
+    Attributes:
+        start: Place of the first token.
+        windows: Number of windows.
+        length: Number of tokens n of each window.
+        index: Row of the bias table for each query and key of a window, (n, n).
+        blocked: Bool (1 or B, windows, 1, n, n), True where a query must not see
+            a key. None where all of a window see each other.
+    """
+
+    start: int
+    windows: int
+    length: int
+    index: Tensor
+    blocked: Tensor | None = None
+
+    @property
+    def tokens(self) -> slice:
+        """Where the segment's tokens are."""
+        return slice(self.start, self.start + self.windows * self.length)
 
 
 class WindowLayout:
@@ -16,14 +43,14 @@ class WindowLayout:
 
     A stage makes one layout, arranges its map once, runs all its blocks on the
     arrangement and restores the map at the end: everything else in a block
-    works per token.
+    works per token. Tokens are only put into another order. There is no padding:
+    windows that stick out of the map have fewer tokens.
 
-    - A map that one window covers, in a batch that shares its ownership grid,
-      has its tokens ordered by owner. Attention among each owner's tokens is
-      then a plain dense attention, with no mask and half the work.
-    - Any other map is cut into windows, padded where they do not divide it. A
-      mask keeps tokens of different owners, and padding, from seeing each
-      other.
+    Tokens of different owners must not see each other. Where a batch shares its
+    ownership grid, each owner's tokens stand side by side within a window, and
+    attend by themselves: no mask, and half the work. How many they are depends on
+    the mask where there are several windows, so a GPU or a compiler, which want
+    shapes that stay, and grids that differ by image get masked windows there.
 
     Args:
         size: Height and width of the map.
@@ -35,11 +62,7 @@ class WindowLayout:
             usual, along the sides that hold several. Defaults to False.
 
     Attributes:
-        segments (list[tuple[slice, Tensor]]): Each run of a window's tokens
-            that attend among themselves, with the rows of the bias table for
-            every query and key in it, (n, n).
-        blocked (Tensor | None): Bool (1 or B, windows, 1, N, N), True where a
-            query must not see a key. None where segments say it all.
+        segments (list[Segment]): All tokens, in the order of the arrangement.
     """
 
     def __init__(
@@ -51,88 +74,138 @@ class WindowLayout:
         shift: bool = False,
     ) -> None:
         self.size = size
-        self.window = tuple(map(min, window, size))
-        sides = list(zip(size, self.window, strict=True))
-        self.start = tuple(w - w // 2 if shift and s > w else 0 for s, w in sides)
-        lengths = [s + start for s, start in zip(size, self.start, strict=True)]
-        self.counts = tuple(
-            -(-length // w) for length, w in zip(lengths, self.window, strict=True)
-        )
-        self.padding = tuple(
-            n * w - length
-            for n, w, length in zip(self.counts, self.window, lengths, strict=True)
-        )
-        self.order = None
-        self.blocked = None
-
-        index = relative_position_index(self.window, window, device)
-        covers = self.counts == (1, 1)
-        if ownership is not None and ownership.shared and covers:
-            self.order, own = ownership.order(*size)
+        self.segments: list[Segment] = []
+        groups = window_tokens(size, window, shift, device)
+        covered = sum(len(tokens) for tokens, _ in groups) == 1
+        order = []
+        for tokens, sides in groups:
+            index = relative_position_index(sides, window, device)
+            if ownership is None:
+                self._append(len(tokens), index)
+            elif ownership.shared and covered:
+                tokens, own = ownership.order(*size)
+                self._append_owners(index, tokens, own)
+            elif ownership.shared and _shapes_may_vary(device):
+                owners = ownership.at(*size).flatten()[tokens].long()
+                ranks = owners.argsort(stable=True)
+                tokens = tokens.gather(1, ranks)
+                owns = (sides[0] * sides[1] - owners.sum(1)).tolist()
+                for rank, own in zip(ranks, owns, strict=True):
+                    self._append_owners(index, rank, own)
+            else:
+                owners = ownership.at(*size).flatten(1)[:, tokens]
+                blocked = owners.unsqueeze(-1) != owners.unsqueeze(-2)
+                self._append(len(tokens), index, blocked.unsqueeze(2))
+            order.append(tokens.flatten())
+        self.order = self.inverse = None
+        if not covered or ownership is not None:
+            self.order = torch.cat(order)
             self.inverse = self.order.argsort()
-            index = index[self.order][:, self.order]
-            runs = [slice(0, own), slice(own, len(self.order))]
-        else:
-            runs = [slice(0, len(index))]
-            if ownership is not None or any(self.padding + self.start):
-                self.blocked = self._blocked(ownership, device)
-        self.segments = [(r, index[r, r]) for r in runs if r.stop > r.start]
+        self._rows = torch.cat([each.index.flatten() for each in self.segments])
 
     def arrange(self, maps: Tensor) -> Tensor:
-        """Lay a map's tokens out in windows.
+        """Put a map's tokens side by side.
 
         Args:
             maps: (B, H, W, C).
 
         Returns:
-            (B, windows, N, C), N tokens a window.
+            (B, H * W, C).
         """
-        if self.counts == (1, 1):
-            tokens = maps.flatten(1, 2)
-            if self.order is not None:
-                tokens = tokens[:, self.order]
-            return tokens.unsqueeze(1)
-        return self._cut(maps)
+        tokens = maps.flatten(1, 2)
+        if self.order is None:
+            return tokens
+        return permute(tokens, self.order, self.inverse)
 
-    def restore(self, windows: Tensor) -> Tensor:
+    def restore(self, tokens: Tensor) -> Tensor:
         """Undo :meth:`arrange`.
 
         Args:
-            windows: (B, windows, N, C).
+            tokens: (B, H * W, C).
 
         Returns:
             (B, H, W, C).
         """
-        if self.counts == (1, 1):
-            tokens = windows.squeeze(1)
-            if self.order is not None:
-                tokens = tokens[:, self.inverse]
-            return tokens.unflatten(1, self.size)
-        (height, width), (h, w) = self.size, self.window
-        maps = windows.unflatten(2, (h, w)).unflatten(1, self.counts)
-        maps = maps.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        top, left = self.start
-        return maps[:, top : top + height, left : left + width]
+        if self.order is not None:
+            tokens = permute(tokens, self.inverse, self.order)
+        return tokens.unflatten(1, self.size)
 
-    def _cut(self, maps: Tensor, fill: int = 0) -> Tensor:
-        """Cut (B, H, W, C) into windows, padding with ``fill`` where needed."""
-        (top, left), (down, right) = self.start, self.padding
-        (rows, columns), (h, w) = self.counts, self.window
-        if top or left or down or right:
-            maps = F.pad(maps, (0, 0, left, right, top, down), value=fill)
-        windows = maps.unflatten(2, (columns, w)).unflatten(1, (rows, h))
-        return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    def biases(self, table: Tensor) -> list[Tensor]:
+        """Gather what is added to the logits.
 
-    def _blocked(
-        self, ownership: TokenOwnership | None, device: torch.device
-    ) -> Tensor:
-        """Mask from the group of each token: own, the partner's, or padding."""
-        if ownership is None:
-            groups = torch.zeros(1, *self.size, dtype=torch.uint8, device=device)
-        else:
-            groups = ownership.at(*self.size).to(torch.uint8)
-        groups = self._cut(groups.unsqueeze(-1), fill=2)
-        return (groups != groups.transpose(-1, -2)).unsqueeze(2)
+        Args:
+            table: Relative position bias table (rows, heads).
+
+        Returns:
+            (heads, n, n) for each segment.
+        """
+        heads = table.shape[1]
+        rows = self._rows.expand(heads, -1)
+        values = torch.gather(table.t(), 1, rows)
+        parts = values.split([each.length**2 for each in self.segments], dim=1)
+        return [
+            part.unflatten(1, (each.length, each.length))
+            for part, each in zip(parts, self.segments, strict=True)
+        ]
+
+    def _append(
+        self, windows: int, index: Tensor, blocked: Tensor | None = None
+    ) -> None:
+        if index.numel():
+            start = self.segments[-1].tokens.stop if self.segments else 0
+            self.segments.append(Segment(start, windows, len(index), index, blocked))
+
+    def _append_owners(self, index: Tensor, order: Tensor, own: int) -> None:
+        """Append the two segments of one window, ordered by owner."""
+        index = index[order][:, order]
+        self._append(1, index[:own, :own])
+        self._append(1, index[own:, own:])
+
+
+def window_tokens(
+    size: tuple[int, int], window: tuple[int, int], shift: bool, device: torch.device
+) -> list[tuple[Tensor, tuple[int, int]]]:
+    """Cut a map into windows, and group them by their shape.
+
+    Args:
+        size: Height and width of the map.
+        window: Height and width of a window.
+        shift: Whether the first window of each side that holds several is only
+            half a window, as in :class:`WindowLayout`.
+        device: Where the result lives.
+
+    Returns:
+        For each shape the map's token numbers, (windows, tokens of a window), and
+        height and width of the windows.
+    """
+    places = []
+    for side, length in zip(size, window, strict=True):
+        first = length // 2 if shift and side > length > 1 else length
+        cuts = [0, *range(first, side, length), side]
+        by_length: dict[int, list[int]] = {}
+        for start, stop in zip(cuts, cuts[1:], strict=False):
+            by_length.setdefault(stop - start, []).append(start)
+        places.append(
+            [
+                torch.tensor(starts, device=device)[:, None]
+                + torch.arange(length, device=device)
+                for length, starts in by_length.items()
+            ]
+        )
+    return [
+        (
+            (rows[:, None, :, None] * size[1] + columns[None, :, None, :])
+            .flatten(2)
+            .flatten(0, 1),
+            (rows.shape[1], columns.shape[1]),
+        )
+        for rows in places[0]
+        for columns in places[1]
+    ]
+
+
+def _shapes_may_vary(device: torch.device) -> bool:
+    return device.type == 'cpu' and not torch.compiler.is_compiling()
 
 
 def relative_position_index(

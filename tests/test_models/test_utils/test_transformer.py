@@ -82,7 +82,7 @@ def test_masks_that_hide_nothing_or_everything():
 
 def test_attention_dropout_is_off_in_evaluation():
     attention = Attention(8, 2, attn_drop=0.5)
-    tokens = torch.randn(2, 1, 6, 8)
+    tokens = torch.randn(2, 6, 8)
     assert not torch.equal(attention(tokens), attention(tokens))
     attention.eval()
     assert torch.equal(attention(tokens), attention(tokens))

@@ -22,26 +22,40 @@ def test_restore_undoes_arrange(size, window, masks):
 def test_windows_hold_neighbours():
     layout = WindowLayout((4, 6), (2, 3), None, DEVICE)
     maps = torch.arange(24.0).view(1, 4, 6, 1)
-    assert layout.arrange(maps)[0, 1, :, 0].tolist() == [3, 4, 5, 9, 10, 11]
-    assert layout.blocked is None
+    assert layout.arrange(maps)[0, 6:12, 0].tolist() == [3, 4, 5, 9, 10, 11]
+    (segment,) = layout.segments
+    assert (segment.windows, segment.length, segment.blocked) == (4, 6, None)
 
 
-def test_padding_is_blocked():
+def test_windows_that_stick_out_have_fewer_tokens():
     layout = WindowLayout((3, 3), (2, 2), None, DEVICE)
-    last = layout.blocked[0, 3, 0]
-    assert last.logical_not().tolist() == [
-        [True, False, False, False],
-        [False, True, True, True],
-        [False, True, True, True],
-        [False, True, True, True],
+    assert [(s.windows, s.length) for s in layout.segments] == [
+        (1, 4),
+        (1, 2),
+        (1, 2),
+        (1, 1),
     ]
+    maps = torch.arange(9.0).view(1, 3, 3, 1)
+    assert layout.arrange(maps).flatten().tolist() == [0, 1, 3, 4, 2, 5, 6, 7, 8]
 
 
-def test_covering_window_needs_no_mask():
+def test_owners_stand_side_by_side():
     ownership = TokenOwnership(torch.tensor([[[1, 0], [0, 0]]]))
-    layout = WindowLayout((4, 4), (8, 8), ownership, DEVICE)
-    assert layout.blocked is None
-    assert [index.shape for _, index in layout.segments] == [(12, 12), (4, 4)]
+    covering = WindowLayout((4, 4), (8, 8), ownership, DEVICE)
+    assert [(s.windows, s.length) for s in covering.segments] == [(1, 12), (1, 4)]
+    several = WindowLayout((4, 4), (4, 2), ownership, DEVICE)
+    assert [s.length for s in several.segments] == [4, 4, 8]
+    assert not any(s.blocked is not None for s in several.segments)
+    maps = ownership.at(4, 4)[..., None].float()
+    assert several.arrange(maps).flatten().tolist() == [0] * 4 + [1] * 4 + [0] * 8
+
+
+def test_owners_that_differ_by_image_are_masked():
+    ownership = TokenOwnership(torch.tensor([[[1, 0], [0, 0]], [[0, 0], [1, 1]]]))
+    (segment,) = WindowLayout((4, 4), (4, 2), ownership, DEVICE).segments
+    assert segment.blocked.shape == (2, 2, 1, 8, 8)
+    assert segment.blocked[0, 0, 0, 0].tolist() == [False] * 4 + [True] * 4
+    assert not segment.blocked[0, 1].any()
 
 
 def test_relative_position_index_enumerates_all_positions():
