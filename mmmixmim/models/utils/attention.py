@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cpu_attention import segment_attention
+from .recompute import recomputed_input
 from .windows import WindowLayout, load_bias_table
 
 
@@ -48,18 +51,25 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, layout: WindowLayout | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: WindowLayout | None = None,
+        norm: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Attend.
 
         Args:
             x: Tokens (B, N, C).
             layout: Where they are in their windows, and who sees whom. None for
                 attention among all tokens, without a bias.
+            norm: Applied to the tokens first. What it returns is not kept for the
+                backward pass.
 
         Returns:
             Tensor of the shape of ``x``.
         """
-        qkv = self.qkv(x)
+        qkv = recomputed_input(self.qkv, norm, x) if norm else self.qkv(x)
         if layout is None:
             out = self._attend(qkv, None, None)
         else:

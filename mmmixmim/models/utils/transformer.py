@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .attention import Attention
+from .mlp import MLP
 from .windows import WindowLayout
 
 
@@ -37,25 +36,16 @@ class TransformerBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, num_heads, window, qkv_bias, attn_drop, drop)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(dim, hidden),
-                act=nn.GELU(),
-                drop1=nn.Dropout(drop),
-                fc2=nn.Linear(hidden, dim),
-                drop2=nn.Dropout(drop),
-            )
-        )
+        self.mlp = MLP(dim, int(dim * mlp_ratio), drop)
 
     def forward(self, x: Tensor, layout: WindowLayout | None = None) -> Tensor:
         """Transform tokens (B, N, C) that ``layout`` arranged."""
-        x = x + self.drop_path(self.attn(self.norm1(x), layout))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.attn(x, layout, norm=self.norm1))
+        return x + self.drop_path(self.mlp(x, norm=self.norm2))
 
 
 def init_transformer_weights(module: nn.Module) -> None:

@@ -1,0 +1,91 @@
+"""The matrix products of a model's linear layers, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+def linear_shapes(model: nn.Module, run: Callable[[], object]) -> Counter:
+    """Shapes that a model's linear layers work on in a forward pass.
+
+    Args:
+        model: The model.
+        run: Runs its forward, compiled or not.
+
+    Returns:
+        How often each (rows, in channels, out channels) comes.
+    """
+    shapes = Counter()
+
+    def count(layer: nn.Linear, args: tuple) -> None:
+        rows = args[0].numel() // layer.in_features
+        shapes[rows, layer.in_features, layer.out_features] += 1
+
+    hooks = [
+        layer.register_forward_pre_hook(count)
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    # A compiled model would not call the hooks.
+    with torch.no_grad(), torch.compiler.set_stance('force_eager'):
+        run()
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
+def gemm_floor(
+    shapes: Counter,
+    backward: bool,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+) -> Callable[[], None]:
+    """Make a function that runs bare matrix products of some shapes.
+
+    Nothing can be faster with the same products: there is no bias, no
+    autograd, and no memory to allocate.
+
+    Args:
+        shapes: What :func:`linear_shapes` counted.
+        backward: Whether the products for the gradients of the input and of
+            the weight come too.
+        device: Where they run.
+        dtype: Type of the matrices.
+    """
+    operands = {}
+    for shape in shapes:
+        rows, inner, outer = shape
+        operands[shape] = [
+            torch.randn(size, device=device, dtype=dtype)
+            for size in ((rows, inner), (outer, inner), (rows, outer))
+        ]
+    outputs = {
+        shape: [torch.empty_like(matrix) for matrix in matrices]
+        for shape, matrices in operands.items()
+    }
+
+    @torch.no_grad()
+    def run() -> None:
+        for shape, times in shapes.items():
+            x, weight, grad = operands[shape]
+            grad_x, grad_weight, y = outputs[shape]
+            for _ in range(times):
+                torch.mm(x, weight.t(), out=y)
+            for _ in range(times if backward else 0):
+                torch.mm(grad, weight, out=grad_x)
+                torch.mm(grad.t(), x, out=grad_weight)
+
+    return run
+
+
+def gemm_flops(shapes: Counter, backward: bool) -> int:
+    """Floating-point operations of :func:`gemm_floor`, two per MAC."""
+    forward = sum(
+        2 * rows * inner * outer * times
+        for (rows, inner, outer), times in shapes.items()
+    )
+    return forward * (3 if backward else 1)

@@ -1,0 +1,226 @@
+"""The same work for our models and for those of mmpretrain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import Tensor, nn
+
+from mmmixmim.checkpoint import convert_state_dict
+from mmmixmim.registry import MODELS
+
+PRECISIONS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+TASKS = ('pretrain', 'finetune', 'inference', 'dense')
+IMPLEMENTATIONS = ('ours', 'mmpretrain')
+
+
+@dataclass
+class Setting:
+    """What is run.
+
+    Attributes:
+        task: 'pretrain', 'finetune' and 'dense' run forward and backward,
+            'inference' runs a classifier forward. 'dense' is the backbone
+            alone, with windows of 16x16.
+        arch: 'base', 'large', 'huge', or an arch dict.
+        batch_size: Number of images.
+        img_size: Their side in pixels.
+        device: Where it runs.
+        precision: 'fp32', or 'bf16' or 'fp16' by autocast.
+        compiled: Whether the forward is compiled by ``torch.compile``.
+        with_cp: Whether activations are recomputed.
+    """
+
+    task: str = 'pretrain'
+    arch: str | dict = 'base'
+    batch_size: int = 4
+    img_size: int = 224
+    device: str = 'cpu'
+    precision: str = 'fp32'
+    compiled: bool = False
+    with_cp: bool = False
+
+    @property
+    def backward(self) -> bool:
+        """Whether gradients are computed."""
+        return self.task != 'inference'
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the matrix products."""
+        return PRECISIONS[self.precision]
+
+
+@dataclass
+class Workload:
+    """A model with what it runs.
+
+    Attributes:
+        setting: What is run.
+        model: Our or mmpretrain's model.
+        forward: Computes what is compared: a loss, or logits.
+    """
+
+    setting: Setting
+    model: nn.Module
+    forward: Callable[[], Tensor]
+
+    def __call__(self, keep_grads: bool = False) -> Tensor:
+        """Run once.
+
+        Args:
+            keep_grads: Whether new gradients are added to those that are there.
+                Defaults to False: they are freed before.
+        """
+        setting = self.setting
+        device, low = torch.device(setting.device).type, setting.precision != 'fp32'
+        if not keep_grads:
+            self.model.zero_grad(set_to_none=True)
+        with torch.set_grad_enabled(setting.backward):
+            with torch.autocast(device, setting.dtype) if low else nullcontext():
+                result = self.forward()
+            if setting.backward:
+                result.backward()
+        return result.detach()
+
+
+def make_workloads(
+    setting: Setting, implementations: tuple[str, ...] = IMPLEMENTATIONS
+) -> dict[str, Workload]:
+    """Build models with the same weights, images and mask.
+
+    Args:
+        setting: What is run.
+        implementations: 'ours' or 'mmpretrain' or both.
+
+    Returns:
+        One workload for each.
+    """
+    torch.manual_seed(0)
+    size = (setting.batch_size, 3, setting.img_size, setting.img_size)
+    images = torch.randn(size).to(setting.device)
+    cells = (setting.img_size // 32) ** 2
+    rank = torch.rand(1, cells).argsort().argsort()
+    mask = (rank < cells // 2).float().to(setting.device)
+    models = {}
+    for name in sorted(implementations, key=IMPLEMENTATIONS.index):
+        model = _BUILDERS[name](setting)
+        if name == 'mmpretrain' and models:
+            state = convert_state_dict(models['ours'].state_dict(), 'mmpretrain')
+            model.load_state_dict(state)
+        models[name] = model.train(setting.backward)
+    return {
+        name: Workload(
+            setting,
+            models[name].to(setting.device),
+            _forward(setting, name, models[name], images, mask),
+        )
+        for name in implementations
+    }
+
+
+def _build_ours(setting: Setting) -> nn.Module:
+    backbone = dict(
+        type='mmmixmim.MixMIMTransformer',
+        arch=setting.arch,
+        img_size=setting.img_size,
+        window_size=_windows(setting),
+        with_cp=setting.with_cp,
+    )
+    if setting.task == 'pretrain':
+        return MODELS.build(dict(type='MixMIM', backbone=backbone))
+    neck = dict(type='GlobalAveragePooling')
+    return MODELS.build(_classifier(setting, dict(backbone=backbone, neck=neck)))
+
+
+def _build_mmpretrain(setting: Setting) -> nn.Module:
+    backbone = dict(
+        type='MixMIMTransformer',
+        arch=setting.arch,
+        img_size=setting.img_size,
+        window_size=_windows(setting),
+        use_checkpoint=setting.with_cp,
+    )
+    if setting.task == 'pretrain':
+        model = dict(
+            type='MixMIM',
+            backbone=backbone | dict(type='MixMIMPretrainTransformer'),
+            neck=dict(
+                type='MixMIMPretrainDecoder',
+                num_patches=(setting.img_size // 32) ** 2,
+                embed_dim=_channels(setting),
+                encoder_stride=32,
+                norm_cfg=dict(type='LN', eps=1e-5),
+            ),
+            head=dict(
+                type='MixMIMPretrainHead',
+                norm_pix=True,
+                loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+            ),
+        )
+    else:
+        model = _classifier(setting, dict(backbone=backbone))
+    with MMPRETRAIN_MODELS.switch_scope_and_registry('mmpretrain') as registry:
+        return registry.build(model)
+
+
+_BUILDERS = dict(ours=_build_ours, mmpretrain=_build_mmpretrain)
+
+
+def _classifier(setting: Setting, parts: dict) -> dict:
+    head = dict(type='LinearClsHead', num_classes=1000, in_channels=_channels(setting))
+    return dict(type='ImageClassifier', head=head, **parts)
+
+
+def _windows(setting: Setting) -> list[int]:
+    """Windows that divide each stage's map, which mmpretrain's port needs."""
+    if setting.task == 'dense':
+        return [16, 16, 16, 16]
+    return [side * setting.img_size // 224 for side in (14, 14, 14, 7)]
+
+
+def _channels(setting: Setting) -> int:
+    from mmmixmim.models import MixMIMTransformer
+
+    arch = setting.arch
+    arch = MixMIMTransformer.ARCHS[arch] if isinstance(arch, str) else arch
+    return arch['embed_dims'] * 8
+
+
+def _forward(
+    setting: Setting, name: str, model: nn.Module, images: Tensor, mask: Tensor
+) -> Callable[[], Tensor]:
+    compiled = torch.compile if setting.compiled else (lambda function: function)
+    if setting.task == 'pretrain':
+        step = compiled(model.loss)
+        if name == 'ours':
+            side = setting.img_size // 32
+            grid = mask.view(1, side, side)
+            return lambda: step(images, mask=grid)['loss']
+        _hand_mask_over(model.backbone, mask)
+        return lambda: step(images, None)['loss']
+    if setting.task == 'dense':
+        encode = compiled(model.backbone)
+        if name == 'ours':
+            return lambda: encode(images)[-1].mean((2, 3)).square().mean()
+        return lambda: encode(images)[-1].square().mean()
+    classify = compiled(model)
+    if setting.task == 'inference':
+        return lambda: classify(images)
+    labels = torch.arange(len(images), device=images.device)
+    return lambda: F.cross_entropy(classify(images), labels, label_smoothing=0.1)
+
+
+def _hand_mask_over(backbone: nn.Module, mask: Tensor) -> None:
+    """Let mmpretrain's backbone, which draws its mask itself, take this one."""
+    side = int(mask.shape[1] ** 0.5)
+    grid = mask.view(1, 1, side, side)
+    masks = [
+        F.interpolate(grid, scale_factor=scale).view(1, -1, 1) for scale in (8, 4, 2, 1)
+    ]
+    backbone.random_masking = lambda images, ratio: masks

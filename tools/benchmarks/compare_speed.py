@@ -1,0 +1,218 @@
+"""Compare our models with mmpretrain's port: speed, and peak memory.
+
+Both get the same weights, images and mask, and must agree in their result before
+anything is timed. They then run in turns in one process, together with the bare
+matrix products of our model's linear layers (the floor). Times are medians; ratios
+are medians of the ratios of each round, with their quartiles. Memory is measured in
+a process of its own for each model.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from mmmixmim.benchmarking import (
+    IMPLEMENTATIONS,
+    PRECISIONS,
+    TASKS,
+    Setting,
+    gemm_floor,
+    interleave,
+    linear_shapes,
+    make_workloads,
+    pairwise_ratio,
+    peak_memory,
+)
+from mmmixmim.utils import one_line_errors, positive_int
+
+BATCH_SIZES = dict(pretrain=[4], finetune=[4], inference=[1, 32], dense=[1])
+IMG_SIZES = dict(pretrain=[224], finetune=[224], inference=[224], dense=[512, 1024])
+# Largest difference of the results that counts as rounding, over their largest value.
+TOLERANCES = dict(fp32=1e-4, bf16=5e-2, fp16=1e-2)
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--task', nargs='+', choices=TASKS, default=TASKS, help='defaults to all'
+    )
+    parser.add_argument(
+        '--arch',
+        nargs='+',
+        choices=['base', 'large', 'huge'],
+        default=['base', 'large'],
+        help='defaults to base and large',
+    )
+    parser.add_argument(
+        '--batch-size',
+        nargs='+',
+        type=positive_int,
+        help='images (default: 4; 1 and 32 for inference; 1 for dense)',
+    )
+    parser.add_argument(
+        '--img-size',
+        nargs='+',
+        type=positive_int,
+        help='side in pixels (default: 224; 512 and 1024 for dense)',
+    )
+    parser.add_argument(
+        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='fp32'
+    )
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    parser.add_argument('--compile', action='store_true', help='use torch.compile')
+    parser.add_argument('--rounds', type=positive_int, default=7, help='7')
+    parser.add_argument('--memory', action='store_true', help='measure memory as well')
+    parser.add_argument(
+        '--no-speed', action='store_true', help='measure nothing but memory'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('work_dirs/benchmarks/compare_speed.json'),
+        help='JSON file; a table of the same name with .md is written beside it',
+    )
+    parser.add_argument('--peak-of', nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def settings(args: argparse.Namespace) -> list[Setting]:
+    """All combinations of what the command line names."""
+    return [
+        Setting(task, arch, batch, size, args.device, precision, args.compile)
+        for task in args.task
+        for arch in args.arch
+        for size in args.img_size or IMG_SIZES[task]
+        for batch in args.batch_size or BATCH_SIZES[task]
+        for precision in args.precision
+    ]
+
+
+def check_agreement(workloads: dict, tolerance: float) -> float:
+    """Return the largest relative difference of the results, or stop."""
+    ours, theirs = (workloads[name]().float() for name in IMPLEMENTATIONS)
+    error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    if not error <= tolerance:
+        raise ValueError(
+            f'The two models disagree by {error:.1e} of the result, more than the '
+            f'{tolerance:.0e} that rounding explains: nothing is timed.'
+        )
+    return error
+
+
+def measure_speed(setting: Setting, rounds: int) -> dict:
+    """Time both models and the floor in turns."""
+    workloads = make_workloads(setting)
+    error = check_agreement(workloads, TOLERANCES[setting.precision])
+    ours = workloads['ours']
+    shapes = linear_shapes(ours.model, ours.forward)
+    floor = gemm_floor(shapes, setting.backward, setting.device, setting.dtype)
+    seconds = interleave(dict(**workloads, floor=floor), rounds, setting.device)
+    return dict(
+        difference=error,
+        seconds=seconds,
+        speed_over_mmpretrain=pairwise_ratio(seconds['mmpretrain'], seconds['ours']),
+        time_over_floor=pairwise_ratio(seconds['ours'], seconds['floor']),
+        mmpretrain_over_floor=pairwise_ratio(seconds['mmpretrain'], seconds['floor']),
+    )
+
+
+def measure_memory(setting: Setting) -> dict:
+    """Peak memory of each model in a process of its own."""
+    peaks = {}
+    for name in IMPLEMENTATIONS:
+        task = [name, json.dumps(dataclasses.asdict(setting))]
+        output = subprocess.run(
+            [sys.executable, __file__, '--peak-of', *task],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        peaks[name] = int(output.split()[-1])
+    return dict(peak_bytes=peaks, memory_ratio=peaks['ours'] / peaks['mmpretrain'])
+
+
+def spread(ratio: dict[str, float]) -> str:
+    """Median and quartiles."""
+    return f'{ratio["median"]:.2f} ({ratio["low"]:.2f}-{ratio["high"]:.2f})'
+
+
+def row(result: dict) -> list[str]:
+    """Write one result as a row of the table."""
+    cells = [str(result[key]) for key in ('task', 'arch', 'img_size', 'batch_size')]
+    cells.append(result['precision'] + (' compiled' if result['compiled'] else ''))
+    if 'seconds' in result:
+        cells += [
+            f'{statistics.median(result["seconds"][name]):.3f}'
+            for name in (*IMPLEMENTATIONS, 'floor')
+        ]
+        cells += [spread(result['speed_over_mmpretrain'])]
+        cells += [spread(result['time_over_floor'])]
+    else:
+        cells += ['-'] * 5
+    peaks = result.get('peak_bytes')
+    cells += [
+        f'{peaks[name] / 2**30:.2f}' if peaks else '-' for name in IMPLEMENTATIONS
+    ]
+    return cells + [f'{result["memory_ratio"]:.2f}' if peaks else '-']
+
+
+def table(results: list[dict]) -> str:
+    """Write results as a Markdown table."""
+    head = [
+        ['task', 'arch', 'pixels', 'batch', 'precision', 'ours s', 'mmpretrain s']
+        + ['floor s', 'speed over mmpretrain', 'time over floor']
+        + ['peak GiB', 'mmpretrain GiB', 'ratio']
+    ]
+    head.append(['---'] * len(head[0]))
+    return '\n'.join(
+        f'| {" | ".join(cells)} |' for cells in head + list(map(row, results))
+    )
+
+
+def machine(device: str) -> dict:
+    """What the figures depend on."""
+    cuda = torch.device(device).type == 'cuda'
+    return dict(
+        device=torch.cuda.get_device_name(device) if cuda else platform.processor(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
+
+
+def main() -> None:
+    """Measure all settings, print and save them."""
+    args = parse_args()
+    if args.peak_of:
+        name, setting = args.peak_of[0], Setting(**json.loads(args.peak_of[1]))
+        print(peak_memory(make_workloads(setting, (name,))[name]))
+        return
+    results = []
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    for setting in settings(args):
+        result = dataclasses.asdict(setting)
+        with one_line_errors():
+            if not args.no_speed:
+                result |= measure_speed(setting, args.rounds)
+            if args.memory or args.no_speed:
+                result |= measure_memory(setting)
+        results.append(result)
+        print('  '.join(row(result)), flush=True)
+        record = dict(machine=machine(args.device), results=results)
+        args.output.write_text(json.dumps(record, indent=1))
+    text = table(results)
+    args.output.with_suffix('.md').write_text(text + '\n')
+    print(f'\n{text}\n\nsaved as {args.output}')
+
+
+if __name__ == '__main__':
+    main()
