@@ -1,9 +1,9 @@
 """Exact attention with a learned bias on a CPU, in little memory.
 
 PyTorch's fused attention has no gradient for the bias, and its plain one writes all
-logits to memory. Here a part of the batch whose logits fit the cache goes at a time.
-The backward pass computes the weights again, as FlashAttention (arXiv 2205.14135)
-does, unless all of a segment fitted at once.
+logits to memory. Here a part of the windows whose logits fit the cache goes at a time,
+and the backward pass computes the weights again from their logarithmic sums, as
+FlashAttention (arXiv 2205.14135) does.
 """
 
 from __future__ import annotations
@@ -25,55 +25,60 @@ class _SegmentAttention(torch.autograd.Function):
     def forward(
         ctx, qkv: Tensor, heads: int, segments: list[Segment], *biases: Tensor
     ) -> Tensor:
-        ctx.heads, ctx.segments, ctx.like = heads, segments, qkv.new_empty(0)
-        ctx.shape = qkv.shape
-        out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-        # What is saved takes the place of qkv, which nothing else needs.
+        ctx.heads, ctx.segments, ctx.dtype = heads, segments, qkv.dtype
+        result = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
         saved = []
         with torch.autocast('cpu', enabled=False):
             for segment, bias in zip(segments, biases, strict=True):
-                target = _windows(out, segment, 1, heads).squeeze(3)
-                source = _windows(qkv, segment, 3, heads)
-                parts = list(_parts(source))
-                for part in parts:
-                    operands = _gather(source[part])
-                    weights = _weights(operands, bias)
-                    _scatter(torch.bmm(weights, operands[2]), target[part])
-                    saved += [operands, weights] if len(parts) == 1 else [operands]
-        ctx.save_for_backward(*biases, *saved)
-        return out
+                operands = _gather(_windows(qkv, segment, 3, heads))
+                out = torch.empty_like(operands[2])
+                sums = out.new_empty(*out.shape[:2], 1)
+                room = _room(out)
+                for rows, few in _parts(out, heads):
+                    q, k, v = operands[:, rows]
+                    logits = _logits(q, k, bias[few], room)
+                    shift = logits.amax(-1, keepdim=True)
+                    weights = logits.sub_(shift).exp_()
+                    total = weights.sum(-1, keepdim=True)
+                    torch.bmm(weights, v, out=out[rows]).div_(total)
+                    torch.add(shift, total.log_(), out=sums[rows])
+                _scatter(out[None], _windows(result, segment, 1, heads))
+                saved += [operands, sums]
+        # What is saved takes the place of qkv, which nothing else needs.
+        ctx.save_for_backward(result, *biases, *saved)
+        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
         heads, segments = ctx.heads, ctx.segments
-        saved = iter(ctx.saved_tensors)
-        biases = [next(saved) for _ in segments]
-        grad_qkv = ctx.like.new_empty(ctx.shape)
+        # Once, as checkpointing asks for.
+        result, *saved = ctx.saved_tensors
+        biases, saved = saved[: len(segments)], iter(saved[len(segments) :])
+        grad_qkv = grad.new_empty(*grad.shape[:2], 3 * grad.shape[2], dtype=ctx.dtype)
         grad_biases = []
         with torch.autocast('cpu', enabled=False):
             for segment, bias in zip(segments, biases, strict=True):
-                above = _windows(grad, segment, 1, heads)
-                target = _windows(grad_qkv, segment, 3, heads)
-                grad_bias = torch.zeros(bias.shape)
-                parts = list(_parts(target))
-                for part in parts:
-                    q, k, v = operands = next(saved)
-                    scale = q.shape[-1] ** -0.5
-                    few = len(parts) == 1
-                    weights = next(saved) if few else _weights(operands, bias)
-                    (grad_out,) = _gather(above[part])
-                    grad_v = torch.bmm(weights.transpose(1, 2), grad_out)
-                    grad_weights = torch.bmm(grad_out, v.transpose(1, 2))
-                    # Through the softmax, as torch.autograd does.
-                    grad_logits = torch.ops.aten._softmax_backward_data(
-                        grad_weights, weights, -1, weights.dtype
-                    )
-                    grad_bias += grad_logits.view(-1, *bias.shape).sum(0)
-                    grad_q = torch.bmm(grad_logits, k).mul_(scale)
-                    grad_k = torch.bmm(grad_logits.transpose(1, 2), q).mul_(scale)
-                    for i, each in enumerate((grad_q, grad_k, grad_v)):
-                        _scatter(each, target[part][:, :, :, i])
+                operands, sums = next(saved), next(saved)
+                (above,) = _gather(_windows(grad, segment, 1, heads))
+                (out,) = _gather(_windows(result, segment, 1, heads))
+                scale = above.shape[-1] ** -0.5
+                # The sum that the softmax's gradient subtracts (appendix B.2).
+                shift = out.mul_(above).sum(-1, keepdim=True).neg_()
+                grads = torch.empty_like(operands)
+                grad_bias = torch.zeros_like(bias, dtype=above.dtype)
+                rooms = _room(out), _room(out)
+                for rows, few in _parts(out, heads):
+                    (q, k, v), up = operands[:, rows], above[rows]
+                    weights = _logits(q, k, bias[few], rooms[0], sums[rows]).exp_()
+                    torch.bmm(weights.transpose(1, 2), up, out=grads[2, rows])
+                    grad_logits = rooms[1][: len(q)].copy_(shift[rows])
+                    _add_product(grad_logits, up, v).mul_(weights)
+                    torch.bmm(grad_logits, k, out=grads[0, rows])
+                    torch.bmm(grad_logits.transpose(1, 2), q, out=grads[1, rows])
+                    _add_rows(grad_bias[few], grad_logits)
+                grads[:2].mul_(scale)
+                _scatter(grads, _windows(grad_qkv, segment, 3, heads))
                 grad_biases.append(grad_bias.to(bias.dtype))
         return grad_qkv, None, None, *grad_biases
 
@@ -99,43 +104,70 @@ def segment_attention(
 
 
 def _windows(tokens: Tensor, segment: Segment, parts: int, heads: int) -> Tensor:
-    """View a segment's (B, N, parts * C) as (B, windows, n, parts, heads, c)."""
-    return (
-        tokens[:, segment.tokens]
-        .unflatten(2, (parts, heads, -1))
-        .unflatten(1, (segment.windows, segment.length))
+    """View a segment's (B, N, parts * C) as (parts, B, windows, heads, n, c)."""
+    tokens = tokens[:, segment.tokens].unflatten(2, (parts, heads, -1))
+    tokens = tokens.unflatten(1, (segment.windows, segment.length))
+    return tokens.permute(3, 0, 1, 4, 2, 5)
+
+
+def _gather(view: Tensor) -> Tensor:
+    """Copy (parts, B, windows, heads, n, c) to (parts, B * windows * heads, n, c)."""
+    dtype = torch.promote_types(view.dtype, torch.float32)
+    return view.to(dtype, copy=True, memory_format=torch.contiguous_format).flatten(
+        1, 3
     )
 
 
-def _parts(source: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and windows whose logits are at most ``CHUNK`` bytes."""
-    batch, windows, length, _, heads, _ = source.shape
-    step = max(1, CHUNK // (4 * heads * length**2))
-    images = max(1, step // windows)
-    for image in range(0, batch, images):
-        for window in range(0, windows, step):
-            yield slice(image, image + images), slice(window, window + step)
+def _scatter(rows: Tensor, view: Tensor) -> None:
+    """Copy back what :func:`_gather` made."""
+    view.copy_(rows.view(view.shape))
 
 
-def _gather(part: Tensor) -> Tensor:
-    """Copy (b, w, n, parts, heads, c) to (parts, b * w * heads, n, c)."""
-    dtype = torch.promote_types(part.dtype, torch.float32)
-    part = part.permute(3, 0, 1, 4, 2, 5)
-    part = part.to(dtype, memory_format=torch.contiguous_format)
-    return part.contiguous().flatten(1, 3)
+def _part_size(rows: Tensor) -> int:
+    """How many of (windows * heads, n, c) have at most ``CHUNK`` bytes of logits."""
+    return max(1, CHUNK // (rows.element_size() * rows.shape[1] ** 2))
 
 
-def _scatter(part: Tensor, target: Tensor) -> None:
-    """Copy (b * w * heads, n, c) to (b, w, n, heads, c)."""
-    b, w, n, heads, c = target.shape
-    target.copy_(part.view(b, w, heads, n, c).transpose(2, 3))
+def _room(rows: Tensor) -> Tensor:
+    """Memory for the logits of a part, which stays in the cache."""
+    size = min(len(rows), _part_size(rows))
+    return rows.new_empty(size, rows.shape[1], rows.shape[1])
 
 
-def _weights(operands: Tensor, bias: Tensor) -> Tensor:
-    """Attention weights (b * w * heads, n, n) of what :func:`_gather` copied."""
-    q, k, _ = operands
-    logits = q.new_empty(len(q) // len(bias), *bias.shape).copy_(bias).flatten(0, 1)
+def _parts(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of (windows * heads, n, c), and the heads of each window in them."""
+    step = _part_size(rows)
+    if step >= heads:
+        step -= step % heads
+        for start in range(0, len(rows), step):
+            yield slice(start, start + step), slice(None)
+        return
+    for start in range(0, len(rows), heads):
+        for head in range(0, heads, step):
+            few = slice(head, min(head + step, heads))
+            yield slice(start + few.start, start + few.stop), few
+
+
+def _logits(
+    q: Tensor, k: Tensor, bias: Tensor, room: Tensor, sums: Tensor | None = None
+) -> Tensor:
+    """Logits of (windows * heads, n, c) with the bias, less ``sums``."""
+    logits = room[: len(q)]
+    view = logits.unflatten(0, (-1, len(bias)))
+    if sums is None:
+        view.copy_(bias)
+    else:
+        torch.sub(bias, sums.unflatten(0, (-1, len(bias))), out=view)
+    return _add_product(logits, q, k, q.shape[-1] ** -0.5)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
+    """Add ``scale`` times the product of ``a`` and the transposed ``b``."""
     # Unlike baddbmm_, PyTorch's counter of operations knows this.
-    scale = q.shape[-1] ** -0.5
-    torch.baddbmm(logits, q, k.transpose(1, 2), alpha=scale, out=logits)
-    return torch.softmax(logits, -1, out=logits)
+    return torch.baddbmm(total, a, b.transpose(1, 2), alpha=scale, out=total)
+
+
+def _add_rows(total: Tensor, rows: Tensor) -> None:
+    """Add (windows * heads, n, n) to (heads, n, n), in one pass."""
+    rows = rows.view(-1, total.numel())
+    total.view(-1).addmv_(rows.t(), rows.new_ones(len(rows)))
