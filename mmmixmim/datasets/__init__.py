@@ -1,7 +1,8 @@
-"""Datasets of the project."""
+"""Datasets and transforms of the project."""
 
 from .digits import Digits
 from .image_folder import ImageFolder
 from .inaturalist import INaturalist
+from .transforms import LoadRandomResizedCrop
 
-__all__ = ['Digits', 'INaturalist', 'ImageFolder']
+__all__ = ['Digits', 'INaturalist', 'ImageFolder', 'LoadRandomResizedCrop']

@@ -1,0 +1,5 @@
+"""Transforms of the project."""
+
+from .load_random_resized_crop import LoadRandomResizedCrop
+
+__all__ = ['LoadRandomResizedCrop']

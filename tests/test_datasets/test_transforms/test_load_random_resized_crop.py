@@ -1,0 +1,245 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate
+from mmpretrain.datasets import RandomResizedCrop
+from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
+
+from mmmixmim.datasets.transforms.encoded_image import EncodedImage
+from mmmixmim.registry import DATASETS, TRANSFORMS
+
+
+def build(**kwargs):
+    return TRANSFORMS.build(dict(type='LoadRandomResizedCrop', scale=64) | kwargs)
+
+
+def photo(size=(500, 375)):
+    return Image.fromarray(load_sample_image('flower.jpg')).resize(size)
+
+
+def save(path, image, **kwargs):
+    image.save(path, **kwargs)
+    return dict(img_path=str(path))
+
+
+def plain(path, box, size=(64, 64)):
+    """Decode, crop and resize by Pillow alone."""
+    image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+    top, left, height, width = box
+    crop = image.crop((left, top, left + width, top + height))
+    return np.asarray(crop.resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def pixels(image):
+    """All pixels (H, W, 3) of an encoded image."""
+    out = image.resized_crop((0, 0, *image.size), image.size)
+    assert out.dtype == torch.uint8
+    return out.permute(1, 2, 0).numpy()
+
+
+def drawn_box(transform, seed, size):
+    np.random.seed(seed)
+    return transform.rand_crop_params(np.empty((*size, 0)))
+
+
+def transformed(transform, results, seed=0):
+    np.random.seed(seed)
+    return transform(dict(results))
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize(
+    'name, kwargs',
+    [('a.jpg', dict(quality=90)), ('a.png', {}), ('a.webp', dict(lossless=True))],
+)
+def test_pixels_of_plain_decoding(tmp_path, name, kwargs, seed):
+    """JPEGs are near those of Pillow alone, other files are equal."""
+    results = save(tmp_path / name, photo(), **kwargs)
+    transform = build(scale=(64, 48), reducing_gap=None)
+    box = drawn_box(transform, seed, (375, 500))
+    image = transformed(transform, results, seed)['img']
+    wanted = plain(results['img_path'], box, (64, 48))
+    error = np.abs(image[..., ::-1].astype(int) - wanted)
+    assert error.max() <= (8 if name == 'a.jpg' else 0) and error.mean() < 0.2
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_pixels_of_reduced_decoding(tmp_path, seed):
+    results = save(tmp_path / 'large.jpg', photo((1600, 1200)), quality=90)
+    transform = build(crop_ratio_range=(0.2, 1.0))
+    box = drawn_box(transform, seed, (1200, 1600))
+    assert transform._reduction(box) > 1
+    image = transformed(transform, results, seed)['img']
+    error = np.abs(image[..., ::-1].astype(int) - plain(results['img_path'], box))
+    assert error.mean() < 1 and np.quantile(error, 0.99) <= 5
+
+
+def test_reduction_keeps_the_gap():
+    transform = build(scale=(100, 50), reducing_gap=2.0)
+    sizes = [
+        (0, 0, *side) for side in ((399, 999), (400, 200), (800, 400), (9000, 799))
+    ]
+    assert [transform._reduction(box) for box in sizes] == [1, 2, 4, 4]
+    assert build(reducing_gap=None)._reduction((0, 0, 9000, 9000)) == 1
+
+
+def test_reduced_jpeg_is_turned_as_well(tmp_path):
+    image = photo((1600, 1200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    results = save(tmp_path / 'turned.jpg', image, exif=exif, quality=90)
+    transform = build(crop_ratio_range=(0.5, 1.0))
+    box = drawn_box(transform, 3, (1600, 1200))
+    out = transformed(transform, results, 3)
+    assert out['ori_shape'] == (1600, 1200) and transform._reduction(box) > 1
+    error = np.abs(out['img'][..., ::-1].astype(int) - plain(results['img_path'], box))
+    assert error.mean() < 1
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+def test_orientation(tmp_path, orientation, name):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / name
+    photo((60, 40)).save(path, exif=exif)
+    image = EncodedImage(path.read_bytes())
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert image.size == wanted.shape[:2]
+    assert np.array_equal(pixels(image), wanted)
+
+
+@pytest.mark.parametrize(
+    'kind, mode',
+    [
+        *[('JPEG', mode) for mode in ('L', 'RGB', 'CMYK', 'YCbCr')],
+        *[('PNG', mode) for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')],
+        *[('TIFF', mode) for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK')],
+        *[('WEBP', mode) for mode in ('L', 'RGB', 'RGBA')],
+        *[('BMP', mode) for mode in ('1', 'L', 'P', 'RGB', 'RGBA')],
+    ],
+)
+def test_modes(kind, mode):
+    file = io.BytesIO()
+    photo((50, 40)).convert(mode).save(file, kind)
+    wanted = np.asarray(Image.open(file).convert('RGB'))
+    assert np.array_equal(pixels(EncodedImage(file.getvalue())), wanted)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
+def test_sixteen_bits_keep_the_upper_eight(kind):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind)
+    out = pixels(EncodedImage(file.getvalue()))
+    assert all(np.array_equal(out[..., i], values >> 8) for i in range(3))
+
+
+def test_palette_with_transparency():
+    image = photo((50, 40)).quantize(8)
+    file = io.BytesIO()
+    image.save(file, 'PNG', transparency=0)
+    out = pixels(EncodedImage(file.getvalue()))
+    assert np.array_equal(out, image.convert('RGB'))
+
+
+def test_crops_are_distributed_as_mmpretrains(tmp_path):
+    """The box is its own draw: the same boxes for the same random numbers."""
+    results = save(tmp_path / 'a.jpg', photo())
+    kwargs = dict(scale=64, crop_ratio_range=(0.2, 1.0), aspect_ratio_range=(0.5, 2.0))
+    ours = build(**kwargs, reducing_gap=None)
+    theirs = RandomResizedCrop(**kwargs, backend='pillow', interpolation='bicubic')
+    image = np.asarray(Image.open(results['img_path']))
+    for seed in range(10):
+        np.random.seed(seed)
+        wanted = theirs(dict(img=image))['img'].astype(int)
+        image_of_ours = transformed(ours, results, seed)['img'][..., ::-1]
+        error = np.abs(image_of_ours - wanted)
+        assert error.max() <= 8 and error.mean() < 0.2
+
+
+def test_flip(tmp_path):
+    results = save(tmp_path / 'a.png', photo())
+    plain, flipped = (
+        transformed(build(flip_prob=prob, crop_ratio_range=(1, 1)), results)
+        for prob in (0.0, 1.0)
+    )
+    assert np.array_equal(plain['img'][:, ::-1], flipped['img'])
+    assert (plain['flip'], plain['flip_direction']) == (False, None)
+    assert (flipped['flip'], flipped['flip_direction']) == (True, 'horizontal')
+    transform = build(flip_prob=0.3)
+    np.random.seed(0)
+    assert 270 < sum(transform.rand_flip() for _ in range(1000)) < 330
+
+
+def test_goes_through_a_dataset_to_a_batch(image_folder):
+    pipeline = [
+        dict(type='mmmixmim.LoadRandomResizedCrop', scale=32, flip_prob=0.5),
+        dict(type='PackInputs'),
+    ]
+    dataset = DATASETS.build(
+        dict(type='ImageFolder', data_root=str(image_folder), pipeline=pipeline)
+    )
+    samples = list(dataset)
+    batch = default_collate(samples)
+    assert batch['inputs'].shape == (5, 3, 32, 32)
+    assert batch['inputs'].dtype == torch.uint8
+    sample = samples[0]['data_samples']
+    assert sample.img_shape == (32, 32) and sample.ori_shape == (70, 90)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'', 'cannot identify'),
+        (b'not an image', 'cannot identify'),
+        ('cut.jpg', ''),
+        ('cut.png', ''),
+    ],
+)
+def test_damaged_files(tmp_path, content, message):
+    path = tmp_path / (content if isinstance(content, str) else 'a.jpg')
+    if isinstance(content, str):
+        photo().save(path)
+        content = path.read_bytes()[:2000]
+    path.write_bytes(content)
+    results = dict(img_path=str(path))
+    with pytest.raises(
+        OSError, match=f'{path}.*cannot be read.*{message}.*ignore_empty'
+    ):
+        build()(results)
+    assert build(ignore_empty=True)(results) is None
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(OSError, match='nowhere.jpg.*cannot be read'):
+        build()(dict(img_path=str(tmp_path / 'nowhere.jpg')))
+
+
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        (np.float32([[0.5]]), '32-bit floating-point'),
+        (np.int32([[70000]]), 'from 70000 to 70000, beyond 16 bits'),
+    ],
+)
+def test_other_numbers_are_refused(tmp_path, values, message):
+    results = save(tmp_path / 'a.tiff', Image.fromarray(values))
+    with pytest.raises(OSError, match=message):
+        build()(results)
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(interpolation='lanczos'), "'lanczos', expected 'bicubic'"),
+        (dict(flip_prob=1.5), '1.5, expected 0 to 1'),
+        (dict(reducing_gap=0.5), '0.5, expected at least 1'),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**kwargs)
