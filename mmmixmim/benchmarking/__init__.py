@@ -1,10 +1,15 @@
+"""Measuring speed and memory, side by side with mmpretrain's port."""
+
 from .floor import gemm_floor, gemm_flops, linear_shapes
+from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import peak_memory
+from .report import machine, markdown_table, save_report, with_spread
 from .timing import interleave, pairwise_ratio
 from .workloads import IMPLEMENTATIONS, PRECISIONS, TASKS, Setting, make_workloads
 
 __all__ = [
     'IMPLEMENTATIONS',
+    'PIPELINES',
     'PRECISIONS',
     'TASKS',
     'Setting',
@@ -12,7 +17,14 @@ __all__ = [
     'gemm_flops',
     'interleave',
     'linear_shapes',
+    'machine',
+    'make_pipelines',
     'make_workloads',
+    'markdown_table',
     'pairwise_ratio',
     'peak_memory',
+    'save_report',
+    'waiting_share',
+    'with_spread',
+    'write_photos',
 ]

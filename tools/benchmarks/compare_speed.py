@@ -10,7 +10,6 @@ a process of its own for each model.
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,9 +25,13 @@ from mmmixmim.benchmarking import (
     gemm_floor,
     interleave,
     linear_shapes,
+    machine,
     make_workloads,
+    markdown_table,
     pairwise_ratio,
     peak_memory,
+    save_report,
+    with_spread,
 )
 from mmmixmim.utils import one_line_errors, positive_int
 
@@ -141,11 +144,6 @@ def measure_memory(setting: Setting) -> dict:
     return dict(peak_bytes=peaks, memory_ratio=peaks['ours'] / peaks['mmpretrain'])
 
 
-def spread(ratio: dict[str, float]) -> str:
-    """Median and quartiles."""
-    return f'{ratio["median"]:.2f} ({ratio["low"]:.2f}-{ratio["high"]:.2f})'
-
-
 def row(result: dict) -> list[str]:
     """Write one result as a row of the table."""
     cells = [str(result[key]) for key in ('task', 'arch', 'img_size', 'batch_size')]
@@ -155,8 +153,8 @@ def row(result: dict) -> list[str]:
             f'{statistics.median(result["seconds"][name]):.3f}'
             for name in (*IMPLEMENTATIONS, 'floor')
         ]
-        cells += [spread(result['speed_over_mmpretrain'])]
-        cells += [spread(result['time_over_floor'])]
+        cells += [with_spread(result['speed_over_mmpretrain'])]
+        cells += [with_spread(result['time_over_floor'])]
     else:
         cells += ['-'] * 5
     peaks = result.get('peak_bytes')
@@ -166,27 +164,11 @@ def row(result: dict) -> list[str]:
     return cells + [f'{result["memory_ratio"]:.2f}' if peaks else '-']
 
 
-def table(results: list[dict]) -> str:
-    """Write results as a Markdown table."""
-    head = [
-        ['task', 'arch', 'pixels', 'batch', 'precision', 'ours s', 'mmpretrain s']
-        + ['floor s', 'speed over mmpretrain', 'time over floor']
-        + ['peak GiB', 'mmpretrain GiB', 'ratio']
-    ]
-    head.append(['---'] * len(head[0]))
-    return '\n'.join(
-        f'| {" | ".join(cells)} |' for cells in head + list(map(row, results))
-    )
-
-
-def machine(device: str) -> dict:
-    """What the figures depend on."""
-    cuda = torch.device(device).type == 'cuda'
-    return dict(
-        device=torch.cuda.get_device_name(device) if cuda else platform.processor(),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-    )
+HEAD = [
+    *('task', 'arch', 'pixels', 'batch', 'precision', 'ours s', 'mmpretrain s'),
+    *('floor s', 'speed over mmpretrain', 'time over floor'),
+    *('peak GiB', 'mmpretrain GiB', 'ratio'),
+]
 
 
 def main() -> None:
@@ -197,7 +179,6 @@ def main() -> None:
         print(peak_memory(make_workloads(setting, (name,))[name]))
         return
     results = []
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     for setting in settings(args):
         result = dataclasses.asdict(setting)
         with one_line_errors():
@@ -208,10 +189,9 @@ def main() -> None:
         results.append(result)
         print('  '.join(row(result)), flush=True)
         record = dict(machine=machine(args.device), results=results)
-        args.output.write_text(json.dumps(record, indent=1))
-    text = table(results)
-    args.output.with_suffix('.md').write_text(text + '\n')
-    print(f'\n{text}\n\nsaved as {args.output}')
+        table = markdown_table(HEAD, [row(each) for each in results])
+        save_report(args.output, record, table)
+    print(f'\n{table}\n\nsaved as {args.output}')
 
 
 if __name__ == '__main__':

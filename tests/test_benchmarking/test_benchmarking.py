@@ -1,0 +1,175 @@
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mmmixmim.benchmarking import (
+    IMPLEMENTATIONS,
+    PIPELINES,
+    PRECISIONS,
+    TASKS,
+    Setting,
+    gemm_floor,
+    gemm_flops,
+    interleave,
+    linear_shapes,
+    make_pipelines,
+    make_workloads,
+    pairwise_ratio,
+    peak_memory,
+    save_report,
+    waiting_share,
+    write_photos,
+)
+
+TINY = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+
+
+def setting(task, **kwargs):
+    size = 512 if task == 'dense' else 224
+    return Setting(task, TINY, batch_size=2, img_size=size, **kwargs)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_both_models_do_the_same_work(task):
+    """Same result from the same weights, and the same gradient where there is one."""
+    workloads = make_workloads(setting(task))
+    results = {name: workloads[name]() for name in IMPLEMENTATIONS}
+    torch.testing.assert_close(results['ours'], results['mmpretrain'])
+    assert results['ours'].std(correction=0) > 0 or results['ours'].ndim == 0
+    grads = [
+        workloads[name].model.backbone.patch_embed.projection.weight.grad
+        if name == 'mmpretrain'
+        else next(
+            p
+            for key, p in workloads[name].model.backbone.named_parameters()
+            if key.startswith('patch_embed') and p.ndim == 4
+        ).grad
+        for name in IMPLEMENTATIONS
+    ]
+    if task == 'inference':
+        assert grads == [None, None]
+    else:
+        torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_low_precision_agrees(precision):
+    low = make_workloads(setting('pretrain', precision=precision), ('ours',))['ours']
+    full = make_workloads(setting('pretrain'), ('ours',))['ours']
+    assert (
+        torch.equal(low.model.mask_token, full.model.mask_token)
+        if hasattr(low.model, 'mask_token')
+        else True
+    )
+    torch.testing.assert_close(low().float(), full(), rtol=2e-2, atol=0)
+
+
+def test_gradients_do_not_pile_up():
+    workload = make_workloads(setting('pretrain'), ('ours',))['ours']
+    workload()
+    parameter = workload.model.backbone.patch_embed
+    weight = next(p for p in parameter.parameters() if p.ndim == 4)
+    first = weight.grad.clone()
+    workload()
+    assert torch.equal(weight.grad, first)
+    workload(keep_grads=True)
+    torch.testing.assert_close(weight.grad, 2 * first)
+
+
+def test_floor_counts_the_linear_layers():
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2), nn.Linear(2, 2))
+    shapes = linear_shapes(model, lambda: model(torch.randn(4, 7, 3)))
+    assert shapes == {(28, 3, 5): 1, (28, 5, 2): 1, (28, 2, 2): 1}
+    macs = 28 * (3 * 5 + 5 * 2 + 2 * 2)
+    assert gemm_flops(shapes, backward=False) == 2 * macs
+    assert gemm_flops(shapes, backward=True) == 6 * macs
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_floor_counts_through_a_compiled_model():
+    """The compiler would not call the hooks that count."""
+    shapes = []
+    for compiled in (False, True):
+        ours = make_workloads(setting('pretrain', compiled=compiled), ('ours',))['ours']
+        shapes.append(linear_shapes(ours.model, ours.forward))
+    assert shapes[0] == shapes[1] and shapes[0].total() > 20
+
+
+@pytest.mark.parametrize('backward', [False, True])
+def test_floor_runs_all_products(backward):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shapes = linear_shapes(model := nn.Linear(8, 4), lambda: model(torch.randn(16, 8)))
+    with FlopCounterMode(display=False) as counter:
+        gemm_floor(shapes, backward, 'cpu')()
+    assert counter.get_total_flops() == gemm_flops(shapes, backward)
+
+
+def test_turns():
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) for name in 'abc'}
+    seconds = interleave(functions, rounds=2)
+    assert ''.join(calls) == 'abc' + 'bca' + 'cab'
+    assert {name: len(values) for name, values in seconds.items()} == dict(
+        a=2, b=2, c=2
+    )
+
+
+def test_ratio_of_the_same_rounds():
+    assert pairwise_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == dict(
+        low=2.5, median=3.0, high=3.5
+    )
+    assert pairwise_ratio([2.0], [4.0]) == dict(low=0.5, median=0.5, high=0.5)
+
+
+def test_peak_memory_grows_with_the_batch():
+    """Each of 16 images keeps megabytes, far above what a page or a cache makes."""
+    peaks = [
+        peak_memory(
+            make_workloads(Setting('pretrain', TINY, batch_size=batch), ('ours',))[
+                'ours'
+            ]
+        )
+        for batch in (2, 32)
+    ]
+    assert peaks[1] > 4 * peaks[0] > 0
+
+
+def test_photos_and_both_pipelines(tmp_path):
+    write_photos(tmp_path, 3, size=(90, 120))
+    paths = sorted(tmp_path.glob('*.jpg'))
+    assert [Image.open(path).size for path in paths] == [(120, 90)] * 3
+    assert len({path.read_bytes() for path in paths}) == 3
+    for pipeline in make_pipelines().values():
+        inputs = pipeline(dict(img_path=str(paths[0])))['inputs']
+        assert inputs.shape == (3, 224, 224) and inputs.dtype == torch.uint8
+
+
+def test_a_slow_loader_is_seen(tmp_path):
+    write_photos(tmp_path / 'photos', 8, size=(90, 120))
+    model = dict(
+        type='MixMIM',
+        backbone=dict(type='MixMIMTransformer', arch=TINY),
+        neck=dict(type='MixMIMPretrainDecoder', decoder_depth=1, decoder_embed_dim=32),
+        data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[127], std=[57]),
+    )
+    figures = waiting_share(
+        tmp_path / 'photos', tmp_path, PIPELINES['ours'], model, 0, 2, iterations=2
+    )
+    assert 0 < figures['waiting'] < figures['seconds']
+    assert figures['share'] == figures['waiting'] / figures['seconds']
+
+
+def test_report(tmp_path):
+    path = tmp_path / 'new' / 'a.json'
+    save_report(path, dict(a=1), '| a |')
+    assert json.loads(path.read_text()) == dict(a=1)
+    assert re.fullmatch(r'\| a \|\n', path.with_suffix('.md').read_text())
+
+
+def test_precisions_are_types():
+    assert {each.itemsize for each in PRECISIONS.values()} == {2, 4}
