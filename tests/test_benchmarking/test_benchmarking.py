@@ -1,5 +1,6 @@
 import json
-import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from torch import nn
 from mmmixmim.benchmarking import (
     IMPLEMENTATIONS,
     PIPELINES,
-    PRECISIONS,
     TASKS,
     Setting,
     gemm_floor,
@@ -19,7 +19,6 @@ from mmmixmim.benchmarking import (
     make_pipelines,
     make_workloads,
     pairwise_ratio,
-    peak_memory,
     save_report,
     waiting_share,
     write_photos,
@@ -33,23 +32,17 @@ def setting(task, **kwargs):
     return Setting(task, TINY, batch_size=2, img_size=size, **kwargs)
 
 
+def patch_embedding(workload):
+    return next(p for p in workload.model.backbone.parameters() if p.ndim == 4)
+
+
 @pytest.mark.parametrize('task', TASKS)
 def test_both_models_do_the_same_work(task):
     """Same result from the same weights, and the same gradient where there is one."""
     workloads = make_workloads(setting(task))
     results = {name: workloads[name]() for name in IMPLEMENTATIONS}
     torch.testing.assert_close(results['ours'], results['mmpretrain'])
-    assert results['ours'].std(correction=0) > 0 or results['ours'].ndim == 0
-    grads = [
-        workloads[name].model.backbone.patch_embed.projection.weight.grad
-        if name == 'mmpretrain'
-        else next(
-            p
-            for key, p in workloads[name].model.backbone.named_parameters()
-            if key.startswith('patch_embed') and p.ndim == 4
-        ).grad
-        for name in IMPLEMENTATIONS
-    ]
+    grads = [patch_embedding(workloads[name]).grad for name in IMPLEMENTATIONS]
     if task == 'inference':
         assert grads == [None, None]
     else:
@@ -60,19 +53,13 @@ def test_both_models_do_the_same_work(task):
 def test_low_precision_agrees(precision):
     low = make_workloads(setting('pretrain', precision=precision), ('ours',))['ours']
     full = make_workloads(setting('pretrain'), ('ours',))['ours']
-    assert (
-        torch.equal(low.model.mask_token, full.model.mask_token)
-        if hasattr(low.model, 'mask_token')
-        else True
-    )
     torch.testing.assert_close(low().float(), full(), rtol=2e-2, atol=0)
 
 
 def test_gradients_do_not_pile_up():
     workload = make_workloads(setting('pretrain'), ('ours',))['ours']
     workload()
-    parameter = workload.model.backbone.patch_embed
-    weight = next(p for p in parameter.parameters() if p.ndim == 4)
+    weight = patch_embedding(workload)
     first = weight.grad.clone()
     workload()
     assert torch.equal(weight.grad, first)
@@ -127,15 +114,17 @@ def test_ratio_of_the_same_rounds():
 
 
 def test_peak_memory_grows_with_the_batch():
-    """Each of 16 images keeps megabytes, far above what a page or a cache makes."""
-    peaks = [
-        peak_memory(
-            make_workloads(Setting('pretrain', TINY, batch_size=batch), ('ours',))[
-                'ours'
-            ]
-        )
-        for batch in (2, 32)
-    ]
+    """In a process of its own for each batch, as what ran before leaves memory."""
+    code = (
+        'from mmmixmim.benchmarking import *\n'
+        'setting = Setting("pretrain", {}, batch_size={})\n'
+        'print(peak_memory(make_workloads(setting, ("ours",))["ours"]))'
+    )
+    peaks = []
+    for batch in (2, 32):
+        command = [sys.executable, '-c', code.format(TINY, batch)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(int(output.stdout.split()[-1]))
     assert peaks[1] > 4 * peaks[0] > 0
 
 
@@ -149,7 +138,7 @@ def test_photos_and_both_pipelines(tmp_path):
         assert inputs.shape == (3, 224, 224) and inputs.dtype == torch.uint8
 
 
-def test_a_slow_loader_is_seen(tmp_path):
+def test_waiting_share(tmp_path):
     write_photos(tmp_path / 'photos', 8, size=(90, 120))
     model = dict(
         type='MixMIM',
@@ -168,8 +157,4 @@ def test_report(tmp_path):
     path = tmp_path / 'new' / 'a.json'
     save_report(path, dict(a=1), '| a |')
     assert json.loads(path.read_text()) == dict(a=1)
-    assert re.fullmatch(r'\| a \|\n', path.with_suffix('.md').read_text())
-
-
-def test_precisions_are_types():
-    assert {each.itemsize for each in PRECISIONS.values()} == {2, 4}
+    assert path.with_suffix('.md').read_text() == '| a |\n'
