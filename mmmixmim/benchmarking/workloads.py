@@ -12,6 +12,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from mmmixmim.checkpoint import convert_state_dict
+from mmmixmim.models import TokenOwnership
 from mmmixmim.registry import MODELS
 
 PRECISIONS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
@@ -200,8 +201,8 @@ def _forward(
         step = compiled(model.loss)
         if name == 'ours':
             side = setting.img_size // 32
-            grid = mask.view(1, side, side)
-            return lambda: step(images, mask=grid)['loss']
+            ownership = TokenOwnership(mask.view(1, side, side))
+            return lambda: step(images, mask=ownership)['loss']
         _hand_mask_over(model.backbone, mask)
         return lambda: step(images, None)['loss']
     if setting.task == 'dense':

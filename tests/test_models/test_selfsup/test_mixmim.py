@@ -90,22 +90,6 @@ def test_loss_under_autocast(make_mixmim):
     assert low.item() == pytest.approx(full.item(), rel=0.02)
 
 
-def test_compiles_to_one_graph_for_all_masks(make_mixmim):
-    model, images = make_mixmim(), torch.rand(2, 3, 96, 96)
-    graphs = []
-
-    def backend(graph, _):
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(model.loss, backend=backend, fullgraph=True)
-    for _ in range(5):
-        ownership = model.ownership(images)
-        found = compiled(images, mask=ownership)['loss']
-        torch.testing.assert_close(found, model.loss(images, mask=ownership)['loss'])
-    assert len(graphs) == 1
-
-
 def test_sizes_follow_from_the_backbone():
     model = MixMIM(backbone=dict(type='MixMIMTransformer', in_channels=2, **BACKBONE))
     assert isinstance(model.neck, MixMIMPretrainDecoder)

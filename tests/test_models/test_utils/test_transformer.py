@@ -86,3 +86,26 @@ def test_attention_dropout_is_off_in_evaluation():
     assert not torch.equal(attention(tokens), attention(tokens))
     attention.eval()
     assert torch.equal(attention(tokens), attention(tokens))
+
+
+def test_attention_stays_in_the_low_precision(monkeypatch):
+    """What PyTorch's kernels get and return under autocast, the bias included."""
+    kernel, types = torch.nn.functional.scaled_dot_product_attention, []
+
+    def watched(*args):
+        types.extend(each.dtype for each in args if isinstance(each, torch.Tensor))
+        return kernel(*args)
+
+    monkeypatch.setattr('torch.nn.functional.scaled_dot_product_attention', watched)
+    attention = Attention(8, 2, (4, 4))
+    maps = torch.randn(2, 4, 4, 8)
+    for masks in (None, 2):  # on a CPU the first has a kernel of its own
+        ownership = masks and TokenOwnership(torch.rand(masks, 2, 2) < 0.4)
+        layout = WindowLayout((4, 4), (4, 4), ownership, maps.device)
+        full = attention(layout.arrange(maps), layout)
+        types.clear()
+        with torch.autocast('cpu', torch.bfloat16):
+            out = attention(layout.arrange(maps), layout)
+        assert out.dtype == torch.bfloat16
+        assert types == [torch.bfloat16] * (4 if masks else 0)
+        torch.testing.assert_close(out.float(), full, rtol=2e-2, atol=2e-2)
