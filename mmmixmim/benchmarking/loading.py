@@ -86,7 +86,8 @@ def waiting_share(
     runner = Runner(
         model=model,
         work_dir=str(work_dir),
-        experiment_name=f'waiting_{workers}_workers',
+        # Runs that share a name and a second would share their figures.
+        experiment_name=str(work_dir),
         default_scope='mmmixmim',
         train_dataloader=dict(
             batch_size=batch_size,

@@ -63,7 +63,8 @@ def test_runner_compiles(image_folder, tmp_path):
     for compile in (False, dict(backend='aot_eager')):
         config = dict(
             model=MODEL,
-            work_dir=str(tmp_path / str(len(losses))),
+            work_dir=str(tmp_path),
+            experiment_name=f'compile {bool(compile)}',
             default_scope='mmmixmim',
             train_dataloader=dict(
                 batch_size=2,
