@@ -27,7 +27,7 @@ class Setting:
     Attributes:
         task: 'pretrain', 'finetune' and 'dense' run forward and backward,
             'inference' runs a classifier forward. 'dense' is the backbone
-            alone, with windows of 16x16.
+            alone.
         arch: 'base', 'large', 'huge', or an arch dict.
         batch_size: Number of images.
         img_size: Their side in pixels.
@@ -35,6 +35,8 @@ class Setting:
         precision: 'fp32', or 'bf16' or 'fp16' by autocast.
         compiled: Whether the forward is compiled by ``torch.compile``.
         with_cp: Whether activations are recomputed.
+        window: Side of the windows of all stages. None for those that grow with
+            the image, 14, 14, 14 and 7 at 224 pixels, or 16 for 'dense'.
     """
 
     task: str = 'pretrain'
@@ -45,6 +47,7 @@ class Setting:
     precision: str = 'fp32'
     compiled: bool = False
     with_cp: bool = False
+    window: int | None = None
 
     @property
     def backward(self) -> bool:
@@ -179,9 +182,10 @@ def _classifier(setting: Setting, parts: dict) -> dict:
 
 
 def _windows(setting: Setting) -> list[int]:
-    """Windows that divide each stage's map, which mmpretrain's port needs."""
-    if setting.task == 'dense':
-        return [16, 16, 16, 16]
+    """Windows of each stage. mmpretrain's port needs those that divide its map."""
+    window = 16 if setting.task == 'dense' else setting.window
+    if window:
+        return [window] * 4
     return [side * setting.img_size // 224 for side in (14, 14, 14, 7)]
 
 

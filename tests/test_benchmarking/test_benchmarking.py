@@ -12,14 +12,18 @@ from mmmixmim.benchmarking import (
     PIPELINES,
     TASKS,
     Setting,
+    attention_kernels,
     gemm_floor,
     gemm_flops,
     interleave,
+    largest_batch,
     linear_shapes,
     make_pipelines,
     make_workloads,
+    matrix_rate,
     pairwise_ratio,
     save_report,
+    training_step,
     waiting_share,
     write_photos,
 )
@@ -158,3 +162,31 @@ def test_report(tmp_path):
     save_report(path, dict(a=1), '| a |')
     assert json.loads(path.read_text()) == dict(a=1)
     assert path.with_suffix('.md').read_text() == '| a |\n'
+
+
+@pytest.mark.parametrize(
+    'room, found', [(0, 0), (1, 1), (5, 5), (16, 16), (100, 96), (10000, 4096)]
+)
+def test_largest_batch_to_an_eighth(room, found):
+    assert largest_batch(lambda batch: batch <= room) == found
+
+
+def test_matrix_rate_counts_two_per_mac():
+    assert 1e6 < matrix_rate('cpu', torch.float32, size=128, rounds=3) < 1e15
+
+
+def test_training_step_trains():
+    workload = make_workloads(setting('pretrain'), ('ours',))['ours']
+    weight = patch_embedding(workload)
+    before = weight.detach().clone()
+    training_step(workload)()
+    assert not torch.equal(weight, before)
+
+
+def test_attention_kernels_are_named():
+    x = torch.randn(1, 1, 4, 8)
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    assert any(
+        'attention' in name for name in attention_kernels(lambda: kernel(x, x, x))
+    )
+    assert attention_kernels(lambda: x + x) == []

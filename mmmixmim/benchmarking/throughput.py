@@ -1,0 +1,89 @@
+"""How much of a GPU pretraining uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from .timing import interleave
+from .workloads import Workload
+
+ATTENTION = ('attention', 'flash', 'fmha', 'sdpa', 'softmax')
+
+
+def matrix_rate(
+    device: torch.device | str, dtype: torch.dtype, size: int = 8192, rounds: int = 20
+) -> float:
+    """Measure what the device reaches in one large matrix product.
+
+    Args:
+        device: The device.
+        dtype: Type of the matrices.
+        size: Their sides.
+        rounds: Products; the median counts.
+
+    Returns:
+        Floating-point operations per second, two per multiply-accumulate.
+    """
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    run = dict(product=lambda: torch.mm(a, b, out=out))
+    seconds = interleave(run, rounds, device)['product']
+    return 2 * size**3 / torch.tensor(seconds).median().item()
+
+
+def largest_batch(fits: Callable[[int], bool], limit: int = 4096) -> int:
+    """Search the largest batch that fits, to an eighth of it.
+
+    Args:
+        fits: Whether a batch of some size fits.
+        limit: Where to stop.
+
+    Returns:
+        The size, or 0 if not even one image fits.
+    """
+    low = 0
+    high = 1
+    while high <= limit and fits(high):
+        low, high = high, 2 * high
+    if high > limit:
+        return low
+    step = low // 2
+    while step >= max(1, low // 8):
+        if fits(low + step):
+            low += step
+        step //= 2
+    return low
+
+
+def training_step(workload: Workload) -> Callable[[], None]:
+    """Make a step of a workload with AdamW."""
+    cuda = torch.device(workload.setting.device).type == 'cuda'
+    optimizer = torch.optim.AdamW(workload.model.parameters(), fused=cuda)
+
+    def step() -> None:
+        workload()
+        optimizer.step()
+
+    return step
+
+
+def attention_kernels(run: Callable[[], object]) -> list[str]:
+    """Names of the kernels of attention that a call runs, on a GPU if there is one.
+
+    Kernels that a compiler made of several operations go by names of their own,
+    which tell what they do.
+    """
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as recorded:
+        run()
+    names = {event.key for event in recorded.key_averages()}
+    return sorted(
+        name
+        for name in names
+        if any(word in name.lower() for word in ATTENTION) and 'autograd' not in name
+    )

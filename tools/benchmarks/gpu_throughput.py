@@ -1,0 +1,196 @@
+"""Measure how well pretraining uses a GPU, for our models and mmpretrain's port.
+
+For each model, eager and compiled, at a batch of 128 and at the largest that fits:
+images per second of a training step with AdamW, model FLOPs utilisation (MFU), peak
+memory, and the attention kernels that ran. MFU counts the products of our forward
+pass three times, nothing computed twice, over the rate that the card reaches in one
+large matrix product of the same type. Every model has a process of its own.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmmixmim.benchmarking import (
+    IMPLEMENTATIONS,
+    PRECISIONS,
+    Setting,
+    attention_kernels,
+    interleave,
+    largest_batch,
+    machine,
+    make_workloads,
+    markdown_table,
+    matrix_rate,
+    peak_memory,
+    save_report,
+    training_step,
+)
+from mmmixmim.utils import UsageError, one_line_errors, positive_int
+
+HEAD = [
+    *('arch', 'model', 'mode', 'batch', 'images/s', 'MFU', 'peak GiB'),
+    'attention kernels',
+]
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--arch',
+        nargs='+',
+        choices=['base', 'large', 'huge'],
+        default=['base', 'large', 'huge'],
+        help='defaults to all',
+    )
+    parser.add_argument(
+        '--batch-size',
+        nargs='+',
+        type=positive_int,
+        default=[128],
+        help='batches beside the largest that fits (128)',
+    )
+    parser.add_argument('--precision', choices=PRECISIONS, default='bf16', help='bf16')
+    parser.add_argument(
+        '--mode',
+        nargs='+',
+        choices=['eager', 'compiled'],
+        default=['eager', 'compiled'],
+        help='defaults to both',
+    )
+    parser.add_argument('--steps', type=positive_int, default=10, help='10')
+    parser.add_argument('--device', default='cuda', help="defaults to 'cuda'")
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('work_dirs/benchmarks/gpu_throughput.json'),
+        help='JSON file; a table of the same name with .md is written beside it',
+    )
+    parser.add_argument('--measure', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def fits(name: str, setting: Setting) -> bool:
+    """Whether a step has room on the GPU."""
+    try:
+        step = training_step(make_workloads(setting, (name,))[name])
+        step()
+        step()
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        step = None
+        torch.cuda.empty_cache()
+    return True
+
+
+def measure(name: str, setting: Setting, steps: int) -> dict:
+    """Measure one model at one batch; a batch of 0 is the largest that fits."""
+    if setting.batch_size == 0:
+        sizes = dataclasses.replace
+        best = largest_batch(lambda b: fits(name, sizes(setting, batch_size=b)))
+        if best == 0:
+            raise UsageError('Not even one image fits.')
+        setting = dataclasses.replace(setting, batch_size=best)
+    workload = make_workloads(setting, (name,))[name]
+    step = training_step(workload)
+    seconds = interleave(dict(step=step), steps, setting.device)['step']
+    return dict(
+        batch_size=setting.batch_size,
+        images_per_second=setting.batch_size / statistics.median(seconds),
+        seconds=seconds,
+        kernels=attention_kernels(step),
+        peak_bytes=peak_memory(workload),
+    )
+
+
+def useful_flops(arch: str) -> int:
+    """Operations of a training step for one image: three forward passes."""
+    setting = Setting('pretrain', arch, batch_size=2)
+    workload = make_workloads(setting, ('ours',))['ours']
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        workload.forward()
+    return 3 * counter.get_total_flops() // setting.batch_size
+
+
+def in_a_process(name: str, setting: Setting, steps: int) -> dict:
+    """Run :func:`measure` in a process of its own; what fails is reported."""
+    task = json.dumps([name, dataclasses.asdict(setting), steps])
+    process = subprocess.run(
+        [sys.executable, __file__, '--measure', task], capture_output=True, text=True
+    )
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ['no message']
+        return dict(batch_size=setting.batch_size, error=lines[-1])
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def row(result: dict) -> list[str]:
+    """Write one result as a row of the table."""
+    cells = [result[key] for key in ('arch', 'model', 'mode')]
+    cells.append(str(result['batch_size'] or 'largest'))
+    if 'error' in result:
+        return [*cells, '-', '-', '-', result['error'].replace('|', '/')]
+    return [
+        *cells,
+        f'{result["images_per_second"]:.1f}',
+        f'{result["mfu"]:.1%}',
+        f'{result["peak_bytes"] / 2**30:.2f}',
+        ', '.join(result['kernels']),
+    ]
+
+
+def main() -> None:
+    """Measure all, print and save."""
+    args = parse_args()
+    with one_line_errors():
+        if args.measure:
+            name, setting, steps = json.loads(args.measure)
+            print(json.dumps(measure(name, Setting(**setting), steps)))
+            return
+        if args.device == 'cuda' and not torch.cuda.is_available():
+            raise UsageError(
+                'There is no CUDA device here. Give --device cpu to try the script.'
+            )
+    cuda = torch.device(args.device).type == 'cuda'
+    rate = matrix_rate(
+        args.device, PRECISIONS[args.precision], size=8192 if cuda else 1024
+    )
+    results = []
+    for arch in args.arch:
+        flops = useful_flops(arch)
+        # Only a GPU tells that its memory is used up.
+        for batch in [*args.batch_size, *([0] if cuda else [])]:
+            for mode in args.mode:
+                for name in IMPLEMENTATIONS:
+                    setting = Setting(
+                        'pretrain',
+                        arch,
+                        batch,
+                        device=args.device,
+                        precision=args.precision,
+                        compiled=mode == 'compiled',
+                    )
+                    result = dict(arch=arch, model=name, mode=mode)
+                    result |= in_a_process(name, setting, args.steps)
+                    if 'error' not in result:
+                        result['mfu'] = result['images_per_second'] * flops / rate
+                    results.append(result)
+                    print('  '.join(row(result)), flush=True)
+    record = dict(machine=machine(args.device), matrix_flops=rate, results=results)
+    table = markdown_table(HEAD, [row(result) for result in results])
+    save_report(args.output, record, table)
+    print(f'\n{table}\n\nmatrix products reach {rate / 1e12:.2f} TFLOP/s')
+    print(f'saved as {args.output}')
+
+
+if __name__ == '__main__':
+    main()
