@@ -20,7 +20,8 @@ class EncodedImage:
 
     Pixels come out as 8 bits of red, green and blue, turned as the file's EXIF
     orientation says. Grey is repeated, CMYK and palettes are converted, an alpha
-    channel is dropped, and 16 bits of grey keep their upper 8.
+    channel is dropped, and 16 bits keep their upper 8. Of several images in a file the
+    first is taken.
 
     Args:
         data: The content of a file of any format that Pillow knows.
@@ -62,7 +63,7 @@ class EncodedImage:
             OSError: If the data is damaged, or pixels are no 8 or 16 bits.
         """
         # torchvision decodes faster than Pillow, but neither reduced nor CMYK.
-        jpeg = self.image.format == 'JPEG'
+        jpeg = self.image.format in ('JPEG', 'MPO')  # MPO: several, as of phones
         if jpeg and reduction == 1 and self.image.mode in ('L', 'RGB'):
             return self._by_torchvision(box, size, interpolation)
         return self._by_pillow(box, size, interpolation, reduction)

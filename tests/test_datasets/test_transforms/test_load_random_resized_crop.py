@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -136,6 +137,22 @@ def test_sixteen_bits_keep_the_upper_eight(kind):
     Image.fromarray(values).save(file, kind)
     out = pixels(EncodedImage(file.getvalue()))
     assert all(np.array_equal(out[..., i], values >> 8) for i in range(3))
+
+
+@pytest.mark.parametrize('ending', ['.png', '.tiff'])
+def test_sixteen_bits_of_colours(ending):
+    values = np.random.default_rng(0).integers(0, 65536, (8, 9, 3), dtype=np.uint16)
+    data = cv2.imencode(ending, values)[1].tobytes()
+    assert np.array_equal(pixels(EncodedImage(data))[..., ::-1], values >> 8)
+
+
+@pytest.mark.parametrize('kind', ['MPO', 'GIF', 'TIFF', 'WEBP'])
+def test_first_of_several_images(kind):
+    file = io.BytesIO()
+    first = photo((50, 40))
+    first.save(file, kind, save_all=True, append_images=[photo((50, 40)).rotate(180)])
+    wanted = Image.open(file).convert('RGB')
+    assert np.array_equal(pixels(EncodedImage(file.getvalue())), wanted)
 
 
 def test_palette_with_transparency():
