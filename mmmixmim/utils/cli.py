@@ -202,6 +202,14 @@ def one_line_errors() -> Iterator[None]:
             f'error: the image {unreadable[1]} cannot be read: repair or remove it, '
             'and continue with --resume.'
         ) from error
+    except OSError as error:
+        # Of LoadRandomResizedCrop; from a worker, a traceback is around it.
+        unreadable = re.search(r"The image '.+' cannot be read: .+", str(error))
+        if unreadable is None:
+            raise
+        raise SystemExit(
+            f'error: {unreadable[0]} Then continue with --resume.'
+        ) from error
     except KeyError as error:
         # mmengine's registries: a type that is not registered.
         if 'registry' not in str(error):

@@ -165,13 +165,16 @@ def test_folder_without_images_ends_in_one_clear_error(tmp_path, content):
     assert expected in message and str(folder) in message and 'data_root=' in message
 
 
-def test_unreadable_image_is_named(image_folder, tmp_path):
+@pytest.mark.parametrize('workers', [0, 1])
+def test_unreadable_image_is_named(image_folder, tmp_path, workers):
     (image_folder / 'broken.jpg').write_bytes(b'no image')
-    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH, NO_WORKERS]
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_EPOCH]
+    options += [f'train_dataloader.num_workers={workers}']
     options += [f'train_dataloader.dataset.data_root={image_folder}']
     result = run('train.py', FOLDER, *options, cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert f'the image {image_folder}/broken.jpg cannot be read' in result.stderr
+    path = image_folder / 'broken.jpg'
+    assert f"error: The image '{path}' cannot be read: it is no image" in result.stderr
 
 
 def test_probe_refuses_a_checkpoint_that_does_not_fit(pretrained, tmp_path):

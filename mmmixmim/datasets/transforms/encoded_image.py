@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -35,7 +35,10 @@ class EncodedImage:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.image = Image.open(io.BytesIO(data))
+        try:
+            self.image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError as error:
+            raise OSError('it is no image of a format that Pillow knows') from error
         width, height = self.image.size
         orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
         self.size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)

@@ -211,8 +211,8 @@ def test_goes_through_a_dataset_to_a_batch(image_folder):
 @pytest.mark.parametrize(
     'content, message',
     [
-        (b'', 'cannot identify'),
-        (b'not an image', 'cannot identify'),
+        (b'', 'no image of a format'),
+        (b'not an image', 'no image of a format'),
         ('cut.jpg', ''),
         ('cut.png', ''),
     ],
