@@ -1,4 +1,7 @@
-"""As the base model's config, with a drop path of 0.2."""
+"""As the base model's config, with a drop path of 0.2.
+
+No one published a drop path of this model here: it is that of our fine-tuning recipe.
+"""
 
 _base_ = 'mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512.py'
 

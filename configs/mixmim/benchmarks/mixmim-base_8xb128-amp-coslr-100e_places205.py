@@ -1,6 +1,6 @@
 """Fine-tuning the base model on Places205, in the layout of mmpretrain's dataset.
 
-The authors published no setting of it: all is as on ImageNet-1K.
+The authors published no script for it: all is as on ImageNet-1K.
 """
 
 _base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
@@ -28,3 +28,5 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
+
+custom_hooks = [dict(type='ClassCheckHook')]

@@ -1,7 +1,8 @@
 """Linear probing of the base model.
 
 The authors published no linear probing: all follows MAE's (arXiv 2111.06377,
-appendix A.1), on average-pooled features.
+appendix A.1), on average-pooled features. mmpretrain's LARS multiplies the
+learning rate into its momentum, which that of MAE's code does not.
 """
 
 _base_ = [

@@ -1,6 +1,7 @@
 """Fine-tuning the large model at 384 pixels, tested on the whole image.
 
-As the base model at 384 pixels, with what differs between the two at 224 pixels.
+The authors published no script for it: all is as for the base model at 384 pixels,
+but the drop path, which is that of the large model at 224 pixels.
 """
 
 _base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k-384px.py'

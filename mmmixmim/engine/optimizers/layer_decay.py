@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
@@ -86,11 +88,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
     """Backbones that know their layers, by the prefix of their parameters."""
-    found = {
-        f'{name}.': module
-        for name, module in model.named_modules()
-        if name.split('.')[-1] == 'backbone' and hasattr(module, 'get_layer_depth')
-    }
+    found = {}
+    for name, module in model.named_modules():
+        prefix = f'{name}.' if name else ''
+        if _knows_layers(module) and not any(map(prefix.startswith, found)):
+            found[prefix] = module
     if not found:
         raise ValueError(
             f'{type(model).__name__} has no backbone with get_layer_depth, so layers '
@@ -100,9 +102,24 @@ def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def _knows_layers(module: nn.Module) -> bool:
+    """Whether it has the interface of mmpretrain's backbones for layers."""
+    ask = getattr(module, 'get_layer_depth', None)
+    # Whole models of mmpretrain have the method too, without the prefix.
+    return ask is not None and 'prefix' in inspect.signature(ask).parameters
+
+
 def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
     for prefix, backbone in backbones.items():
-        if name.startswith(prefix):
+        if not name.startswith(prefix):
+            continue
+        try:
             depth, layers = backbone.get_layer_depth(name, prefix)
-            return layers - 1 - depth
+        except NotImplementedError as error:  # as a ResNet of 18 layers
+            raise ValueError(
+                f'{type(backbone).__name__} does not tell the layer of {name}, so '
+                'layers cannot get learning rates of their own. Use the default '
+                'constructor.'
+            ) from error
+        return layers - 1 - depth
     return 0

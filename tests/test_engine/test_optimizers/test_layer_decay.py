@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmmixmim.registry import MODELS
 
+ROOT = Path(__file__).parents[3]
 OPTIMIZER = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
 
 
@@ -38,18 +42,14 @@ def detector_like(make_backbone):
 
 
 def test_every_parameter_of_the_base_model_is_as_the_authors_have_it(reference):
+    recipe = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
+    cfg = Config.fromfile(ROOT / 'configs' / 'mixmim' / 'benchmarks' / recipe)
     with torch.device('meta'):
         init_default_scope('mmmixmim')
-        model = MODELS.build(
-            dict(
-                type='ImageClassifier',
-                backbone=dict(type='MixMIMTransformer', arch='base'),
-                neck=dict(type='GlobalAveragePooling'),
-                head=dict(type='LinearClsHead', num_classes=1000, in_channels=1024),
-            )
-        )
-    head = dict(head=dict(lr_mult=0.7))
-    found = settings(model, layer_decay_rate=0.7, custom_keys=head)
+        model = MODELS.build(cfg.model)
+    wrapper = cfg.optim_wrapper
+    assert wrapper.constructor == 'LayerDecayOptimWrapperConstructor'
+    found = settings(model, wrapper.optimizer, **wrapper.paramwise_cfg)
     expected = reference['finetune_base_param_groups']
     theirs = {
         name.replace('head.', 'head.fc.')
@@ -77,6 +77,25 @@ def test_only_the_backbone_is_scaled(detector_like):
     assert found['backbone.layers.0.downsample.reduction.weight'][0] == 0.5**4
     # Frozen parameters are left out.
     assert not any('patch_embed' in name or 'pos_embed' in name for name in found)
+
+
+def test_backbone_may_have_any_name_or_none(make_backbone):
+    model = nn.Module()
+    model.image_encoder = make_backbone()
+    model.backbone = nn.Linear(4, 4)
+    found = settings(model, layer_decay_rate=0.5)
+    assert found['image_encoder.patch_embed.proj.weight'] == (0.5**6, 0.05)
+    assert found['backbone.weight'] == (1, 0.05)
+    alone = settings(model.image_encoder, layer_decay_rate=0.5)
+    assert alone['patch_embed.proj.weight'] == (0.5**6, 0.05)
+
+
+def test_backbone_without_numbered_layers_is_refused():
+    model = MODELS.build(
+        dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18))
+    )
+    with pytest.raises(ValueError, match='ResNet does not tell the layer of backbone'):
+        settings(model, layer_decay_rate=0.5)
 
 
 def test_weight_decay_needs_no_option(detector_like):
