@@ -1,15 +1,18 @@
 """Draw a small dataset of shapes for detection and segmentation.
 
-JPEGs with COCO's JSON and ADE20K's kind of label images, and a picture that shows
-some of them. The same options give the same dataset.
+JPEGs with COCO's JSON and ADE20K's kind of label images, and a picture of the first
+ones beside both kinds of labels. The same options give the same dataset.
 """
 
 import argparse
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from pycocotools.coco import COCO
 
-from mmmixmim.synthetic import CLASSES, draw_scene, write_dataset
+from mmmixmim.synthetic import BACKGROUND, CLASSES, write_dataset
 from mmmixmim.utils import positive_int
 from mmmixmim.visualization import draw_label_maps, paint_instances
 
@@ -41,24 +44,33 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_preview(path: Path, size: int, seed: int, count: int = 6) -> None:
-    """Draw some scenes beside the masks of their shapes."""
-    rng = np.random.default_rng(seed)
-    scenes = [draw_scene(rng, size, (2, 5)) for _ in range(count)]
-    masks = [
-        paint_instances(np.array(scene.labels), scene.masks, (size, size))
-        for scene in scenes
-    ]
-    pictures = [scene.image for scene in scenes]
-    draw_label_maps(pictures, dict(masks=masks), list(CLASSES), path)
+def draw_preview(root: Path, split: str = 'val', count: int = 6) -> None:
+    """Draw the first images beside their labels, all as they are in the files."""
+    coco = COCO(root / 'annotations' / f'instances_{split}.json')
+    pictures, masks, labels = [], [], []
+    for entry in coco.loadImgs(coco.getImgIds()[:count]):
+        name, size = Path(entry['file_name']), (entry['height'], entry['width'])
+        pictures.append(np.asarray(Image.open(root / 'images' / split / name)))
+        found = coco.loadAnns(coco.getAnnIds(imgIds=entry['id']))
+        kinds = np.array([each['category_id'] - 1 for each in found])
+        shapes = [coco.annToMask(each).astype(bool) for each in found]
+        masks.append(paint_instances(kinds, shapes, size))
+        image = Image.open(root / 'labels' / split / name.with_suffix('.png'))
+        labels.append(np.asarray(image).astype(int) - BACKGROUND - 1)
+    columns = {"masks of COCO's JSON": masks, 'label images': labels}
+    draw_label_maps(pictures, columns, list(CLASSES), root / 'preview.png')
 
 
 def main() -> None:
     """Draw and write."""
     args = parse_args()
     counts = dict(unlabelled=args.unlabelled, train=args.train, val=args.val)
-    write_dataset(args.root, counts, args.size, seed=args.seed)
-    draw_preview(args.root / 'preview.png', args.size, args.seed)
+    try:
+        write_dataset(args.root, counts, args.size, seed=args.seed)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from error
+    with redirect_stdout(None):  # pycocotools tells of each step
+        draw_preview(args.root)
     print(f'{args.root}: {", ".join(f"{n} {split}" for split, n in counts.items())}')
 
 

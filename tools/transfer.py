@@ -27,18 +27,24 @@ SEGMENT = next(CONFIGS.glob('mixmim-tiny_upernet_*.py'))
 SPLITS = ('train', 'val', 'test')
 
 
+def number_of_epochs(config: Path, quick: bool) -> int:
+    """How long a config trains here."""
+    return 1 if quick else Config.fromfile(config).train_cfg.max_epochs
+
+
+def last_checkpoint(run: Path, config: Path, quick: bool) -> Path:
+    """The file that a training leaves; there may be those of other runs too."""
+    return run / f'epoch_{number_of_epochs(config, quick)}.pth'
+
+
 def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     """List the steps."""
     data = work_dir / 'data'
-    epochs = {
-        c: Config.fromfile(c).train_cfg.max_epochs for c in (PRETRAIN, DETECT, SEGMENT)
-    }
     numbers, short = [], []
     if quick:
-        epochs = dict.fromkeys(epochs, 1)
         numbers = ['--unlabelled', 64, '--train', 16, '--val', 8]
         short = ['train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
-    checkpoint = work_dir / 'pretrain' / f'epoch_{epochs[PRETRAIN]}.pth'
+    checkpoint = last_checkpoint(work_dir / 'pretrain', PRETRAIN, quick)
     encoder = [
         'model.backbone.init_cfg.type=Pretrained',
         f'model.backbone.init_cfg.checkpoint={checkpoint}',
@@ -52,7 +58,7 @@ def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     def train(name: str, config: Path, cost: float, *options: str) -> Step:
         command = [TOOLS / 'train.py', config, '--work-dir', work_dir / name]
         command += ['--cfg-options', f'randomness.seed={seed}', *short, *options]
-        return Step(name, command, cost, epochs[config])
+        return Step(name, command, cost, number_of_epochs(config, quick))
 
     draw = [TOOLS / 'make_shapes.py', data, '--seed', seed, *numbers]
     unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
@@ -66,24 +72,30 @@ def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     ]
 
 
-def last(pattern: str, output: str) -> float:
-    """The last figure that a training printed."""
-    return float(re.findall(pattern, output)[-1])
+def last(name: str, output: str) -> float:
+    """The last figure of a name that a training printed.
+
+    After an evaluation without any detection, for which mmdet prints none, it is 0.
+    """
+    figures = re.findall(rf'{name}: (-?[\d.]+)', output)
+    if not figures and 'results of the whole dataset is empty' in output:
+        return 0.0
+    return float(figures[-1])
 
 
 def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
     """Bounding box and mask AP, and mIoU, of both starts."""
     return {
         start: dict(
-            bbox_AP=last(r'coco/bbox_mAP: ([\d.]+)', outputs[f'detect-{start}']),
-            segm_AP=last(r'coco/segm_mAP: ([\d.]+)', outputs[f'detect-{start}']),
-            mIoU=last(r'mIoU: ([\d.]+)', outputs[f'segment-{start}']) / 100,
+            bbox_AP=last('coco/bbox_mAP', outputs[f'detect-{start}']),
+            segm_AP=last('coco/segm_mAP', outputs[f'detect-{start}']),
+            mIoU=last('mIoU', outputs[f'segment-{start}']) / 100,
         )
         for start in ('scratch', 'mixmim')
     }
 
 
-def draw_predictions(work_dir: Path, count: int = 6) -> None:
+def draw_predictions(work_dir: Path, quick: bool, count: int = 6) -> None:
     """Draw the truth and all four models' predictions of validation images."""
     from mmdet.apis import inference_detector, init_detector
     from mmseg.apis import inference_model, init_model
@@ -100,8 +112,8 @@ def draw_predictions(work_dir: Path, count: int = 6) -> None:
     }
     for start in ('scratch', 'mixmim'):
         run = work_dir / f'detect-{start}'
-        checkpoint = str(next(run.glob('epoch_*.pth')))
-        model = init_detector(str(run / 'config.py'), checkpoint, device='cpu')
+        checkpoint = last_checkpoint(run, DETECT, quick)
+        model = init_detector(str(run / 'config.py'), str(checkpoint), device='cpu')
         columns[f'Mask R-CNN, {start}'] = maps = []
         for file in files:
             found = inference_detector(model, str(file)).pred_instances
@@ -110,8 +122,8 @@ def draw_predictions(work_dir: Path, count: int = 6) -> None:
             maps.append(paint_instances(found.labels, found.masks, size))
     for start in ('scratch', 'mixmim'):
         run = work_dir / f'segment-{start}'
-        checkpoint = str(next(run.glob('epoch_*.pth')))
-        model = init_model(str(run / 'config.py'), checkpoint, device='cpu')
+        checkpoint = last_checkpoint(run, SEGMENT, quick)
+        model = init_model(str(run / 'config.py'), str(checkpoint), device='cpu')
         columns[f'UperNet, {start}'] = [
             inference_model(model, str(file)).pred_sem_seg.data[0].numpy() - 1
             for file in files
@@ -124,7 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seed', type=int, default=0, help='seed of everything (0)')
     parser.add_argument(
-        '--work-dir', type=Path, help='where results go (work_dirs/transfer-seed<seed>)'
+        '--work-dir',
+        type=Path,
+        help='where results go (work_dirs/transfer-seed<seed>, or transfer-quick)',
     )
     parser.add_argument(
         '--quick',
@@ -132,12 +146,13 @@ def main() -> None:
         help='one epoch on a few images, to see that everything runs',
     )
     args = parser.parse_args()
-    work_dir = args.work_dir or Path('work_dirs') / f'transfer-seed{args.seed}'
+    name = 'transfer-quick' if args.quick else f'transfer-seed{args.seed}'
+    work_dir = args.work_dir or Path('work_dirs') / name
 
     outputs, seconds = run_steps(
         plan(work_dir, args.seed, args.quick), work_dir / 'logs'
     )
-    draw_predictions(work_dir)
+    draw_predictions(work_dir, args.quick)
     figures = read_figures(outputs)
     (work_dir / 'figures.json').write_text(json.dumps(figures, indent=2) + '\n')
     names = list(figures['scratch'])

@@ -34,16 +34,29 @@ def write_dataset(
         size: Height and width of the images in pixels.
         shapes: Smallest and largest number of shapes to draw in an image.
         seed: Seed of the first image; each image has its own.
+
+    Raises:
+        ValueError: If a folder has other files, which would get into the dataset.
     """
     root = Path(root)
+    for split, count in counts.items():
+        for kind, suffix in (('images', 'jpg'), ('labels', 'png')):
+            folder = root / kind / split
+            folder.mkdir(parents=True, exist_ok=True)
+            names = {f'{i:06}.{suffix}' for i in range(count)}
+            others = sorted(path.name for path in folder.iterdir())
+            others = [name for name in others if name not in names]
+            if others:
+                raise ValueError(
+                    f'{folder} has {len(others)} files that are not of this dataset, '
+                    f'as {others[0]}: delete {root}, or name another folder.'
+                )
     for index, (split, count) in enumerate(counts.items()):
         coco = dict(
             images=[],
             annotations=[],
             categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
         )
-        for folder in ('images', 'labels'):
-            (root / folder / split).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             scene = draw_scene(np.random.default_rng((seed, index, i)), size, shapes)
             name = f'{i:06}'

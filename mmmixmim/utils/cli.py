@@ -120,7 +120,7 @@ def _check_option_names(options: dict, cfg: Config) -> None:
 
 
 def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Refuse datasets of mmdet and mmseg whose folder or annotations are not there.
+    """Refuse datasets of mmdet and mmseg whose folders or annotations are not there.
 
     Args:
         cfg: The config.
@@ -132,21 +132,33 @@ def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
     if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
         return
     for split in splits:
-        key, dataset = f'{split}_dataloader.dataset', cfg.get(f'{split}_dataloader')
-        while dataset and 'dataset' in dataset:
-            key = key if dataset is cfg[f'{split}_dataloader'] else f'{key}.dataset'
-            dataset = dataset['dataset']
-        root = str((dataset or {}).get('data_root') or '')
-        if not root or '://' in root:
-            continue
-        file = Path(root, dataset.get('ann_file') or '')
-        for path, option in ((Path(root), 'data_root'), (file, 'ann_file')):
-            if not path.exists():
-                raise UsageError(
-                    f'{path} is not there, which {key}.{option} names. Set {key}.'
-                    f'data_root=FOLDER by --cfg-options (and the ann_file of the '
-                    'evaluators, if they have one), or link the dataset there.'
-                )
+        loader = cfg.get(f'{split}_dataloader') or {}
+        for key, dataset in _datasets(loader, f'{split}_dataloader'):
+            root = str(dataset.get('data_root') or '')
+            if not root or '://' in root:
+                continue
+            names = dict(data_root='', ann_file=dataset.get('ann_file') or '')
+            for name, prefix in (dataset.get('data_prefix') or {}).items():
+                names[f'data_prefix.{name}'] = prefix or ''
+            for option, name in names.items():
+                path = Path(root, name)
+                if '://' not in name and not path.exists():
+                    raise UsageError(
+                        f'{path} is not there, which {key}.{option} names. Set {key}.'
+                        'data_root=FOLDER by --cfg-options (and the ann_file of the '
+                        'evaluators, if they have one), or link the dataset there.'
+                    )
+
+
+def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
+    """The datasets inside a dataloader and wrappers, and what options name them."""
+    if 'dataset' in node:
+        yield from _datasets(node['dataset'], f'{key}.dataset')
+    elif 'datasets' in node:
+        for i, part in enumerate(node['datasets']):
+            yield from _datasets(part, f'{key}.datasets.{i}')
+    elif 'type' in node:
+        yield key, node
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:

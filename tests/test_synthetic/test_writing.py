@@ -64,6 +64,14 @@ def test_same_seed_writes_the_same_files(root, tmp_path):
         assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes()
 
 
+def test_files_of_another_dataset_are_not_mixed_in(tmp_path):
+    write_dataset(tmp_path, dict(train=3), size=64)
+    write_dataset(tmp_path, dict(train=3), size=64, seed=1)
+    with pytest.raises(ValueError, match='train has 1 files .* as 000002.jpg: delete'):
+        write_dataset(tmp_path, dict(train=2), size=64)
+    assert len(list((tmp_path / 'images' / 'train').iterdir())) == 3
+
+
 def test_mmdet_reads_it(root):
     from mmdet.registry import DATASETS
 

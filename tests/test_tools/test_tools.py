@@ -240,6 +240,29 @@ def test_missing_data_are_named(config, tmp_path):
         result = run('train.py', config, *options, cwd=tmp_path)
         file = 'data/coco/annotations/instances_train2017.json'
         assert f'error: {file} is not there' in result.stderr
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text('{}')
+    result = run('train.py', config, *options, cwd=tmp_path)
+    folder = dict(coco='train2017', ade20k='images/training')[config.parent.name]
+    folder = f'{root[config.parent.name]}/{folder} is not there, which train_dataloader'
+    assert f'error: {folder}' in result.stderr
+
+    result = run('test.py', config, 'c.pth', *options, cwd=tmp_path)
+    assert 'is not there, which test_dataloader.dataset' in result.stderr
+
+
+def test_missing_data_of_joined_datasets_are_named(tmp_path):
+    (config,) = (ROOT / 'configs' / 'shapes').glob('mask-rcnn*.py')
+    write_dataset(tmp_path / 'data', dict(train=2, val=1))
+    joined = tmp_path / 'joined.py'
+    joined.write_text(
+        f'_base_ = {str(config)!r}\n'
+        'both = [_base_.train_dataloader.dataset] * 2\n'
+        'train_dataloader = dict(dataset=dict('
+        "_delete_=True, type='ConcatDataset', datasets=both))\n"
+    )
+    result = run('train.py', joined, cwd=tmp_path)
+    assert 'which train_dataloader.dataset.datasets.0.data_root' in result.stderr
 
 
 def test_predictions_are_drawn(tmp_path):

@@ -10,6 +10,8 @@ from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
 
 from mmmixmim.registry import HOOKS
 
@@ -21,8 +23,9 @@ class AnnotationCheckHook(Hook):
     mmdet leaves out annotations of unknown categories without a word, and the
     loss of mmsegmentation ends in an error that names neither value nor image.
 
-    - Detection: before training, the categories of COCO's annotation file are
-      compared with the dataset's classes. The file is read once more for that.
+    - Detection: before training, validation and testing, the categories of COCO's
+      annotation file are compared with the dataset's classes. The file is read once
+      more for that.
     - Segmentation: each batch's largest label is compared with the head's number
       of classes.
 
@@ -30,26 +33,40 @@ class AnnotationCheckHook(Hook):
         ValueError: If they differ, with the category or value and the file.
     """
 
-    def before_train(self, runner: Runner) -> None:
-        """Check the categories of annotation files."""
-        if not is_main_process():
-            return
-        datasets = [runner.train_dataloader.dataset]
-        if runner.val_loop is not None:
-            datasets.append(runner.val_dataloader.dataset)
-        for dataset in datasets:
-            for part in _parts(dataset):
-                file = str(getattr(part, 'ann_file', ''))
-                if hasattr(part, 'cat_ids') and file.endswith('.json'):
-                    _check_categories(file, part.metainfo['classes'])
+    def __init__(self) -> None:
+        self._checked: set[str] = set()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    def before_train(self, runner: Runner) -> None:
+        """Check the categories of annotation files, those of validation too."""
+        self._check_files(runner.train_dataloader)
+        if runner.val_loop is not None:
+            self._check_files(runner.val_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the categories of annotation files."""
+        self._check_files(runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the categories of annotation files."""
+        self._check_files(runner.test_dataloader)
+
+    def _before_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        mode: str = 'train',
     ) -> None:
         """Check the labels of a batch of segmentation."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'decode_head', None)
-        for sample in data_batch['data_samples'] if head is not None else ():
+        if head is None:
+            return
+        if isinstance(head, nn.ModuleList):  # a cascade
+            head = head[-1]
+        for sample in data_batch['data_samples']:
+            if 'gt_sem_seg' not in sample:
+                continue
             labels = sample.gt_sem_seg.data
             labels = labels[labels != head.ignore_index]
             if labels.numel() and labels.max() >= head.num_classes:
@@ -59,6 +76,17 @@ class AnnotationCheckHook(Hook):
                     f'{head.num_classes - 1}: set num_classes of its heads to the '
                     'number of classes, or correct the file.'
                 )
+
+    def _check_files(self, loader: DataLoader) -> None:
+        if not is_main_process():
+            return
+        for part in _parts(loader.dataset):
+            file = str(getattr(part, 'ann_file', ''))
+            if not hasattr(part, 'cat_ids') or not file.endswith('.json'):
+                continue
+            if file not in self._checked:
+                _check_categories(file, part.metainfo['classes'])
+                self._checked.add(file)
 
 
 def _parts(dataset) -> Iterator:

@@ -23,7 +23,7 @@ def shapes(tmp_path):
     return tmp_path / 'data'
 
 
-def train(path, shapes):
+def make_runner(path, shapes):
     cfg = Config.fromfile(path)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
@@ -34,7 +34,11 @@ def train(path, shapes):
         cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = truth
     cfg.work_dir = str(shapes.parent / 'work')
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
-    Runner.from_cfg(cfg).train()
+    return Runner.from_cfg(cfg)
+
+
+def train(path, shapes):
+    make_runner(path, shapes).train()
 
 
 def edit_annotations(shapes, split, change):
@@ -75,10 +79,33 @@ def test_class_that_the_file_lacks(shapes):
         train(DETECT, shapes)
 
 
-def test_label_beyond_the_heads(shapes):
-    path = shapes / 'labels' / 'train' / '000001.png'
+def test_unknown_category_when_testing(shapes):
+    def change(content):
+        content['categories'].append(dict(id=9, name='hexagon'))
+        content['annotations'][0]['category_id'] = 9
+
+    edit_annotations(shapes, 'val', change)
+    with pytest.raises(ValueError, match="annotations of the category 'hexagon'"):
+        make_runner(DETECT, shapes).test()
+    with pytest.raises(ValueError, match="annotations of the category 'hexagon'"):
+        make_runner(DETECT, shapes).val()
+
+
+def edit_labels(path):
     labels = np.asarray(Image.open(path)).copy()
     labels[:5] = 8
     Image.fromarray(labels).save(path)
+
+
+def test_label_beyond_the_heads(shapes):
+    edit_labels(shapes / 'labels' / 'train' / '000001.png')
     with pytest.raises(ValueError, match='000001.png has the label 7.*knows 0 to 5'):
         train(SEGMENT, shapes)
+
+
+@pytest.mark.parametrize('loop', ['train', 'val', 'test'])
+def test_label_beyond_the_heads_in_validation(shapes, loop):
+    edit_labels(shapes / 'labels' / 'val' / '000000.png')
+    runner = make_runner(SEGMENT, shapes)
+    with pytest.raises(ValueError, match='000000.png has the label 7.*knows 0 to 5'):
+        getattr(runner, loop)()
