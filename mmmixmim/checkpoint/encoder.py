@@ -29,9 +29,8 @@ def encoder_weights(
     Args:
         state: Weights of an encoder, or of any model that holds one:
             pretraining, classification, detection, segmentation.
-        prefix: Where the encoder is, as ``'backbone.'``. Without effect where
-            there is only one. Defaults to None: the only one, or the one at
-            ``'backbone.'``.
+        prefix: Where the encoder is, as ``'teacher.backbone.'``. Defaults to
+            None, as ``'backbone.'``: the one there, or the only one.
 
     Returns:
         The encoder's parameters, by the names of ``MixMIMTransformer``.
@@ -45,7 +44,7 @@ def encoder_weights(
         if not name.startswith(start) or name.endswith(INDEX):
             continue
         name = name.removeprefix(start)
-        if not start and name.startswith(BESIDE_ENCODER):
+        if name.startswith(BESIDE_ENCODER):
             continue
         if end == MMPRETRAINS:
             name, value = from_mmpretrain(name, value)
@@ -65,7 +64,8 @@ def load_encoder(
 
     Position embeddings and bias tables are resized if need be. Only the norms
     of maps of earlier stages may be missing: they keep their values. Those that
-    this backbone does not have are left out. A warning lists both.
+    this backbone does not have are left out. A warning lists both, and what else
+    the file has.
 
     Args:
         backbone: A ``MixMIMTransformer``.
@@ -97,12 +97,13 @@ def load_encoder(
             f'{path} does not fit this {type(backbone).__name__}: {error}'
         ) from error
     for names, what in (
-        (new, 'not in the file, new'),
-        (unused, 'in the file, not used'),
+        (new, 'norms of other maps, not in the file, new'),
+        (unused, 'norms of other maps, in the file, not used'),
+        (_beside(state, prefix), 'only the encoder is loaded, not'),
     ):
         if names:
             print_log(
-                f'{path}: norms of other maps, {what}: {", ".join(names)}.',
+                f'{path}: {what}: {", ".join(names)}.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -116,15 +117,10 @@ def pick_encoder(state: dict[str, Tensor]) -> None:
             encoder's, by our names. A warning says what else there was.
     """
     encoder = encoder_weights(state)
-    start, _ = _find(state, None)
-    others = [
-        name
-        for name in state
-        if not name.startswith(start) or (not start and name.startswith(BESIDE_ENCODER))
-    ]
+    others = _beside(state, None)
     if others:
         print_log(
-            f'Only the encoder is loaded, not {first_names(others)}.',
+            f'Only the encoder is loaded, not: {", ".join(others)}.',
             logger='current',
             level=logging.WARNING,
         )
@@ -168,13 +164,24 @@ def _encoders(state: dict[str, Tensor]) -> dict[str, str]:
     }
 
 
+def _beside(state: dict[str, Tensor], prefix: str | None) -> list[str]:
+    """Names of what is not the encoder's."""
+    start, _ = _find(state, prefix)
+    return [
+        name
+        for name in state
+        if not name.startswith(start)
+        or name.removeprefix(start).startswith(BESIDE_ENCODER)
+    ]
+
+
 def _find(state: dict[str, Tensor], prefix: str | None) -> tuple[str, str]:
     """Where the encoder starts, and the name of its patch embedding there."""
     found = _encoders(state)
     wanted = 'backbone.' if prefix is None else prefix
     if wanted and not wanted.endswith('.'):
         wanted += '.'
-    if wanted not in found and len(found) == 1:
+    if wanted == 'backbone.' and wanted not in found and len(found) == 1:
         (wanted,) = found
     if wanted in found:
         return wanted, found[wanted]

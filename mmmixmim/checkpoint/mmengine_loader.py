@@ -22,11 +22,13 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from .encoder import OURS
 from .files import unwrap
 from .layouts import convert_state_dict, rename_authors
 
 # Options of the authors' training, which their files hold beside the weights.
 AUTHORS_GLOBALS = [argparse.Namespace]
+WHOLE = ('mask_token', 'head.weight')
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -63,16 +65,41 @@ def translate_authors(checkpoint: dict) -> dict:
     ):
         return checkpoint
     weights = unwrap(weights)
-    if not _is_authors(weights):
+    start = _find_authors(weights)
+    if start is None:
         return checkpoint
-    try:
-        weights = convert_state_dict(weights, 'mmmixmim')
-    except ValueError as error:
-        print_log(str(error), logger='current', level=logging.WARNING)
-        weights = OrderedDict(rename_authors(weights))
+    theirs = _below(start, weights)
+    if len(theirs) < len(weights):
+        ours = rename_authors(theirs)
+    else:
+        try:
+            ours = convert_state_dict(theirs, 'mmmixmim')
+        except ValueError as error:
+            print_log(str(error), logger='current', level=logging.WARNING)
+            ours = rename_authors(theirs)
+    translated = OrderedDict((f'{start}{name}', ours[name]) for name in ours)
+    translated |= {n: v for n, v in weights.items() if not n.startswith(start)}
     print_log("Translated from the layout of MixMIM's authors.", logger='current')
     beside = {k: v for k, v in checkpoint.items() if k not in keys} if keys else {}
-    return beside | dict(state_dict=weights)
+    return beside | dict(state_dict=translated)
+
+
+def _find_authors(weights: dict[str, Tensor]) -> str | None:
+    """What stands before the authors' names; None where there are none."""
+    for name in weights:
+        start = name.removesuffix(OURS)
+        if name == start or start and not start.endswith('.'):
+            continue
+        part = _below(start, weights)
+        # Our own encoder below a prefix has the authors' names too, but neither
+        # decoder nor head beside them.
+        if _is_authors(part) and (not start or any(each in part for each in WHOLE)):
+            return start
+    return None
+
+
+def _below(start: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(start): v for n, v in weights.items() if n.startswith(start)}
 
 
 def _is_authors(weights: dict[str, Tensor]) -> bool:
@@ -81,7 +108,7 @@ def _is_authors(weights: dict[str, Tensor]) -> bool:
         name in weights
         for name in (
             'absolute_pos_embed',
-            'patch_embed.proj.weight',
+            OURS,
             'layers.0.blocks.0.attn.relative_position_bias_table',
         )
     ) and not any(name.endswith(('attn_mask', 'logit_scale')) for name in weights)

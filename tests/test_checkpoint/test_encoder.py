@@ -166,7 +166,7 @@ def test_what_a_bare_backbone_leaves_out_is_logged(make_backbone, source, tmp_pa
     log = tmp_path / 'log.txt'
     MMLogger.get_instance('left-out', log_file=str(log))
     make_backbone().load_state_dict(source.state_dict(), strict=True)
-    assert 'Only the encoder is loaded, not neck.mask_token' in log.read_text()
+    assert 'Only the encoder is loaded, not: neck.mask_token' in log.read_text()
 
 
 def test_final_norm_must_be_there(make_backbone, tmp_path):
@@ -195,6 +195,31 @@ def test_encoder_is_chosen_by_prefix(make_backbone):
     assert all(picked[name] is value for name, value in second.items())
     with pytest.raises(ValueError, match="encoders at 'student.', 'teacher.net.', not"):
         encoder_weights(state)
+
+
+def test_prefix_of_no_encoder_is_refused(make_backbone):
+    state = {f'student.{name}': v for name, v in make_backbone().state_dict().items()}
+    assert len(encoder_weights(state)) == len(encoder_weights(state, 'student'))
+    with pytest.raises(ValueError, match="encoders at 'student.', not at 'teacher.'"):
+        encoder_weights(state, 'teacher')
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_whole_models_below_a_prefix(make_backbone, source, save, tmp_path, layout):
+    state = torch.load(save(layout), weights_only=True)
+    (key,) = state
+    below = {f'student.{name}': v for name, v in state[key].items()}
+    torch.save({key: below | {'step': torch.ones(1)}}, tmp_path / 's.pth')
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance(f'below-{layout}', log_file=str(log))
+    backbone = make_backbone()
+    prefix = 'student' if layout == 'authors' else 'student.backbone'
+    load_encoder(backbone, tmp_path / 's.pth', prefix)
+    assert_loaded(backbone, source.backbone)
+    named = log.read_text().split('only the encoder is loaded, not: ')[1]
+    beside = set(named.split('\n')[0].rstrip('.').split(', '))
+    encoder = len(source.backbone.state_dict())
+    assert len(beside) == len(source.state_dict()) - encoder + 1 and 'step' in beside
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,20 @@ def test_other_checkpoints_stay_as_they_are(content):
     assert translate_authors(content) is content
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_prefix_that_is_taken_off(make_mixmim, pretrained, save, layout):
+    """By ``revise_keys``, from a checkpoint that holds more."""
+    target = make_mixmim()
+    path = save(layout)
+    state = torch.load(path, weights_only=True)
+    (key,) = state
+    below = {f'student.{name}': value for name, value in state[key].items()}
+    torch.save({key: below | {'step': torch.ones(1)}}, path)
+    load_checkpoint(target, path, revise_keys=[(r'^student\.', '')])
+    for name, value in pretrained.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value), name
+
+
 def test_mmpretrains_own_models_load_their_own_checkpoints(tmp_path):
     """With this package imported, as here."""
     from mmpretrain.registry import MODELS

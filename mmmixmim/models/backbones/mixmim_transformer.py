@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -172,9 +174,10 @@ class MixMIMTransformer(BaseModule):
         in_channels: Channels of the input. Defaults to 3.
         window_size: Window height and width in tokens, one for all stages or
             one per stage. A window larger than a stage's map at ``img_size``
-            shrinks to it, and bias tables of the larger window are then
-            interpolated on loading; to crop them instead, keep ``img_size`` and
-            feed smaller images. Defaults to None: 14, and 7 for the last stage.
+            shrinks to it, of which a warning tells if it is in a list, and bias
+            tables of the larger window are then interpolated on loading; to crop
+            them instead, keep ``img_size`` and feed smaller images. Defaults to
+            None: 14, and 7 for the last stage.
         shift_windows: Whether the windows of every second block lie half a
             window further up and left, as in Swin (arXiv 2103.14030), section
             3.2, in stages whose map is larger than the window. For dense tasks
@@ -275,15 +278,15 @@ class MixMIMTransformer(BaseModule):
 
         blocks = sum(depths)
         rates = [drop_path_rate * i / max(1, blocks - 1) for i in range(blocks)]
-        windows = self._read_windows(window_size, stages)
+        maps = [tuple(side // 2**i for side in self.map_size) for i in range(stages)]
+        windows = self._read_windows(window_size, maps)
         self.layers = nn.ModuleList()
         for i in range(stages):
-            map_size = (side // 2**i for side in self.map_size)
             self.layers.append(
                 Stage(
                     dim=self.out_channels[i],
                     num_heads=num_heads[i],
-                    window=tuple(map(min, windows[i], map_size)),
+                    window=windows[i],
                     drop_path=[rates.pop(0) for _ in range(depths[i])],
                     downsample=i < stages - 1,
                     shift_windows=shift_windows,
@@ -503,14 +506,32 @@ class MixMIMTransformer(BaseModule):
                 )
         return embed_dims, depths, num_heads
 
-    @staticmethod
     def _read_windows(
-        window_size: int | Sequence[int | Sequence[int]] | None, stages: int
+        self,
+        window_size: int | Sequence[int | Sequence[int]] | None,
+        maps: list[tuple[int, int]],
     ) -> list[tuple[int, int]]:
+        """Read the stages' windows, at most as large as their maps."""
+        stages = len(maps)
+        warns = isinstance(window_size, (list, tuple))
         if window_size is None:
             window_size = [14] * (stages - 1) + [7]
-        window_size = as_list('window_size', window_size, stages, 'stages')
-        return [as_pair('window_size', size) for size in window_size]
+        else:
+            window_size = as_list('window_size', window_size, stages, 'stages')
+        windows = [as_pair('window_size', size) for size in window_size]
+        fitting = [
+            tuple(map(min, window, size))
+            for window, size in zip(windows, maps, strict=True)
+        ]
+        if fitting != windows and warns:
+            print_log(
+                f'window_size {windows} is larger than the maps, {maps} tokens at '
+                f'img_size {self.img_size}: it is {fitting} in this model. For the '
+                'larger windows set img_size to that of the task.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return fitting
 
     @staticmethod
     def _read_out_indices(

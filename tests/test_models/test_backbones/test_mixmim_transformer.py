@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.runner import save_checkpoint
 from torch import nn
 
@@ -427,3 +428,14 @@ def test_refuses_to_mix_images_that_cells_do_not_divide(make_backbone, size, mes
 def test_refuses_masks_that_do_not_fit(make_backbone, mask, message):
     with pytest.raises(ValueError, match=message):
         make_backbone()(torch.rand(2, 3, 64, 64), mask)
+
+
+def test_windows_that_shrink_are_told(make_backbone, tmp_path):
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance('windows', log_file=str(log))
+    make_backbone(img_size=128, window_size=[8, 8, 8, 4])
+    make_backbone(img_size=64, window_size=8)
+    make_backbone(img_size=64, window_size=None)
+    assert not log.read_text()
+    make_backbone(img_size=64, window_size=[8, 8, 8, 4])
+    assert 'it is [(8, 8), (8, 8), (4, 4), (2, 2)] in this model' in log.read_text()
