@@ -7,12 +7,13 @@ from .encoder import (
     pick_encoder,
     rename_entries,
 )
-from .files import read_weights, write_weights
-from .layouts import LAYOUTS, convert_state_dict, detect_layout
+from .files import read_checkpoint, read_weights, write_weights
+from .layouts import INDEX, LAYOUTS, convert_state_dict, detect_layout
 from .mmengine_loader import translate_authors
 from .whole_model import load_whole
 
 __all__ = [
+    'INDEX',
     'LAYOUTS',
     'convert_state_dict',
     'detect_layout',
@@ -21,6 +22,7 @@ __all__ = [
     'load_encoder',
     'load_whole',
     'pick_encoder',
+    'read_checkpoint',
     'read_weights',
     'rename_entries',
     'translate_authors',

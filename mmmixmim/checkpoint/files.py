@@ -29,6 +29,7 @@ class _Inert:
 _BESIDE_WEIGHTS = (
     'argparse.Namespace',
     'builtins.getattr',
+    'datetime.datetime',
     'mmengine.logging.history_buffer.HistoryBuffer',
     'numpy.core.multiarray._reconstruct',
     'numpy.core.multiarray.scalar',
@@ -36,11 +37,15 @@ _BESIDE_WEIGHTS = (
     'numpy._core.multiarray.scalar',
     'numpy.dtype',
     'numpy.ndarray',
+    'pathlib.PosixPath',
+    'pathlib.WindowsPath',
+    'pathlib._local.PosixPath',
+    'pathlib._local.WindowsPath',
 )
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint file on the CPU.
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read a checkpoint file on the CPU, without running code of it.
 
     Args:
         path: A file of the authors' code (``{'model': ...}``), of an OpenMMLab
@@ -49,7 +54,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             MMEngine's file backends fetch the rest.
 
     Returns:
-        Parameters and buffers by name, with PyTorch's ``_metadata``.
+        Parameters and buffers by name, with PyTorch's ``_metadata``; and what the
+        file holds beside them, where objects other than plain values are empty.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -67,6 +73,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         with get_local_path(path) as file:
             return _read_file(Path(file), path)
     return _read_file(Path(path).expanduser(), path)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights alone, see :func:`read_checkpoint`."""
+    return read_checkpoint(path)[0]
 
 
 def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +104,7 @@ def _download(url: str) -> Path:
     return file
 
 
-def _read_file(file: Path, path: str) -> dict[str, Tensor]:
+def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
     if not file.is_file():
         raise FileNotFoundError(f'There is no checkpoint file {path!r}.')
     try:
@@ -106,9 +117,11 @@ def _read_file(file: Path, path: str) -> dict[str, Tensor]:
         ) from error
     except (EOFError, RuntimeError) as error:
         raise ValueError(f'{path} is no PyTorch checkpoint: {error}') from error
+    beside = {}
     if isinstance(content, dict):
         for key in ('state_dict', 'model'):
             if isinstance(content.get(key), dict):
+                beside |= {k: v for k, v in content.items() if k != key}
                 content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(value, Tensor) for value in content.values()
@@ -119,7 +132,7 @@ def _read_file(file: Path, path: str) -> dict[str, Tensor]:
         )
     weights = OrderedDict(content)
     weights._metadata = getattr(content, '_metadata', {})
-    return unwrap(weights)
+    return unwrap(weights), beside
 
 
 def _reason(error: UnpicklingError) -> str:
@@ -129,13 +142,16 @@ def _reason(error: UnpicklingError) -> str:
     return (telling or lines)[0]
 
 
-def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> None:
+def write_weights(
+    state: dict[str, Tensor], path: str | Path, layout: str, beside: dict | None = None
+) -> None:
     """Write a checkpoint file as the project of a layout expects it.
 
     Args:
         state: Parameters and buffers by name.
         path: The file; its folder is made if need be.
         layout: 'authors', or another layout for an OpenMMLab checkpoint.
+        beside: What else to write, as ``meta``. Defaults to None: nothing.
 
     Raises:
         ValueError: If the path is a folder.
@@ -149,4 +165,4 @@ def write_weights(state: dict[str, Tensor], path: str | Path, layout: str) -> No
         (name, value.contiguous().clone()) for name, value in state.items()
     )
     weights._metadata = getattr(state, '_metadata', {})
-    torch.save({key: weights}, path)
+    torch.save({key: weights} | (beside or {}), path)

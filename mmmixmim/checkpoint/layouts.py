@@ -94,9 +94,12 @@ def convert_state_dict(state: StateDict, target: str) -> StateDict:
         if not name.endswith(INDEX)
     }
     _check_complete(ours, source)
+    metadata = getattr(state, '_metadata', None) or {}
+    if source == 'mmmixmim' != target:
+        _check_windows(metadata)
     converted = OrderedDict(_from_ours(ours, target))
     if source == target:
-        converted._metadata = getattr(state, '_metadata', {})
+        converted._metadata = metadata
     return converted
 
 
@@ -210,6 +213,17 @@ def _with_indices(state: StateDict) -> StateDict:
     return complete
 
 
+def _check_windows(metadata: dict[str, dict]) -> None:
+    """Refuse windows that are not square, as far as our checkpoint tells them."""
+    for name, entry in metadata.items():
+        window = entry.get('window')
+        if window and window[0] != window[1]:
+            raise ValueError(
+                f'{name} has windows of {window[0]}x{window[1]}: the other layouts '
+                'have square windows only.'
+            )
+
+
 def _check_complete(state: StateDict, source: str) -> None:
     """Refuse a model that lacks a parameter or has one too many."""
     expected = _expected_names(state)
@@ -251,7 +265,7 @@ def _expected_names(state: StateDict) -> dict[str, None]:
     names = [f'backbone.{name}' for name in names]
     names += filter(DENSE_NORM.match, state)
 
-    if any(name.startswith('neck.') for name in state):
+    if any(name.startswith(('neck.decoder_', 'neck.mask_token')) for name in state):
         decoder = re.compile(r'neck\.decoder_blocks\.(\d+)\.')
         found = [int(match[1]) for match in map(decoder.match, state) if match]
         neck = ['mask_token', 'decoder_pos_embed']

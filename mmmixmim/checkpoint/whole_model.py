@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from .files import read_weights
-from .layouts import convert_state_dict
+from .layouts import convert_state_dict, detect_layout
 
 
 def load_whole(model: nn.Module, path: str | Path) -> None:
@@ -25,7 +25,10 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
     """
     weights = read_weights(path)
     try:
-        model.load_state_dict(convert_state_dict(weights, 'mmmixmim'))
+        # Ours may have necks that no other layout has; PyTorch compares all names.
+        if detect_layout(weights) != 'mmmixmim':
+            weights = convert_state_dict(weights, 'mmmixmim')
+        model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         problems = [line.strip() for line in str(error).splitlines()]
         if len(problems) > 1:  # PyTorch's heading, then one line for each

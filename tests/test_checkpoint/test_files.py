@@ -1,6 +1,8 @@
 import argparse
 import os
 import pickle
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,7 +50,10 @@ def test_what_a_runner_and_the_authors_save_beside_is_left_out(tmp_path):
             state_dict=STATE, message_hub=dict(log_scalars=dict(loss=history)), meta={}
         ),
         'authors.pth': dict(
-            model=STATE, optimizer={}, epoch=3, args=argparse.Namespace(lr=0.1)
+            model=STATE,
+            optimizer={},
+            epoch=3,
+            args=argparse.Namespace(lr=0.1, out=Path('out'), day=datetime(2024, 1, 2)),
         ),
     }.items():
         torch.save(content, tmp_path / name)

@@ -196,3 +196,20 @@ def test_other_checkpoints_are_refused():
         detect_layout({})
     with pytest.raises(ValueError, match="Unknown layout 'timm'"):
         convert_state_dict(ours().state_dict(), 'timm')
+
+
+def test_necks_that_no_other_layout_has_are_named():
+    state = ours(pretraining=False).state_dict()
+    state['neck.1.bn.weight'] = torch.ones(128)
+    with pytest.raises(ValueError, match='has the unknown neck.1.bn.weight'):
+        convert_state_dict(state, 'authors')
+
+
+def test_windows_that_are_not_square_stay_ours():
+    """Even where a table has as many rows as a square window's."""
+    backbone = dict(type='MixMIMTransformer', **SIZE | dict(window_size=[(2, 14)] * 4))
+    backbone['img_size'] = 448
+    with MODELS.switch_scope_and_registry('mmmixmim') as registry:
+        model = registry.build(dict(type='MixMIM', backbone=backbone))
+    with pytest.raises(ValueError, match='windows of 2x14: the other layouts'):
+        convert_state_dict(model.state_dict(), 'authors')

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmmixmim.checkpoint import convert_state_dict, load_whole, write_weights
+from mmmixmim.registry import MODELS
 
 
 @pytest.mark.parametrize('layout', ['authors', 'mmpretrain', 'mmmixmim'])
@@ -33,3 +34,21 @@ def test_refuses_another_arch(make_mixmim, tmp_path):
     arch = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
     with pytest.raises(ValueError, match=r'another arch.*\(1, 256, 16\) there and'):
         load_whole(make_mixmim(backbone=dict(arch=arch)), tmp_path / 'weights.pth')
+
+
+def test_linear_probe_of_ours(tiny_arch, tmp_path):
+    """Its neck has entries that no other layout has."""
+    neck = [
+        dict(type='GlobalAveragePooling'),
+        dict(type='ClsBatchNormNeck', input_features=128),
+    ]
+    backbone = dict(type='MixMIMTransformer', arch=tiny_arch)
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=128)
+    cfg = dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
+    with MODELS.switch_scope_and_registry('mmmixmim') as registry:
+        source, target = registry.build(cfg), registry.build(cfg)
+    torch.nn.init.normal_(source.neck[1].bn.running_mean)
+    write_weights(source.state_dict(), tmp_path / 'probe.pth', 'mmmixmim')
+    load_whole(target, tmp_path / 'probe.pth')
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value), name

@@ -297,15 +297,25 @@ def test_convert_checkpoint(pretrained, tmp_path):
         'convert_checkpoint.py', pretrained, theirs, '--to', 'authors', cwd=tmp_path
     )
     assert 'pretraining model' in output and 'layout mmmixmim' in output
-    assert 'mask_token' in torch.load(theirs, weights_only=True)['model']
+    assert '  added 6 index buffers' in output and 'patch merging' not in output
+    assert '  left out what is no weight: ' in output and 'meta.epoch' in output
+    content = torch.load(theirs, weights_only=True)
+    assert 'mask_token' in content['model']
     run_well('convert_checkpoint.py', theirs, back, cwd=tmp_path)
     before = torch.load(pretrained, weights_only=False)['state_dict']
     after = torch.load(back, weights_only=True)['state_dict']
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog')))
+    torch.save(dict(state_dict=after, meta=meta), tmp_path / 'named.pth')
+    run_well('convert_checkpoint.py', 'named.pth', back, cwd=tmp_path)
+    assert torch.load(back, weights_only=True)['meta'] == meta
+
     result = run('convert_checkpoint.py', theirs, tmp_path, cwd=tmp_path)
     assert result.returncode == 1 and 'is a folder' in result.stderr
+    result = run('convert_checkpoint.py', theirs, theirs, cwd=tmp_path)
+    assert result.returncode == 1 and 'theirs.pth is the source' in result.stderr
     result = run('convert_checkpoint.py', __file__, theirs, cwd=tmp_path)
     assert result.returncode == 1 and result.stderr.startswith('error: ')
 
