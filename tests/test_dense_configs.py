@@ -112,13 +112,46 @@ def test_trains_and_tests(cfg, shapes, tmp_path):
     else:  # an untrained detector is sure of nothing
         cfg.model.test_cfg.rcnn.score_thr = 0
     runner = one_iteration(cfg, tmp_path)
-    assert type(runner.model.backbone) is MixMIMTransformer
+    backbone = runner.model.backbone
+    assert type(backbone) is MixMIMTransformer
+    gradients = []
+    backbone.layers[0].blocks[0].attn.qkv.weight.register_hook(gradients.append)
     runner.train()
     scalars = runner.message_hub.log_scalars
-    metrics = {name: scalars[name].current() for name in scalars}
-    assert 0 < metrics['train/loss'] < 100
-    wanted = 'val/coco/segm_mAP' if cfg.default_scope == 'mmdet' else 'val/mIoU'
-    assert -1 <= metrics[wanted] <= 100
+    assert 0 < scalars['train/loss'].current() < 100
+    (gradient,) = gradients
+    assert gradient.isfinite().all() and gradient.any()
+
+    metrics = runner.test()
+    if cfg.default_scope == 'mmdet':
+        assert 'val/coco/segm_mAP' in scalars
+        assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= metrics.keys()
+    else:
+        assert 'val/mIoU' in scalars and 0 <= metrics['mIoU'] <= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('pattern', ['mask-rcnn*', '*upernet*'])
+def test_trains_in_low_precision(pattern, shapes, tmp_path):
+    """Autocast to bfloat16, which a CPU has too."""
+    (path,) = (ROOT / 'configs' / 'shapes').glob(f'{pattern}.py')
+    cfg = load(path)
+    use_shapes(cfg, shapes, indices=2)
+    model = one_iteration(cfg, tmp_path).model
+    data = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    data = model.data_preprocessor(data, training=True)
+    losses = {}
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+        model.zero_grad()
+        loss.backward()
+        gradient = model.backbone.layers[0].blocks[0].attn.qkv.weight.grad
+        assert gradient.isfinite().all() and gradient.any()
+        losses[enabled] = loss.item()
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.1)
 
 
 @pytest.mark.slow
