@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from .recompute import recomputed_input
+
+# Bytes of hidden channels at a time on a CPU without gradients. For 32 images of 224
+# pixels 8 and 16 MiB were about equally fast, and all at once 10 % slower.
+CHUNK = 16 * 2**20
 
 
 class MLP(nn.Module):
@@ -33,9 +38,22 @@ class MLP(nn.Module):
 
         The outputs of ``norm`` and of GELU are not kept for the backward pass.
         """
+        size = x.shape[:-1].numel() * self.fc1.out_features * x.element_size()
+        if size <= CHUNK or not _is_plain_inference(x):
+            return self._transform(x, norm)
+        parts = x.flatten(0, -2).chunk(-(-size // CHUNK))
+        return torch.cat([self._transform(part, norm) for part in parts]).view(x.shape)
+
+    def _transform(self, x: Tensor, norm: Callable[[Tensor], Tensor] | None) -> Tensor:
         hidden = recomputed_input(self.fc1, norm, x) if norm else self.fc1(x)
         if self.training and self.drop1.p > 0:
             out = self.fc2(self.drop1(self.act(hidden)))
         else:
             out = recomputed_input(self.fc2, self.act, hidden)
         return self.drop2(out)
+
+
+def _is_plain_inference(x: Tensor) -> bool:
+    """Whether it runs eagerly on a CPU and without gradients."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == 'cpu' and not traced and not torch.is_grad_enabled()
