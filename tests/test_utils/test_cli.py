@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmmixmim.utils import load_config
+from mmmixmim.registry import TRANSFORMS
+from mmmixmim.utils import load_config, one_line_errors
 from mmmixmim.utils.cli import add_run_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -119,3 +120,13 @@ def test_two_processes_train_and_test_on_a_cpu(tmp_path):
     result = run('dist_test.sh', *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr + result.stdout
     assert out.is_file()
+
+
+def test_image_that_mmcv_cannot_read_is_named(tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'no image')
+    load = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+    with pytest.raises(
+        SystemExit, match='error: the image .*broken.jpg cannot be read'
+    ):
+        with one_line_errors():
+            load(dict(img_path=str(tmp_path / 'broken.jpg')))

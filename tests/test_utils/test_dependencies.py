@@ -49,6 +49,24 @@ def test_train_names_what_is_missing(tmp_path, module, text, command):
     assert 'install' in last_line and command in last_line.split('Install it with: ')[1]
 
 
+@pytest.mark.parametrize(
+    ('module', 'config'),
+    [
+        ('mmseg', 'ade20k/mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512.py'),
+        ('mmdet', 'coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py'),
+        ('mmcv._ext', 'shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-16e_shapes.py'),
+    ],
+)
+def test_train_names_what_our_configs_miss(module, config):
+    pytest.importorskip('mmdet')
+    result = train_without(module, ROOT / 'configs' / config)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    scope = 'mmseg' if 'ade20k' in config else 'mmdet'
+    last_line = result.stderr.splitlines()[-1]
+    assert last_line.startswith(f'error: the config uses {scope}, which needs ')
+    assert 'Install it with: pip install' in last_line
+
+
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 @pytest.mark.parametrize(
     'config',
