@@ -132,6 +132,7 @@ def test_trains_and_evaluates(cfg, image_folder, tmp_path):
             if dict(type='ClassCheckHook') in cfg.get('custom_hooks', []):
                 cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 2
                 shutil.copytree(image_folder / 'deep', image_folder / 'other')
+                cfg.val_evaluator.topk = cfg.test_evaluator.topk = 1
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.work_dir = str(tmp_path)
     cfg.train_cfg.max_epochs = 1
