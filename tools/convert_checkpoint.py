@@ -74,7 +74,7 @@ def main() -> None:
     lost = [f'meta.{n}' for n in meta or () if n != 'dataset_meta' or not kept]
     lost = [name for name in beside if name != 'meta'] + lost
     if lost:
-        changes.append(f'left out what is no weight: {", ".join(lost)}')
+        changes.append(f'left out what is beside the weights: {", ".join(lost)}')
     for change in changes:
         print(f'  {change}')
 

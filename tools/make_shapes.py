@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools.coco import COCO
 
 from mmmixmim.synthetic import BACKGROUND, CLASSES, write_dataset
-from mmmixmim.utils import positive_int
+from mmmixmim.utils import one_line_errors, positive_int, require
 from mmmixmim.visualization import draw_label_maps, paint_instances
 
 
@@ -46,6 +45,8 @@ def parse_args() -> argparse.Namespace:
 
 def draw_preview(root: Path, split: str = 'val', count: int = 6) -> None:
     """Draw the first images beside their labels, all as they are in the files."""
+    from pycocotools.coco import COCO
+
     coco = COCO(root / 'annotations' / f'instances_{split}.json')
     pictures, masks, labels = [], [], []
     for entry in coco.loadImgs(coco.getImgIds()[:count]):
@@ -65,10 +66,9 @@ def main() -> None:
     """Draw and write."""
     args = parse_args()
     counts = dict(unlabelled=args.unlabelled, train=args.train, val=args.val)
-    try:
+    with one_line_errors():
+        require('pycocotools')
         write_dataset(args.root, counts, args.size, seed=args.seed)
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from error
     with redirect_stdout(None):  # pycocotools tells of each step
         draw_preview(args.root)
     print(f'{args.root}: {", ".join(f"{n} {split}" for split, n in counts.items())}')

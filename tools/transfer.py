@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmmixmim.synthetic import CLASSES
-from mmmixmim.utils import Step, duration, run_steps
+from mmmixmim.utils import Step, duration, one_line_errors, require, run_steps
 from mmmixmim.visualization import draw_label_maps, paint_instances
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +148,9 @@ def main() -> None:
     args = parser.parse_args()
     name = 'transfer-quick' if args.quick else f'transfer-seed{args.seed}'
     work_dir = args.work_dir or Path('work_dirs') / name
+    with one_line_errors():
+        for scope in ('mmdet', 'mmseg'):
+            require(scope)
 
     outputs, seconds = run_steps(
         plan(work_dir, args.seed, args.quick), work_dir / 'logs'

@@ -10,6 +10,7 @@ import math
 import re
 from collections import OrderedDict
 
+import torch
 from torch import Tensor
 
 StateDict = dict[str, Tensor]
@@ -36,12 +37,8 @@ MERGING = re.compile(r'\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)
 # Norms of dense maps of earlier stages than the last; no other project has them.
 DENSE_NORM = re.compile(r'backbone\.norm\d+\.(weight|bias)$')
 
-LINEAR = ('weight', 'bias')
-BLOCK = [
-    f'{layer}.{name}'
-    for layer in ('norm1', 'attn.qkv', 'attn.proj', 'norm2', 'mlp.fc1', 'mlp.fc2')
-    for name in LINEAR
-]
+NECK = ('neck.decoder_', 'neck.mask_token')
+QKV_BIAS = re.compile(r'backbone\..*qkv\.bias$')
 
 
 def detect_layout(state: StateDict) -> str:
@@ -95,7 +92,7 @@ def convert_state_dict(state: StateDict, target: str) -> StateDict:
     }
     _check_complete(ours, source)
     metadata = getattr(state, '_metadata', None) or {}
-    if source == 'mmmixmim' != target:
+    if target != 'mmmixmim':
         _check_windows(metadata)
     converted = OrderedDict(_from_ours(ours, target))
     if source == target:
@@ -130,6 +127,11 @@ def _to_ours(state: StateDict, source: str) -> StateDict:
     for name, value in state.items():
         part, _, rest = name.partition('.')
         rest, ours_value = from_mmpretrain(rest, value)
+        if f'{part}.{rest}' in ours:
+            raise ValueError(
+                f'This checkpoint has {part}.{rest} twice, by two names; the second is '
+                f'{name}.'
+            )
         ours[f'{part}.{rest}'] = ours_value
     return ours
 
@@ -180,14 +182,14 @@ def _merging_to_ours(name: str, value: Tensor) -> Tensor:
     mmpretrain keeps the four neighbours of each channel together, row by row;
     the authors keep the channels of each neighbour together, column by column.
     """
-    if not MERGING.search(name):
+    if not MERGING.search(name) or value.shape[-1] % 4:
         return value
     channels = value.shape[-1] // 4
     return value.unflatten(-1, (channels, 2, 2)).transpose(-1, -3).flatten(-3)
 
 
 def _merging_to_mmpretrain(name: str, value: Tensor) -> Tensor:
-    if not MERGING.search(name):
+    if not MERGING.search(name) or value.shape[-1] % 4:
         return value
     channels = value.shape[-1] // 4
     return value.unflatten(-1, (2, 2, channels)).transpose(-1, -3).flatten(-3)
@@ -225,18 +227,24 @@ def _check_windows(metadata: dict[str, dict]) -> None:
 
 
 def _check_complete(state: StateDict, source: str) -> None:
-    """Refuse a model that lacks a parameter or has one too many."""
-    expected = _expected_names(state)
+    """Refuse a model that lacks a parameter, has one too many, or of a wrong shape."""
+    expected = _expected_shapes(state)
     missing = [name for name in expected if name not in state]
-    biases = re.compile(r'backbone\..*qkv\.bias$')  # the decoder always has them
-    if not any(map(biases.match, state)):
-        missing = [name for name in missing if not biases.match(name)]
     unknown = [name for name in state if name not in expected]
     for kind, names in (('lacks', missing), ('has the unknown', unknown)):
         if names:
             raise ValueError(
                 f"This checkpoint in {source}'s layout {kind} {first_names(names)} (in "
                 'our names).'
+            )
+    for name, shape in expected.items():
+        found = tuple(state[name].shape)
+        # Positions and rows of tables are as many as images and windows want.
+        start = len(shape) - 1 if name.endswith(('pos_embed', TABLE)) else 0
+        if len(found) != len(shape) or found[start:] != shape[start:]:
+            raise ValueError(
+                f"This checkpoint in {source}'s layout has {name} (in our names) of "
+                f'the shape {found}; with its other weights goes {shape}.'
             )
 
 
@@ -246,34 +254,68 @@ def first_names(names: list[str], count: int = 3) -> str:
     return shown if len(names) <= count else f'{shown}, the first of {len(names)}'
 
 
-def _expected_names(state: StateDict) -> dict[str, None]:
-    """Our names of a whole model with as many stages and blocks as there are."""
-    found = map(re.compile(r'backbone\.layers\.(\d+)\.blocks\.(\d+)\.').match, state)
-    blocks = [(int(match[1]), int(match[2])) for match in found if match]
-    names = ['absolute_pos_embed']
-    for layer in ('patch_embed.proj', 'patch_embed.norm', 'norm'):
-        names += [f'{layer}.{name}' for name in LINEAR]
-    stages = 1 + max((stage for stage, _ in blocks), default=0)
-    for i in range(stages):
-        depth = 1 + max((block for stage, block in blocks if stage == i), default=0)
-        for j in range(depth):
-            prefix = f'layers.{i}.blocks.{j}'
-            names += [f'{prefix}.{name}' for name in (*BLOCK, f'attn.{TABLE}')]
-        if i < stages - 1:
-            merging = ('norm.weight', 'norm.bias', 'reduction.weight')
-            names += [f'layers.{i}.downsample.{name}' for name in merging]
-    names = [f'backbone.{name}' for name in names]
-    names += filter(DENSE_NORM.match, state)
+def _expected_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
+    """Our names and shapes of a whole model with as many stages and blocks."""
+    # Imported here, since the models import this package.
+    from mmmixmim.models import MixMIMPretrainDecoder, MixMIMTransformer
 
-    if any(name.startswith(('neck.decoder_', 'neck.mask_token')) for name in state):
-        decoder = re.compile(r'neck\.decoder_blocks\.(\d+)\.')
-        found = [int(match[1]) for match in map(decoder.match, state) if match]
-        neck = ['mask_token', 'decoder_pos_embed']
-        for j in range(1 + max(found, default=0)):
-            neck += [f'decoder_blocks.{j}.{name}' for name in BLOCK]
-        for layer in ('decoder_embed', 'decoder_norm', 'decoder_pred'):
-            neck += [f'{layer}.{name}' for name in LINEAR]
-        names += [f'neck.{name}' for name in neck]
+    def count(pattern: str) -> int:
+        found = map(re.compile(pattern).match, state)
+        return 1 + max((int(match[1]) for match in found if match), default=0)
+
+    def size(name: str, side: int, default: int) -> int:
+        shape = state[name].shape if name in state else ()
+        return shape[side] if -len(shape) <= side < len(shape) else default
+
+    stages = count(r'backbone\.layers\.(\d+)\.')
+    depths = [count(rf'backbone\.layers\.{i}\.blocks\.(\d+)\.') for i in range(stages)]
+    first = 'backbone.layers.{}.blocks.0.'
+    channels = size('backbone.patch_embed.proj.weight', 0, 4)
+    hidden = size(f'{first.format(0)}mlp.fc1.weight', 0, 4 * channels)
+    patch = size('backbone.patch_embed.proj.weight', -1, 4)
+    try:
+        with torch.device('meta'):
+            backbone = MixMIMTransformer(
+                dict(
+                    embed_dims=channels,
+                    depths=depths,
+                    num_heads=[
+                        size(f'{first.format(i)}attn.{TABLE}', 1, 1)
+                        for i in range(stages)
+                    ],
+                ),
+                img_size=patch * 2 ** (stages - 1),
+                patch_size=patch,
+                in_channels=size('backbone.patch_embed.proj.weight', 1, 3),
+                mlp_ratio=hidden / channels,
+                qkv_bias=any(QKV_BIAS.match(name) for name in state),
+            )
+            parts = dict(backbone=backbone)
+            if any(name.startswith(NECK) for name in state):
+                width = size('neck.mask_token', -1, 512)
+                hidden = size('neck.decoder_blocks.0.mlp.fc1.weight', 0, 4 * width)
+                parts['neck'] = MixMIMPretrainDecoder(
+                    backbone.out_channels[-1],
+                    backbone.in_channels,
+                    backbone.stride,
+                    backbone.img_size,
+                    width,
+                    count(r'neck\.decoder_blocks\.(\d+)\.'),
+                    decoder_num_heads=1,
+                    mlp_ratio=hidden / width,
+                )
+    except ValueError as error:
+        raise ValueError(f'The weights make no MixMIM model: {error}') from error
+    shapes = {
+        f'{part}.{name}': tuple(value.shape)
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+    }
+    for name in filter(DENSE_NORM.match, state):
+        stage = int(re.search(r'\d+', name)[0])
+        shapes[name] = (channels * 2**stage,)
     if any(name.startswith('head.') for name in state):
-        names += [f'head.fc.{name}' for name in LINEAR]
-    return dict.fromkeys(names)
+        classes = size('head.fc.weight', 0, 1000)
+        shapes['head.fc.weight'] = (classes, backbone.out_channels[-1])
+        shapes['head.fc.bias'] = (classes,)
+    return shapes

@@ -10,7 +10,7 @@ from .cli import (
     one_line_errors,
     positive_int,
 )
-from .dependencies import MissingDependencyError, check_dependencies
+from .dependencies import MissingDependencyError, check_dependencies, require
 from .steps import Step, duration, run_steps
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     'load_config',
     'one_line_errors',
     'positive_int',
+    'require',
     'run_steps',
 ]

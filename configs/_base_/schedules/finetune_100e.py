@@ -11,13 +11,12 @@ optim_wrapper = dict(
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.7, custom_keys=dict(head=dict(lr_mult=0.7))),
 )
-# The minimum is 1e-6 at the authors' learning rate of 2e-3 (batch 1024).
 param_scheduler = [
     dict(
         type='WarmupCosineLR',
         warmup=5,
         end=100,
-        min_ratio=1e-6 / 2e-3,
+        min_lr=1e-6,
         convert_to_iter_based=True,
     )
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import load
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -24,8 +24,9 @@ class AnnotationCheckHook(Hook):
     loss of mmsegmentation ends in an error that names neither value nor image.
 
     - Detection: before training, validation and testing, the categories of COCO's
-      annotation file are compared with the dataset's classes. The file is read once
-      more for that.
+      annotation file are compared with the dataset's classes, and these with the
+      heads' numbers of classes. The file is read once more for that. Files without
+      annotations, as of COCO's test images, are fine.
     - Segmentation: each batch's largest label is compared with the head's number
       of classes.
 
@@ -38,17 +39,17 @@ class AnnotationCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the categories of annotation files, those of validation too."""
-        self._check_files(runner.train_dataloader)
+        self._check_files(runner, runner.train_dataloader)
         if runner.val_loop is not None:
-            self._check_files(runner.val_dataloader)
+            self._check_files(runner, runner.val_dataloader)
 
     def before_val(self, runner: Runner) -> None:
         """Check the categories of annotation files."""
-        self._check_files(runner.val_dataloader)
+        self._check_files(runner, runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
         """Check the categories of annotation files."""
-        self._check_files(runner.test_dataloader)
+        self._check_files(runner, runner.test_dataloader)
 
     def _before_iter(
         self,
@@ -58,8 +59,7 @@ class AnnotationCheckHook(Hook):
         mode: str = 'train',
     ) -> None:
         """Check the labels of a batch of segmentation."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, 'decode_head', None)
+        head = getattr(_model(runner), 'decode_head', None)
         if head is None:
             return
         if isinstance(head, nn.ModuleList):  # a cascade
@@ -77,16 +77,27 @@ class AnnotationCheckHook(Hook):
                     'number of classes, or correct the file.'
                 )
 
-    def _check_files(self, loader: DataLoader) -> None:
-        if not is_main_process():
-            return
+    def _check_files(self, runner: Runner, loader: DataLoader) -> None:
+        message = None
         for part in _parts(loader.dataset):
             file = str(getattr(part, 'ann_file', ''))
             if not hasattr(part, 'cat_ids') or not file.endswith('.json'):
                 continue
-            if file not in self._checked:
-                _check_categories(file, part.metainfo['classes'])
+            classes = part.metainfo['classes']
+            _check_heads(_model(runner), classes)
+            if file not in self._checked and is_main_process() and not message:
+                content = load(file, backend_args=part.backend_args)
+                message = _wrong_categories(file, content, classes)
                 self._checked.add(file)
+        # Raised by all processes, lest the others wait for the first one.
+        messages = [message]
+        broadcast_object_list(messages)
+        if messages[0]:
+            raise ValueError(messages[0])
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _parts(dataset) -> Iterator:
@@ -100,26 +111,42 @@ def _parts(dataset) -> Iterator:
         yield dataset
 
 
-def _check_categories(file: str, classes: tuple[str, ...]) -> None:
-    content = load(file)
+def _check_heads(model: nn.Module, classes: tuple[str, ...]) -> None:
+    """Refuse heads of a detector for another number of classes than the data's."""
+    for name, head in getattr(model, 'roi_head', nn.Module()).named_modules():
+        known = getattr(head, 'num_classes', None)
+        if isinstance(known, int) and known != len(classes):
+            raise ValueError(
+                f'roi_head.{name} knows {known} classes and the dataset has '
+                f'{len(classes)} ({", ".join(classes[:3])}, ...): set num_classes of '
+                f'the heads to {len(classes)}.'
+            )
+
+
+def _wrong_categories(file: str, content: dict, classes: tuple[str, ...]) -> str | None:
+    """What is wrong with the categories of COCO's JSON, if anything is."""
+    if not content.get('categories'):
+        return (
+            f"{file} lists no categories: a file in the format of COCO's instances is "
+            'expected.'
+        )
     names = {entry['id']: entry['name'] for entry in content['categories']}
     lacking = [name for name in classes if name not in names.values()]
     if lacking:
-        raise ValueError(
+        return (
             f'{file} has no category {lacking[0]!r}, which is among the classes of the '
             f'config. It has {", ".join(names.values())}: set metainfo.classes of the '
             'datasets to these names.'
         )
-    used = Counter(
-        names.get(entry['category_id'], entry['category_id'])
-        for entry in content['annotations']
-    )
+    categories = [each.get('category_id') for each in content.get('annotations') or ()]
+    used = Counter(names.get(each, each) for each in categories if each is not None)
     unknown = [name for name in used if name not in classes]
     if unknown:
-        raise ValueError(
+        return (
             f'{file} has {used[unknown[0]]} annotations of the category '
             f'{unknown[0]!r}, which the config does not know: add it to '
             'metainfo.classes of the datasets and raise num_classes of the heads, or, '
             'to train without it, take the annotations out of the file or '
             'AnnotationCheckHook out of custom_hooks.'
         )
+    return None

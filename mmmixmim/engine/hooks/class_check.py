@@ -52,3 +52,10 @@ class ClassCheckHook(Hook):
                 f'{len(classes)} model.data_preprocessor.num_classes={len(classes)} '
                 'by --cfg-options.'
             )
+        # mixup makes labels of as many entries as this says
+        labels = getattr(model.data_preprocessor, 'num_classes', None)
+        if labels is not None and labels != wanted:
+            raise ValueError(
+                f'The head knows {wanted} classes and the data preprocessor {labels}: '
+                f'set model.data_preprocessor.num_classes={wanted} by --cfg-options.'
+            )

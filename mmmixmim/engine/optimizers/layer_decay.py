@@ -66,6 +66,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
+            name = _unwrapped(name)
             lr_mult, decay_mult = self._custom_multipliers(name)
             scale = rate ** _layers_above(name, backbones) * lr_mult
             if parameter.ndim <= 1 or name.endswith('.bias'):
@@ -90,7 +91,7 @@ def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
     """Backbones that know their layers, by the prefix of their parameters."""
     found = {}
     for name, module in model.named_modules():
-        prefix = f'{name}.' if name else ''
+        prefix = _unwrapped(f'{name}.') if name else ''
         if _knows_layers(module) and not any(map(prefix.startswith, found)):
             found[prefix] = module
     if not found:
@@ -100,6 +101,17 @@ def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
             'mmmixmim.MixMIMTransformer, or the default constructor.'
         )
     return found
+
+
+def _unwrapped(name: str) -> str:
+    """Leave out what FSDP, checkpointing and ``torch.compile`` put into names."""
+    for wrapper in (
+        '_fsdp_wrapped_module.',
+        '_checkpoint_wrapped_module.',
+        '_orig_mod.',
+    ):
+        name = name.replace(wrapper, '')
+    return name
 
 
 def _knows_layers(module: nn.Module) -> bool:

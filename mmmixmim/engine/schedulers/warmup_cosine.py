@@ -14,11 +14,13 @@ from mmmixmim.registry import PARAM_SCHEDULERS
 class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     r"""Linear warm-up from 0, then half a cosine down to a minimum.
 
-    With learning rate :math:`l`, minimum ratio :math:`m`, warm-up :math:`w` and
-    end :math:`T`, the rate at time :math:`t` is
+    With learning rate :math:`l`, minimum :math:`m`, warm-up :math:`w` and end
+    :math:`T`, the rate at time :math:`t` is
 
     - :math:`l t / w` for :math:`t < w`, and
-    - :math:`l (m + (1 - m) (1 + \cos(\pi (t - w) / (T - w))) / 2)` from then on.
+    - :math:`m + (l - m) (1 + \cos(\pi (t - w) / (T - w))) / 2` from then on.
+
+    Groups of layer decay get both times their scale, as the authors have it.
 
     MMEngine's chain of ``LinearLR`` and ``CosineAnnealingLR`` multiplies the
     previous rate at each step, so it cannot start from 0. It also reaches the
@@ -33,8 +35,8 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         warmup: Time of the warm-up, in epochs or, with ``by_epoch=False``, in
             iterations.
         end: Time at which the minimum is reached, in the same unit.
-        min_ratio: The minimum over the learning rate. A ratio, so that it holds
-            for parameter groups of any learning rate. Defaults to 0.
+        min_lr: The minimum. Unlike the learning rate, ``auto_scale_lr`` does not
+            scale it to the batch. Defaults to 0.
         by_epoch: The unit of time. Defaults to True.
         last_step: Step to resume from. Defaults to -1: a new start.
         verbose: Whether to print every rate. Defaults to False.
@@ -45,7 +47,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         optimizer,
         warmup: int,
         end: int,
-        min_ratio: float = 0.0,
+        min_lr: float = 0.0,
         by_epoch: bool = True,
         last_step: int = -1,
         verbose: bool = False,
@@ -55,10 +57,10 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
                 f'warmup must be at least 0 and below end, got warmup={warmup} and '
                 f'end={end}.'
             )
-        if not 0 <= min_ratio <= 1:
-            raise ValueError(f'min_ratio must be between 0 and 1, got {min_ratio}.')
+        if min_lr < 0:
+            raise ValueError(f'min_lr must be at least 0, got {min_lr}.')
         self.warmup = warmup
-        self.min_ratio = min_ratio
+        self.min_lr = min_lr
         super().__init__(
             optimizer,
             end=end + 1,  # steps up to and including the end are ours
@@ -80,8 +82,12 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     def _get_value(self) -> list[float]:
         time, end = self.last_step, self.end - 1
         if time < self.warmup:
-            factor = time / self.warmup
-        else:
-            phase = math.pi * (time - self.warmup) / (end - self.warmup)
-            factor = self.min_ratio + (1 - self.min_ratio) * (1 + math.cos(phase)) / 2
-        return [factor * value for value in self.base_values]
+            return [value * time / self.warmup for value in self.base_values]
+        phase = math.pi * (time - self.warmup) / (end - self.warmup)
+        factor = (1 + math.cos(phase)) / 2
+        groups = self.optimizer.param_groups
+        minima = [self.min_lr * group.get('lr_scale', 1.0) for group in groups]
+        return [
+            minimum + (value - minimum) * factor
+            for value, minimum in zip(self.base_values, minima, strict=True)
+        ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -25,6 +24,7 @@ from ..utils import (
     TransformerBlock,
     WindowLayout,
     init_transformer_weights,
+    linear,
     load_position_embedding,
     resize_position_embedding,
     sincos_position_embedding,
@@ -83,7 +83,7 @@ class PatchMerging(nn.Module):
             maps = F.pad(maps, (0, 0, 0, right, 0, down))
         squares = maps.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
         merged = squares.permute(0, 1, 3, 4, 2, 5).flatten(3)
-        return self.reduction(self.norm(merged))
+        return linear(self.reduction, merged, before=self.norm)
 
 
 class Stage(nn.Module):
@@ -172,12 +172,12 @@ class MixMIMTransformer(BaseModule):
             embeddings. Defaults to 224.
         patch_size: Side of a patch in pixels. Defaults to 4.
         in_channels: Channels of the input. Defaults to 3.
-        window_size: Window height and width in tokens, one for all stages or
-            one per stage. A window larger than a stage's map at ``img_size``
-            shrinks to it, of which a warning tells if it is in a list, and bias
-            tables of the larger window are then interpolated on loading; to crop
-            them instead, keep ``img_size`` and feed smaller images. Defaults to
-            None: 14, and 7 for the last stage.
+        window_size: Window height and width in tokens, one per stage, each at
+            most as large as the stage's map at ``img_size``; or one for all
+            stages, which shrinks to smaller maps. Bias tables of another window
+            are interpolated on loading; to crop them instead, keep ``img_size``
+            and feed smaller images. Defaults to None: 14, and 7 for the last
+            stage, or the map if it is smaller.
         shift_windows: Whether the windows of every second block lie half a
             window further up and left, as in Swin (arXiv 2103.14030), section
             3.2, in stages whose map is larger than the window. For dense tasks
@@ -416,6 +416,20 @@ class MixMIMTransformer(BaseModule):
 
     def _check_shapes(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         """Refuse the weights of another arch, which no resizing would fit."""
+        if f'{prefix}patch_embed.proj.weight' in state_dict:
+            block = re.compile(rf'{re.escape(prefix)}(layers\.\d+\.blocks\.\d+)\.')
+            theirs = {match[1] for match in map(block.match, state_dict) if match}
+            ours = {
+                f'layers.{i}.blocks.{j}'
+                for i, stage in enumerate(self.layers)
+                for j in range(len(stage.blocks))
+            }
+            if theirs != ours:
+                verb = 'lack' if ours - theirs else 'have the unknown'
+                raise ValueError(
+                    f'the weights to load are of another arch: they {verb} '
+                    f'{prefix}{min(ours - theirs or theirs - ours)}.'
+                )
         for name, own in self.named_parameters():
             given = state_dict.get(prefix + name)
             # Only the rows of these are resized.
@@ -513,7 +527,7 @@ class MixMIMTransformer(BaseModule):
     ) -> list[tuple[int, int]]:
         """Read the stages' windows, at most as large as their maps."""
         stages = len(maps)
-        warns = isinstance(window_size, (list, tuple))
+        chosen = isinstance(window_size, (list, tuple))
         if window_size is None:
             window_size = [14] * (stages - 1) + [7]
         else:
@@ -523,14 +537,14 @@ class MixMIMTransformer(BaseModule):
             tuple(map(min, window, size))
             for window, size in zip(windows, maps, strict=True)
         ]
-        if fitting != windows and warns:
-            print_log(
-                f'window_size {windows} is larger than the maps, {maps} tokens at '
-                f'img_size {self.img_size}: it is {fitting} in this model. For the '
-                'larger windows set img_size to that of the task.',
-                logger='current',
-                level=logging.WARNING,
-            )
+        for i, (window, fit) in enumerate(zip(windows, fitting, strict=True)):
+            if chosen and window != fit:
+                raise ValueError(
+                    f'window_size[{i}] is {window[0]}x{window[1]}, larger than the map '
+                    f'of stage {i}, {maps[i][0]}x{maps[i][1]} tokens at img_size '
+                    f'{self.img_size[0]}x{self.img_size[1]}: make it {fit[0]}x{fit[1]} '
+                    'or smaller, or set img_size to that of the task.'
+                )
         return fitting
 
     @staticmethod

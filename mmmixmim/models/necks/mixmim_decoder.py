@@ -15,6 +15,7 @@ from ..utils import (
     TokenOwnership,
     TransformerBlock,
     init_transformer_weights,
+    linear,
     load_position_embedding,
     resize_position_embedding,
     sincos_position_embedding,
@@ -102,7 +103,7 @@ class MixMIMPretrainDecoder(BaseModule):
         maps = x if isinstance(x, Tensor) else x[-1]
         ownership = TokenOwnership.of(mask, maps.device)
         own, partner = self.decode(maps, ownership).chunk(2)
-        return self.decoder_pred(ownership.hidden(own, partner))
+        return linear(self.decoder_pred, ownership.hidden(own, partner))
 
     def decode(self, maps: Tensor, ownership: TokenOwnership) -> Tensor:
         """Run the blocks on both passes.
@@ -117,7 +118,7 @@ class MixMIMPretrainDecoder(BaseModule):
             that see its partner's.
         """
         ownership.check(len(maps), tuple(maps.shape[2:]))
-        tokens = self.decoder_embed(maps.flatten(2).transpose(1, 2))
+        tokens = linear(self.decoder_embed, maps.flatten(2).transpose(1, 2))
         tokens = ownership.unmix(tokens, self.mask_token)
         tokens = tokens + resize_position_embedding(
             self.decoder_pos_embed, self.grid, tuple(maps.shape[2:])

@@ -1,6 +1,7 @@
 """What the backbone, the neck and the head share."""
 
 from .attention import Attention
+from .linear_layers import linear
 from .position_embedding import (
     load_position_embedding,
     resize_position_embedding,
@@ -16,6 +17,7 @@ __all__ = [
     'TransformerBlock',
     'WindowLayout',
     'init_transformer_weights',
+    'linear',
     'load_position_embedding',
     'resize_position_embedding',
     'sincos_position_embedding',

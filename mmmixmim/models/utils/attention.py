@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cpu_attention import segment_attention
-from .recompute import recomputed_input
+from .linear_layers import linear
 from .windows import WindowLayout, load_bias_table
 
 
@@ -69,12 +69,12 @@ class Attention(nn.Module):
         Returns:
             Tensor of the shape of ``x``.
         """
-        qkv = recomputed_input(self.qkv, norm, x) if norm else self.qkv(x)
+        qkv = linear(self.qkv, x, before=norm)
         if layout is None:
             out = self._attend(qkv, None, None)
         else:
             out = self._attend_in_windows(qkv, layout)
-        return self.proj_drop(self.proj(out))
+        return self.proj_drop(linear(self.proj, out))
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -34,7 +34,9 @@ class _SegmentAttention(torch.autograd.Function):
                 operands = _gather(_windows(qkv, segment, 3, heads))
                 out = torch.empty_like(operands[2])
                 sums = out.new_empty(*out.shape[:2], 1)
-                room = _room(out)
+                # Logits that are the only ones with their bias take its place.
+                alone = len(out) == heads and bias.dtype == out.dtype
+                room = None if alone and not training else _room(out)
                 for rows, few in _parts(out, heads):
                     q, k, v = operands[:, rows]
                     logits = _logits(q, k, bias[few], room)
@@ -100,7 +102,8 @@ def segment_attention(
         qkv: Queries, keys and values (B, N, 3 * C) on the CPU.
         heads: Number of heads.
         segments: The windows, without anything blocked.
-        biases: What is added to each segment's logits, (heads, n, n).
+        biases: What is added to each segment's logits, (heads, n, n). Without
+            gradients their memory may be used up.
 
     Returns:
         (B, N, C).
@@ -154,9 +157,15 @@ def _parts(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _logits(
-    q: Tensor, k: Tensor, bias: Tensor, room: Tensor, sums: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor,
+    room: Tensor | None,
+    sums: Tensor | None = None,
 ) -> Tensor:
     """Logits of (windows * heads, n, c) with the bias, less ``sums``."""
+    if room is None:
+        return _add_product(bias, q, k, q.shape[-1] ** -0.5)
     logits = room[: len(q)]
     view = logits.unflatten(0, (-1, len(bias)))
     if sums is None:

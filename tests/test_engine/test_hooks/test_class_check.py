@@ -59,3 +59,10 @@ def test_number_of_the_model_must_be_that_of_the_data(run):
 def test_a_class_must_not_lack_in_validation(run):
     with pytest.raises(ValueError, match="have 2 .*validation data 1.*'cat' differs"):
         run(['cat', 'dog'], ['dog'], 2).train()
+
+
+def test_the_preprocessor_has_as_many_classes_as_the_head(run):
+    runner = run(['cat', 'dog'], ['cat', 'dog'], 2)
+    runner.model.data_preprocessor.num_classes = 10
+    with pytest.raises(ValueError, match='head knows 2 .* preprocessor 10: set model'):
+        runner.train()

@@ -9,7 +9,10 @@ from mmmixmim.registry import PARAM_SCHEDULERS
 
 
 def optimizer(*rates):
-    groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=lr) for lr in rates]
+    groups = [
+        dict(params=[torch.zeros(1, requires_grad=True)], lr=lr, lr_scale=lr / rates[0])
+        for lr in rates
+    ]
     return OptimWrapper(torch.optim.SGD(groups, lr=1))
 
 
@@ -29,7 +32,7 @@ def test_every_fraction_of_every_epoch(lr, min_lr):
             type='WarmupCosineLR',
             warmup=4,
             end=30,
-            min_ratio=min_lr / lr,
+            min_lr=min_lr,
             convert_to_iter_based=True,
         ),
         default_args=dict(optimizer=wrapper, epoch_length=7),
@@ -72,7 +75,7 @@ def test_no_warmup_starts_at_the_full_rate():
     [
         (dict(warmup=10, end=10), 'warmup=10 and end=10'),
         (dict(warmup=-1, end=10), 'warmup=-1'),
-        (dict(warmup=1, end=10, min_ratio=2), 'min_ratio must be.*got 2'),
+        (dict(warmup=1, end=10, min_lr=-1), 'min_lr must be.*got -1'),
     ],
 )
 def test_refuses_bad_times(arguments, message):
