@@ -57,7 +57,7 @@ def make_backbone():
     """Builder of tiny encoders."""
 
     def make(**kwargs):
-        kwargs = dict(arch=TINY_ARCH, img_size=64, window_size=[8, 8, 8, 4]) | kwargs
+        kwargs = dict(arch=TINY_ARCH, img_size=64, window_size=[8, 8, 4, 2]) | kwargs
         return MixMIMTransformer(**kwargs)
 
     return make
@@ -72,7 +72,7 @@ def make_mixmim():
             type='MixMIMTransformer',
             arch=TINY_ARCH,
             img_size=64,
-            window_size=[8, 8, 8, 4],
+            window_size=[8, 8, 4, 2],
         ) | (backbone or {})
         neck = dict(
             type='MixMIMPretrainDecoder',

@@ -1,5 +1,6 @@
 """Every config file loads, builds, and says what its name promises."""
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmmixmim.registry import DATASETS, MODELS
+from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
 from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT
 
@@ -78,9 +79,113 @@ def test_recipes_have_the_total_batch_and_rate_that_they_follow(cfg):
         )
     batch = int(re.search(r'_(\d+)xb', name)[1]) * cfg.train_dataloader.batch_size
     rate = cfg.optim_wrapper.optimizer.lr * batch / cfg.auto_scale_lr.base_batch_size
-    minimum = rate * cfg.param_scheduler[0].get('min_ratio', 0)
+    minimum = cfg.param_scheduler[0].get('min_lr', 0)
     assert cfg.auto_scale_lr.enable
     assert (batch, rate, minimum) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [path for path in CONFIGS if path.parent.name in ('mixmim', 'benchmarks')],
+    ids=lambda path: path.stem,
+    indirect=True,
+)
+def test_rates_of_recipes_are_the_authors_at_every_time(cfg):
+    """To 1e-6, for all ImageNet's iterations, whatever batch the rate comes from."""
+    if cfg.model.type == 'MixMIM':
+        warmup, minimum = 40, 0.0
+    else:
+        warmup, minimum = (10, 0.0) if 'linear' in cfg.filename else (5, 1e-6)
+    rate, epochs, length = 3e-3, cfg.train_cfg.max_epochs, 626
+    scale = 0.7**7
+    groups = [
+        dict(params=[torch.zeros(1, requires_grad=True)], lr=rate * s, lr_scale=s)
+        for s in (1.0, scale)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=rate)
+    (schedule,) = cfg.param_scheduler
+    schedule = PARAM_SCHEDULERS.build(
+        schedule, default_args=dict(optimizer=optimizer, epoch_length=length)
+    )
+    for step in [*range(0, epochs * length, 97), epochs * length - 1]:
+        schedule.last_step = step
+        epoch = step / length
+        phase = math.pi * (epoch - warmup) / (epochs - warmup)
+        wanted = minimum + (rate - minimum) * 0.5 * (1 + math.cos(phase))
+        if epoch < warmup:
+            wanted = rate * epoch / warmup
+        assert schedule._get_value() == pytest.approx(
+            [wanted, wanted * scale], rel=1e-6, abs=0
+        )
+
+
+PRETRAINING = {
+    'model.mask_ratio': 0.5,
+    'model.head.norm_pix': True,
+    'model.backbone.drop_path_rate': None,
+    'optim_wrapper.type': 'AmpOptimWrapper',
+    'optim_wrapper.optimizer.type': 'AdamW',
+    'optim_wrapper.optimizer.betas': (0.9, 0.95),
+    'optim_wrapper.optimizer.weight_decay': 0.05,
+    'train_dataloader.dataset.pipeline.0.scale': 224,
+    'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.2, 1.0),
+    'train_dataloader.dataset.pipeline.0.interpolation': 'bicubic',
+    'train_dataloader.dataset.pipeline.0.flip_prob': 0.5,
+}
+FINETUNING = {
+    'model.train_cfg.augments': [
+        dict(type='Mixup', alpha=0.8),
+        dict(type='CutMix', alpha=1.0),
+    ],
+    'model.head.loss.label_smooth_val': 0.1,
+    'optim_wrapper.type': 'AmpOptimWrapper',
+    'optim_wrapper.optimizer.betas': (0.9, 0.999),
+    'optim_wrapper.optimizer.weight_decay': 0.05,
+    'optim_wrapper.paramwise_cfg.layer_decay_rate': 0.7,
+    'train_cfg.max_epochs': 100,
+    'train_dataloader.dataset.pipeline.3.num_policies': 2,
+    'train_dataloader.dataset.pipeline.3.magnitude_level': 9,
+    'train_dataloader.dataset.pipeline.3.magnitude_std': 0.5,
+    'train_dataloader.dataset.pipeline.3.policies': 'timm_increasing',
+    'train_dataloader.dataset.pipeline.4.erase_prob': 0.25,
+    'train_dataloader.dataset.pipeline.4.mode': 'rand',
+}
+NORMALISATION = {
+    'model.data_preprocessor.mean': [123.675, 116.28, 103.53],
+    'model.data_preprocessor.std': [58.395, 57.12, 57.375],
+    'model.data_preprocessor.to_rgb': True,
+}
+
+
+def settings(cfg, names):
+    """Entries of a config by their dotted names."""
+    found = {}
+    for name in names:
+        node = cfg
+        for key in name.split('.'):
+            node = node[int(key)] if key.isdigit() else node.get(key)
+        found[name] = node
+    return found
+
+
+@pytest.mark.parametrize('cfg', RECIPES, ids=lambda path: path.stem, indirect=True)
+def test_settings_of_the_authors(cfg):
+    name = Path(cfg.filename).stem
+    wanted = dict(NORMALISATION)
+    if cfg.model.type == 'MixMIM':
+        wanted |= PRETRAINING
+    elif 'linear' not in name:
+        wanted |= FINETUNING
+        rate = dict(base=0.1, large=0.2, huge=0.3)[
+            re.search('base|large|huge', name)[0]
+        ]
+        wanted['model.backbone.drop_path_rate'] = rate
+        size, margin = (384, 384) if '384px' in name else (224, 256)
+        wanted['train_dataloader.dataset.pipeline.1.scale'] = size
+        wanted['test_dataloader.dataset.pipeline.1.scale'] = margin
+        if size == 384:
+            wanted['model.backbone.window_size'] = [16, 16, 24, 12]
+    assert settings(cfg, wanted) == wanted
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from .encoder import MMPRETRAINS, OURS
+from .encoder import OURS
 from .files import unwrap
 from .layouts import convert_state_dict, rename_authors
 
@@ -53,9 +53,8 @@ def translate_authors(checkpoint: dict) -> dict:
 
     Returns:
         With our names in ``state_dict`` if the weights are those of the
-        authors' model, or below ``backbone.`` if they are mmpretrain's encoder;
-        else the very same object. What lacks or is unknown is left for MMEngine to
-        list, after a warning.
+        authors' model; else the very same object. What lacks or is unknown is
+        left for MMEngine to list, after a warning.
     """
     if not isinstance(checkpoint, dict):
         return checkpoint
@@ -67,10 +66,6 @@ def translate_authors(checkpoint: dict) -> dict:
         return checkpoint
     weights = unwrap(weights)
     beside = {k: v for k, v in checkpoint.items() if k not in keys} if keys else {}
-    if MMPRETRAINS in weights and _below('layers.', weights):
-        # mmpretrain's encoder alone, which a whole model has as its backbone
-        encoder = OrderedDict((f'backbone.{n}', v) for n, v in weights.items())
-        return beside | dict(state_dict=encoder)
     start = _find_authors(weights)
     if start is None:
         return checkpoint

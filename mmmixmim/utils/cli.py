@@ -87,7 +87,7 @@ def load_config(args: argparse.Namespace) -> Config:
         # mmengine's answer to `_base_ = 'mmdet::...'` without mmdet.
         for scope in ('mmdet', 'mmseg'):
             if str(error).startswith(scope):
-                require(scope)
+                require(scope, f'the config uses {scope}, which')
         raise
     _check_option_names(args.cfg_options, cfg)
     cfg.merge_from_dict(args.cfg_options)

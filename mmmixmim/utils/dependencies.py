@@ -12,6 +12,7 @@ __all__ = ['MissingDependencyError', 'check_dependencies', 'require']
 _COMMANDS = {
     'mmdet': ('pip install onedl-mmdetection', 'mim install mmdet'),
     'mmseg': ('pip install onedl-mmsegmentation', 'mim install mmsegmentation'),
+    'pycocotools': ('pip install pycocotools',) * 2,
     # Only without build isolation does the build see torch, and so makes the ops.
     'mmcv.ops': (
         'pip install ninja packaging setuptools==80.10.2 wheel && pip install '
@@ -20,7 +21,11 @@ _COMMANDS = {
     ),
 }
 # mmseg and mmpretrain import without mmcv's compiled ops, mmdet's models do not.
-_NEEDS = {'mmdet': ('mmdet', 'mmcv.ops'), 'mmseg': ('mmseg',)}
+_NEEDS = {
+    'mmdet': ('mmdet', 'mmcv.ops'),
+    'mmseg': ('mmseg',),
+    'pycocotools': ('pycocotools',),
+}
 
 
 class MissingDependencyError(ImportError):
@@ -39,14 +44,15 @@ def check_dependencies(cfg: Config) -> None:
             installs them.
     """
     for scope in sorted(_scopes(cfg.to_dict()) & _NEEDS.keys()):
-        require(scope)
+        require(scope, f'the config uses {scope}, which')
 
 
-def require(scope: str) -> None:
+def require(scope: str, who: str = 'this') -> None:
     """Import what a scope takes, or say how to install it.
 
     Args:
-        scope: ``'mmdet'`` or ``'mmseg'``.
+        scope: ``'mmdet'``, ``'mmseg'`` or ``'pycocotools'``.
+        who: What needs it, for the message.
 
     Raises:
         MissingDependencyError: It is not there.
@@ -57,7 +63,7 @@ def require(scope: str) -> None:
         except ImportError as error:
             what = "mmcv's compiled ops" if module == 'mmcv.ops' else module
             raise MissingDependencyError(
-                f'the config uses {scope}, which needs {what} ({error}). '
+                f'{who} needs {what} ({error}). '
                 f'Install it with: {_COMMANDS[module][not _has_forks()]}'
             ) from error
 

@@ -116,17 +116,21 @@ def test_tables_and_embeddings_are_resized(make_backbone, source, save):
 
 def test_windows_that_are_not_square_keep_their_sides(make_mixmim, tmp_path):
     """From a file; (2, 8) has as many rows of the table as no square has."""
-    windows = dict(window_size=[(2, 8), (8, 2), 8, 4])
+    windows = dict(img_size=128, window_size=[(2, 8), (8, 2), 8, 4])
     source = make_mixmim(backbone=windows)
     write_weights(source.state_dict(), tmp_path / 'w.pth', 'mmmixmim')
-    other = make_mixmim(backbone=dict(window_size=[(8, 2), (2, 8), 8, 4])).backbone
+    other = make_mixmim(
+        backbone=dict(img_size=128, window_size=[(8, 2), (2, 8), 8, 4])
+    ).backbone
     load_encoder(other, tmp_path / 'w.pth')
-    wanted = make_mixmim(backbone=dict(window_size=[(8, 2), (2, 8), 8, 4])).backbone
+    wanted = make_mixmim(
+        backbone=dict(img_size=128, window_size=[(8, 2), (2, 8), 8, 4])
+    ).backbone
     wanted.load_state_dict(source.backbone.state_dict())
     assert_loaded(other, wanted)
 
 
-WINDOWS = dict(window_size=[(2, 14), (8, 2), (2, 8), (2, 2)])
+WINDOWS = dict(img_size=128, window_size=[(2, 14), (8, 2), (2, 8), (2, 2)])
 
 
 @pytest.mark.parametrize('load', ['torch', 'mmengine', 'part'])

@@ -213,3 +213,39 @@ def test_windows_that_are_not_square_stay_ours():
         model = registry.build(dict(type='MixMIM', backbone=backbone))
     with pytest.raises(ValueError, match='windows of 2x14: the other layouts'):
         convert_state_dict(model.state_dict(), 'authors')
+
+
+@pytest.mark.parametrize(
+    'name, shape',
+    [
+        ('neck.decoder_pred.weight', (3, 3)),
+        ('backbone.layers.0.downsample.norm.weight', (10,)),
+        ('backbone.layers.2.blocks.0.mlp.fc2.bias', (16,)),
+        ('backbone.norm.weight', (64,)),
+        ('backbone.absolute_pos_embed', (1, 64, 8)),
+    ],
+)
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_shapes_that_do_not_go_together_are_named(name, shape, layout):
+    state = convert_state_dict(ours().state_dict(), layout)
+    order = list(ours().state_dict())
+    theirs = [each for each in state if not each.endswith('relative_position_index')]
+    state[theirs[order.index(name)]] = torch.ones(shape)
+    with pytest.raises(ValueError, match=f'has {name} .*of the shape') as error:
+        convert_state_dict(state, 'mmmixmim')
+    assert str(shape) in str(error.value)
+
+
+def test_lacking_stage_is_refused():
+    state = {k: v for k, v in ours().state_dict().items() if 'layers.3' not in k}
+    with pytest.raises(ValueError, match='unknown backbone.layers.2.downsample'):
+        convert_state_dict(state, 'authors')
+
+
+def test_entry_by_two_names_is_refused():
+    state = convert_state_dict(ours().state_dict(), 'mmpretrain')
+    state['backbone.patch_embed.proj.weight'] = torch.ones(1)
+    del state['backbone.patch_embed.projection.bias']
+    state['backbone.patch_embed.proj.bias'] = torch.ones(1)
+    with pytest.raises(ValueError, match='backbone.patch_embed.proj.weight twice'):
+        convert_state_dict(dict(sorted(state.items(), reverse=True)), 'mmmixmim')

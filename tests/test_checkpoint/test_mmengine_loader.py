@@ -17,7 +17,7 @@ BACKBONE = dict(
     type='mmmixmim.MixMIMTransformer',
     arch=dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]),
     img_size=64,
-    window_size=[8, 8, 8, 4],
+    window_size=[8, 8, 4, 2],
 )
 DENSE = BACKBONE | dict(out_indices=(0, 1, 2, 3))
 CHANNELS = [16, 32, 64, 128]
@@ -210,3 +210,16 @@ def test_mmpretrains_own_models_load_their_own_checkpoints(tmp_path):
     load_checkpoint(model, str(tmp_path / 'theirs.pth'), strict=True)
     for name, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    'depths, message',
+    [([1, 1, 3, 1], 'lack backbone.layers.2.blocks.2'), ([1] * 4, 'have the unknown')],
+)
+@pytest.mark.parametrize('build', [classifier, segmentor])
+def test_encoder_of_another_depth_is_refused(build, depths, message, save, monkeypatch):
+    """Blocks that stay random would only be listed."""
+    for cfg in (BACKBONE, DENSE):
+        monkeypatch.setitem(cfg, 'arch', cfg['arch'] | dict(depths=depths))
+    with pytest.raises(ValueError, match=f'of another arch: they {message}'):
+        load_checkpoint(build(), save('mmmixmim'))

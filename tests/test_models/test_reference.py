@@ -42,7 +42,14 @@ def tiny(reference):
 def make_pretrain(make_mixmim, tiny):
     def make(img_size, seed):
         model = make_mixmim(
-            backbone=dict(img_size=img_size, window_size=tiny['window_size'])
+            backbone=dict(
+                img_size=img_size,
+                # As the authors' code shrinks them to small maps.
+                window_size=[
+                    min(window, img_size // 4 // 2**i)
+                    for i, window in enumerate(tiny['window_size'])
+                ],
+            )
         )
         fill(model.backbone, seed)
         fill(model.neck, seed)

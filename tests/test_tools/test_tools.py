@@ -298,7 +298,9 @@ def test_convert_checkpoint(pretrained, tmp_path):
     )
     assert 'pretraining model' in output and 'layout mmmixmim' in output
     assert '  added 6 index buffers' in output and 'patch merging' not in output
-    assert '  left out what is no weight: ' in output and 'meta.epoch' in output
+    assert (
+        '  left out what is beside the weights: ' in output and 'meta.epoch' in output
+    )
     content = torch.load(theirs, weights_only=True)
     assert 'mask_token' in content['model']
     run_well('convert_checkpoint.py', theirs, back, cwd=tmp_path)

@@ -13,17 +13,21 @@ ROOT = Path(__file__).parents[2]
 DET = "default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')"
 
 
-def train_without(module: str, config: Path) -> subprocess.CompletedProcess:
-    """Run tools/train.py in a process that cannot import ``module``."""
-    train = ROOT / 'tools' / 'train.py'
+def run_without(module: str, *command, cwd: Path) -> subprocess.CompletedProcess:
+    """Run a script in a process that cannot import ``module``."""
     code = (
         f'import runpy, sys; sys.modules[{module!r}] = None; '
-        f'sys.argv = [{str(train)!r}, {str(config)!r}]; '
+        f'sys.argv = {list(map(str, command))!r}; '
         f'runpy.run_path(sys.argv[0], run_name="__main__")'
     )
     return subprocess.run(
-        [sys.executable, '-c', code], cwd=config.parent, capture_output=True, text=True
+        [sys.executable, '-c', code], cwd=cwd, capture_output=True, text=True
     )
+
+
+def train_without(module: str, config: Path) -> subprocess.CompletedProcess:
+    train = ROOT / 'tools' / 'train.py'
+    return run_without(module, train, config, cwd=config.parent)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,19 @@ def test_what_is_installed_passes(scope):
     pytest.importorskip('mmcv.ops')
 
     check_dependencies(Config(dict(default_scope=scope)))
+
+
+@pytest.mark.parametrize(
+    'script, module, message',
+    [
+        ('transfer.py', 'mmdet', 'this needs mmdet'),
+        ('transfer.py', 'mmcv._ext', "needs mmcv's compiled ops"),
+        ('transfer.py', 'mmseg', 'this needs mmseg'),
+        ('make_shapes.py', 'pycocotools', 'needs pycocotools'),
+    ],
+)
+def test_scripts_say_at_once_what_is_missing(tmp_path, script, module, message):
+    result = run_without(module, ROOT / 'tools' / script, cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert message in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,11 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 Function = Callable[[Tensor], Tensor]
 
+# What torch.compile calls for linear layers on a CPU, where PyTorch has oneDNN.
+PRODUCT = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+if not torch.backends.mkldnn.is_available():
+    PRODUCT = None
+
 
 def linear(layer: nn.Module, x: Tensor, before: Function | None = None) -> Tensor:
     """Apply a linear layer to ``x``, or to ``before(x)``.
@@ -152,17 +157,16 @@ def _grad_layer(
 
 
 def _by_onednn(layer: nn.Module, x: Tensor, before: Function | None) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
     return (
-        x.device.type == 'cpu'
+        PRODUCT is not None
+        and x.device.type == 'cpu'
         and x.dtype == torch.float32
         and x.ndim > 1
+        and not torch.is_autocast_enabled('cpu')
         and _is_plain(layer, nn.Linear)
         and (before is None or before is F.gelu or _is_plain(before, nn.LayerNorm))
-        and torch.backends.mkldnn.is_available()
-        and PRODUCT is not None
-        and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
     )
 
 
@@ -178,10 +182,6 @@ def _is_plain(module: Function, kind: type) -> bool:
             if each is not None
         )
     )
-
-
-# What torch.compile calls for linear layers on a CPU.
-PRODUCT = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 
 def _product(

@@ -23,7 +23,7 @@ def shapes(tmp_path):
     return tmp_path / 'data'
 
 
-def make_runner(path, shapes):
+def make_runner(path, shapes, prepare=lambda cfg: None):
     cfg = Config.fromfile(path)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
@@ -34,6 +34,7 @@ def make_runner(path, shapes):
         cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = truth
     cfg.work_dir = str(shapes.parent / 'work')
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    prepare(cfg)
     return Runner.from_cfg(cfg)
 
 
@@ -108,4 +109,35 @@ def test_label_beyond_the_heads_in_validation(shapes, loop):
     edit_labels(shapes / 'labels' / 'val' / '000000.png')
     runner = make_runner(SEGMENT, shapes)
     with pytest.raises(ValueError, match='000000.png has the label 7.*knows 0 to 5'):
+        getattr(runner, loop)()
+
+
+def test_files_without_annotations_are_tested(shapes):
+    """As those of COCO's test images, whose results are written to a file."""
+
+    def prepare(cfg):
+        prefix = str(shapes / 'results')
+        cfg.test_evaluator.update(format_only=True, outfile_prefix=prefix)
+
+    edit_annotations(shapes, 'val', lambda content: content.pop('annotations'))
+    make_runner(DETECT, shapes, prepare).test()
+    assert (shapes / 'results.bbox.json').is_file()
+
+
+def test_file_that_is_not_of_instances(shapes):
+    edit_annotations(shapes, 'val', lambda content: content.update(categories=[]))
+    with pytest.raises(ValueError, match='instances_val.json lists no categories'):
+        make_runner(DETECT, shapes).val()
+
+
+@pytest.mark.parametrize('head', ['bbox_head', 'mask_head'])
+@pytest.mark.parametrize('number', [3, 80])
+@pytest.mark.parametrize('loop', ['train', 'val', 'test'])
+def test_heads_of_another_number_of_classes(shapes, head, number, loop):
+    def prepare(cfg):
+        cfg.model.roi_head[head].num_classes = number
+
+    runner = make_runner(DETECT, shapes, prepare)
+    message = rf'roi_head.{head} knows {number} classes and the dataset has 5 \(disc'
+    with pytest.raises(ValueError, match=message):
         getattr(runner, loop)()

@@ -6,6 +6,9 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    checkpoint_wrapper,
+)
 
 from mmmixmim.registry import MODELS
 
@@ -150,3 +153,23 @@ def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
 def test_refuses_what_it_cannot_do(make, paramwise, message, detector_like):
     with pytest.raises(ValueError, match=message):
         settings(make() if make else detector_like, **paramwise)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda model: setattr(model, 'backbone', torch.compile(model.backbone)),
+        lambda model: model.backbone.layers.__setitem__(
+            2, checkpoint_wrapper(model.backbone.layers[2])
+        ),
+    ],
+    ids=['compiled', 'checkpointed'],
+)
+def test_wrapped_backbones_keep_their_layers(detector_like, wrap):
+    wanted = settings(detector_like, layer_decay_rate=0.5)
+    wrap(detector_like)
+    found = settings(detector_like, layer_decay_rate=0.5)
+    assert any('_orig_mod' in n or '_checkpoint_wrapped' in n for n in found)
+    for wrapper in ('_orig_mod.', '_checkpoint_wrapped_module.'):
+        found = {name.replace(wrapper, ''): value for name, value in found.items()}
+    assert found == wanted

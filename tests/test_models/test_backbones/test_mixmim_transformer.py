@@ -1,12 +1,13 @@
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.runner import save_checkpoint
 from torch import nn
 
 from mmmixmim.models import MixMIMTransformer, TokenOwnership
 
 ALL_STAGES = (0, 1, 2, 3)
+WIDE = [(4, 8), (4, 8), (4, 8), (2, 4)]
+TALL = [(8, 4), (8, 4), (8, 4), (4, 2)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_shared_mask_is_the_same_mask_for_each_image(make_backbone):
 
 
 def test_each_image_of_a_batch_is_computed_by_itself(make_backbone):
-    model = make_backbone(window_size=[6, 6, 6, 3])
+    model = make_backbone(img_size=96, window_size=[6, 6, 6, 3])
     images = torch.randn(3, 3, 96, 160)
     for image, feature in zip(images, model(images)[0], strict=True):
         torch.testing.assert_close(model(image[None])[0][0], feature)
@@ -244,9 +245,9 @@ def test_authors_index_buffers_are_ignored_on_loading(make_backbone):
 
 def test_weights_of_a_map_and_window_that_are_not_square(make_backbone, tmp_path):
     """Sizes with as many positions and rows are told apart, also from a file."""
-    wide = make_backbone(img_size=(64, 128), window_size=[[4, 8]] * 4)
+    wide = make_backbone(img_size=(64, 128), window_size=WIDE)
     torch.save(dict(state_dict=wide.state_dict()), tmp_path / 'wide.pth')
-    tall = make_backbone(img_size=(128, 64), window_size=[[8, 4]] * 4)
+    tall = make_backbone(img_size=(128, 64), window_size=TALL)
     tall.load_state_dict(
         torch.load(tmp_path / 'wide.pth', weights_only=True)['state_dict']
     )
@@ -263,7 +264,7 @@ def test_weights_of_a_map_and_window_that_are_not_square(make_backbone, tmp_path
     expected = torch.nn.functional.interpolate(table, (15, 7), mode='bicubic')
     torch.testing.assert_close(tall.get_parameter(name).flatten(), expected.flatten())
 
-    large = make_backbone(img_size=(128, 256), window_size=[[4, 8]] * 4)
+    large = make_backbone(img_size=(128, 256), window_size=WIDE)
     large.load_state_dict(wide.state_dict())
     assert torch.equal(large.get_parameter(name), wide.get_parameter(name))
 
@@ -430,12 +431,23 @@ def test_refuses_masks_that_do_not_fit(make_backbone, mask, message):
         make_backbone()(torch.rand(2, 3, 64, 64), mask)
 
 
-def test_windows_that_shrink_are_told(make_backbone, tmp_path):
-    log = tmp_path / 'log.txt'
-    MMLogger.get_instance('windows', log_file=str(log))
-    make_backbone(img_size=128, window_size=[8, 8, 8, 4])
-    make_backbone(img_size=64, window_size=8)
-    make_backbone(img_size=64, window_size=None)
-    assert not log.read_text()
-    make_backbone(img_size=64, window_size=[8, 8, 8, 4])
-    assert 'it is [(8, 8), (8, 8), (4, 4), (2, 2)] in this model' in log.read_text()
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(window_size=[8, 8, 8, 2]), r'window_size\[2\] is 8x8, .* 4x4 tokens at'),
+        (dict(window_size=[(8, 17), 8, 4, 2]), r'window_size\[0\] is 8x17.* it 8x16'),
+        (
+            dict(img_size=(64, 128), window_size=[16, 8, 4, 4]),
+            r'window_size\[3\] is 4x4.* stage 3, 2x4 .* 64x128: make it 2x4 or',
+        ),
+    ],
+)
+def test_refuses_windows_that_do_not_fit_their_maps(make_backbone, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone(**arguments)
+
+
+@pytest.mark.parametrize('window_size, last', [(8, 2), (1, 1), (None, 2)])
+def test_windows_for_all_stages_shrink_to_small_maps(make_backbone, window_size, last):
+    model = make_backbone(window_size=window_size)
+    assert model.layers[-1].window == (last, last)

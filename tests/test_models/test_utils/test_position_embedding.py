@@ -33,7 +33,9 @@ def test_resizing_keeps_rows_and_columns_apart():
     assert (resized[:, 0].diff() > 0).all()
 
 
-@pytest.mark.parametrize('source', [(16, 16), (8, 32), (4, 7), (56, 56), (12, 3)])
+@pytest.mark.parametrize(
+    'source', [(16, 16), (8, 32), (4, 7), (56, 56), (12, 3), (1, 16), (16, 1), (1, 4)]
+)
 @pytest.mark.parametrize('target', [(16, 16), (8, 32), (28, 112)])
 def test_loading_finds_the_map_that_an_embedding_was_made_for(source, target):
     embedding = sincos_position_embedding(source, 16)
