@@ -185,7 +185,7 @@ def _windows(setting: Setting) -> list[int]:
     """Windows of each stage. mmpretrain's port needs those that divide its map."""
     window = 16 if setting.task == 'dense' else setting.window
     if window:
-        return [window] * 4
+        return [min(window, setting.img_size // 4 // 2**i) for i in range(4)]
     return [side * setting.img_size // 224 for side in (14, 14, 14, 7)]
 
 

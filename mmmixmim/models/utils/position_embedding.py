@@ -90,15 +90,18 @@ def _map_of(embedding: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
     be of ``size``, or of a square map.
     """
     positions = embedding.shape[1]
-    constant = []
+    halves = []
     for half in embedding[0].float().chunk(2, dim=-1):
         same = torch.isclose(half, half[:1], atol=1e-4).all(1).nonzero().flatten()
-        constant.append(len(same) == positions)
+        halves.append(same)
         width = int(same[1]) if len(same) > 1 else 0
         if width > 1 and positions % width == 0:
             return positions // width, width
-    if constant[0] != constant[1]:  # a single column, or a single row
-        return (positions, 1) if constant[0] else (1, positions)
+    columns, rows = (len(same) for same in halves)
+    if rows == positions != columns:
+        return 1, positions
+    if columns == positions != rows:  # the columns' code says nothing: a single one
+        return positions // rows, rows
     if positions == math.prod(size):
         return size
     side = math.isqrt(positions)
