@@ -12,6 +12,8 @@ from .shapes import CLASSES, Scene, draw_scene
 
 # Value of the background in label images. As in ADE20K, 0 means unlabelled.
 BACKGROUND = 1
+# Pixels a side that leave the smallest shape some outline.
+LEAST_SIZE = 32
 
 
 def write_dataset(
@@ -36,8 +38,15 @@ def write_dataset(
         seed: Seed of the first image; each image has its own.
 
     Raises:
-        ValueError: If a folder has other files, which would get into the dataset.
+        ValueError: If a folder has other files, which would get into the dataset, if
+            the images are too small for shapes, or the seed is negative.
     """
+    if size < LEAST_SIZE:
+        raise ValueError(
+            f'size is {size}, too small to tell shapes: draw at least {LEAST_SIZE}.'
+        )
+    if seed < 0:
+        raise ValueError(f'seed is {seed}, expected 0 or more.')
     root = Path(root)
     for split, count in counts.items():
         for kind, suffix in (('images', 'jpg'), ('labels', 'png')):

@@ -195,7 +195,10 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UsageError, MissingDependencyError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {error}') from error
+        # What a data loading process raised comes with a traceback before it.
+        *_, last = str(error).strip().splitlines() or ['']
+        worker = str(error).startswith('Caught ')
+        raise SystemExit(f'error: {last if worker else error}') from error
     except (TypeError, ValueError) as error:
         unknown = re.search("unexpected keyword argument '(.+?)'", str(error))
         if unknown:

@@ -128,3 +128,13 @@ def test_json_is_plain(root):
     content = json.loads((root / 'annotations' / 'instances_val.json').read_text())
     assert set(content) == {'images', 'annotations', 'categories'}
     assert all(entry['iscrowd'] == 0 for entry in content['annotations'])
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [(dict(size=8), 'size is 8, .* at least 32'), (dict(seed=-1), 'seed is -1')],
+)
+def test_what_cannot_be_drawn_is_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        write_dataset(tmp_path, dict(train=1), **arguments)
+    assert not list(tmp_path.iterdir())

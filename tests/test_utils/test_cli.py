@@ -130,3 +130,21 @@ def test_image_that_mmcv_cannot_read_is_named(tmp_path):
     ):
         with one_line_errors():
             load(dict(img_path=str(tmp_path / 'broken.jpg')))
+
+
+class Missing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return open('/nowhere/a.jpg')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_missing_file_is_one_line_from_a_worker_too(workers):
+    loader = torch.utils.data.DataLoader(Missing(), num_workers=workers)
+    with pytest.raises(SystemExit) as error:
+        with one_line_errors():
+            next(iter(loader))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith('error: ') and "'/nowhere/a.jpg'" in line

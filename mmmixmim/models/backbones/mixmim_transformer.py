@@ -262,11 +262,13 @@ class MixMIMTransformer(BaseModule):
         check_img_size(self.img_size, self.stride)
         self.out_channels = [embed_dims * 2**i for i in range(stages)]
         self.out_indices = self._read_out_indices(out_indices, stages)
-        if not -1 <= frozen_stages <= stages:
+        if type(frozen_stages) is not int or not -1 <= frozen_stages <= stages:
             raise ValueError(
-                f'frozen_stages must be between -1 and {stages}, the number of '
-                f'stages, got {frozen_stages}.'
+                f'frozen_stages must be an int between -1 and {stages}, the number of '
+                f'stages, got {frozen_stages!r}.'
             )
+        if not isinstance(mlp_ratio, (int, float)) or mlp_ratio <= 0:
+            raise ValueError(f'mlp_ratio must be a positive number, got {mlp_ratio!r}.')
         self.frozen_stages = frozen_stages
 
         self.map_size = tuple(side // patch_size for side in self.img_size)
@@ -551,12 +553,15 @@ class MixMIMTransformer(BaseModule):
     def _read_out_indices(
         out_indices: int | Sequence[int], stages: int
     ) -> tuple[int, ...]:
-        if isinstance(out_indices, int):
-            out_indices = (out_indices,)
-        indices = [i + stages if i < 0 else i for i in out_indices]
-        if not indices or any(not 0 <= i < stages for i in indices):
+        given = out_indices
+        if isinstance(given, int):
+            given = (given,)
+        if not isinstance(given, (list, tuple)) or not given:
+            given = (None,)
+        indices = [i + stages if type(i) is int and i < 0 else i for i in given]
+        if any(type(i) is not int or not 0 <= i < stages for i in indices):
             raise ValueError(
                 f'out_indices must name some of the stages 0 to {stages - 1}, got '
-                f'{tuple(out_indices)}.'
+                f'{out_indices!r}.'
             )
         return tuple(sorted(set(indices)))

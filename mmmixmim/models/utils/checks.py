@@ -73,8 +73,8 @@ def check_positive_int(name: str, value: int) -> None:
 
 def check_probability(name: str, value: float) -> None:
     """Refuse a probability outside [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f'{name} must be at least 0 and below 1, got {value}.')
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f'{name} must be at least 0 and below 1, got {value!r}.')
 
 
 def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
