@@ -46,8 +46,8 @@ def gemm_floor(
 ) -> Callable[[], None]:
     """Make a function that runs bare matrix products of some shapes.
 
-    Nothing can be faster with the same products: there is no bias, no
-    autograd, and no memory to allocate.
+    There is no bias, no autograd, and no memory to allocate. Nothing that hands its
+    products to ``torch.mm``, as PyTorch's linear layers do, can be faster.
 
     Args:
         shapes: What :func:`linear_shapes` counted.
