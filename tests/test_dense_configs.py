@@ -184,6 +184,25 @@ def test_segmentation_of_images_of_any_size(mode):
     assert result.seg_logits.data.isfinite().all()
 
 
+@pytest.mark.slow
+def test_segmentation_with_test_time_augmentation(shapes, tmp_path):
+    """As mmseg's script does it with --tta."""
+    cfg = load(
+        ROOT / 'configs/ade20k/mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512.py'
+    )
+    cfg.model.backbone.arch = dict(
+        embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]
+    )
+    cfg.model.decode_head.in_channels = [16, 32, 64, 128]
+    cfg.model.auxiliary_head.in_channels = 64
+    cfg.model.test_cfg.update(crop_size=(96, 96), stride=(64, 64))
+    use_shapes(cfg, shapes, indices=2)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = cfg.tta_model | dict(module=cfg.model)
+    cfg.work_dir = str(tmp_path)
+    assert 0 <= Runner.from_cfg(cfg).test()['mIoU'] <= 100
+
+
 def test_layer_decay_reaches_the_backbone_and_not_the_heads(cfg):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
