@@ -2,8 +2,8 @@
 
 PyTorch's fused attention has no gradient for the bias, and its plain one writes all
 logits to memory. Here a part of the windows whose logits fit the cache goes at a time,
-and the backward pass computes the weights again from their logarithmic sums, as
-FlashAttention (arXiv 2205.14135) does.
+and the backward pass computes the weights of large windows again, as FlashAttention
+(arXiv 2205.14135) does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from .windows import Segment
 # about equally fast.
 CHUNK = 4 * 2**20
 
+# Weights of windows of at most so many tokens are kept for the backward pass, 14x14 in
+# pretraining and fine-tuning. With channels C and heads of C / 32 that is at most 6 C
+# numbers per token, beside 10 C for the rest of a block; larger windows need more.
+KEPT_LENGTH = 196
+
 
 class _SegmentAttention(torch.autograd.Function):
     @staticmethod
@@ -33,26 +38,21 @@ class _SegmentAttention(torch.autograd.Function):
             for segment, bias in zip(segments, biases, strict=True):
                 operands = _gather(_windows(qkv, segment, 3, heads))
                 out = torch.empty_like(operands[2])
-                sums = out.new_empty(*out.shape[:2], 1)
+                kept = training and segment.length <= KEPT_LENGTH
                 # Logits that are the only ones with their bias take its place.
                 alone = len(out) == heads and bias.dtype == out.dtype
-                room = None if alone and not training else _room(out)
+                if kept:
+                    room = out.new_empty(len(out), segment.length, segment.length)
+                else:
+                    room = None if alone and not training else _room(out)
                 for rows, few in _parts(out, heads):
                     q, k, v = operands[:, rows]
-                    logits = _logits(q, k, bias[few], room)
-                    if not training:
-                        weights = torch.softmax(logits, -1, out=logits)
-                        torch.bmm(weights, v, out=out[rows])
-                        continue
-                    shift = logits.amax(-1, keepdim=True)
-                    weights = logits.sub_(shift).exp_()
-                    total = weights.sum(-1, keepdim=True)
-                    torch.bmm(weights, v, out=out[rows]).div_(total)
-                    torch.add(shift, total.log_(), out=sums[rows])
+                    place = room[rows] if kept else room
+                    torch.bmm(_weights(q, k, bias[few], place), v, out=out[rows])
                 _scatter(out[None], _windows(result, segment, 1, heads))
-                saved += [operands, sums]
+                saved += [operands, room if kept else None]
         # What is saved takes the place of qkv, which nothing else needs.
-        ctx.save_for_backward(result, *biases, *saved)
+        ctx.save_for_backward(*biases, *saved)
         return result
 
     @staticmethod
@@ -60,31 +60,34 @@ class _SegmentAttention(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple:
         heads, segments = ctx.heads, ctx.segments
         # Once, as checkpointing asks for.
-        result, *saved = ctx.saved_tensors
+        saved = ctx.saved_tensors
         biases, saved = saved[: len(segments)], iter(saved[len(segments) :])
         grad_qkv = grad.new_empty(*grad.shape[:2], 3 * grad.shape[2], dtype=ctx.dtype)
         grad_biases = []
         with torch.autocast('cpu', enabled=False):
             for segment, bias in zip(segments, biases, strict=True):
-                operands, sums = next(saved), next(saved)
+                operands, kept = next(saved), next(saved)
                 (above,) = _gather(_windows(grad, segment, 1, heads))
-                (out,) = _gather(_windows(result, segment, 1, heads))
-                scale = above.shape[-1] ** -0.5
-                # The sum that the softmax's gradient subtracts (appendix B.2).
-                shift = out.mul_(above).sum(-1, keepdim=True).neg_()
                 grads = torch.empty_like(operands)
                 grad_bias = torch.zeros_like(bias, dtype=above.dtype)
-                rooms = _room(out), _room(out)
-                for rows, few in _parts(out, heads):
+                room = _room(above) if kept is None else None
+                grad_room = _room(above)
+                for rows, few in _parts(above, heads):
                     (q, k, v), up = operands[:, rows], above[rows]
-                    weights = _logits(q, k, bias[few], rooms[0], sums[rows]).exp_()
+                    if kept is None:
+                        weights = _weights(q, k, bias[few], room)
+                    else:
+                        weights = kept[rows]
                     torch.bmm(weights.transpose(1, 2), up, out=grads[2, rows])
-                    grad_logits = rooms[1][: len(q)].copy_(shift[rows])
-                    _add_product(grad_logits, up, v).mul_(weights)
+                    grad_logits = grad_room[: len(q)]
+                    torch.bmm(up, v.transpose(1, 2), out=grad_logits)
+                    torch.ops.aten._softmax_backward_data.out(
+                        grad_logits, weights, -1, q.dtype, grad_input=grad_logits
+                    )
                     torch.bmm(grad_logits, k, out=grads[0, rows])
                     torch.bmm(grad_logits.transpose(1, 2), q, out=grads[1, rows])
                     _add_rows(grad_bias[few], grad_logits)
-                grads[:2].mul_(scale)
+                grads[:2].mul_(above.shape[-1] ** -0.5)
                 _scatter(grads, _windows(grad_qkv, segment, 3, heads))
                 grad_biases.append(grad_bias.to(bias.dtype))
         return grad_qkv, None, None, *grad_biases
@@ -156,29 +159,16 @@ def _parts(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
             yield slice(start + few.start, start + few.stop), few
 
 
-def _logits(
-    q: Tensor,
-    k: Tensor,
-    bias: Tensor,
-    room: Tensor | None,
-    sums: Tensor | None = None,
-) -> Tensor:
-    """Logits of (windows * heads, n, c) with the bias, less ``sums``."""
+def _weights(q: Tensor, k: Tensor, bias: Tensor, room: Tensor | None) -> Tensor:
+    """Weights of (windows * heads, n, c), in ``room`` or in the place of ``bias``."""
     if room is None:
-        return _add_product(bias, q, k, q.shape[-1] ** -0.5)
-    logits = room[: len(q)]
-    view = logits.unflatten(0, (-1, len(bias)))
-    if sums is None:
-        view.copy_(bias)
+        logits = bias
     else:
-        torch.sub(bias, sums.unflatten(0, (-1, len(bias))), out=view)
-    return _add_product(logits, q, k, q.shape[-1] ** -0.5)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
-    """Add ``scale`` times the product of ``a`` and the transposed ``b``."""
+        logits = room[: len(q)]
+        logits.unflatten(0, (-1, len(bias))).copy_(bias)
     # Unlike baddbmm_, PyTorch's counter of operations knows this.
-    return torch.baddbmm(total, a, b.transpose(1, 2), alpha=scale, out=total)
+    torch.baddbmm(logits, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5, out=logits)
+    return torch.softmax(logits, -1, out=logits)
 
 
 def _add_rows(total: Tensor, rows: Tensor) -> None:
