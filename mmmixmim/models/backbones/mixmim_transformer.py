@@ -381,16 +381,17 @@ class MixMIMTransformer(BaseModule):
         """Tell the layer of a parameter, for layer-wise learning rates.
 
         The embedding is layer 0 and each block the next one. Patch merging
-        belongs to the block after it, a norm to the block before it. This is the
-        authors' numbering.
+        belongs to the block after it, the last norm to the block before it. This is
+        the authors' numbering. Norms of earlier maps, ``norm0`` and so on, are in no
+        pretrained encoder, so they go with the head.
 
         Args:
             param_name: Name of the parameter.
             prefix: What comes before the backbone's own names.
 
         Returns:
-            The layer, and the number of layers. The last layer is the head: all
-            names that do not start with ``prefix``.
+            The layer, and the number of layers. The last layer is the head: new
+            norms and all names that do not start with ``prefix``.
         """
         depths = [len(stage.blocks) for stage in self.layers]
         layers = sum(depths) + 2
@@ -401,9 +402,10 @@ class MixMIMTransformer(BaseModule):
             stage, kind = int(rest[0]), rest[1]
             block = int(rest[2]) if kind == 'blocks' else depths[stage]
             return sum(depths[:stage]) + block + 1, layers
+        if part == 'norm':
+            return sum(depths), layers
         if part.startswith('norm'):
-            last = int(part.removeprefix('norm') or len(depths) - 1)
-            return sum(depths[: last + 1]), layers
+            return layers - 1, layers
         return 0, layers
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
