@@ -63,12 +63,12 @@ def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     draw = [TOOLS / 'make_shapes.py', data, '--seed', seed, *numbers]
     unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
     return [
-        Step('draw', draw, cost=25),
-        train('pretrain', PRETRAIN, 350, unlabelled),
-        train('detect-scratch', DETECT, 200, *detection),
-        train('detect-mixmim', DETECT, 200, *detection, *encoder),
-        train('segment-scratch', SEGMENT, 150, *roots),
-        train('segment-mixmim', SEGMENT, 150, *roots, *encoder),
+        Step('draw', draw, cost=20),
+        train('pretrain', PRETRAIN, 430, unlabelled),
+        train('detect-scratch', DETECT, 170, *detection),
+        train('detect-mixmim', DETECT, 170, *detection, *encoder),
+        train('segment-scratch', SEGMENT, 100, *roots),
+        train('segment-mixmim', SEGMENT, 100, *roots, *encoder),
     ]
 
 

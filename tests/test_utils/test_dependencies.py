@@ -58,7 +58,7 @@ def test_train_names_what_is_missing(tmp_path, module, text, command):
     [
         ('mmseg', 'ade20k/mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512.py'),
         ('mmdet', 'coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py'),
-        ('mmcv._ext', 'shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-16e_shapes.py'),
+        ('mmcv._ext', 'shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes.py'),
     ],
 )
 def test_train_names_what_our_configs_miss(module, config):

@@ -126,15 +126,15 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.9),
 )
 param_scheduler = [
-    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
+    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=12, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=16)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=16, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=12, save_optimizer=False, save_param_scheduler=False),
 )
 custom_hooks = [dict(type='mmmixmim.AnnotationCheckHook')]
 randomness = dict(seed=0)
