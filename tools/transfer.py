@@ -37,7 +37,7 @@ def last_checkpoint(run: Path, config: Path, quick: bool) -> Path:
     return run / f'epoch_{number_of_epochs(config, quick)}.pth'
 
 
-def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
+def plan(work_dir: Path, seed: int, quick: bool) -> list[Step | tuple[Step, ...]]:
     """List the steps."""
     data = work_dir / 'data'
     numbers, short = [], []
@@ -64,11 +64,15 @@ def plan(work_dir: Path, seed: int, quick: bool) -> list[Step]:
     unlabelled = f'train_dataloader.dataset.data_root={data}/images/unlabelled'
     return [
         Step('draw', draw, cost=20),
-        train('pretrain', PRETRAIN, 430, unlabelled),
-        train('detect-scratch', DETECT, 170, *detection),
-        train('detect-mixmim', DETECT, 170, *detection, *encoder),
-        train('segment-scratch', SEGMENT, 100, *roots),
-        train('segment-mixmim', SEGMENT, 100, *roots, *encoder),
+        train('pretrain', PRETRAIN, 400, unlabelled),
+        (
+            train('detect-scratch', DETECT, 135, *detection),
+            train('detect-mixmim', DETECT, 135, *detection, *encoder),
+        ),
+        (
+            train('segment-scratch', SEGMENT, 130, *roots),
+            train('segment-mixmim', SEGMENT, 130, *roots, *encoder),
+        ),
     ]
 
 

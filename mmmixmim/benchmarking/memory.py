@@ -1,25 +1,26 @@
-"""Peak memory of a workload, beyond the weights and gradients of its model."""
+"""Peak memory of a step, beyond the weights and gradients of its model."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from .workloads import Workload
 
-
-def peak_memory(workload: Workload) -> int:
-    """Measure one run of a workload.
+def peak_memory(step: Callable[[], object], device: torch.device | str) -> int:
+    """Measure one run of a step.
 
     On a GPU this is what PyTorch's allocator handed out. On a CPU it is the
     resident memory of this process, which should run nothing else before.
 
     Args:
-        workload: What to run.
+        step: What to run, at first once ahead. It should add to the gradients that
+            are there instead of freeing them.
+        device: Where it runs.
 
     Returns:
         Bytes at the peak, over what the model with its gradients takes.
@@ -27,18 +28,18 @@ def peak_memory(workload: Workload) -> int:
     Raises:
         OSError: On a CPU, if the system is not Linux.
     """
-    workload()  # loads what is loaded lazily, and makes the gradients
-    device = torch.device(workload.setting.device)
+    step()  # loads what is loaded lazily, and makes the gradients
+    device = torch.device(device)
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        workload(keep_grads=True)
+        step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     before = _resident('VmRSS')
     Path('/proc/self/clear_refs').write_text('5')  # restarts VmHWM
-    workload(keep_grads=True)
+    step()
     return _resident('VmHWM') - before
 
 

@@ -74,17 +74,15 @@ class Workload:
     model: nn.Module
     forward: Callable[[], Tensor]
 
-    def __call__(self, keep_grads: bool = False) -> Tensor:
-        """Run once.
+    def __call__(self) -> Tensor:
+        """Free the gradients of before and run once."""
+        self.model.zero_grad(set_to_none=True)
+        return self.accumulate()
 
-        Args:
-            keep_grads: Whether new gradients are added to those that are there.
-                Defaults to False: they are freed before.
-        """
+    def accumulate(self) -> Tensor:
+        """Run once and add to the gradients that are there."""
         setting = self.setting
         device, low = torch.device(setting.device).type, setting.precision != 'fp32'
-        if not keep_grads:
-            self.model.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(setting.backward):
             with torch.autocast(device, setting.dtype) if low else nullcontext():
                 result = self.forward()

@@ -1,11 +1,16 @@
-"""Run scripts one after the other, with a line that says how far they are."""
+"""Run scripts in turn or at once, with a line that says how far they are."""
 
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 __all__ = ['Progress', 'Step', 'duration', 'run_steps']
 
@@ -17,7 +22,8 @@ class Step:
     Attributes:
         name: Name of its log file and in the progress line.
         command: Script and arguments.
-        cost: Expected share of the whole time, in any unit.
+        cost: Expected share of the whole time, in any unit; of steps that run at
+            once, their part of it.
         epochs: Number of epochs if it trains.
     """
 
@@ -41,15 +47,22 @@ class Progress:
         self.total = sum(step.cost for step in steps)
         self.start = self.printed = time.monotonic()
         self.live = sys.stdout.isatty()
+        self.fractions = dict.fromkeys((step.name for step in steps), 0.0)
+        self.lock = threading.Lock()
 
     def show(self, step: Step, fraction: float, details: str = '') -> None:
         """Print the line, where it cannot be overwritten only now and then."""
+        with self.lock:
+            self._show(step, fraction, details)
+
+    def _show(self, step: Step, fraction: float, details: str) -> None:
         now = time.monotonic()
+        self.fractions[step.name] = fraction
         if not self.live and fraction not in (0, 1) and now - self.printed < 10:
             return
         self.printed = now
         number = self.steps.index(step)
-        done = sum(s.cost for s in self.steps[:number]) + fraction * step.cost
+        done = sum(each.cost * self.fractions[each.name] for each in self.steps)
         left = 'estimating the time left'
         if done > 0.04 * self.total:  # before that it is mostly imports
             seconds = (now - self.start) * (self.total / done - 1)
@@ -60,21 +73,27 @@ class Progress:
         sys.stdout.flush()
 
 
-def run(step: Step, progress: Progress, log: Path) -> str:
+def run(step: Step, progress: Progress, log: Path, threads: int, running: list) -> str:
     """Run a step, follow its training log, and return what it printed."""
     pattern = re.compile(
         r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*loss: ([\d.]+)'
     )
     command = [sys.executable, *map(str, step.command)]
+    environment = os.environ | dict(OMP_NUM_THREADS=str(threads))
     progress.show(step, 0)
     lines = []
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open('w') as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
         ) as process,
     ):
+        running.append(process)
         for line in process.stdout:
             file.write(line)
             lines.append(line)
@@ -92,18 +111,40 @@ def run(step: Step, progress: Progress, log: Path) -> str:
     return ''.join(lines)
 
 
-def run_steps(steps: list[Step], logs: Path) -> tuple[dict[str, str], float]:
+def run_steps(
+    steps: list[Step | tuple[Step, ...]], logs: Path
+) -> tuple[dict[str, str], float]:
     """Run all steps and keep what they print.
 
     Args:
-        steps: What to run, in this order.
+        steps: What to run, in this order. Those of a tuple run at once and share
+            the threads, which small models use better than one after the other.
         logs: Folder of their logs.
 
     Returns:
         The output of each step by its name, and the seconds that all took.
+
+    Raises:
+        SystemExit: When a step fails. What runs beside it is ended.
     """
-    progress = Progress(steps)
-    outputs = {
-        step.name: run(step, progress, logs / f'{step.name}.log') for step in steps
-    }
+    groups = [each if isinstance(each, tuple) else (each,) for each in steps]
+    progress = Progress([step for group in groups for step in group])
+    outputs = {}
+    for group in groups:
+        threads = max(1, torch.get_num_threads() // len(group))
+        running = []
+        with ThreadPoolExecutor(len(group)) as pool:
+            results = {
+                step.name: pool.submit(
+                    run, step, progress, logs / f'{step.name}.log', threads, running
+                )
+                for step in group
+            }
+            done, _ = wait(results.values(), return_when=FIRST_EXCEPTION)
+            failed = [each.exception() for each in done if each.exception()]
+            if failed:
+                for process in running:
+                    process.terminate()
+                raise failed[0]
+        outputs |= {name: result.result() for name, result in results.items()}
     return outputs, time.monotonic() - progress.start

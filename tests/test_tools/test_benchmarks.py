@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from .test_tools import run, run_well
+from ..conftest import ROOT
+from .test_tools import CLASSIFY, run, run_well
 
 
 def saved(path):
@@ -82,6 +83,24 @@ def test_growth(tmp_path):
     one, four = curves['batch']
     assert four['size'] == 4 and four['peak_bytes'] > 2 * one['peak_bytes']
     assert Image.open(tmp_path / 'a.png').size[0] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'config',
+    [CLASSIFY, *sorted((ROOT / 'configs' / 'shapes').glob('*.py'))],
+    ids=lambda path: path.stem,
+)
+def test_training_cost(config, tmp_path):
+    output = run_well(
+        *('benchmarks/training_cost.py', config, '--batch-size', 2, '--rounds', 3),
+        *('--device', 'cpu', '--output', tmp_path / 'a.json'),
+        cwd=tmp_path,
+    )
+    record, table = saved(tmp_path / 'a.json')
+    assert table in output and f'| {config.name} | 2 |' in table
+    assert len(record['seconds']) == 3 and min(record['seconds']) > 0
+    assert record['peak_bytes'] > 0 and record['parameters'] > 1e5
 
 
 @pytest.mark.slow

@@ -176,7 +176,8 @@ def main() -> None:
     args = parse_args()
     if args.peak_of:
         name, setting = args.peak_of[0], Setting(**json.loads(args.peak_of[1]))
-        print(peak_memory(make_workloads(setting, (name,))[name]))
+        workload = make_workloads(setting, (name,))[name]
+        print(peak_memory(workload.accumulate, setting.device))
         return
     results = []
     for setting in settings(args):

@@ -108,7 +108,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
         images_per_second=setting.batch_size / statistics.median(seconds),
         seconds=seconds,
         kernels=attention_kernels(step),
-        peak_bytes=peak_memory(workload),
+        peak_bytes=peak_memory(workload.accumulate, setting.device),
     )
 
 

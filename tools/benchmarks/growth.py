@@ -95,7 +95,7 @@ def series(args: argparse.Namespace) -> dict[str, list[tuple[str, Setting]]]:
 def measure(setting: Setting, rounds: int) -> dict:
     """Time and memory of one point."""
     workload = make_workloads(setting, ('ours',))['ours']
-    peak = peak_memory(workload)
+    peak = peak_memory(workload.accumulate, setting.device)
     seconds = interleave(dict(step=workload), rounds, setting.device)['step']
     return dict(
         seconds=statistics.median(seconds),

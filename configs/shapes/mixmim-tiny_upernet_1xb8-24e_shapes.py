@@ -102,16 +102,16 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.9),
 )
 param_scheduler = [
-    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=28, convert_to_iter_based=True)
+    dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=24, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=28, val_interval=28)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=24)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=True),
     checkpoint=dict(
-        by_epoch=True, interval=28, save_optimizer=False, save_param_scheduler=False
+        by_epoch=True, interval=24, save_optimizer=False, save_param_scheduler=False
     ),
 )
 env_cfg = dict(cudnn_benchmark=False)

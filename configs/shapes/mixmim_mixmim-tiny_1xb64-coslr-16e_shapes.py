@@ -41,12 +41,12 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=2, end=20, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16)
 
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=20, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=16, save_optimizer=False, save_param_scheduler=False),
 )
 randomness = dict(seed=0)

@@ -1,0 +1,132 @@
+"""Measure the time and the peak memory of a config's training step.
+
+A pretraining model, classifier, detector or segmentor takes a batch of random images
+and labels, forward and backward, without the optimizer. No dataset is needed.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmmixmim.benchmarking import (
+    PRECISIONS,
+    interleave,
+    machine,
+    markdown_table,
+    peak_memory,
+    save_report,
+)
+from mmmixmim.utils import add_cfg_options, load_config, one_line_errors, positive_int
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--batch-size', type=positive_int, help="images (the config's, for one GPU)"
+    )
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=positive_int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help="pixels (the backbone's img_size)",
+    )
+    parser.add_argument('--precision', choices=PRECISIONS, default='fp32', help='fp32')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    parser.add_argument('--rounds', type=positive_int, default=5, help='5')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        default=Path('work_dirs/benchmarks/training_cost.json'),
+        help='JSON file; a table (.md) is written beside it',
+    )
+    add_cfg_options(parser)
+    return parser.parse_args()
+
+
+def random_batch(
+    cfg: Config, model: nn.Module, number: int, size: tuple[int, int]
+) -> dict:
+    """What the data loader of such a model gives."""
+    scope = cfg.get('default_scope')
+    if scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        # Eight objects an image; their classes do not matter.
+        return demo_mm_inputs(
+            number, (3, *size), [8] * number, num_classes=2, with_mask=True
+        )
+    images = list(torch.randint(0, 256, (number, 3, *size), dtype=torch.uint8))
+    if scope == 'mmseg':
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+
+        meta = dict(img_shape=size, ori_shape=size)
+        classes = model.decode_head.num_classes
+        labels = torch.randint(0, classes, (number, 1, *size))
+        samples = [
+            SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=each))
+            for each in labels
+        ]
+    else:
+        from mmpretrain.structures import DataSample
+
+        samples = [DataSample().set_gt_label(0) for _ in images]
+    return dict(inputs=images, data_samples=samples)
+
+
+def training_step(model: nn.Module, batch: dict, precision: str) -> Callable[[], None]:
+    """Make a function that adds the gradients of a batch."""
+    device = model.data_preprocessor.device.type
+    low = precision != 'fp32'
+
+    def step() -> None:
+        data = model.data_preprocessor(batch, training=True)
+        with torch.autocast(device, PRECISIONS[precision]) if low else nullcontext():
+            losses = model(**data, mode='loss')
+        model.parse_losses(losses)[0].backward()
+
+    return step
+
+
+def main() -> None:
+    """Build the model, measure, print and save."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+        init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+        cfg.model.backbone.init_cfg = None
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model).to(args.device).train()
+        number = args.batch_size or cfg.train_dataloader.batch_size
+        size = tuple(args.shape or model.backbone.img_size)
+        batch = random_batch(cfg, model, number, size)
+        step = training_step(model, batch, args.precision)
+        peak = peak_memory(step, args.device)
+        seconds = interleave(dict(step=step), args.rounds, args.device)['step']
+
+    parameters = sum(each.numel() for each in model.parameters())
+    cells = [Path(args.config).name, str(number), f'{size[0]}x{size[1]}']
+    cells += [args.precision, f'{parameters / 1e6:.1f}']
+    cells += [f'{statistics.median(seconds):.3f}', f'{peak / 2**30:.2f}']
+    head = ['config', 'images', 'pixels', 'precision', 'parameters, M', 'seconds']
+    table = markdown_table([*head, 'peak GiB'], [cells])
+    record = dict(machine=machine(args.device), config=str(args.config), images=number)
+    record |= dict(size=size, precision=args.precision, parameters=parameters)
+    save_report(args.output, record | dict(seconds=seconds, peak_bytes=peak), table)
+    print(f'{table}\n\nMemory is over weights and gradients. Saved as {args.output}')
+
+
+if __name__ == '__main__':
+    main()
