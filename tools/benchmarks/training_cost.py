@@ -67,11 +67,13 @@ def random_batch(
         return demo_mm_inputs(
             number, (3, *size), [8] * number, num_classes=2, with_mask=True
         )
-    images = list(torch.randint(0, 256, (number, 3, *size), dtype=torch.uint8))
+    shape = (number, model.backbone.in_channels, *size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
     if scope == 'mmseg':
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
+        images = list(images)
         meta = dict(img_shape=size, ori_shape=size)
         classes = model.decode_head.num_classes
         labels = torch.randint(0, classes, (number, 1, *size))
