@@ -99,7 +99,9 @@ class Attention(nn.Module):
         segments = layout.segments
         dropout = self.training and self.attn_drop > 0
         masked = any(segment.blocked is not None for segment in segments)
-        if qkv.device.type == 'cpu' and not (
+        trained = qkv.requires_grad or biases[0].requires_grad
+        # PyTorch's fused attention for a CPU has no gradient for the bias.
+        if (trained and qkv.device.type == 'cpu') and not (
             masked or dropout or torch.compiler.is_compiling()
         ):
             return segment_attention(qkv, self.num_heads, segments, biases)
@@ -129,15 +131,15 @@ class Attention(nn.Module):
         if qkv.ndim == 5:
             qkv = qkv.unsqueeze(1)
         qkv = qkv.permute(3, 0, 1, 4, 2, 5)  # (3, B, windows, heads, n, c)
-        # Fused kernels take four dimensions. Windows go beside the images, so
-        # that all share one bias; or, where each window has a mask of its own,
-        # beside the heads, so that all images share it.
-        if blocked is not None:
-            bias = bias[None, None].masked_fill(blocked, float('-inf')).flatten(1, 2)
+        # Fused kernels take four dimensions, of the bias too. Windows go beside the
+        # images, so that all share one bias; or, where each window has a mask of its
+        # own, beside the heads, so that all images share it.
         windows = qkv.shape[2]
         q, k, v = qkv.flatten(1, 2) if blocked is None else qkv.flatten(2, 3)
         if bias is not None:
-            bias = bias.to(q.dtype)
+            bias = bias.to(q.dtype).unsqueeze(0)
+        if blocked is not None:
+            bias = bias.masked_fill(blocked, float('-inf')).flatten(1, 2)
         dropout = self.attn_drop if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
         out = out.reshape(batch, windows, self.num_heads, *out.shape[-2:])

@@ -1,9 +1,9 @@
-"""Exact attention with a learned bias on a CPU, in little memory.
+"""Exact attention with a learned bias on a CPU, trained in little memory.
 
-PyTorch's fused attention has no gradient for the bias, and its plain one writes all
-logits to memory. Here a part of the windows whose logits fit the cache goes at a time,
-and the backward pass computes the weights of large windows again, as FlashAttention
-(arXiv 2205.14135) does.
+There PyTorch's fused attention has no gradient for the bias, and its plain one writes
+all logits to memory. Here a part of the windows whose logits fit the cache goes at a
+time, and the backward pass computes the weights of large windows again, as
+FlashAttention (arXiv 2205.14135) does.
 """
 
 from __future__ import annotations
@@ -31,20 +31,17 @@ class _SegmentAttention(torch.autograd.Function):
         ctx, qkv: Tensor, heads: int, segments: list[Segment], *biases: Tensor
     ) -> Tensor:
         ctx.heads, ctx.segments, ctx.dtype = heads, segments, qkv.dtype
-        training = any(ctx.needs_input_grad)
         result = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
         saved = []
         with torch.autocast('cpu', enabled=False):
             for segment, bias in zip(segments, biases, strict=True):
                 operands = _gather(_windows(qkv, segment, 3, heads))
                 out = torch.empty_like(operands[2])
-                kept = training and segment.length <= KEPT_LENGTH
-                # Logits that are the only ones with their bias take its place.
-                alone = len(out) == heads and bias.dtype == out.dtype
+                kept = segment.length <= KEPT_LENGTH
                 if kept:
                     room = out.new_empty(len(out), segment.length, segment.length)
                 else:
-                    room = None if alone and not training else _room(out)
+                    room = _room(out)
                 for rows, few in _parts(out, heads):
                     q, k, v = operands[:, rows]
                     place = room[rows] if kept else room
@@ -105,8 +102,7 @@ def segment_attention(
         qkv: Queries, keys and values (B, N, 3 * C) on the CPU.
         heads: Number of heads.
         segments: The windows, without anything blocked.
-        biases: What is added to each segment's logits, (heads, n, n). Without
-            gradients their memory may be used up.
+        biases: What is added to each segment's logits, (heads, n, n).
 
     Returns:
         (B, N, C).
@@ -159,13 +155,10 @@ def _parts(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
             yield slice(start + few.start, start + few.stop), few
 
 
-def _weights(q: Tensor, k: Tensor, bias: Tensor, room: Tensor | None) -> Tensor:
-    """Weights of (windows * heads, n, c), in ``room`` or in the place of ``bias``."""
-    if room is None:
-        logits = bias
-    else:
-        logits = room[: len(q)]
-        logits.unflatten(0, (-1, len(bias))).copy_(bias)
+def _weights(q: Tensor, k: Tensor, bias: Tensor, room: Tensor) -> Tensor:
+    """Weights of (windows * heads, n, c), in ``room``."""
+    logits = room[: len(q)]
+    logits.unflatten(0, (-1, len(bias))).copy_(bias)
     # Unlike baddbmm_, PyTorch's counter of operations knows this.
     torch.baddbmm(logits, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5, out=logits)
     return torch.softmax(logits, -1, out=logits)

@@ -141,7 +141,8 @@ class WindowLayout:
         """
         heads = table.shape[1]
         rows = self._rows.expand(heads, -1)
-        values = torch.gather(table.t(), 1, rows)
+        # One head after the other, as the cache holds the table of one.
+        values = torch.gather(table.t().contiguous(), 1, rows)
         parts = values.split([each.length**2 for each in self.segments], dim=1)
         return [
             part.unflatten(1, (each.length, each.length))

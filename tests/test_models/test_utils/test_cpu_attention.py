@@ -46,24 +46,6 @@ def test_values_and_gradients(chunk, monkeypatch):
         torch.autograd.grad(out, (qkv, *biases), above),
         torch.autograd.grad(expected, (qkv, *biases), above),
     )
-    with torch.no_grad():
-        again = segment_attention(qkv, HEADS, SEGMENTS, biases)
-    torch.testing.assert_close(again, out)
-
-
-@pytest.mark.parametrize('chunk', [2**20, 130])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.double, torch.bfloat16])
-def test_one_window_of_one_image(chunk, dtype, monkeypatch):
-    """Without gradients its logits take the place of the bias."""
-    monkeypatch.setattr(cpu_attention, 'CHUNK', chunk)
-    segments = [Segment(0, 1, 5, None)]
-    qkv, biases = torch.randn(1, 5, 3 * HEADS * 8), [torch.randn(HEADS, 5, 5)]
-    qkv, biases = qkv.to(dtype), [bias.to(dtype) for bias in biases]
-    wanted = segment_attention(qkv.requires_grad_(), HEADS, segments, biases)
-    with torch.no_grad():
-        copies = [bias.clone() for bias in biases]
-        found = segment_attention(qkv, HEADS, segments, copies)
-    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize('chunk, rows', [(2**20, 12), (2500, 9), (800, 6), (1, 1)])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmmixmim.models.utils import Attention, TokenOwnership, WindowLayout
 
@@ -65,6 +66,9 @@ def test_windows_and_owners(size, window, masks, shift):
     out = layout.restore(attention(layout.arrange(maps), layout))
     expected = plain_attention(attention, maps, window, ownership, shift)
     torch.testing.assert_close(out, expected)
+    with torch.no_grad():  # by another kernel
+        again = layout.restore(attention(layout.arrange(maps), layout))
+    torch.testing.assert_close(again, expected)
 
 
 def test_masks_that_hide_nothing_or_everything():
@@ -99,7 +103,7 @@ def test_attention_stays_in_the_low_precision(monkeypatch):
     monkeypatch.setattr('torch.nn.functional.scaled_dot_product_attention', watched)
     attention = Attention(8, 2, (4, 4))
     maps = torch.randn(2, 4, 4, 8)
-    for masks in (None, 2):  # on a CPU the first has a kernel of its own
+    for masks in (None, 2):  # on a CPU the first has a kernel of its own to train
         ownership = masks and TokenOwnership(torch.rand(masks, 2, 2) < 0.4)
         layout = WindowLayout((4, 4), (4, 4), ownership, maps.device)
         full = attention(layout.arrange(maps), layout)
@@ -109,3 +113,22 @@ def test_attention_stays_in_the_low_precision(monkeypatch):
         assert out.dtype == torch.bfloat16
         assert types == [torch.bfloat16] * (4 if masks else 0)
         torch.testing.assert_close(out.float(), full, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('masks', [None, 1, 2], ids=['no-mask', 'shared', 'per-image'])
+def test_without_gradients_the_fused_kernel_runs(dtype, masks):
+    """It refuses what it cannot do, and logits beyond float16 do not overflow."""
+    attention = Attention(8, 2, (4, 4)).requires_grad_(False)
+    maps = 2000 * torch.rand(2, 4, 4, 8)
+    ownership = masks and TokenOwnership(torch.rand(masks, 2, 2) < 0.5)
+    layout = WindowLayout((4, 4), (4, 4), ownership, maps.device)
+    qkv = attention.qkv(layout.arrange(maps))
+    q, k, _ = qkv.unflatten(-1, (3, 2, 4)).unbind(2)
+    largest = torch.einsum('bnhc,bmhc->bhnm', q, k).max() / 2
+    assert largest > torch.finfo(torch.float16).max
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        out = attention._attend_in_windows(qkv.to(dtype), layout)
+    assert out.dtype == dtype
+    full = attention._attend_in_windows(qkv.to(dtype).float(), layout)
+    torch.testing.assert_close(out.float(), full, rtol=1e-2, atol=1.0)
