@@ -7,10 +7,17 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
 
 from .cpu_attention import segment_attention
 from .linear_layers import linear
 from .windows import WindowLayout, load_bias_table
+
+# PyTorch's counter of operations knows its fused attention on a GPU, not on a CPU.
+flop_registry.setdefault(
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+    flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
+)
 
 
 class Attention(nn.Module):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmmixmim.models.utils import Attention, TokenOwnership, WindowLayout
 
@@ -132,3 +133,16 @@ def test_without_gradients_the_fused_kernel_runs(dtype, masks):
     assert out.dtype == dtype
     full = attention._attend_in_windows(qkv.to(dtype).float(), layout)
     torch.testing.assert_close(out.float(), full, rtol=1e-2, atol=1.0)
+
+
+def test_operations_are_counted_with_and_without_gradients():
+    attention = Attention(8, 2, (4, 4))
+    layout = WindowLayout((8, 8), (4, 4), None, torch.device('cpu'))
+    tokens = torch.randn(3, 64, 8)
+    linear = 3 * 64 * 8 * (24 + 8)
+    within_windows = 3 * 64 * 16 * (8 + 8)
+    for grad in (False, True):
+        counter = FlopCounterMode(display=False)
+        with torch.set_grad_enabled(grad), counter:
+            attention(tokens, layout)
+        assert counter.get_total_flops() == 2 * (linear + within_windows)
