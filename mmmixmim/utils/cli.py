@@ -223,7 +223,8 @@ def one_line_errors() -> Iterator[None]:
         if unreadable is None:
             raise
         raise SystemExit(
-            f'error: {unreadable[0]} Then continue with --resume.'
+            f'error: {unreadable[0]} Then continue with --resume, which begins anew '
+            'if no checkpoint was saved yet.'
         ) from error
     except KeyError as error:
         # mmengine's registries: a type that is not registered.

@@ -81,6 +81,14 @@ def test_floor_counts_the_linear_layers():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_floor_has_the_products_of_a_training_step():
+    """Without gradients perceptrons go in parts; training does not."""
+    arch = dict(embed_dims=128, depths=[1, 1, 1, 1], num_heads=[4, 8, 16, 32])
+    ours = make_workloads(Setting('pretrain', arch, 4), ('ours',))['ours']
+    shapes = linear_shapes(ours.model, ours.forward)
+    assert shapes[4 * 56 * 56, 128, 512] == 1 and shapes[4 * 28 * 28, 1024, 256] == 1
+
+
 def test_floor_counts_through_a_compiled_model():
     """The compiler would not call the hooks that count."""
     shapes = []

@@ -10,9 +10,11 @@ large matrix product of the same type. Every model has a process of its own.
 import argparse
 import dataclasses
 import json
+import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -80,16 +82,31 @@ def parse_args() -> argparse.Namespace:
 
 def fits(name: str, setting: Setting) -> bool:
     """Whether a step has room on the GPU."""
+    # Another batch should be compiled for its own shape, as a batch that is given.
+    torch.compiler.reset()
     try:
         step = training_step(make_workloads(setting, (name,))[name])
         step()
         step()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        # Libraries and compilers report it in words of their own.
+        if not re.search('out of memory|ALLOC_FAILED', str(error)):
+            raise
         return False
     finally:
         step = None
         torch.cuda.empty_cache()
     return True
+
+
+def peak_of(step: Callable[[], None], device: str) -> int:
+    """Peak memory of a step; on a CPU over weights, gradients and AdamW's state."""
+    if torch.device(device).type != 'cuda':
+        return peak_memory(step, device)
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
 
 
 def measure(name: str, setting: Setting, steps: int) -> dict:
@@ -100,6 +117,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
         if best == 0:
             raise UsageError('Not even one image fits.')
         setting = dataclasses.replace(setting, batch_size=best)
+        torch.compiler.reset()
     workload = make_workloads(setting, (name,))[name]
     step = training_step(workload)
     seconds = interleave(dict(step=step), steps, setting.device)['step']
@@ -108,7 +126,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
         images_per_second=setting.batch_size / statistics.median(seconds),
         seconds=seconds,
         kernels=attention_kernels(step),
-        peak_bytes=peak_memory(workload.accumulate, setting.device),
+        peak_bytes=peak_of(step, setting.device),
     )
 
 
@@ -121,8 +139,15 @@ def useful_flops(arch: str) -> int:
     return 3 * counter.get_total_flops() // setting.batch_size
 
 
+def card(setting: Setting) -> dict:
+    """Name the device and measure its rate in large matrix products."""
+    size = 8192 if torch.device(setting.device).type == 'cuda' else 1024
+    rate = matrix_rate(setting.device, setting.dtype, size)
+    return dict(machine=machine(setting.device), matrix_flops=rate)
+
+
 def in_a_process(name: str, setting: Setting, steps: int) -> dict:
-    """Run :func:`measure` in a process of its own; what fails is reported."""
+    """Run :func:`measure`, or :func:`card`, in a process; what fails is reported."""
     task = json.dumps([name, dataclasses.asdict(setting), steps])
     process = subprocess.run(
         [sys.executable, __file__, '--measure', task], capture_output=True, text=True
@@ -154,16 +179,21 @@ def main() -> None:
     with one_line_errors():
         if args.measure:
             name, setting, steps = json.loads(args.measure)
-            print(json.dumps(measure(name, Setting(**setting), steps)))
+            setting = Setting(**setting)
+            result = card(setting) if name == 'card' else measure(name, setting, steps)
+            print(json.dumps(result))
             return
         if args.device == 'cuda' and not torch.cuda.is_available():
             raise UsageError(
                 'There is no CUDA device here. Give --device cpu to try the script.'
             )
     cuda = torch.device(args.device).type == 'cuda'
-    rate = matrix_rate(
-        args.device, PRECISIONS[args.precision], size=8192 if cuda else 1024
-    )
+    # This process keeps off the card, whose memory is for what is measured.
+    setting = Setting(device=args.device, precision=args.precision)
+    record = in_a_process('card', setting, args.steps)
+    if 'error' in record:
+        raise SystemExit(f'error: {record["error"]}')
+    rate = record['matrix_flops']
     results = []
     for arch in args.arch:
         flops = useful_flops(arch)
@@ -185,9 +215,8 @@ def main() -> None:
                         result['mfu'] = result['images_per_second'] * flops / rate
                     results.append(result)
                     print('  '.join(row(result)), flush=True)
-    record = dict(machine=machine(args.device), matrix_flops=rate, results=results)
     table = markdown_table(HEAD, [row(result) for result in results])
-    save_report(args.output, record, table)
+    save_report(args.output, record | dict(results=results), table)
     print(f'\n{table}\n\nmatrix products reach {rate / 1e12:.2f} TFLOP/s')
     print(f'saved as {args.output}')
 

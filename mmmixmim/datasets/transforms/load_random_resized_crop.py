@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
+from mmengine.logging import print_log
 from mmpretrain.datasets import RandomResizedCrop
 
 from mmmixmim.registry import TRANSFORMS
@@ -40,8 +43,8 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         reducing_gap: See above. Defaults to 2; pixels then differ by less than one
             level of 255 on average. None always decodes at full size, where they
             differ by 0.1 on average from those of Pillow alone.
-        ignore_empty: Whether to return None for a file that cannot be read, for which
-            datasets then draw another. Defaults to False: it is an error.
+        ignore_empty: Whether to warn of a file that cannot be read and return None,
+            for which datasets then draw another. Defaults to False: it is an error.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -98,11 +101,15 @@ class LoadRandomResizedCrop(RandomResizedCrop):
                 box, tuple(self.scale), self.interpolation, self._reduction(box)
             )
         except Exception as error:
+            message = f'The image {str(path)!r} cannot be read: {error}.'
             if self.ignore_empty:
+                print_log(f'{message} Left out.', 'current', logging.WARNING)
                 return None
             raise OSError(
-                f'The image {str(path)!r} cannot be read: {error}. Repair or remove '
-                'the file, or set ignore_empty=True to go on without it.'
+                f'{message} Repair or remove the file, or go on without it by '
+                'ignore_empty=True of this transform: by --cfg-options, '
+                'train_dataloader.dataset.pipeline.0.ignore_empty=True if it is the '
+                'first one.'
             ) from error
         flip = self.rand_flip()
         # To BGR, and mirrored or not, in one copy.

@@ -52,11 +52,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         last_step: int = -1,
         verbose: bool = False,
     ) -> None:
-        if not 0 <= warmup < end:
-            raise ValueError(
-                f'warmup must be at least 0 and below end, got warmup={warmup} and '
-                f'end={end}.'
-            )
+        _check_times(warmup, end)
         if min_lr < 0:
             raise ValueError(f'min_lr must be at least 0, got {min_lr}.')
         self.warmup = warmup
@@ -76,6 +72,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         """Build a schedule over iterations from times in epochs."""
         if not by_epoch:
             raise ValueError('Only times in epochs (by_epoch=True) can be converted.')
+        _check_times(warmup, end)
         times = dict(warmup=warmup * epoch_length, end=end * epoch_length)
         return cls(*args, **times, by_epoch=False, **kwargs)
 
@@ -91,3 +88,12 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
             minimum + (value - minimum) * factor
             for value, minimum in zip(self.base_values, minima, strict=True)
         ]
+
+
+def _check_times(warmup: int, end: int) -> None:
+    if not 0 <= warmup < end:
+        raise ValueError(
+            f'warmup must be at least 0 and below end, got warmup={warmup} and '
+            f'end={end}: change both together, by --cfg-options as '
+            'param_scheduler.0.warmup and param_scheduler.0.end.'
+        )

@@ -13,11 +13,19 @@ from .cpu_attention import segment_attention
 from .linear_layers import linear
 from .windows import WindowLayout, load_bias_table
 
+aten = torch.ops.aten
 # PyTorch's counter of operations knows its fused attention on a GPU, not on a CPU.
-flop_registry.setdefault(
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
-    flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
-)
+for on_a_cpu, on_a_gpu in (
+    (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention,
+    ),
+    (
+        aten._scaled_dot_product_flash_attention_for_cpu_backward,
+        aten._scaled_dot_product_flash_attention_backward,
+    ),
+):
+    flop_registry.setdefault(on_a_cpu, flop_registry[on_a_gpu])
 
 
 class Attention(nn.Module):
@@ -133,7 +141,6 @@ class Attention(nn.Module):
         Returns:
             (B, windows * n, C).
         """
-        batch, tokens = len(qkv), qkv.shape[1:-1].numel()
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         if qkv.ndim == 5:
             qkv = qkv.unsqueeze(1)
@@ -149,5 +156,8 @@ class Attention(nn.Module):
             bias = bias.masked_fill(blocked, float('-inf')).flatten(1, 2)
         dropout = self.attn_drop if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
-        out = out.reshape(batch, windows, self.num_heads, *out.shape[-2:])
-        return out.transpose(2, 3).reshape(batch, tokens, -1)
+        if blocked is None:
+            out = out.unflatten(0, (-1, windows))
+        else:
+            out = out.unflatten(1, (windows, -1))
+        return out.transpose(2, 3).flatten(3).flatten(1, 2)

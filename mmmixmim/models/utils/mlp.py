@@ -40,10 +40,15 @@ class MLP(nn.Module):
         The outputs of ``norm`` and of GELU are not kept for the backward pass.
         """
         size = x.shape[:-1].numel() * self.fc1.out_features * x.element_size()
-        if size <= CHUNK or not _is_plain_inference(x):
+        if not _is_plain_inference(x) or size <= CHUNK or self._has_hooks():
             return self._transform(x, norm)
         parts = x.flatten(0, -2).chunk(-(-size // CHUNK))
         return torch.cat([self._transform(part, norm) for part in parts]).view(x.shape)
+
+    def _has_hooks(self) -> bool:
+        """Whether something watches the layers, which should see all tokens at once."""
+        layers = (self.fc1, self.drop1, self.fc2, self.drop2)
+        return any(each._forward_hooks or each._forward_pre_hooks for each in layers)
 
     def _transform(self, x: Tensor, norm: Callable[[Tensor], Tensor] | None) -> Tensor:
         if not torch.is_grad_enabled() or (self.training and self.drop1.p > 0):

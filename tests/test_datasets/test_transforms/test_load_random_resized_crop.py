@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import default_collate
+from mmengine.logging import MMLogger
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
@@ -228,7 +229,10 @@ def test_damaged_files(tmp_path, content, message):
         OSError, match=f'{path}.*cannot be read.*{message}.*ignore_empty'
     ):
         build()(results)
+    log = tmp_path / 'log'
+    MMLogger.get_instance(str(tmp_path), log_file=str(log))
     assert build(ignore_empty=True)(results) is None
+    assert f"The image '{path}' cannot be read" in log.read_text()
 
 
 def test_missing_file(tmp_path):

@@ -146,3 +146,16 @@ def test_operations_are_counted_with_and_without_gradients():
         with torch.set_grad_enabled(grad), counter:
             attention(tokens, layout)
         assert counter.get_total_flops() == 2 * (linear + within_windows)
+
+
+@pytest.mark.parametrize('window', [(4, 4), (6, 6)], ids=['windows', 'one-window'])
+def test_without_gradients_any_batch(window):
+    """A trace is not bound to its batch, and a batch may be empty."""
+    attention = Attention(8, 2, window).requires_grad_(False)
+    layout = WindowLayout((6, 6), window, None, torch.device('cpu'))
+    tokens = torch.randn(5, 36, 8)
+    expected = attention(tokens, layout)
+    assert attention(tokens[:0], layout).shape == (0, 36, 8)
+    traced = torch.jit.trace(lambda x: attention(x, layout), tokens[:3])
+    for batch in (1, 3, 5):
+        torch.testing.assert_close(traced(tokens[:batch]), expected[:batch])
