@@ -13,19 +13,13 @@ from .cpu_attention import segment_attention
 from .linear_layers import linear
 from .windows import WindowLayout, load_bias_table
 
-aten = torch.ops.aten
 # PyTorch's counter of operations knows its fused attention on a GPU, not on a CPU.
-for on_a_cpu, on_a_gpu in (
-    (
-        aten._scaled_dot_product_flash_attention_for_cpu,
-        aten._scaled_dot_product_flash_attention,
-    ),
-    (
-        aten._scaled_dot_product_flash_attention_for_cpu_backward,
-        aten._scaled_dot_product_flash_attention_backward,
-    ),
-):
-    flop_registry.setdefault(on_a_cpu, flop_registry[on_a_gpu])
+for _way in ('', '_backward'):
+    _name = '_scaled_dot_product_flash_attention'
+    flop_registry.setdefault(
+        getattr(torch.ops.aten, f'{_name}_for_cpu{_way}'),
+        flop_registry[getattr(torch.ops.aten, f'{_name}{_way}')],
+    )
 
 
 class Attention(nn.Module):

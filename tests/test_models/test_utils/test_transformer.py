@@ -159,3 +159,14 @@ def test_without_gradients_any_batch(window):
     traced = torch.jit.trace(lambda x: attention(x, layout), tokens[:3])
     for batch in (1, 3, 5):
         torch.testing.assert_close(traced(tokens[:batch]), expected[:batch])
+
+
+def test_operations_of_the_backward_pass_are_counted():
+    """The fused kernel computes the logits again: five products instead of two."""
+    attention = Attention(8, 2)
+    tokens = torch.randn(3, 16, 8, requires_grad=True)
+    linear = 3 * 16 * 8 * (24 + 8)
+    attended = 3 * 16 * 16 * 8
+    with FlopCounterMode(display=False) as counter:
+        attention(tokens).sum().backward()
+    assert counter.get_total_flops() == 2 * (3 * linear + (2 + 5) * attended)
