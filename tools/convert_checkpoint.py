@@ -16,6 +16,8 @@ from mmmixmim.checkpoint import (
     read_checkpoint,
     write_weights,
 )
+from mmmixmim.runtime import one_line_errors
+from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,10 +43,10 @@ def plain(value: object) -> bool:
 def main() -> None:
     """Convert."""
     args = parse_args()
-    source = Path(args.source).expanduser()
-    if source.exists() and args.target.exists() and source.samefile(args.target):
-        raise SystemExit(f'error: {args.target} is the source: name another file.')
-    try:
+    with one_line_errors():
+        source = Path(args.source).expanduser()
+        if source.exists() and args.target.exists() and source.samefile(args.target):
+            raise UserError(f'{args.target} is the source: name another file.')
         weights, beside = read_checkpoint(args.source)
         converted = convert_state_dict(weights, args.to)
         meta = beside.get('meta')
@@ -53,8 +55,6 @@ def main() -> None:
         if dataset and plain(dataset):  # the names of the classes
             kept['meta'] = dict(dataset_meta=dataset)
         write_weights(converted, args.target, args.to, kept)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'error: {error}') from error
 
     layout = detect_layout(weights)
     count = sum(v.numel() for v in weights.values() if v.is_floating_point())

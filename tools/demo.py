@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmixmim.utils import Step, duration, run_steps
+from mmmixmim.runtime import Step, duration, run_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools'

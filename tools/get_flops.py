@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmmixmim.evaluation import complexity
-from mmmixmim.utils import add_cfg_options, load_config, one_line_errors, positive_int
+from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,13 +14,13 @@ from mmengine.runner import Runner, set_random_seed
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.registry import MODELS
-from mmmixmim.utils import (
-    UsageError,
+from mmmixmim.runtime import (
     add_cfg_options,
     load_config,
     one_line_errors,
     positive_int,
 )
+from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,7 +72,7 @@ def main() -> None:
     with one_line_errors():
         cfg = load_config(args)
         if not cfg.get('val_dataloader'):
-            raise UsageError(
+            raise UserError(
                 f'{args.config} has no val_dataloader: the probe takes a config of '
                 'classification, with labelled images to learn from and to score.'
             )

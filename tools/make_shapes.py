@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmmixmim.runtime import one_line_errors, positive_int, require
 from mmmixmim.synthetic import BACKGROUND, CLASSES, write_dataset
-from mmmixmim.utils import one_line_errors, positive_int, require
 from mmmixmim.visualization import draw_label_maps, paint_instances
 
 

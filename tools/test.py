@@ -7,14 +7,14 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
-from mmmixmim.utils import (
-    UsageError,
+from mmmixmim.runtime import (
+    add_run_arguments,
     build_runner,
     check_data_roots,
     load_config,
     one_line_errors,
 )
-from mmmixmim.utils.cli import add_run_arguments
+from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the options of testing into the config."""
     if not cfg.get('test_dataloader'):
-        raise UsageError(
+        raise UserError(
             f'{args.config} has no test_dataloader: only configs of downstream tasks '
             'can be tested, those of pretraining cannot.'
         )
@@ -55,7 +55,7 @@ def draw_into(cfg: Config, folder: str) -> None:
         hook.update(draw=True, interval=1)
         cfg.visualizer.save_dir = folder
     else:
-        raise UsageError(
+        raise UserError(
             '--show-dir needs the VisualizationHook of mmpretrain, mmdet or mmseg as '
             'default_hooks.visualization in the config.'
         )
@@ -66,7 +66,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         if args.out and not args.out.endswith(('.pkl', '.pickle')):
-            raise UsageError(f'--out takes a .pkl file, not {args.out}')
+            raise UserError(f'--out takes a .pkl file, not {args.out}')
         cfg = load_config(args)
         apply_options(cfg, args)
         check_data_roots(cfg, ('test',))
@@ -81,7 +81,7 @@ def main() -> None:
             if 'state dict do not match' not in str(error):
                 raise
             problems = ' '.join(str(error).split())
-            raise UsageError(
+            raise UserError(
                 f'{args.checkpoint} is not a checkpoint of this whole model. {problems}'
             ) from error
 

@@ -6,14 +6,14 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
-from mmmixmim.utils import (
-    UsageError,
+from mmmixmim.runtime import (
+    add_run_arguments,
     build_runner,
     check_data_roots,
     load_config,
     one_line_errors,
 )
-from mmmixmim.utils.cli import add_run_arguments
+from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write the options of training into the config."""
     if not cfg.get('optim_wrapper'):
-        raise UsageError(f'{args.config} has no optim_wrapper: nothing to train by.')
+        raise UserError(f'{args.config} has no optim_wrapper: nothing to train by.')
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -57,7 +57,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
-        raise UsageError(
+        raise UserError(
             'mixed precision (AmpOptimWrapper) needs a GPU, and there is none: leave '
             'out --amp, or add --cfg-options optim_wrapper.type=OptimWrapper if the '
             'config asks for it.'
@@ -66,7 +66,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise UsageError(
+            raise UserError(
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
             )
         cfg.auto_scale_lr.enable = True

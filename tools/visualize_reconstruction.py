@@ -9,7 +9,7 @@ from mmengine.runner import Runner, set_random_seed
 
 from mmmixmim.checkpoint import load_whole
 from mmmixmim.registry import MODELS
-from mmmixmim.utils import (
+from mmmixmim.runtime import (
     add_cfg_options,
     load_config,
     one_line_errors,

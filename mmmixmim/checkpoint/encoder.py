@@ -10,6 +10,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmmixmim.validation import UserError
+
 from .files import read_weights
 from .layouts import INDEX, first_names, from_mmpretrain
 
@@ -87,13 +89,13 @@ def load_encoder(
             ('it has the unknown', [name for name in unused if not NORM.match(name)]),
         ):
             if names:
-                raise ValueError(
+                raise UserError(
                     f'{kind} {first_names(names)}. arch and qkv_bias must be those '
                     'that it was trained with.'
                 )
         backbone.load_state_dict(weights, strict=False)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f'{path} does not fit this {type(backbone).__name__}: {error}'
         ) from error
     for names, what in (
@@ -186,11 +188,11 @@ def _find(state: dict[str, Tensor], prefix: str | None) -> tuple[str, str]:
     if wanted in found:
         return wanted, found[wanted]
     if found:
-        raise ValueError(
+        raise UserError(
             f'it holds encoders at {", ".join(map(repr, found))}, not at {wanted!r}: '
             'set prefix to the one that is meant.'
         )
-    raise ValueError(
+    raise UserError(
         f'it holds no MixMIM encoder, which would have {OURS} or {MMPRETRAINS}. Its '
         f'first entry is {next(iter(state), "nothing")}.'
     )

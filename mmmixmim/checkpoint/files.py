@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
+from mmmixmim.validation import MissingFileError, UserError
+
 
 class _Inert:
     """Stands for an object beside the weights that is not needed."""
@@ -100,23 +102,23 @@ def _download(url: str) -> Path:
         try:
             download_url_to_file(url, str(file))
         except OSError as error:
-            raise FileNotFoundError(f'{url} cannot be fetched: {error}') from error
+            raise MissingFileError(f'{url} cannot be fetched: {error}') from error
     return file
 
 
 def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
     if not file.is_file():
-        raise FileNotFoundError(f'There is no checkpoint file {path!r}.')
+        raise MissingFileError(f'There is no checkpoint file {path!r}.')
     try:
         with safe_globals([(_Inert, name) for name in _BESIDE_WEIGHTS]):
             content = torch.load(file, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f'{path} is not loaded, since it holds more than weights and could run '
             f'code, or is damaged: {_reason(error)}'
         ) from error
     except (EOFError, RuntimeError) as error:
-        raise ValueError(f'{path} is no PyTorch checkpoint: {error}') from error
+        raise UserError(f'{path} is no PyTorch checkpoint: {error}') from error
     beside = {}
     if isinstance(content, dict):
         for key in ('state_dict', 'model'):
@@ -126,7 +128,7 @@ def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
     if not isinstance(content, dict) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
-        raise ValueError(
+        raise UserError(
             f'{path} holds no weights: expected a dict of tensors, itself or below '
             "'state_dict' or 'model'."
         )
@@ -157,7 +159,7 @@ def write_weights(
         ValueError: If the path is a folder.
     """
     if Path(path).is_dir():
-        raise ValueError(f'{path} is a folder: name the file to write.')
+        raise UserError(f'{path} is a folder: name the file to write.')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     key = 'model' if layout == 'authors' else 'state_dict'
     # Reordered weights would otherwise drag the storage they came from along.

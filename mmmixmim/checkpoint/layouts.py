@@ -13,6 +13,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
+from mmmixmim.validation import UserError
+
 StateDict = dict[str, Tensor]
 
 INDEX = 'relative_position_index'
@@ -57,7 +59,7 @@ def detect_layout(state: StateDict) -> str:
         if name in state:
             return layout
     first = next(iter(state), 'nothing')
-    raise ValueError(
+    raise UserError(
         f'This is no MixMIM checkpoint: it has none of {", ".join(LAYOUTS.values())}. '
         f'Its first entry is {first}.'
     )
@@ -81,7 +83,7 @@ def convert_state_dict(state: StateDict, target: str) -> StateDict:
             missing or unknown; it names the first.
     """
     if target not in LAYOUTS:
-        raise ValueError(
+        raise UserError(
             f'Unknown layout {target!r}: choose among {", ".join(LAYOUTS)}.'
         )
     source = detect_layout(state)
@@ -128,7 +130,7 @@ def _to_ours(state: StateDict, source: str) -> StateDict:
         part, _, rest = name.partition('.')
         rest, ours_value = from_mmpretrain(rest, value)
         if f'{part}.{rest}' in ours:
-            raise ValueError(
+            raise UserError(
                 f'This checkpoint has {part}.{rest} twice, by two names; the second is '
                 f'{name}.'
             )
@@ -141,7 +143,7 @@ def _from_ours(state: StateDict, target: str) -> StateDict:
         return state
     for name in state:
         if DENSE_NORM.match(name):
-            raise ValueError(
+            raise UserError(
                 f'{name} belongs to a dense map (out_indices), which the layout '
                 f'{target} does not have.'
             )
@@ -206,7 +208,7 @@ def _with_indices(state: StateDict) -> StateDict:
         if name.endswith(TABLE):
             side = (math.isqrt(len(value)) + 1) // 2
             if (2 * side - 1) ** 2 != len(value):
-                raise ValueError(
+                raise UserError(
                     f'{name} has {len(value)} rows, which is no square window: the '
                     'other layouts have square windows only.'
                 )
@@ -220,7 +222,7 @@ def _check_windows(metadata: dict[str, dict]) -> None:
     for name, entry in metadata.items():
         window = entry.get('window')
         if window and window[0] != window[1]:
-            raise ValueError(
+            raise UserError(
                 f'{name} has windows of {window[0]}x{window[1]}: the other layouts '
                 'have square windows only.'
             )
@@ -233,7 +235,7 @@ def _check_complete(state: StateDict, source: str) -> None:
     unknown = [name for name in state if name not in expected]
     for kind, names in (('lacks', missing), ('has the unknown', unknown)):
         if names:
-            raise ValueError(
+            raise UserError(
                 f"This checkpoint in {source}'s layout {kind} {first_names(names)} (in "
                 'our names).'
             )
@@ -242,7 +244,7 @@ def _check_complete(state: StateDict, source: str) -> None:
         # Positions and rows of tables are as many as images and windows want.
         start = len(shape) - 1 if name.endswith(('pos_embed', TABLE)) else 0
         if len(found) != len(shape) or found[start:] != shape[start:]:
-            raise ValueError(
+            raise UserError(
                 f"This checkpoint in {source}'s layout has {name} (in our names) of "
                 f'the shape {found}; with its other weights goes {shape}.'
             )
@@ -305,7 +307,7 @@ def _expected_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
                     mlp_ratio=hidden / width,
                 )
     except ValueError as error:
-        raise ValueError(f'The weights make no MixMIM model: {error}') from error
+        raise UserError(f'The weights make no MixMIM model: {error}') from error
     shapes = {
         f'{part}.{name}': tuple(value.shape)
         for part, module in parts.items()

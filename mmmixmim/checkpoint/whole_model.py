@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
+from mmmixmim.validation import UserError
+
 from .files import read_weights
 from .layouts import convert_state_dict, detect_layout
 
@@ -33,6 +35,6 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
         problems = [line.strip() for line in str(error).splitlines()]
         if len(problems) > 1:  # PyTorch's heading, then one line for each
             problems = [f'{problems[1]} The first of {len(problems) - 1} problems.']
-        raise ValueError(
+        raise UserError(
             f'{path} does not fit this {type(model).__name__}: {problems[0]}'
         ) from error

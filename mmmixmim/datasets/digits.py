@@ -6,6 +6,7 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import MissingDependencyError, UserError
 
 from .subsets import sample_per_class
 
@@ -42,7 +43,7 @@ class Digits(BaseDataset):
         **kwargs,
     ) -> None:
         if split not in self.SPLITS:
-            raise ValueError(f'split must be one of {self.SPLITS}, got {split!r}.')
+            raise UserError(f'split must be one of {self.SPLITS}, got {split!r}.')
         self.split = split
         self.samples_per_class = samples_per_class
         self.seed = seed
@@ -53,7 +54,7 @@ class Digits(BaseDataset):
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
-            raise ImportError(
+            raise MissingDependencyError(
                 'The digits come with scikit-learn, which is not installed: '
                 'run `pip install scikit-learn`.'
             ) from error

@@ -9,6 +9,7 @@ from mmengine.fileio import isdir
 from mmpretrain.datasets import CustomDataset
 
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import MissingFileError
 
 
 @DATASETS.register_module()
@@ -49,13 +50,13 @@ class ImageFolder(CustomDataset):
     def _find_samples(self) -> list[str]:
         hint = 'Set it by --cfg-options train_dataloader.dataset.data_root=FOLDER.'
         if not self.img_prefix or not isdir(self.img_prefix):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'There is no image folder {self.img_prefix!r}. {hint}'
             )
         try:
             return super()._find_samples()
         except RuntimeError as error:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'The folder {self.img_prefix!r} holds no image: no file in it or '
                 f'below ends in {", ".join(sorted(self.extensions))}. {hint}'
             ) from error

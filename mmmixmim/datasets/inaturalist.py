@@ -8,6 +8,7 @@ from mmengine.fileio import exists, join_path, load
 from mmpretrain.datasets import BaseDataset
 
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import MissingFileError, UserError
 
 
 @DATASETS.register_module()
@@ -31,7 +32,7 @@ class INaturalist(BaseDataset):
 
     def __init__(self, data_root: str, ann_file: str, **kwargs) -> None:
         if kwargs.get('classes') or (kwargs.get('metainfo') or {}).get('classes'):
-            raise ValueError('INaturalist takes its classes from ann_file alone.')
+            raise UserError('INaturalist takes its classes from ann_file alone.')
         super().__init__(data_root=expanduser(data_root), ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -42,14 +43,14 @@ class INaturalist(BaseDataset):
             categories by ascending id.
         """
         if not exists(self.ann_file):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'There is no annotation file {self.ann_file!r}. Set data_root and '
                 'ann_file of the dataset to where the download was unpacked.'
             )
         content = load(self.ann_file)
         for part in ('images', 'annotations', 'categories'):
             if part not in content:
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file} has no {part!r}: expected the annotations of '
                     'an iNaturalist competition with labels.'
                 )
@@ -60,12 +61,12 @@ class INaturalist(BaseDataset):
         samples = []
         for entry in content['annotations']:
             if entry['category_id'] not in labels:
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file}: image {entry["image_id"]} is of category '
                     f'{entry["category_id"]}, which the file does not list.'
                 )
             if entry['image_id'] not in files:
-                raise ValueError(
+                raise UserError(
                     f'{self.ann_file}: an annotation is of image {entry["image_id"]}, '
                     'which the file does not list.'
                 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmmixmim.validation import UserError
+
 
 def sample_per_class(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Draw ``count`` indices of each class at random.
@@ -24,7 +26,7 @@ def sample_per_class(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarra
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if not 0 < count <= len(members):
-            raise ValueError(
+            raise UserError(
                 f'Cannot draw {count} images of class {label}, which has '
                 f'{len(members)}: choose a number from 1 to {len(members)}.'
             )

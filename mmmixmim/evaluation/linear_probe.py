@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.subsets import sample_per_class
+from mmmixmim.validation import MissingDependencyError
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def linear_probe(
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise ImportError(
+        raise MissingDependencyError(
             'The linear probe needs scikit-learn: run `pip install scikit-learn`.'
         ) from error
     features, labels = train

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmmixmim.validation import UserError
+
 from .shapes import CLASSES, Scene, draw_scene
 
 # Value of the background in label images. As in ADE20K, 0 means unlabelled.
@@ -42,11 +44,11 @@ def write_dataset(
             the images are too small for shapes, or the seed is negative.
     """
     if size < LEAST_SIZE:
-        raise ValueError(
+        raise UserError(
             f'size is {size}, too small to tell shapes: draw at least {LEAST_SIZE}.'
         )
     if seed < 0:
-        raise ValueError(f'seed is {seed}, expected 0 or more.')
+        raise UserError(f'seed is {seed}, expected 0 or more.')
     root = Path(root)
     for split, count in counts.items():
         for kind, suffix in (('images', 'jpg'), ('labels', 'png')):
@@ -56,7 +58,7 @@ def write_dataset(
             others = sorted(path.name for path in folder.iterdir())
             others = [name for name in others if name not in names]
             if others:
-                raise ValueError(
+                raise UserError(
                     f'{folder} has {len(others)} files that are not of this dataset, '
                     f'as {others[0]}: delete {root}, or name another folder.'
                 )

@@ -28,7 +28,7 @@ from mmmixmim.benchmarking import (
 )
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.registry import DATASETS
-from mmmixmim.utils import one_line_errors, positive_int
+from mmmixmim.runtime import one_line_errors, positive_int
 
 TINY = dict(embed_dims=32, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])
 

@@ -33,7 +33,7 @@ from mmmixmim.benchmarking import (
     save_report,
     with_spread,
 )
-from mmmixmim.utils import one_line_errors, positive_int
+from mmmixmim.runtime import one_line_errors, positive_int
 
 BATCH_SIZES = dict(pretrain=[4], finetune=[4], inference=[1, 32], dense=[1])
 IMG_SIZES = dict(pretrain=[224], finetune=[224], inference=[224], dense=[512, 1024])

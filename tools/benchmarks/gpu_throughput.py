@@ -35,7 +35,8 @@ from mmmixmim.benchmarking import (
     save_report,
     training_step,
 )
-from mmmixmim.utils import UsageError, one_line_errors, positive_int
+from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.validation import UserError
 
 HEAD = [
     *('arch', 'model', 'mode', 'batch', 'images/s', 'MFU', 'peak GiB'),
@@ -115,7 +116,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
         sizes = dataclasses.replace
         best = largest_batch(lambda b: fits(name, sizes(setting, batch_size=b)))
         if best == 0:
-            raise UsageError('Not even one image fits.')
+            raise UserError('Not even one image fits.')
         setting = dataclasses.replace(setting, batch_size=best)
         torch.compiler.reset()
     workload = make_workloads(setting, (name,))[name]
@@ -184,7 +185,7 @@ def main() -> None:
             print(json.dumps(result))
             return
         if args.device == 'cuda' and not torch.cuda.is_available():
-            raise UsageError(
+            raise UserError(
                 'There is no CUDA device here. Give --device cpu to try the script.'
             )
     cuda = torch.device(args.device).type == 'cuda'

@@ -23,7 +23,7 @@ from mmmixmim.benchmarking import (
     peak_memory,
     save_report,
 )
-from mmmixmim.utils import one_line_errors, positive_int
+from mmmixmim.runtime import one_line_errors, positive_int
 
 HEAD = ['growth', 'point', 'size', 'seconds', 'slope', 'peak GiB', 'slope']
 

@@ -23,7 +23,7 @@ from mmmixmim.benchmarking import (
     peak_memory,
     save_report,
 )
-from mmmixmim.utils import add_cfg_options, load_config, one_line_errors, positive_int
+from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,6 +12,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from mmmixmim.validation import UnreadableFileError
+
 Box = tuple[int, int, int, int]
 
 
@@ -38,7 +40,9 @@ class EncodedImage:
         try:
             self.image = Image.open(io.BytesIO(data))
         except UnidentifiedImageError as error:
-            raise OSError('it is no image of a format that Pillow knows') from error
+            raise UnreadableFileError(
+                'it is no image of a format that Pillow knows'
+            ) from error
         width, height = self.image.size
         orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
         self.size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
@@ -78,7 +82,7 @@ class EncodedImage:
         try:
             pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
         except RuntimeError as error:
-            raise OSError(str(error).splitlines()[0]) from error
+            raise UnreadableFileError(str(error).splitlines()[0]) from error
         top, left, height, width = box
         part = pixels[None, :, top : top + height, left : left + width]
         return F.interpolate(part, size, mode=interpolation, antialias=True)[0]
@@ -104,13 +108,15 @@ class EncodedImage:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == 'F':
-        raise OSError('its pixels are 32-bit floating-point numbers, not 8 or 16 bits')
+        raise UnreadableFileError(
+            'its pixels are 32-bit floating-point numbers, not 8 or 16 bits'
+        )
     if image.mode == 'P':  # a palette may have transparent entries
         image = image.convert('RGBA')
     if image.mode.startswith('I'):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
-            raise OSError(
+            raise UnreadableFileError(
                 f'its pixels go from {pixels.min()} to {pixels.max()}, beyond 16 bits'
             )
         image = Image.fromarray((pixels >> 8).astype(np.uint8))

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import RandomResizedCrop
 
 from mmmixmim.registry import TRANSFORMS
+from mmmixmim.validation import UnreadableFileError, UserError
 
 from .encoded_image import EncodedImage
 
@@ -67,13 +68,13 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         backend_args: dict | None = None,
     ) -> None:
         if interpolation not in ('bicubic', 'bilinear'):
-            raise ValueError(
+            raise UserError(
                 f"interpolation is {interpolation!r}, expected 'bicubic' or 'bilinear'."
             )
         if not 0 <= flip_prob <= 1:
-            raise ValueError(f'flip_prob is {flip_prob}, expected 0 to 1.')
+            raise UserError(f'flip_prob is {flip_prob}, expected 0 to 1.')
         if reducing_gap is not None and reducing_gap < 1:
-            raise ValueError(
+            raise UserError(
                 f'reducing_gap is {reducing_gap}, expected at least 1, or None.'
             )
         super().__init__(
@@ -105,7 +106,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             if self.ignore_empty:
                 print_log(f'{message} Left out.', 'current', logging.WARNING)
                 return None
-            raise OSError(
+            raise UnreadableFileError(
                 f'{message} Repair or remove the file, or go on without it by '
                 'ignore_empty=True of this transform: by --cfg-options, '
                 'train_dataloader.dataset.pipeline.0.ignore_empty=True if it is the '

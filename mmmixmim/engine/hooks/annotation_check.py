@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
 
 
 @HOOKS.register_module()
@@ -70,7 +71,7 @@ class AnnotationCheckHook(Hook):
             labels = sample.gt_sem_seg.data
             labels = labels[labels != head.ignore_index]
             if labels.numel() and labels.max() >= head.num_classes:
-                raise ValueError(
+                raise UserError(
                     f'{sample.seg_map_path} has the label {int(labels.max())} (after '
                     f'reduce_zero_label, if that is set), and the model knows 0 to '
                     f'{head.num_classes - 1}: set num_classes of its heads to the '
@@ -93,7 +94,7 @@ class AnnotationCheckHook(Hook):
         messages = [message]
         broadcast_object_list(messages)
         if messages[0]:
-            raise ValueError(messages[0])
+            raise UserError(messages[0])
 
 
 def _model(runner: Runner) -> nn.Module:
@@ -116,7 +117,7 @@ def _check_heads(model: nn.Module, classes: tuple[str, ...]) -> None:
     for name, head in getattr(model, 'roi_head', nn.Module()).named_modules():
         known = getattr(head, 'num_classes', None)
         if isinstance(known, int) and known != len(classes):
-            raise ValueError(
+            raise UserError(
                 f'roi_head.{name} knows {known} classes and the dataset has '
                 f'{len(classes)} ({", ".join(classes[:3])}, ...): set num_classes of '
                 f'the heads to {len(classes)}.'

@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
 
 
 @HOOKS.register_module()
@@ -31,7 +32,7 @@ class ClassCheckHook(Hook):
         val = runner.val_dataloader.dataset.metainfo.get('classes')
         if train and val and tuple(train) != tuple(val):
             (odd, *_) = sorted(set(train) ^ set(val)) or ['their order']
-            raise ValueError(
+            raise UserError(
                 f'The training data have {len(train)} classes and the validation data '
                 f'{len(val)}, not the same ones: {odd!r} differs. Both need a folder '
                 'for every class.'
@@ -46,7 +47,7 @@ class ClassCheckHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         wanted = model.head.num_classes
         if classes and len(classes) != wanted:
-            raise ValueError(
+            raise UserError(
                 f'The data have {len(classes)} classes ({", ".join(classes[:3])}, ...) '
                 f'and the model {wanted}: set model.head.num_classes='
                 f'{len(classes)} model.data_preprocessor.num_classes={len(classes)} '
@@ -55,7 +56,7 @@ class ClassCheckHook(Hook):
         # mixup makes labels of as many entries as this says
         labels = getattr(model.data_preprocessor, 'num_classes', None)
         if labels is not None and labels != wanted:
-            raise ValueError(
+            raise UserError(
                 f'The head knows {wanted} classes and the data preprocessor {labels}: '
                 f'set model.data_preprocessor.num_classes={wanted} by --cfg-options.'
             )

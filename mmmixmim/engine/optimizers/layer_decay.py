@@ -8,6 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmmixmim.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmmixmim.validation import UserError
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -56,7 +57,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """
         unknown = [key for key in self.paramwise_cfg if key not in self.KEYS]
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f'paramwise_cfg of {type(self).__name__} has the keys '
                 f'{" and ".join(self.KEYS)}, got {unknown[0]}.'
             )
@@ -95,7 +96,7 @@ def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
         if _knows_layers(module) and not any(map(prefix.startswith, found)):
             found[prefix] = module
     if not found:
-        raise ValueError(
+        raise UserError(
             f'{type(model).__name__} has no backbone with get_layer_depth, so layers '
             'cannot get learning rates of their own. Use a backbone that has it, as '
             'mmmixmim.MixMIMTransformer, or the default constructor.'
@@ -128,7 +129,7 @@ def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
         try:
             depth, layers = backbone.get_layer_depth(name, prefix)
         except NotImplementedError as error:  # as a ResNet of 18 layers
-            raise ValueError(
+            raise UserError(
                 f'{type(backbone).__name__} does not tell the layer of {name}, so '
                 'layers cannot get learning rates of their own. Use the default '
                 'constructor.'

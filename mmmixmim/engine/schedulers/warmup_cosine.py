@@ -8,6 +8,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
 from mmmixmim.registry import PARAM_SCHEDULERS
+from mmmixmim.validation import UserError
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -54,7 +55,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     ) -> None:
         _check_times(warmup, end)
         if min_lr < 0:
-            raise ValueError(f'min_lr must be at least 0, got {min_lr}.')
+            raise UserError(f'min_lr must be at least 0, got {min_lr}.')
         self.warmup = warmup
         self.min_lr = min_lr
         super().__init__(
@@ -71,7 +72,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     ) -> WarmupCosineLR:
         """Build a schedule over iterations from times in epochs."""
         if not by_epoch:
-            raise ValueError('Only times in epochs (by_epoch=True) can be converted.')
+            raise UserError('Only times in epochs (by_epoch=True) can be converted.')
         _check_times(warmup, end)
         times = dict(warmup=warmup * epoch_length, end=end * epoch_length)
         return cls(*args, **times, by_epoch=False, **kwargs)
@@ -92,7 +93,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
 
 def _check_times(warmup: int, end: int) -> None:
     if not 0 <= warmup < end:
-        raise ValueError(
+        raise UserError(
             f'warmup must be at least 0 and below end, got warmup={warmup} and '
             f'end={end}: change both together, by --cfg-options as '
             'param_scheduler.0.warmup and param_scheduler.0.end.'

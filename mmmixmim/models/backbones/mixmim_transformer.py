@@ -18,6 +18,16 @@ from mmmixmim.checkpoint import (
     rename_entries,
 )
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import (
+    UserError,
+    as_list,
+    as_pair,
+    check_image,
+    check_image_size,
+    check_img_size,
+    check_positive_int,
+    check_probability,
+)
 
 from ..utils import (
     TokenOwnership,
@@ -28,15 +38,6 @@ from ..utils import (
     load_position_embedding,
     resize_position_embedding,
     sincos_position_embedding,
-)
-from ..utils.checks import (
-    as_list,
-    as_pair,
-    check_image,
-    check_image_size,
-    check_img_size,
-    check_positive_int,
-    check_probability,
 )
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
@@ -263,12 +264,12 @@ class MixMIMTransformer(BaseModule):
         self.out_channels = [embed_dims * 2**i for i in range(stages)]
         self.out_indices = self._read_out_indices(out_indices, stages)
         if type(frozen_stages) is not int or not -1 <= frozen_stages <= stages:
-            raise ValueError(
+            raise UserError(
                 f'frozen_stages must be an int between -1 and {stages}, the number of '
                 f'stages, got {frozen_stages!r}.'
             )
         if not isinstance(mlp_ratio, (int, float)) or mlp_ratio <= 0:
-            raise ValueError(f'mlp_ratio must be a positive number, got {mlp_ratio!r}.')
+            raise UserError(f'mlp_ratio must be a positive number, got {mlp_ratio!r}.')
         self.frozen_stages = frozen_stages
 
         self.map_size = tuple(side // patch_size for side in self.img_size)
@@ -322,7 +323,7 @@ class MixMIMTransformer(BaseModule):
         self.init_cfg = init_cfg
         for cfg in pretrained:
             if not cfg.get('checkpoint'):
-                raise ValueError(
+                raise UserError(
                     'The backbone starts from a pretrained checkpoint and none is '
                     'given: set model.backbone.init_cfg.checkpoint=FILE by '
                     '--cfg-options, or model.backbone.init_cfg=None to start from '
@@ -430,7 +431,7 @@ class MixMIMTransformer(BaseModule):
             }
             if theirs != ours:
                 verb = 'lack' if ours - theirs else 'have the unknown'
-                raise ValueError(
+                raise UserError(
                     f'the weights to load are of another arch: they {verb} '
                     f'{prefix}{min(ours - theirs or theirs - ours)}.'
                 )
@@ -440,7 +441,7 @@ class MixMIMTransformer(BaseModule):
             rows = name.endswith(('pos_embed', 'bias_table'))
             start = own.ndim - 1 if rows else 0
             if given is not None and given.shape[start:] != own.shape[start:]:
-                raise ValueError(
+                raise UserError(
                     f'the weights to load are of another arch, patch_size or '
                     f'in_channels: {prefix}{name} has the shape {tuple(given.shape)} '
                     f'there and {tuple(own.shape)} in this model.'
@@ -482,7 +483,7 @@ class MixMIMTransformer(BaseModule):
             names = {key: name for name in cls.ARCHS for key in (name, name[0])}
             name = names.get(str(arch).lower())
             if name is None:
-                raise ValueError(
+                raise UserError(
                     f'Unknown arch {arch!r}: choose one of {", ".join(cls.ARCHS)}, or '
                     'give a dict with embed_dims, depths and num_heads.'
                 )
@@ -491,7 +492,7 @@ class MixMIMTransformer(BaseModule):
         missing = [key for key in keys if key not in arch]
         unknown = [key for key in arch if key not in keys]
         if missing or unknown:
-            raise ValueError(
+            raise UserError(
                 f'An arch dict has the keys {", ".join(keys)}; got {dict(arch)}, '
                 + (
                     f'which lacks {missing[0]}.'
@@ -503,9 +504,9 @@ class MixMIMTransformer(BaseModule):
         check_positive_int('embed_dims', embed_dims)
         for key in keys[1:]:
             if not isinstance(arch[key], (list, tuple)):
-                raise ValueError(f'{key} must be a list, got {arch[key]!r}.')
+                raise UserError(f'{key} must be a list, got {arch[key]!r}.')
         if len(depths) != len(num_heads) or not depths:
-            raise ValueError(
+            raise UserError(
                 'depths and num_heads need one entry per stage, got '
                 f'{len(depths)} depths {list(depths)} and {len(num_heads)} num_heads '
                 f'{list(num_heads)}.'
@@ -513,11 +514,11 @@ class MixMIMTransformer(BaseModule):
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             dim = embed_dims * 2**i
             if depth < 1:
-                raise ValueError(
+                raise UserError(
                     f'Stage {i} needs at least one block, got depth {depth}.'
                 )
             if heads < 1 or dim % heads:
-                raise ValueError(
+                raise UserError(
                     f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i})'
                     f', which {heads} heads do not divide. Choose num_heads[{i}] among '
                     f'the divisors of {dim}.'
@@ -543,7 +544,7 @@ class MixMIMTransformer(BaseModule):
         ]
         for i, (window, fit) in enumerate(zip(windows, fitting, strict=True)):
             if chosen and window != fit:
-                raise ValueError(
+                raise UserError(
                     f'window_size[{i}] is {window[0]}x{window[1]}, larger than the map '
                     f'of stage {i}, {maps[i][0]}x{maps[i][1]} tokens at img_size '
                     f'{self.img_size[0]}x{self.img_size[1]}: make it {fit[0]}x{fit[1]} '
@@ -562,7 +563,7 @@ class MixMIMTransformer(BaseModule):
             given = (None,)
         indices = [i + stages if type(i) is int and i < 0 else i for i in given]
         if any(type(i) is not int or not 0 <= i < stages for i in indices):
-            raise ValueError(
+            raise UserError(
                 f'out_indices must name some of the stages 0 to {stages - 1}, got '
                 f'{out_indices!r}.'
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmmixmim.checkpoint import rename_entries
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError, as_pair, check_img_size
 
 from ..utils import (
     TokenOwnership,
@@ -20,7 +21,6 @@ from ..utils import (
     resize_position_embedding,
     sincos_position_embedding,
 )
-from ..utils.checks import as_pair, check_img_size
 
 
 @MODELS.register_module()
@@ -60,7 +60,7 @@ class MixMIMPretrainDecoder(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if decoder_embed_dim % decoder_num_heads:
-            raise ValueError(
+            raise UserError(
                 f'decoder_embed_dim {decoder_embed_dim} is not divisible by '
                 f'decoder_num_heads {decoder_num_heads}: change one of them.'
             )

@@ -10,9 +10,9 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError, as_pair
 
 from ..utils import TokenOwnership
-from ..utils.checks import as_pair
 
 
 @MODELS.register_module()
@@ -54,7 +54,7 @@ class MixMIM(BaseSelfSupervisor):
         if not all(isinstance(ratio, (int, float)) for ratio in ratios) or not (
             range_mask_ratio >= 0 and 0 < mask_ratio < 1 - range_mask_ratio
         ):
-            raise ValueError(
+            raise UserError(
                 'mask_ratio, and mask_ratio + range_mask_ratio, must lie between 0 and '
                 f'1, both excluded; got mask_ratio={mask_ratio!r} and '
                 f'range_mask_ratio={range_mask_ratio!r}.'
@@ -132,7 +132,7 @@ class MixMIM(BaseSelfSupervisor):
         grid = tuple(side // self.backbone.stride for side in inputs.shape[2:])
         cells = grid[0] * grid[1]
         if cells and int(cells * self.mask_ratio) == 0:
-            raise ValueError(
+            raise UserError(
                 f'mask_ratio {self.mask_ratio:g} hides none of the {cells} cells of a '
                 f'{grid[0]}x{grid[1]} grid: at least one cell must be hidden and one '
                 f'visible. Use larger images (a cell is {self.backbone.stride} pixels '
@@ -149,14 +149,14 @@ def _check_encoder(backbone: nn.Module) -> None:
     """Refuse an encoder that cannot be pretrained, by what it lacks."""
     for name in ('stride', 'img_size', 'in_channels', 'out_channels'):
         if not hasattr(backbone, name):
-            raise TypeError(
+            raise UserError(
                 f'{type(backbone).__name__} cannot be pretrained by MixMIM: it has no '
                 f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder with '
                 'the interface that the docstring of MixMIM gives.'
             )
     last = len(backbone.out_channels) - 1
     if getattr(backbone, 'out_indices', (last,)) != (last,):
-        raise ValueError(
+        raise UserError(
             'Pretraining takes the last map alone: leave out_indices out of the '
             f'backbone, got {backbone.out_indices}.'
         )
@@ -182,7 +182,7 @@ def _complete(part: dict | nn.Module | None, default: str, sizes: dict):
         if isinstance(size, tuple):
             given = as_pair(name, given)
         if given != size:
-            raise ValueError(
+            raise UserError(
                 f'{part["type"]} got {name}={part[name]}, but the backbone has {size}: '
                 f'leave {name} out and it is taken from the backbone.'
             )

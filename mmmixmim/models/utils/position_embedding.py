@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmixmim.validation import UserError
+
 
 def sincos_position_embedding(grid: tuple[int, int], dim: int) -> Tensor:
     """Sin-cos codes of the column and the row of every token.
@@ -25,7 +27,7 @@ def sincos_position_embedding(grid: tuple[int, int], dim: int) -> Tensor:
         Float tensor (1, height * width, dim), row-major.
     """
     if dim % 4:
-        raise ValueError(
+        raise UserError(
             f'A 2-D sin-cos embedding needs channels divisible by 4, got {dim}.'
         )
     frequency = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
@@ -73,7 +75,7 @@ def load_position_embedding(
         return
     source = _map_of(embedding, size)
     if source is None:
-        raise ValueError(
+        raise UserError(
             f'{name} has {embedding.shape[1]} positions of an unknown map, neither the '
             f'{size[0]}x{size[1]} of this model nor a square: load it into a model of '
             'the img_size that it was made for.'

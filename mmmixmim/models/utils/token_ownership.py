@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checks import check_mask
+from mmmixmim.validation import UserError, check_mask
 
 
 class TokenOwnership:
@@ -72,7 +72,7 @@ class TokenOwnership:
     def check(self, batch_size: int, grid: tuple[int, int]) -> None:
         """Refuse a batch or a cell grid that the mask is not made for."""
         if self.grid != tuple(grid) or len(self.mask) not in (1, batch_size):
-            raise ValueError(
+            raise UserError(
                 f'Expected a mask of shape (1 or {batch_size}, {grid[0]}, {grid[1]}), '
                 f'one cell for each token of the last map, got '
                 f'{tuple(self.mask.shape)}.'
@@ -100,7 +100,7 @@ class TokenOwnership:
         """
         h, w = self.grid
         if height % h or width % w:
-            raise ValueError(
+            raise UserError(
                 f'A map of {height}x{width} tokens does not fit the mask of '
                 f'{h}x{w} cells: both sides must be multiples.'
             )

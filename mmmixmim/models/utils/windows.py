@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmixmim.validation import UserError
+
 from .permutation import permute
 from .token_ownership import TokenOwnership
 
@@ -263,7 +265,7 @@ def load_bias_table(
         square = side**2 == len(table) != math.prod(size)
         source = (side, side) if square else size
     if math.prod(source) != len(table):
-        raise ValueError(
+        raise UserError(
             f'{name} has {len(table)} rows, which fit neither the window '
             f'{window[0]}x{window[1]} of this model nor a square one: load it into a '
             'model of the window_size that it was made for.'

@@ -162,7 +162,7 @@ def test_refuses_arguments_that_make_no_model(make_mixmim, arguments, message):
 
 def test_refuses_what_cannot_be_pretrained():
     with pytest.raises(
-        TypeError, match='ResNet cannot be pretrained.*attribute stride'
+        ValueError, match='ResNet cannot be pretrained.*attribute stride'
     ):
         MixMIM(backbone=dict(type='ResNet', depth=18))
     backbone = dict(type='MixMIMTransformer', out_indices=(0, 1), **BACKBONE)

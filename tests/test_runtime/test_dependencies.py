@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.utils import MissingDependencyError, check_dependencies
+from mmmixmim.runtime import check_dependencies
+from mmmixmim.validation import MissingDependencyError
 
 ROOT = Path(__file__).parents[2]
 DET = "default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')"

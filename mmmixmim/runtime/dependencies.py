@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from mmengine.config import Config
 
-__all__ = ['MissingDependencyError', 'check_dependencies', 'require']
+from mmmixmim.validation import MissingDependencyError
 
 # What to install beside the onedl-* forks of OpenMMLab, and beside upstream.
 _COMMANDS = {
@@ -26,10 +26,6 @@ _NEEDS = {
     'mmseg': ('mmseg',),
     'pycocotools': ('pycocotools',),
 }
-
-
-class MissingDependencyError(ImportError):
-    """A config needs a package that is not installed."""
 
 
 def check_dependencies(cfg: Config) -> None:

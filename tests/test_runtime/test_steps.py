@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from mmmixmim.utils import Step, run_steps
+from mmmixmim.runtime import Step, run_steps
 
 
 @pytest.fixture

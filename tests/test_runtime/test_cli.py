@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from mmmixmim.registry import TRANSFORMS
-from mmmixmim.utils import load_config, one_line_errors
-from mmmixmim.utils.cli import add_run_arguments
+from mmmixmim.runtime import add_run_arguments, load_config, one_line_errors
 
 ROOT = Path(__file__).parents[2]
 (PRETRAIN,) = (ROOT / 'configs' / 'digits').glob('mixmim_mixmim-tiny_*_digits.py')

@@ -1,0 +1,25 @@
+"""Build MMEngine's runner from a config."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config describes.
+
+    Args:
+        cfg: What :func:`~mmmixmim.runtime.load_config` returned.
+    """
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        # The runner would ask for NCCL and for a device per process.
+        torch.distributed.init_process_group('gloo')
+        wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+        cfg.setdefault('model_wrapper_cfg', wrapper)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
