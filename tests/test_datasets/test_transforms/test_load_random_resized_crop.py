@@ -243,7 +243,7 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     'values, message',
     [
-        (np.float32([[0.5]]), '32-bit floating-point'),
+        (np.float32([[0.5]]), 'float32'),
         (np.int32([[70000]]), 'from 70000 to 70000, beyond 16 bits'),
     ],
 )
