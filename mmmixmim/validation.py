@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,6 +93,20 @@ def check_positive_int(name: str, value: int) -> None:
         raise UserError(f'{name} must be a positive int, got {value!r}.')
 
 
+def check_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a positive number."""
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise UserError(f'{name} must be a positive number, got {value!r}.')
+
+
+def check_int_between(name: str, value: int, low: int, high: int) -> None:
+    """Raise unless ``value`` is an int from ``low`` to ``high``."""
+    if type(value) is not int or not low <= value <= high:
+        raise UserError(
+            f'{name} must be an int between {low} and {high}, got {value!r}.'
+        )
+
+
 def check_probability(name: str, value: float) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
     if not isinstance(value, (int, float)) or not 0 <= value < 1:
@@ -116,3 +132,32 @@ def as_list(name: str, value, length: int, what: str) -> list:
             f'{len(values)}: {values}.'
         )
     return values
+
+
+def renamed_arguments(**new_names: str) -> Callable:
+    """Accept old names of keyword arguments, given as ``old='new'``.
+
+    Raises:
+        UserError: When the function is called with both names of an argument.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        names = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            for old, new in new_names.items():
+                if old not in kwargs:
+                    continue
+                if new in kwargs or new in names[: len(args)]:
+                    raise UserError(
+                        f'{old} is the old name of {new}, and both are given: leave '
+                        f'{old} out.'
+                    )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        wrapper.renamed = new_names
+        return wrapper
+
+    return decorate

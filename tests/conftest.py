@@ -76,7 +76,7 @@ def make_mixmim():
         ) | (backbone or {})
         neck = dict(
             type='MixMIMPretrainDecoder',
-            decoder_embed_dim=32,
+            decoder_embed_dims=32,
             decoder_depth=2,
             decoder_num_heads=4,
         ) | (neck or {})

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from mmmixmim.checkpoint import convert_state_dict
+from mmmixmim.conversion import convert_state_dict
 from mmmixmim.models import TokenOwnership
 from mmmixmim.registry import MODELS
 

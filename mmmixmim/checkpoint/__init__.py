@@ -1,30 +1,31 @@
-"""Checkpoints of MixMIM as different projects save them."""
+"""Checkpoints of MixMIM in the formats of different projects."""
 
-from .encoder import (
-    encoder_weights,
-    has_encoder,
-    load_encoder,
-    pick_encoder,
-    rename_entries,
-)
+from .encoder import encoder_weights
 from .files import read_checkpoint, read_weights, write_weights
-from .layouts import INDEX, LAYOUTS, convert_state_dict, detect_layout
-from .mmengine_loader import translate_authors
-from .whole_model import load_whole
+from .formats import FORMATS, detect_format
+from .load import (
+    adapt_encoder,
+    adapt_part,
+    load_encoder,
+    load_pretrained,
+    load_whole,
+    split_init_cfg,
+)
+from .mmengine_hook import register_loaders, translate_checkpoint
 
 __all__ = [
-    'INDEX',
-    'LAYOUTS',
-    'convert_state_dict',
-    'detect_layout',
+    'FORMATS',
+    'adapt_encoder',
+    'adapt_part',
+    'detect_format',
     'encoder_weights',
-    'has_encoder',
     'load_encoder',
+    'load_pretrained',
     'load_whole',
-    'pick_encoder',
     'read_checkpoint',
     'read_weights',
-    'rename_entries',
-    'translate_authors',
+    'register_loaders',
+    'split_init_cfg',
+    'translate_checkpoint',
     'write_weights',
 ]

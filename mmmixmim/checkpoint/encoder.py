@@ -1,56 +1,45 @@
-"""The encoder's weights out of any checkpoint that holds them."""
+"""Find the encoder in any checkpoint that holds one."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections import OrderedDict
-from pathlib import Path
+from collections import OrderedDict, defaultdict
 
 from mmengine.logging import print_log
-from torch import Tensor, nn
 
 from mmmixmim.validation import UserError
 
-from .files import read_weights
-from .layouts import INDEX, first_names, from_mmpretrain
+from .formats import DECODER, FORMATS, StateDict, detect_entries, entries_below
 
-OURS = 'patch_embed.proj.weight'
-MMPRETRAINS = 'patch_embed.projection.weight'
-# The authors keep decoder and head beside the encoder's own entries.
-BESIDE_ENCODER = ('decoder_', 'mask_token', 'head.')
-NORM = re.compile(r'norm\d*\.(weight|bias)$')
-DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
+ENCODER = 'patch_embed.proj.weight'
+# The authors keep decoder and classifier next to the encoder's own entries.
+_OTHER_PARTS = (*DECODER, 'head.')
 
 
-def encoder_weights(
-    state: dict[str, Tensor], prefix: str | None = None
-) -> dict[str, Tensor]:
-    """Pick the encoder out of a state dict of any layout, by our names.
+def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
+    """Extract the encoder from a state dict of any format.
 
     Args:
-        state: Weights of an encoder, or of any model that holds one:
-            pretraining, classification, detection, segmentation.
-        prefix: Where the encoder is, as ``'teacher.backbone.'``. Defaults to
-            None, as ``'backbone.'``: the one there, or the only one.
+        state: Weights of an encoder, or of any model that holds one: pretraining,
+            classification, detection, segmentation.
+        prefix: Prefix of the encoder, as ``'teacher.backbone.'``. Defaults to None:
+            ``'backbone.'``, or the only encoder.
 
     Returns:
         The encoder's parameters, by the names of ``MixMIMTransformer``.
 
     Raises:
-        ValueError: If there is no encoder, or it is unclear which is meant.
+        UserError: If there is no encoder, or several and none at ``prefix``.
     """
-    start, end = _find(state, prefix)
-    weights = OrderedDict()
-    for name, value in state.items():
-        if not name.startswith(start) or name.endswith(INDEX):
-            continue
-        name = name.removeprefix(start)
-        if name.startswith(BESIDE_ENCODER):
-            continue
-        if end == MMPRETRAINS:
-            name, value = from_mmpretrain(name, value)
-        weights[name] = value
+    start = _find(state, prefix)
+    entries = entries_below(start, state)
+    native = FORMATS[detect_entries(entries)].to_native(entries)
+    weights = OrderedDict(
+        (name, value)
+        for name, value in native.items()
+        if not name.startswith(_OTHER_PARTS)
+    )
+    # PyTorch's metadata holds the sides of our windows.
     weights._metadata = {
         name.removeprefix(start): entry
         for name, entry in (getattr(state, '_metadata', None) or {}).items()
@@ -59,140 +48,76 @@ def encoder_weights(
     return weights
 
 
-def load_encoder(
-    backbone: nn.Module, path: str | Path, prefix: str | None = None
-) -> None:
-    """Load a backbone from a checkpoint of any layout, all of it or nothing.
-
-    Position embeddings and bias tables are resized if need be. Only the norms
-    of maps of earlier stages may be missing: they keep their values. Those that
-    this backbone does not have are left out. A warning lists both, and what else
-    the file has.
+def keep_encoder(state: StateDict) -> None:
+    """Drop all entries but the encoder's from a state dict, in place.
 
     Args:
-        backbone: A ``MixMIMTransformer``.
-        path: Checkpoint file or address; no code in it is run.
-        prefix: See :func:`encoder_weights`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no encoder, or one that does not fit.
+        state: Weights of any model that holds an encoder. On return those of the
+            encoder, in our format. A warning lists what was dropped.
     """
-    state = read_weights(path)
-    try:
-        weights = encoder_weights(state, prefix)
-        own = backbone.state_dict()
-        new = [name for name in own if name not in weights]
-        unused = [name for name in weights if name not in own]
-        for kind, names in (
-            ('it lacks', [name for name in new if not DENSE_NORM.match(name)]),
-            ('it has the unknown', [name for name in unused if not NORM.match(name)]),
-        ):
-            if names:
-                raise UserError(
-                    f'{kind} {first_names(names)}. arch and qkv_bias must be those '
-                    'that it was trained with.'
-                )
-        backbone.load_state_dict(weights, strict=False)
-    except ValueError as error:
-        raise UserError(
-            f'{path} does not fit this {type(backbone).__name__}: {error}'
-        ) from error
-    for names, what in (
-        (new, 'norms of other maps, not in the file, new'),
-        (unused, 'norms of other maps, in the file, not used'),
-        (_beside(state, prefix), 'only the encoder is loaded, not'),
-    ):
-        if names:
-            print_log(
-                f'{path}: {what}: {", ".join(names)}.',
-                logger='current',
-                level=logging.WARNING,
-            )
-
-
-def pick_encoder(state: dict[str, Tensor]) -> None:
-    """Keep the encoder alone of what is loaded into a bare backbone, in place.
-
-    Args:
-        state: Weights of any model that holds an encoder; on return the
-            encoder's, by our names. A warning says what else there was.
-    """
-    encoder = encoder_weights(state)
-    others = _beside(state, None)
-    if others:
+    weights = encoder_weights(state)
+    dropped = extra_keys(state)
+    if dropped:
         print_log(
-            f'Only the encoder is loaded, not: {", ".join(others)}.',
+            f'Only the encoder is loaded, not: {", ".join(dropped)}.',
             logger='current',
             level=logging.WARNING,
         )
-    # PyTorch looks the sides of windows up by the names that it loads.
     metadata = getattr(state, '_metadata', None)
     if metadata is not None:
-        metadata.update(encoder._metadata)
+        metadata.update(weights._metadata)
     state.clear()
-    state.update(encoder)
+    state.update(weights)
 
 
-def rename_entries(state: dict[str, Tensor], prefix: str, entry: str) -> None:
-    """Rename mmpretrain's entries below ``prefix`` to ours, in place.
-
-    Args:
-        state: What is being loaded.
-        prefix: Where the part is.
-        entry: A name that mmpretrain's part has and ours has not; without it
-            nothing happens.
-    """
-    if f'{prefix}{entry}' not in state:
-        return
-    for name in [name for name in state if name.startswith(prefix)]:
-        value = state.pop(name)
-        name, value = from_mmpretrain(name.removeprefix(prefix), value)
-        state[prefix + name] = value
+def has_encoder(state: StateDict) -> bool:
+    """Whether a state dict of any format holds an encoder."""
+    return bool(find_encoders(state))
 
 
-def has_encoder(state: dict[str, Tensor]) -> bool:
-    """Whether a state dict of any layout holds an encoder."""
-    return bool(_encoders(state))
-
-
-def _encoders(state: dict[str, Tensor]) -> dict[str, str]:
-    """Where encoders start, and the names of their patch embeddings there."""
-    return {
-        name.removesuffix(end): end
-        for name in state
-        for end in (OURS, MMPRETRAINS)
-        if name == end or name.endswith(f'.{end}')
-    }
-
-
-def _beside(state: dict[str, Tensor], prefix: str | None) -> list[str]:
-    """Names of what is not the encoder's."""
-    start, _ = _find(state, prefix)
+def extra_keys(state: StateDict, prefix: str | None = None) -> list[str]:
+    """Names of all entries that are not the encoder's."""
+    start = _find(state, prefix)
     return [
         name
         for name in state
         if not name.startswith(start)
-        or name.removeprefix(start).startswith(BESIDE_ENCODER)
+        or name.removeprefix(start).startswith(_OTHER_PARTS)
     ]
 
 
-def _find(state: dict[str, Tensor], prefix: str | None) -> tuple[str, str]:
-    """Where the encoder starts, and the name of its patch embedding there."""
-    found = _encoders(state)
+def find_encoders(state: StateDict) -> list[str]:
+    """Prefixes of all encoders in a state dict, in any format."""
+    below: dict[str, StateDict] = defaultdict(dict)
+    for name, value in state.items():
+        parts = name.split('.')
+        for depth in range(len(parts)):
+            prefix = ''.join(f'{part}.' for part in parts[:depth])
+            below[prefix][name.removeprefix(prefix)] = value
+    return [prefix for prefix, entries in below.items() if _is_encoder(entries)]
+
+
+def _is_encoder(entries: StateDict) -> bool:
+    name = detect_entries(entries)
+    return name is not None and ENCODER in FORMATS[name].to_native(entries)
+
+
+def _find(state: StateDict, prefix: str | None) -> str:
+    """Prefix of the encoder that ``prefix`` means."""
+    found = find_encoders(state)
     wanted = 'backbone.' if prefix is None else prefix
     if wanted and not wanted.endswith('.'):
         wanted += '.'
     if wanted == 'backbone.' and wanted not in found and len(found) == 1:
-        (wanted,) = found
+        return found[0]
     if wanted in found:
-        return wanted, found[wanted]
+        return wanted
     if found:
         raise UserError(
             f'it holds encoders at {", ".join(map(repr, found))}, not at {wanted!r}: '
             'set prefix to the one that is meant.'
         )
     raise UserError(
-        f'it holds no MixMIM encoder, which would have {OURS} or {MMPRETRAINS}. Its '
+        f'it holds no MixMIM encoder in one of the formats {", ".join(FORMATS)}. Its '
         f'first entry is {next(iter(state), "nothing")}.'
     )

@@ -1,4 +1,4 @@
-"""Read and write checkpoint files without running what is in them."""
+"""Read and write checkpoint files without running code in them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from torch.serialization import safe_globals
 
 from mmmixmim.validation import MissingFileError, UserError
 
+from .formats import FILE_KEYS, FORMATS
+
 
 class _Inert:
-    """Stands for an object beside the weights that is not needed."""
+    """Stands for an object next to the weights that is not needed."""
 
     def __init__(self, *args, **kwargs) -> None:
         pass
@@ -26,9 +28,9 @@ class _Inert:
         pass
 
 
-# Logs and options that OpenMMLab's and the authors' trainings save beside the
-# weights. By these names PyTorch makes inert objects, never the real ones.
-_BESIDE_WEIGHTS = (
+# Logs and options that OpenMMLab's and the authors' trainings save next to the weights.
+# By these names PyTorch makes inert objects, never the real ones.
+_INERT_TYPES = (
     'argparse.Namespace',
     'builtins.getattr',
     'datetime.datetime',
@@ -47,21 +49,21 @@ _BESIDE_WEIGHTS = (
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Read a checkpoint file on the CPU, without running code of it.
+    """Read a checkpoint file to the CPU without running code in it.
 
     Args:
         path: A file of the authors' code (``{'model': ...}``), of an OpenMMLab
-            runner (``{'state_dict': ...}``), or of a bare state dict. Or the
-            address of one: what http serves is kept in PyTorch's cache, and
-            MMEngine's file backends fetch the rest.
+            runner (``{'state_dict': ...}``), or a bare state dict. Or the address of
+            one: PyTorch's cache keeps files from http addresses, MMEngine's file
+            backends fetch the rest.
 
     Returns:
-        Parameters and buffers by name, with PyTorch's ``_metadata``; and what the
-        file holds beside them, where objects other than plain values are empty.
+        Parameters and buffers by name, with PyTorch's ``_metadata``; and what else the
+        file holds, where objects other than plain values are empty.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, or holds objects that could run code.
+        MissingFileError: If there is no such file.
+        UserError: If it is not a checkpoint, or holds objects that could run code.
     """
     path = str(path)
     if path.startswith(('http://', 'https://')):
@@ -69,7 +71,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         try:
             return _read_file(file, path)
         except ValueError:
-            file.unlink()  # else it would stay in the cache for ever
+            file.unlink()  # else it would stay in the cache
             raise
     if '://' in path:
         with get_local_path(path) as file:
@@ -78,12 +80,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights alone, see :func:`read_checkpoint`."""
+    """Read only the weights, see :func:`read_checkpoint`."""
     return read_checkpoint(path)[0]
 
 
 def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the prefixes of DDP and ``torch.compile`` off names that all have them."""
+    """Remove the prefixes of DDP and ``torch.compile`` if all names have them."""
     for prefix in ('module.', '_orig_mod.', 'module.'):
         if state and all(name.startswith(prefix) for name in state):
             metadata = getattr(state, '_metadata', None) or {}
@@ -110,7 +112,7 @@ def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
     if not file.is_file():
         raise MissingFileError(f'There is no checkpoint file {path!r}.')
     try:
-        with safe_globals([(_Inert, name) for name in _BESIDE_WEIGHTS]):
+        with safe_globals([(_Inert, name) for name in _INERT_TYPES]):
             content = torch.load(file, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
         raise UserError(
@@ -118,23 +120,23 @@ def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
             f'code, or is damaged: {_reason(error)}'
         ) from error
     except (EOFError, RuntimeError) as error:
-        raise UserError(f'{path} is no PyTorch checkpoint: {error}') from error
-    beside = {}
+        raise UserError(f'{path} is not a PyTorch checkpoint: {error}') from error
+    extras = {}
     if isinstance(content, dict):
-        for key in ('state_dict', 'model'):
+        for key in FILE_KEYS:
             if isinstance(content.get(key), dict):
-                beside |= {k: v for k, v in content.items() if k != key}
+                extras |= {k: v for k, v in content.items() if k != key}
                 content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
         raise UserError(
-            f'{path} holds no weights: expected a dict of tensors, itself or below '
-            "'state_dict' or 'model'."
+            f'{path} holds no weights: expected a dict of tensors, itself or below one '
+            f'of the keys {", ".join(FILE_KEYS)}.'
         )
     weights = OrderedDict(content)
     weights._metadata = getattr(content, '_metadata', {})
-    return unwrap(weights), beside
+    return unwrap(weights), extras
 
 
 def _reason(error: UnpicklingError) -> str:
@@ -145,26 +147,26 @@ def _reason(error: UnpicklingError) -> str:
 
 
 def write_weights(
-    state: dict[str, Tensor], path: str | Path, layout: str, beside: dict | None = None
+    state: dict[str, Tensor], path: str | Path, format: str, extras: dict | None = None
 ) -> None:
-    """Write a checkpoint file as the project of a layout expects it.
+    """Write a checkpoint file as the project of a format expects it.
 
     Args:
         state: Parameters and buffers by name.
-        path: The file; its folder is made if need be.
-        layout: 'authors', or another layout for an OpenMMLab checkpoint.
-        beside: What else to write, as ``meta``. Defaults to None: nothing.
+        path: The file. Its folder is created if need be.
+        format: A key of :data:`~mmmixmim.checkpoint.FORMATS`.
+        extras: What else to write, as ``meta``. Defaults to None: nothing.
 
     Raises:
-        ValueError: If the path is a folder.
+        UserError: If the path is a folder.
     """
     if Path(path).is_dir():
         raise UserError(f'{path} is a folder: name the file to write.')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    key = 'model' if layout == 'authors' else 'state_dict'
+    key, _ = FORMATS[format].file_key('backbone')
     # Reordered weights would otherwise drag the storage they came from along.
     weights = OrderedDict(
         (name, value.contiguous().clone()) for name, value in state.items()
     )
     weights._metadata = getattr(state, '_metadata', {})
-    torch.save({key: weights} | (beside or {}), path)
+    torch.save({key: weights} | (extras or {}), path)

@@ -2,9 +2,9 @@
 
 from .backbones import MixMIMTransformer
 from .heads import MixMIMPretrainHead
+from .mixing import TokenOwnership
 from .necks import MixMIMPretrainDecoder
 from .selfsup import MixMIM
-from .utils import TokenOwnership
 
 __all__ = [
     'MixMIM',

@@ -156,7 +156,7 @@ def test_waiting_share(tmp_path):
     model = dict(
         type='MixMIM',
         backbone=dict(type='MixMIMTransformer', arch=TINY),
-        neck=dict(type='MixMIMPretrainDecoder', decoder_depth=1, decoder_embed_dim=32),
+        neck=dict(type='MixMIMPretrainDecoder', decoder_depth=1, decoder_embed_dims=32),
         data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[127], std=[57]),
     )
     figures = waiting_share(

@@ -1,4 +1,4 @@
-"""The encoder out of checkpoints of every layout and kind of model."""
+"""The encoder out of checkpoints of every format and kind of model."""
 
 import pytest
 import torch
@@ -7,14 +7,15 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmmixmim.checkpoint import (
-    convert_state_dict,
     encoder_weights,
     load_encoder,
     load_whole,
     write_weights,
 )
+from mmmixmim.checkpoint.files import unwrap
+from mmmixmim.conversion import convert_state_dict
 
-LAYOUTS = ['authors', 'mmpretrain', 'mmmixmim']
+FORMATS = ['authors', 'mmpretrain', 'mmmixmim']
 
 
 def assert_loaded(backbone, source):
@@ -32,30 +33,30 @@ def source(make_mixmim):
 
 @pytest.fixture
 def save(source, tmp_path):
-    """Writer of the source in a layout, as a whole model or its encoder alone."""
+    """Writer of the source in a format, as a whole model or its encoder alone."""
 
-    def write(layout, whole=True):
-        state = convert_state_dict(source.state_dict(), layout)
+    def write(format, whole=True):
+        state = convert_state_dict(source.state_dict(), format)
         if not whole:
-            part = 'backbone.' if layout != 'authors' else ''
+            part = 'backbone.' if format != 'authors' else ''
             state = {
                 name.removeprefix(part): value
                 for name, value in state.items()
                 if name.startswith(part)
                 and not name.startswith(('decoder_', 'mask_token'))
             }
-        path = tmp_path / f'{layout}.pth'
-        write_weights(state, path, layout)
+        path = tmp_path / f'{format}.pth'
+        write_weights(state, path, format)
         return path
 
     return write
 
 
 @pytest.mark.parametrize('whole', [True, False], ids=['whole', 'encoder'])
-@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('format', FORMATS)
 @pytest.mark.parametrize('prefix', [None, 'backbone', 'backbone.'])
-def test_pretrained_init(make_backbone, source, save, layout, whole, prefix):
-    init_cfg = dict(type='Pretrained', checkpoint=str(save(layout, whole)))
+def test_pretrained_init(make_backbone, source, save, format, whole, prefix):
+    init_cfg = dict(type='Pretrained', checkpoint=str(save(format, whole)))
     if prefix:
         init_cfg['prefix'] = prefix
     backbone = make_backbone(init_cfg=init_cfg)
@@ -65,10 +66,10 @@ def test_pretrained_init(make_backbone, source, save, layout, whole, prefix):
 
 
 @pytest.mark.parametrize('whole', [True, False], ids=['whole', 'encoder'])
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_load_checkpoint_into_the_backbone(make_backbone, source, save, layout, whole):
+@pytest.mark.parametrize('format', FORMATS)
+def test_load_checkpoint_into_the_backbone(make_backbone, source, save, format, whole):
     backbone = make_backbone()
-    load_checkpoint(backbone, str(save(layout, whole)), strict=True)
+    load_checkpoint(backbone, str(save(format, whole)), strict=True)
     assert_loaded(backbone, source.backbone)
 
 
@@ -149,14 +150,14 @@ def test_windows_that_are_not_square_stay_as_they_are(make_mixmim, tmp_path, loa
     assert_loaded(target.backbone, source.backbone)
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('format', FORMATS)
 @pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
 def test_prefixes_of_wrappers(
-    make_backbone, make_mixmim, source, save, layout, wrapper
+    make_backbone, make_mixmim, source, save, format, wrapper
 ):
-    path = save(layout)
+    path = save(format)
     state = torch.load(path, weights_only=True)
-    key = 'model' if layout == 'authors' else 'state_dict'
+    key = 'model' if format == 'authors' else 'state_dict'
     state = {key: {f'{wrapper}{name}': v for name, v in state[key].items()}}
     torch.save(state, path)
     backbone, whole = make_backbone(), make_mixmim()
@@ -181,11 +182,11 @@ def test_final_norm_must_be_there(make_backbone, tmp_path):
         load_encoder(make_backbone(), tmp_path / 'n.pth')
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_without_biases_of_queries_keys_and_values(make_mixmim, tmp_path, layout):
+@pytest.mark.parametrize('format', FORMATS)
+def test_without_biases_of_queries_keys_and_values(make_mixmim, tmp_path, format):
     source, target = (make_mixmim(backbone=dict(qkv_bias=False)) for _ in range(2))
-    state = convert_state_dict(source.state_dict(), layout)
-    write_weights(state, tmp_path / 'q.pth', layout)
+    state = convert_state_dict(source.state_dict(), format)
+    write_weights(state, tmp_path / 'q.pth', format)
     load_whole(target, tmp_path / 'q.pth')
     assert_loaded(target, source)
 
@@ -208,16 +209,16 @@ def test_prefix_of_no_encoder_is_refused(make_backbone):
         encoder_weights(state, 'teacher')
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_whole_models_below_a_prefix(make_backbone, source, save, tmp_path, layout):
-    state = torch.load(save(layout), weights_only=True)
+@pytest.mark.parametrize('format', FORMATS)
+def test_whole_models_below_a_prefix(make_backbone, source, save, tmp_path, format):
+    state = torch.load(save(format), weights_only=True)
     (key,) = state
     below = {f'student.{name}': v for name, v in state[key].items()}
     torch.save({key: below | {'step': torch.ones(1)}}, tmp_path / 's.pth')
     log = tmp_path / 'log.txt'
-    MMLogger.get_instance(f'below-{layout}', log_file=str(log))
+    MMLogger.get_instance(f'below-{format}', log_file=str(log))
     backbone = make_backbone()
-    prefix = 'student' if layout == 'authors' else 'student.backbone'
+    prefix = 'student' if format == 'authors' else 'student.backbone'
     load_encoder(backbone, tmp_path / 's.pth', prefix)
     assert_loaded(backbone, source.backbone)
     named = log.read_text().split('only the encoder is loaded, not: ')[1]
@@ -238,13 +239,13 @@ def test_whole_models_below_a_prefix(make_backbone, source, save, tmp_path, layo
         ),
     ],
 )
-@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('format', FORMATS)
 def test_what_does_not_fit_is_refused(
-    make_backbone, tiny_arch, save, layout, change, message
+    make_backbone, tiny_arch, save, format, change, message
 ):
     change = change | dict(arch=tiny_arch | change.get('arch', {}))
-    with pytest.raises(ValueError, match=f'{layout}.pth does not fit.*{message}'):
-        load_encoder(make_backbone(**change), save(layout))
+    with pytest.raises(ValueError, match=f'{format}.pth does not fit.*{message}'):
+        load_encoder(make_backbone(**change), save(format))
 
 
 def test_a_file_without_an_encoder_is_refused(make_backbone, tmp_path):
@@ -275,3 +276,22 @@ def test_reads_what_a_server_has(
     load_encoder(backbone, address)
     with pytest.raises(FileNotFoundError, match='nothing.pth cannot be fetched.*404'):
         load_encoder(backbone, server(path.parent) + 'nothing.pth')
+
+
+def test_windows_of_a_whole_model_reach_a_bare_backbone(make_mixmim):
+    """Tables of 2x14 and 8x2 windows have 81 and 45 rows: only the sides tell."""
+    source = make_mixmim(backbone=WINDOWS)
+    other = dict(img_size=128, window_size=[(8, 2), (2, 8), (8, 2), (2, 2)])
+    found, wanted = (make_mixmim(backbone=other).backbone for _ in range(2))
+    found.load_state_dict(source.state_dict())
+    wanted.load_state_dict(source.backbone.state_dict())
+    assert_loaded(found, wanted)
+    table = 'layers.0.blocks.0.attn.relative_position_bias_table'
+    assert len(found.state_dict()[table]) == 15 * 3
+
+
+def test_prefixes_that_only_some_names_have_stay():
+    state = {'module.a.weight': torch.ones(1), 'b.weight': torch.ones(1)}
+    assert unwrap(state) is state
+    both = {f'module.{name}': value for name, value in state.items()}
+    assert list(unwrap(both)) == list(state)

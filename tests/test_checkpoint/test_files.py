@@ -72,9 +72,12 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path):
 @pytest.mark.parametrize(
     'content, message',
     [
-        (b'', 'no PyTorch checkpoint'),
-        (b'not a checkpoint', 'could run code, or is damaged|no PyTorch checkpoint'),
-        (pickle.dumps([1, 2]), 'could run code, or is damaged|no PyTorch checkpoint'),
+        (b'', 'not a PyTorch checkpoint'),
+        (b'not a checkpoint', 'could run code, or is damaged|not a PyTorch checkpoint'),
+        (
+            pickle.dumps([1, 2]),
+            'could run code, or is damaged|not a PyTorch checkpoint',
+        ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):

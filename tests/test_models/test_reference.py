@@ -191,7 +191,7 @@ def test_parameter_counts(make_mixmim, reference, arch):
 
     counts = reference['parameter_counts']
     with torch.device('meta'):
-        neck = dict(decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
+        neck = dict(decoder_embed_dims=512, decoder_depth=8, decoder_num_heads=16)
         backbone = dict(arch=arch, img_size=224, window_size=None)
         model = make_mixmim(backbone=backbone, neck=neck)
         head = nn.Linear(model.backbone.out_channels[-1], 1000)
@@ -206,7 +206,7 @@ def test_parameter_counts(make_mixmim, reference, arch):
 def test_parameter_counts_of_huge(make_mixmim):
     # Counted on the authors' model, like those in the reference file.
     with torch.device('meta'):
-        neck = dict(decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
+        neck = dict(decoder_embed_dims=512, decoder_depth=8, decoder_num_heads=16)
         backbone = dict(arch='huge', img_size=224, window_size=None)
         model = make_mixmim(backbone=backbone, neck=neck)
         head = nn.Linear(model.backbone.out_channels[-1], 1000)

@@ -4,6 +4,7 @@ from mmengine.runner import save_checkpoint
 from torch import nn
 
 from mmmixmim.models import MixMIMTransformer, TokenOwnership
+from mmmixmim.models.layers import WindowLayout
 
 ALL_STAGES = (0, 1, 2, 3)
 WIDE = [(4, 8), (4, 8), (4, 8), (2, 4)]
@@ -284,8 +285,9 @@ def test_drop_path_drops_whole_images(make_backbone):
     model = make_backbone(drop_path_rate=0.9, window_size=4)
     assert model.layers[0].blocks[0].drop_path.__class__ is nn.Identity
     block = model.layers[-1].blocks[-1].train()
-    tokens = torch.randn(50, 64, 128)
-    kept = (block(tokens) != tokens).flatten(1)
+    tokens = torch.randn(50, 4, 128)
+    layout = WindowLayout((2, 2), (2, 2), None, tokens.device)
+    kept = (block(tokens, layout) != tokens).flatten(1)
     assert all(image.all() or not image.any() for image in kept)
     assert 0 < kept.all(1).sum() < 50
 
@@ -356,7 +358,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
         (dict(arch=dict(embed_dims=8, depths=[1])), 'lacks num_heads'),
         (
             dict(arch=dict(embed_dims=8, depths=[1], num_heads=[1], width=3)),
-            'width is unknown',
+            'the unknown width',
         ),
         (
             dict(arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1])),
@@ -371,7 +373,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
             'Stage 1.*got depth 0',
         ),
         (
-            dict(arch=dict(embed_dims=6, depths=[1], num_heads=[2])),
+            dict(arch=dict(embed_dims=6, depths=[1], num_heads=[2]), window_size=8),
             'divisible by 4, got 6',
         ),
         (dict(window_size=[8, 8]), 'each of the 4 stages, got 2'),

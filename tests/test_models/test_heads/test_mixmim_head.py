@@ -7,7 +7,7 @@ from mmmixmim.registry import MODELS
 
 @pytest.fixture(params=[True, False], ids=['norm-pix', 'pixels'])
 def head(request):
-    return MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=request.param)
+    return MixMIMPretrainHead(stride=4, in_channels=2, norm_pix=request.param)
 
 
 def test_unpatchify_undoes_patchify(head):
@@ -24,20 +24,20 @@ def test_cells_hold_their_pixels_channels_last(head):
 
 
 def test_target_is_normalised_cell_by_cell():
-    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    head = MixMIMPretrainHead(stride=4, in_channels=2)
     target = head.construct_target(5 + 3 * torch.rand(2, 2, 8, 12))
     torch.testing.assert_close(target.mean(-1), torch.zeros(2, 6), atol=1e-5, rtol=0)
     torch.testing.assert_close(target.var(-1), torch.ones(2, 6), atol=1e-4, rtol=0)
 
 
 def test_flat_cells_have_a_target_of_zero():
-    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    head = MixMIMPretrainHead(stride=4, in_channels=2)
     assert (head.construct_target(torch.full((1, 2, 4, 4), 7.0)) == 0).all()
 
 
 def test_eps_is_inside_the_root():
     """Matters where a cell is nearly flat, as the background of a drawing."""
-    head = MixMIMPretrainHead(patch_size=4, in_chans=2)
+    head = MixMIMPretrainHead(stride=4, in_channels=2)
     image = 1e-3 * torch.randn(1, 2, 4, 4)
     cell = image.permute(0, 2, 3, 1).flatten()
     expected = (cell - cell.mean()) / (cell.var() + 1e-6).sqrt()
@@ -55,7 +55,7 @@ def test_perfect_guess_has_no_loss_and_gives_the_image(head, masks):
 
 
 def test_loss_is_the_mean_over_hidden_pixels():
-    head = MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=False)
+    head = MixMIMPretrainHead(stride=4, in_channels=2, norm_pix=False)
     images = torch.rand(2, 2, 4, 8)
     mask = torch.tensor([[[1, 0]]])
     pred = torch.zeros(2, 2, 32)
@@ -75,7 +75,7 @@ def test_loss_is_computed_in_single_precision(head):
 
 def test_loss_can_be_configured():
     loss = dict(type='PixelReconstructionLoss', criterion='L1')
-    head = MixMIMPretrainHead(patch_size=4, in_chans=2, norm_pix=False, loss=loss)
+    head = MixMIMPretrainHead(stride=4, in_channels=2, norm_pix=False, loss=loss)
     pred, images = torch.zeros(2, 2, 32), torch.rand(2, 2, 4, 8)
     expected = images.mean().item()
     assert head.loss(pred, images, torch.tensor([[[1, 0]]])).item() == pytest.approx(

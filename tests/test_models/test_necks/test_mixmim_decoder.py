@@ -8,11 +8,11 @@ from mmmixmim.models import MixMIMPretrainDecoder, TokenOwnership
 @pytest.fixture
 def decoder():
     return MixMIMPretrainDecoder(
-        embed_dim=16,
-        in_chans=2,
-        encoder_stride=8,
+        encoder_channels=16,
+        in_channels=2,
+        stride=8,
         img_size=32,
-        decoder_embed_dim=32,
+        decoder_embed_dims=32,
         decoder_depth=2,
         decoder_num_heads=4,
     )
@@ -56,11 +56,11 @@ def test_initialisation_follows_the_authors(decoder):
 
 def test_position_embedding_is_resized_on_loading(decoder):
     wide = MixMIMPretrainDecoder(
-        embed_dim=16,
-        in_chans=2,
-        encoder_stride=8,
+        encoder_channels=16,
+        in_channels=2,
+        stride=8,
         img_size=(16, 48),
-        decoder_embed_dim=32,
+        decoder_embed_dims=32,
         decoder_depth=2,
         decoder_num_heads=4,
     )
@@ -70,8 +70,8 @@ def test_position_embedding_is_resized_on_loading(decoder):
 
 
 def test_refuses_heads_that_do_not_divide_the_width():
-    with pytest.raises(ValueError, match='decoder_embed_dim 30.*decoder_num_heads 4'):
-        MixMIMPretrainDecoder(decoder_embed_dim=30, decoder_num_heads=4)
+    with pytest.raises(ValueError, match='decoder_embed_dims 30.*decoder_num_heads 4'):
+        MixMIMPretrainDecoder(decoder_embed_dims=30, decoder_num_heads=4)
 
 
 def test_refuses_a_mask_of_another_grid(decoder):

@@ -16,7 +16,7 @@ MODEL = dict(
     ),
     neck=dict(
         type='MixMIMPretrainDecoder',
-        decoder_embed_dim=32,
+        decoder_embed_dims=32,
         decoder_depth=1,
         decoder_num_heads=2,
     ),

@@ -95,7 +95,7 @@ def test_sizes_follow_from_the_backbone():
     assert isinstance(model.neck, MixMIMPretrainDecoder)
     assert model.neck.grid == (4, 4) and model.neck.decoder_embed.in_features == 16
     assert model.neck.decoder_pred.out_features == 8 * 8 * 2
-    assert model.head.patch_size == 8 and model.head.in_chans == 2
+    assert model.head.stride == 8 and model.head.in_channels == 2
     assert model.loss(torch.rand(2, 2, 32, 32))['loss'].isfinite()
 
 
@@ -151,8 +151,11 @@ def test_encoder_serves_a_classifier(make_mixmim):
         (dict(mask_ratio=-0.5), 'got mask_ratio=-0.5'),
         (dict(mask_ratio=0.6, range_mask_ratio=0.4), 'range_mask_ratio=0.4'),
         (dict(range_mask_ratio=-0.1), 'range_mask_ratio=-0.1'),
-        (dict(neck=dict(embed_dim=64)), 'embed_dim=64, but the backbone has 128'),
-        (dict(head=dict(patch_size=16)), 'patch_size=16, but the backbone has 32'),
+        (
+            dict(neck=dict(embed_dim=64)),
+            'encoder_channels=64, but .* has 128',
+        ),
+        (dict(head=dict(patch_size=16)), 'stride=16, but the backbone has 32'),
     ],
 )
 def test_refuses_arguments_that_make_no_model(make_mixmim, arguments, message):

@@ -1,0 +1,202 @@
+"""Load checkpoints of any format into a model."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from mmengine.logging import print_log
+from mmengine.model import PretrainedInit
+from torch import nn
+
+from mmmixmim.geometry import load_position_embedding
+from mmmixmim.validation import UserError
+
+from .encoder import ENCODER, encoder_weights, extra_keys, has_encoder, keep_encoder
+from .files import read_weights
+from .formats import (
+    FORMATS,
+    NATIVE,
+    StateDict,
+    detect_entries,
+    detect_format,
+    entries_below,
+    summarise_keys,
+    to_native,
+)
+
+PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
+# Norms of any stage's map, and of maps but the last.
+NORM = re.compile(r'norm\d*\.(weight|bias)$')
+DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
+
+
+def load_encoder(
+    backbone: nn.Module, path: str | Path, prefix: str | None = None
+) -> None:
+    """Load a backbone from a checkpoint of any format, completely or not at all.
+
+    Position embeddings and bias tables are resized if need be. Norms of earlier stages'
+    maps may be new, then they keep their values, or unused. A warning lists both, and
+    what else the file holds.
+
+    Args:
+        backbone: A ``MixMIMTransformer``.
+        path: Checkpoint file or address. No code in it is run.
+        prefix: See :func:`encoder_weights`.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UserError: If it holds no encoder, or one that does not fit.
+    """
+    state = read_weights(path)
+    try:
+        weights = encoder_weights(state, prefix)
+        own = backbone.state_dict()
+        new = [name for name in own if name not in weights]
+        unused = [name for name in weights if name not in own]
+        for kind, names in (
+            ('it lacks', [name for name in new if not DENSE_NORM.match(name)]),
+            ('it has the unknown', [name for name in unused if not NORM.match(name)]),
+        ):
+            if names:
+                raise UserError(
+                    f'{kind} {summarise_keys(names)}. Set arch and qkv_bias to those '
+                    'that it was trained with.'
+                )
+        backbone.load_state_dict(weights, strict=False)
+    except UserError as error:
+        raise UserError(
+            f'{path} does not fit this {type(backbone).__name__}: {error}'
+        ) from error
+    for names, what in (
+        (new, 'norms of other maps, not in the file, new'),
+        (unused, 'norms of other maps, in the file, not used'),
+        (extra_keys(state, prefix), 'only the encoder is loaded, not'),
+    ):
+        if names:
+            print_log(
+                f'{path}: {what}: {", ".join(names)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def load_whole(model: nn.Module, path: str | Path) -> None:
+    """Load every parameter of a model from a checkpoint of any format.
+
+    Position embeddings and bias tables are resized if need be.
+
+    Args:
+        model: A pretraining or classification model.
+        path: Checkpoint file or address. No code in it is run.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UserError: If it is not a MixMIM checkpoint, or does not fit the model.
+    """
+    weights = read_weights(path)
+    try:
+        source = detect_format(weights)
+        if source != NATIVE:  # ours may have necks that no other format has
+            weights = to_native(weights, source)
+        model.load_state_dict(weights)
+    except (RuntimeError, UserError) as error:
+        problems = [line.strip() for line in str(error).splitlines()]
+        if len(problems) > 1:  # PyTorch's heading, then a line for each
+            problems = [f'{problems[1]} The first of {len(problems) - 1} problems.']
+        raise UserError(
+            f'{path} does not fit this {type(model).__name__}: {problems[0]}'
+        ) from error
+
+
+def split_init_cfg(
+    init_cfg: dict | list[dict] | None,
+) -> tuple[list[dict], list[dict]]:
+    """Split an ``init_cfg`` into its entries of type Pretrained and the others."""
+    entries = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
+    pretrained = [each for each in entries if each.get('type') in PRETRAINED]
+    return pretrained, [each for each in entries if each and each not in pretrained]
+
+
+def load_pretrained(backbone: nn.Module, entries: list[dict]) -> None:
+    """Load what entries of type Pretrained name.
+
+    Raises:
+        UserError: If an entry names no checkpoint, or it does not fit.
+    """
+    for entry in entries:
+        if not entry.get('checkpoint'):
+            raise UserError(
+                'The backbone starts from a pretrained checkpoint and none is given: '
+                'set model.backbone.init_cfg.checkpoint=FILE by --cfg-options, or '
+                'model.backbone.init_cfg=None to start from scratch or from load_from.'
+            )
+        load_encoder(backbone, entry['checkpoint'], entry.get('prefix'))
+
+
+def adapt_part(state: StateDict, prefix: str) -> None:
+    """Translate the entries of one part to our format, in place.
+
+    Args:
+        state: What is being loaded.
+        prefix: Prefix of the part.
+    """
+    entries = entries_below(prefix, state)
+    source = detect_entries(entries)
+    if source in (None, NATIVE):
+        return
+    for name in entries:
+        del state[prefix + name]
+    native = FORMATS[source].to_native(entries)
+    state.update({prefix + name: value for name, value in native.items()})
+
+
+def adapt_encoder(backbone: nn.Module, state: StateDict, prefix: str) -> None:
+    """Fit what is being loaded to a backbone, in place.
+
+    Drops what is not the encoder's where a bare backbone gets a whole model, translates
+    to our format, and resizes the position embedding.
+
+    Args:
+        backbone: A ``MixMIMTransformer``.
+        state: What is being loaded.
+        prefix: Prefix of the backbone.
+
+    Raises:
+        UserError: If the weights are of another arch.
+    """
+    if not prefix and has_encoder(state):
+        keep_encoder(state)
+    adapt_part(state, prefix)
+    _check_arch(backbone, state, prefix)
+    load_position_embedding(state, f'{prefix}absolute_pos_embed', backbone.map_size)
+
+
+def _check_arch(backbone: nn.Module, state: StateDict, prefix: str) -> None:
+    """Raise for weights of another arch, which no resizing would fit."""
+    own = dict(backbone.named_parameters())
+    if prefix + ENCODER in state:
+        block = re.compile(r'layers\.\d+\.blocks\.\d+(?=\.)')
+        theirs, ours = (
+            {match[0] for match in map(block.match, names) if match}
+            for names in (entries_below(prefix, state), own)
+        )
+        if theirs != ours:
+            verb = 'lack' if ours - theirs else 'have the unknown'
+            raise UserError(
+                f'the weights to load are of another arch: they {verb} '
+                f'{prefix}{min(ours - theirs or theirs - ours)}.'
+            )
+    for name, parameter in own.items():
+        given = state.get(prefix + name)
+        # Of these, only the number of rows may differ: they are resized.
+        resized = name.endswith(('pos_embed', 'bias_table'))
+        start = parameter.ndim - 1 if resized else 0
+        if given is not None and given.shape[start:] != parameter.shape[start:]:
+            raise UserError(
+                'the weights to load are of another arch, patch_size or in_channels: '
+                f'{prefix}{name} has the shape {tuple(given.shape)} there and '
+                f'{tuple(parameter.shape)} in this model.'
+            )

@@ -1,0 +1,239 @@
+"""Attention inside windows, with a learned bias.
+
+The equation is :func:`plain_attention`. It runs everywhere but in training on a CPU,
+where PyTorch's fused attention has no gradient for the bias and its plain one writes
+all logits to memory. There :class:`_TrainedAttention` computes the same in
+cache-sized chunks of windows, and recomputes the weights of large windows in the
+backward pass, as FlashAttention (arXiv 2205.14135) does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+from .switch import runs_eagerly
+
+# A run of tokens, and the number of windows of equal size in it.
+Span = tuple[slice, int]
+
+# Bytes of logits per chunk. On a CPU with 2 MiB of L2 cache per core, 1 to 8 MiB were
+# about equally fast.
+CHUNK = 4 * 2**20
+
+# Windows of up to this many tokens keep their weights for the backward pass: 14x14 in
+# pretraining and fine-tuning. With heads of C / 32 channels these are at most 6 C
+# numbers per token, beside 10 C for the rest of a block.
+KEPT_LENGTH = 196
+
+
+def window_attention(
+    qkv: Tensor,
+    num_heads: int,
+    spans: Sequence[Span],
+    biases: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend inside the windows of each span.
+
+    Args:
+        qkv: Queries, keys and values (B, N, 3 * C), each head's channels together.
+        num_heads: Number of heads.
+        spans: Where windows of n tokens each stand side by side, and how many. Together
+            they cover the N tokens in order.
+        biases: For each span, what is added to the logits, (heads, n, n).
+        masks: For each span, bool (1 or B, windows, 1, n, n), True where a query must
+            not see a key; or None.
+        dropout: Dropout probability of the weights. Defaults to 0.
+
+    Returns:
+        (B, N, C).
+    """
+    trained = torch.is_grad_enabled() and (
+        qkv.requires_grad or any(bias.requires_grad for bias in biases)
+    )
+    masked = any(mask is not None for mask in masks)
+    on_cpu = qkv.device.type == 'cpu'
+    if runs_eagerly() and on_cpu and trained and not (masked or dropout):
+        return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
+    outputs = []
+    for (tokens, windows), bias, mask in zip(spans, biases, masks, strict=True):
+        part = _windows(qkv, (tokens, windows), 3, num_heads)
+        out = plain_attention(part, bias, mask, dropout)  # (B, windows, heads, n, c)
+        outputs.append(out.transpose(2, 3).flatten(3).flatten(1, 2))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def plain_attention(
+    qkv: Tensor, bias: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    r"""Compute :math:`\mathrm{softmax}(q k^T / \sqrt{c} + b)\, v` in every window.
+
+    Source: Swin (arXiv 2103.14030), equation 4.
+
+    Args:
+        qkv: (3, B, windows, heads, n, c).
+        bias: (heads, n, n).
+        mask: Bool (1 or B, windows, 1, n, n), True where the logit is minus infinity.
+        dropout: Dropout probability of the weights.
+
+    Returns:
+        (B, windows, heads, n, c).
+    """
+    windows = qkv.shape[2]
+    bias = bias.to(qkv.dtype).unsqueeze(0)
+    # PyTorch's fused kernels take four dimensions. Windows go beside the images, so
+    # that all share one bias, or beside the heads, so that all images share the masks.
+    if mask is None:
+        q, k, v = qkv.flatten(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+        return out.unflatten(0, (-1, windows))
+    q, k, v = qkv.flatten(2, 3)
+    bias = bias.masked_fill(mask, float('-inf')).flatten(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+    return out.unflatten(1, (windows, -1))
+
+
+class _TrainedAttention(torch.autograd.Function):
+    """:func:`plain_attention` without masks, on a CPU, for training.
+
+    Computes in float32 at least, so that float16 logits don't overflow.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, qkv: Tensor, heads: int, spans: tuple[Span, ...], *biases: Tensor
+    ) -> Tensor:
+        ctx.heads, ctx.spans, ctx.dtype = heads, spans, qkv.dtype
+        result = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
+        saved = []
+        with torch.autocast('cpu', enabled=False):
+            for span, bias in zip(spans, biases, strict=True):
+                operands = _gather(_windows(qkv, span, 3, heads))
+                out = torch.empty_like(operands[2])
+                length = out.shape[1]
+                kept = length <= KEPT_LENGTH
+                buffer = (
+                    out.new_empty(len(out), length, length) if kept else _buffer(out)
+                )
+                for rows, head_slice in _chunks(out, heads):
+                    q, k, v = operands[:, rows]
+                    place = buffer[rows] if kept else buffer
+                    weights = _weights(q, k, bias[head_slice], place)
+                    torch.bmm(weights, v, out=out[rows])
+                _scatter(out[None], _windows(result, span, 1, heads))
+                saved += [operands, buffer if kept else None]
+        # The operands take the place of qkv, which nothing else stores.
+        ctx.save_for_backward(*biases, *saved)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        heads, spans = ctx.heads, ctx.spans
+        # Activation checkpointing allows reading them once.
+        saved = ctx.saved_tensors
+        biases, saved = saved[: len(spans)], iter(saved[len(spans) :])
+        grad_qkv = grad.new_empty(*grad.shape[:2], 3 * grad.shape[2], dtype=ctx.dtype)
+        grad_biases = []
+        with torch.autocast('cpu', enabled=False):
+            for span, bias in zip(spans, biases, strict=True):
+                operands, kept = next(saved), next(saved)
+                (grad_out,) = _gather(_windows(grad, span, 1, heads))
+                grads = torch.empty_like(operands)
+                grad_bias = torch.zeros_like(bias, dtype=grad_out.dtype)
+                buffer = _buffer(grad_out) if kept is None else None
+                grad_buffer = _buffer(grad_out)
+                for rows, head_slice in _chunks(grad_out, heads):
+                    (q, k, v), grad_rows = operands[:, rows], grad_out[rows]
+                    if kept is None:
+                        weights = _weights(q, k, bias[head_slice], buffer)
+                    else:
+                        weights = kept[rows]
+                    torch.bmm(weights.transpose(1, 2), grad_rows, out=grads[2, rows])
+                    grad_logits = grad_buffer[: len(q)]
+                    torch.bmm(grad_rows, v.transpose(1, 2), out=grad_logits)
+                    torch.ops.aten._softmax_backward_data.out(
+                        grad_logits, weights, -1, q.dtype, grad_input=grad_logits
+                    )
+                    torch.bmm(grad_logits, k, out=grads[0, rows])
+                    torch.bmm(grad_logits.transpose(1, 2), q, out=grads[1, rows])
+                    _add_rows(grad_bias[head_slice], grad_logits)
+                grads[:2].mul_(grad_out.shape[-1] ** -0.5)
+                _scatter(grads, _windows(grad_qkv, span, 3, heads))
+                grad_biases.append(grad_bias.to(bias.dtype))
+        return grad_qkv, None, None, *grad_biases
+
+
+def _windows(tokens: Tensor, span: Span, parts: int, heads: int) -> Tensor:
+    """View a span of (B, N, parts * C) as (parts, B, windows, heads, n, c)."""
+    where, windows = span
+    tokens = tokens[:, where].unflatten(2, (parts, heads, -1))
+    length = tokens.shape[1] // windows
+    return tokens.unflatten(1, (windows, length)).permute(3, 0, 1, 4, 2, 5)
+
+
+def _gather(view: Tensor) -> Tensor:
+    """Copy (parts, B, windows, heads, n, c) to (parts, B * windows * heads, n, c)."""
+    dtype = torch.promote_types(view.dtype, torch.float32)
+    copy = view.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    return copy.flatten(1, 3)
+
+
+def _scatter(rows: Tensor, view: Tensor) -> None:
+    """Copy back what :func:`_gather` made."""
+    view.copy_(rows.view(view.shape))
+
+
+def _chunk_size(rows: Tensor) -> int:
+    """How many of (windows * heads, n, c) have at most ``CHUNK`` bytes of logits."""
+    return max(1, CHUNK // (rows.element_size() * rows.shape[1] ** 2))
+
+
+def _buffer(rows: Tensor) -> Tensor:
+    """Memory for the logits of one chunk, which stays in the cache."""
+    size = min(len(rows), _chunk_size(rows))
+    return rows.new_empty(size, rows.shape[1], rows.shape[1])
+
+
+def _chunks(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of (windows * heads, n, c), and the heads of each window in them."""
+    step = _chunk_size(rows)
+    if step >= heads:
+        step -= step % heads
+        for start in range(0, len(rows), step):
+            yield slice(start, start + step), slice(None)
+        return
+    for start in range(0, len(rows), heads):
+        for head in range(0, heads, step):
+            head_slice = slice(head, min(head + step, heads))
+            yield slice(start + head, start + head_slice.stop), head_slice
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
+    """Attention weights of (windows * heads, n, c), computed in ``buffer``."""
+    logits = buffer[: len(q)]
+    logits.unflatten(0, (-1, len(bias))).copy_(bias)
+    # PyTorch's FLOP counter knows this operator, but not baddbmm_.
+    torch.baddbmm(logits, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5, out=logits)
+    return torch.softmax(logits, -1, out=logits)
+
+
+def _add_rows(total: Tensor, rows: Tensor) -> None:
+    """Add (windows * heads, n, n) to (heads, n, n), in one pass."""
+    rows = rows.view(-1, total.numel())
+    total.view(-1).addmv_(rows.t(), rows.new_ones(len(rows)))
+
+
+# PyTorch's FLOP counter knows its fused attention on a GPU, but not on a CPU.
+for _pass in ('', '_backward'):
+    _name = '_scaled_dot_product_flash_attention'
+    flop_registry.setdefault(
+        getattr(torch.ops.aten, f'{_name}_for_cpu{_pass}'),
+        flop_registry[getattr(torch.ops.aten, f'{_name}{_pass}')],
+    )

@@ -1,0 +1,46 @@
+"""Inference on chunks of tokens whose hidden features fit the CPU's cache."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .switch import runs_eagerly
+
+# Bytes of hidden features per chunk. For 32 images of 224 pixels 4, 8 and 16 MiB were
+# equally fast, and one chunk 10 % slower. For one image, 16 MiB make glibc request
+# memory from the system in every pass; 4 MiB don't.
+CHUNK = 4 * 2**20
+
+
+def in_chunks(layer: nn.Module, x: Tensor, hidden: int) -> Tensor:
+    """Compute ``layer.transform(x)``, at inference on a CPU chunk by chunk.
+
+    Modules with hooks inside ``layer`` get all tokens in one call, so that hooks see
+    the whole input.
+
+    Args:
+        layer: Module with a method ``transform`` that treats every token by itself.
+        x: Tokens (..., C).
+        hidden: Largest number of features per token inside ``layer``.
+
+    Returns:
+        What ``layer.transform`` returns, (..., C).
+    """
+    size = x.shape[:-1].numel() * hidden * x.element_size()
+    if (
+        size <= CHUNK
+        or x.device.type != 'cpu'
+        or torch.is_grad_enabled()
+        or not runs_eagerly()
+        or any(
+            each._forward_hooks or each._forward_pre_hooks for each in layer.children()
+        )
+    ):
+        return layer.transform(x)
+    chunks = x.flatten(0, -2).chunk(-(-size // CHUNK))
+    return torch.cat([layer.transform(chunk) for chunk in chunks]).view(x.shape)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)

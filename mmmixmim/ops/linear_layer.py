@@ -1,0 +1,120 @@
+"""Linear layers: oneDNN on the CPU, and inputs that the backward pass recomputes.
+
+For float32 PyTorch hands the GEMMs of linear layers to its BLAS. oneDNN, which
+PyTorch carries too and uses for low precision, adds the bias while the result is in
+the cache, and its GEMMs are faster on the CPUs that we measured.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry, register_flop_formula
+
+from .recompute import recipe_of
+from .switch import runs_eagerly
+
+# The operator that torch.compile calls for linear layers on a CPU. It is private to
+# PyTorch: where it is missing, F.linear runs.
+ONEDNN_LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+if not torch.backends.mkldnn.is_available():
+    ONEDNN_LINEAR = None
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` that computes by :func:`linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``x @ weight.T + bias``.
+
+    Args:
+        x: (..., in_features). If it is the output of :class:`~mmmixmim.ops.LayerNorm`
+            or :func:`~mmmixmim.ops.gelu`, the backward pass recomputes it instead of
+            storing it.
+        weight: (out_features, in_features).
+        bias: (out_features) or None.
+
+    Returns:
+        (..., out_features).
+    """
+    if not runs_eagerly():
+        return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _forward(x, weight, bias)
+    recipe = recipe_of(x)
+    if recipe is None and not _uses_onednn(x, weight, bias):
+        return F.linear(x, weight, bias)
+    if recipe is None:
+        return _Linear.apply(x, weight, bias, None, x.detach())
+    return _Linear.apply(x, weight, bias, recipe.function, recipe.source.detach())
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, function, source) -> Tensor:
+        ctx.function, ctx.x_dtype = function, x.dtype
+        device = x.device.type
+        ctx.autocast = dict(
+            device_type=device,
+            dtype=torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+        )
+        ctx.save_for_backward(source, weight)
+        return _forward(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        grad_x = grad_weight = grad_bias = None
+        if needs_x:
+            grad_x = _forward(grad, weight.to(grad.dtype).t()).to(ctx.x_dtype)
+        rows = grad.flatten(0, -2)  # (N, out_features)
+        if needs_weight:
+            if ctx.function is not None:
+                with torch.autocast(**ctx.autocast):
+                    x = ctx.function(x)
+            x = x.flatten(0, -2).to(grad.dtype)  # (N, in_features)
+            grad_weight = _grad_weight(rows, x).to(weight.dtype)
+        if needs_bias:
+            grad_bias = rows.sum(0).to(weight.dtype)
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if _uses_onednn(x, weight, bias):
+        return ONEDNN_LINEAR(x, weight, bias, 'none', [], 'none')
+    return F.linear(x, weight, bias)
+
+
+def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """``grad.T @ x``, (out_features, in_features)."""
+    # oneDNN copies the transposed gradient. That pays if it is the smaller operand.
+    if grad.shape[1] < x.shape[1]:
+        return _forward(grad.t(), x.t())
+    return torch.mm(grad.t(), x)
+
+
+def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    return (
+        ONEDNN_LINEAR is not None
+        and x.device.type == 'cpu'
+        and x.ndim > 1
+        and x.dtype == weight.dtype == torch.float32
+        and (bias is None or bias.dtype == torch.float32)
+        and not torch.is_autocast_enabled('cpu')
+    )
+
+
+if ONEDNN_LINEAR is not None and ONEDNN_LINEAR not in flop_registry:
+
+    @register_flop_formula(ONEDNN_LINEAR)
+    def _count(x_shape: torch.Size, weight_shape: torch.Size, *args, **kwargs) -> int:
+        return 2 * x_shape.numel() * weight_shape[0]

@@ -1,0 +1,40 @@
+"""One switch that turns all kernels of this package off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_plain = os.environ.get('MMMIXMIM_PLAIN', '0') not in ('', '0')
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Run plain PyTorch instead of this package's kernels.
+
+    Results agree to rounding. The environment variable ``MMMIXMIM_PLAIN=1`` does the
+    same for a whole process. Keep the forward and the backward pass in the same
+    context when activation checkpointing is on, since it runs the forward pass again.
+    """
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def is_plain() -> bool:
+    """Whether kernels are switched off."""
+    return _plain
+
+
+def runs_eagerly() -> bool:
+    """Whether kernels may run: switched on, and neither compiled nor traced.
+
+    A compiler fuses and recomputes by its own rules, so it gets plain PyTorch.
+    """
+    return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing())

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from mmmixmim.models import TokenOwnership
+
+
+def random_mask(batch=1, grid=(3, 5)):
+    return torch.rand(batch, *grid) < 0.5
+
+
+def test_random_hides_the_wanted_number_of_cells():
+    masks = [TokenOwnership.random((7, 7), 24).mask for _ in range(20)]
+    assert all(mask.shape == (1, 7, 7) and mask.sum() == 24 for mask in masks)
+    assert len({mask.numpy().tobytes() for mask in masks}) > 10
+    shown = torch.cat(masks).float().mean(0)
+    assert 0 < shown.min() and shown.max() < 1  # no cell is special
+
+
+def test_at_repeats_each_cell():
+    ownership = TokenOwnership(torch.tensor([[[1, 0], [0, 1]]]))
+    expected = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]).bool()[None]
+    assert torch.equal(ownership.at(2, 6), expected)
+
+
+def test_at_refuses_a_map_that_does_not_fit():
+    with pytest.raises(ValueError, match=r'3x4 tokens.*2x2 cells'):
+        TokenOwnership(torch.ones(1, 2, 2)).at(3, 4)
+
+
+@pytest.mark.parametrize('batch, masks', [(4, 1), (4, 4), (3, 1), (1, 1)])
+def test_mix_shows_the_partner_where_it_owns(batch, masks):
+    mask = random_mask(masks)
+    maps = torch.rand(batch, 6, 10, 2)
+    mixed = TokenOwnership(mask).mix(maps)
+    for i in range(batch):
+        for y in range(6):
+            for x in range(10):
+                partner = mask[i % masks, y // 2, x // 2]
+                source = maps[batch - 1 - i] if partner else maps[i]
+                assert torch.equal(mixed[i, y, x], source[y, x])
+
+
+def test_order_puts_own_tokens_first():
+    ownership = TokenOwnership(random_mask())
+    order, own = ownership.order(6, 10)
+    flags = ownership.at(6, 10).flatten()[order]
+    assert not flags[:own].any() and flags[own:].all()
+    assert (order[:own].diff() > 0).all() and (order[own:].diff() > 0).all()
+
+
+def test_unmix_leaves_each_pass_one_image():
+    mask = random_mask()
+    tokens, mask_token = torch.rand(2, 15, 4), torch.full((1, 1, 4), -1.0)
+    own, partner = TokenOwnership(mask).unmix(tokens, mask_token).chunk(2)
+    shows_partner = mask.flatten()
+    assert (own[:, shows_partner] == -1).all() and (
+        partner[:, ~shows_partner] == -1
+    ).all()
+    assert torch.equal(own[:, ~shows_partner], tokens[:, ~shows_partner])
+    assert torch.equal(partner[:, shows_partner], tokens[:, shows_partner])
+
+
+@pytest.mark.parametrize('batch', [1, 2, 3, 4])
+def test_hidden_then_regroup_covers_every_cell_once(batch):
+    ownership = TokenOwnership(random_mask())
+    cells = torch.rand(batch, 15, 2)
+    hidden = ownership.select_masked(cells, cells.flip(0))
+    nothing = torch.full_like(cells, float('nan'))
+    assert torch.equal(ownership.regroup(hidden, nothing), cells)
+
+
+def test_regroup_with_a_grid_for_each_image():
+    mask = random_mask(2)
+    ownership = TokenOwnership(mask)
+    cells, visible = torch.rand(2, 15, 2), torch.full((2, 15, 2), -1.0)
+    image = ownership.regroup(ownership.select_masked(cells, cells.flip(0)), visible)[0]
+    # Seen in its own mixture, and seen in its partner's: nobody guesses it.
+    seen_in_both = ~mask[0].flatten() & mask[1].flatten()
+    assert (image[seen_in_both] == -1).all()
+    assert torch.equal(image[~seen_in_both], cells[0][~seen_in_both])
+
+
+@pytest.mark.parametrize(
+    'mask, message',
+    [
+        (torch.ones(2, 2), r'shape \(1, h, w\) or \(B, h, w\), got shape \(2, 2\)'),
+        ([[[1]]], r"got <class 'list'>"),
+        (torch.tensor([[[0.0, 0.5]]]), 'got the value 0.5'),
+        (torch.tensor([[[0, 2]]]), 'got the value 2'),
+        (torch.tensor([[[0.0, float('nan')]]]), 'got the value nan'),
+    ],
+)
+def test_refuses_what_is_no_mask(mask, message):
+    with pytest.raises(ValueError, match=message):
+        TokenOwnership(mask)
+
+
+@pytest.mark.parametrize('shape', [(1, 2, 2), (3, 4, 4), (4, 2, 4)])
+def test_check_refuses_a_mask_of_another_batch_or_grid(shape):
+    with pytest.raises(ValueError, match=r'\(1 or 4, 4, 4\).*got \(\d, \d, \d\)'):
+        TokenOwnership(torch.ones(shape)).check(4, (4, 4))

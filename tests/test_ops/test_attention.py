@@ -1,0 +1,121 @@
+"""Attention that trains on a CPU against the plain one, values and gradients."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from mmmixmim import ops
+from mmmixmim.ops import attention
+
+HEADS = 3
+# Six windows of 4 tokens, then two of 5.
+SPANS = [(slice(0, 24), 6), (slice(24, 34), 2)]
+LENGTHS = [4, 5]
+
+
+def attend(qkv, biases):
+    return ops.window_attention(qkv, HEADS, SPANS, biases, [None] * len(SPANS))
+
+
+def plain(qkv, biases):
+    with ops.plain():
+        return attend(qkv, biases)
+
+
+def operands(dtype, scale=1.0):
+    torch.manual_seed(0)
+    qkv = (scale * torch.randn(2, 34, 3 * HEADS * 8)).to(dtype).requires_grad_()
+    biases = [torch.randn(HEADS, n, n).to(dtype).requires_grad_() for n in LENGTHS]
+    return qkv, biases
+
+
+def test_which_one_runs():
+    qkv, biases = operands(torch.float32)
+    assert 'Trained' in type(attend(qkv, biases).grad_fn).__name__
+    assert 'Trained' not in type(plain(qkv, biases).grad_fn).__name__
+    # The bias alone is reason enough; dropout and masks are for the plain one.
+    assert 'Trained' in type(attend(qkv.detach(), biases).grad_fn).__name__
+    biases_only = [bias.detach() for bias in biases]
+    assert 'Trained' in type(attend(qkv, biases_only).grad_fn).__name__
+    dropped = ops.window_attention(qkv, HEADS, SPANS, biases, [None, None], 0.5)
+    assert 'Trained' not in type(dropped.grad_fn).__name__
+    masks = [None, torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool)]
+    masked = ops.window_attention(qkv, HEADS, SPANS, biases, masks)
+    assert 'Trained' not in type(masked.grad_fn).__name__
+    torch.testing.assert_close(masked, attend(qkv, biases))
+
+
+# Weights stored for all windows, the small ones, none.
+@pytest.mark.parametrize('kept_length', [5, 4, 0])
+# All at once; few windows; one window; few heads of a window; one head.
+@pytest.mark.parametrize('chunk', [2**20, 2500, 800, 300, 1])
+@pytest.mark.parametrize('dtype', [torch.double, torch.float32])
+def test_values_and_gradients(chunk, kept_length, dtype, monkeypatch):
+    monkeypatch.setattr(attention, 'CHUNK', chunk)
+    monkeypatch.setattr(attention, 'KEPT_LENGTH', kept_length)
+    qkv, biases = operands(dtype)
+    out, expected = attend(qkv, biases), plain(qkv, biases)
+    torch.testing.assert_close(out, expected)
+    grad = torch.randn_like(out)
+    torch.testing.assert_close(
+        torch.autograd.grad(out, (qkv, *biases), grad),
+        torch.autograd.grad(expected, (qkv, *biases), grad),
+    )
+
+
+@pytest.mark.parametrize('kept_length, count', [(5, 2), (4, 1), (0, 0)])
+def test_weights_of_small_windows_are_stored(kept_length, count, monkeypatch):
+    monkeypatch.setattr(attention, 'KEPT_LENGTH', kept_length)
+    qkv, biases = operands(torch.float32)
+    shapes = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: shapes.append(tuple(t.shape)) or t, lambda t: t
+    ):
+        attend(qkv, biases)
+    weights = [(36, 4, 4), (12, 5, 5)]
+    assert sum(shape in weights for shape in shapes) == count
+
+
+@pytest.mark.parametrize('chunk', [2**20, 2500, 800, 300, 1])
+def test_chunks_fit_the_cache(chunk, monkeypatch):
+    """Rows are heads of windows, with 4 x 4 logits of 8 bytes each."""
+    monkeypatch.setattr(attention, 'CHUNK', chunk)
+    rows = torch.empty(4 * HEADS, 4, 8, dtype=torch.double)
+    chunks = list(attention._chunks(rows, HEADS))
+    lengths = [len(rows[part]) for part, _ in chunks]
+    assert sum(lengths) == len(rows)
+    assert max(lengths) * 128 <= max(chunk, 128)
+    assert len(chunks) == {2**20: 1, 2500: 1, 800: 2, 300: 8, 1: 12}[chunk]
+    heads = torch.arange(HEADS)
+    for part, head_slice in chunks:
+        places = torch.arange(len(rows))[part] % HEADS
+        assert set(places.tolist()) == set(heads[head_slice].tolist())
+
+
+@pytest.mark.parametrize('kept_length', [5, 0])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_low_precision_keeps_its_type_and_does_not_overflow(
+    dtype, kept_length, monkeypatch
+):
+    """Logits go far beyond what float16 holds."""
+    monkeypatch.setattr(attention, 'KEPT_LENGTH', kept_length)
+    qkv, biases = operands(dtype, scale=400.0)
+    out = attend(qkv, biases)
+    assert out.dtype == dtype
+    full = attend(qkv.float(), [bias.float() for bias in biases])
+    logits = (qkv.float().chunk(3, -1)[0].square().sum(-1) * 8**-0.5).max()
+    assert logits > torch.finfo(torch.float16).max
+    torch.testing.assert_close(out.float(), full, rtol=2e-2, atol=2.0)
+    grads = torch.autograd.grad(out.float().mean(), (qkv, *biases))
+    assert all(grad.dtype == dtype and grad.isfinite().all() for grad in grads)
+
+
+def test_under_autocast_and_checkpointing():
+    qkv, biases = operands(torch.float32)
+    wanted_out = attend(qkv, biases)
+    wanted = torch.autograd.grad(wanted_out.square().sum(), (qkv, *biases))
+    with torch.autocast('cpu', torch.bfloat16):
+        out = checkpoint(attend, qkv, biases, use_reentrant=False)
+    torch.testing.assert_close(out, wanted_out)
+    found = torch.autograd.grad(out.square().sum(), (qkv, *biases))
+    torch.testing.assert_close(found, wanted)

@@ -1,0 +1,253 @@
+"""Linear layers against nn.Linear, values and gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmmixmim import ops
+from mmmixmim.ops import linear_layer as module
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    """Shapes of the products that oneDNN computes."""
+    shapes = []
+    original = module.ONEDNN_LINEAR
+
+    def product(x, weight, *args):
+        shapes.append((*x.shape, len(weight)))
+        return original(x, weight, *args)
+
+    monkeypatch.setattr(module, 'ONEDNN_LINEAR', product)
+    return shapes
+
+
+def identity(x):
+    return x
+
+
+BEFORE = {
+    'nothing': identity,
+    'gelu': ops.gelu,
+    'norm': ops.LayerNorm(4),
+    'norm-no-bias': ops.LayerNorm(4, bias=False),
+    'norm-no-affine': ops.LayerNorm(4, elementwise_affine=False),
+}
+
+
+def leaves_of(*modules):
+    return [
+        p for each in modules if isinstance(each, nn.Module) for p in each.parameters()
+    ]
+
+
+def stored(function, x):
+    """Shapes that the backward pass of a function stores, but for parameters."""
+    shapes = []
+
+    def pack(tensor):
+        if not isinstance(tensor, nn.Parameter) and tensor.data_ptr() != x.data_ptr():
+            shapes.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function(x)
+    return shapes
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('before', [name for name in BEFORE if name != 'nothing'])
+def test_outputs_of_norms_and_activations_are_not_stored(before, autocast):
+    layer, before = ops.Linear(4, 5), BEFORE[before]
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    full = [(2, 3, 4), (6, 4)]
+
+    def run(x):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            return layer(before(x))
+
+    assert not any(shape in full for shape in stored(run, x))
+    with ops.plain():
+        assert any(shape in full for shape in stored(run, x))
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('before', BEFORE)
+@pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4)])
+def test_values_and_gradients(shape, before, bias):
+    layer, before = ops.Linear(4, 5, bias=bias), BEFORE[before]
+    x = torch.randn(shape, requires_grad=True)
+    leaves = [x, *leaves_of(layer, before)]
+    out = layer(before(x))
+    with ops.plain():
+        wanted = layer(before(x))
+        assert type(wanted.grad_fn).__name__ != '_LinearBackward'
+    assert type(out.grad_fn).__name__ == '_LinearBackward'
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(out.square().sum(), leaves),
+        torch.autograd.grad(wanted.square().sum(), leaves),
+    )
+
+
+@pytest.mark.parametrize('inputs', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('before', BEFORE)
+def test_values_and_gradients_under_autocast(before, inputs):
+    layer, before = ops.Linear(64, 48), BEFORE[before]
+    if isinstance(before, nn.LayerNorm):
+        before = ops.LayerNorm(64)
+    x = torch.randn(5, 64).to(inputs).requires_grad_()
+    leaves = [x, *leaves_of(layer, before)]
+
+    def run():
+        with torch.autocast('cpu', torch.bfloat16):
+            out = layer(before(x))
+        return out, torch.autograd.grad(out.float().square().sum(), leaves)
+
+    out, found = run()
+    with ops.plain():
+        plain, wanted = run()
+    assert out.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(out, plain)
+    for grad, expected in zip(found, wanted, strict=True):
+        assert grad.dtype == expected.dtype
+        error = (grad.float() - expected.float()).norm() / expected.float().norm()
+        assert error < 0.01
+
+
+@pytest.mark.parametrize('before', BEFORE)
+def test_without_gradients(before, onednn):
+    layer, before = ops.Linear(4, 5), BEFORE[before]
+    x = torch.randn(2, 3, 4)
+    with torch.no_grad():
+        out = layer(before(x))
+        assert onednn == [(2, 3, 4, 5)]
+        with ops.plain():
+            torch.testing.assert_close(out, layer(before(x)))
+    assert onednn == [(2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('before', ['nothing', 'gelu', 'norm'])
+@pytest.mark.parametrize(
+    'frozen', ['x', 'layer', 'norm', 'weight', 'bias', 'x norm', 'x layer', 'x weight']
+)
+def test_gradients_when_only_a_part_is_trained(bias, before, frozen):
+    """Also those of the bias where the input of a GELU needs none."""
+    layer = ops.Linear(4, 5, bias=bias)
+    before = ops.LayerNorm(4) if before == 'norm' else BEFORE[before]
+    x = torch.randn(2, 3, 4, requires_grad='x' not in frozen)
+    if isinstance(before, nn.Module):
+        before.requires_grad_('norm' not in frozen)
+    layer.requires_grad_('layer' not in frozen)
+    layer.weight.requires_grad_('weight' not in frozen and 'layer' not in frozen)
+    if bias:
+        layer.bias.requires_grad_('bias' not in frozen and 'layer' not in frozen)
+    leaves = [each for each in (x, *leaves_of(layer, before)) if each.requires_grad]
+    if not leaves:
+        return
+    found = torch.autograd.grad(layer(before(x)).square().sum(), leaves)
+    with ops.plain():
+        wanted = torch.autograd.grad(layer(before(x)).square().sum(), leaves)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_an_input_that_was_changed_in_place_is_stored():
+    layer, x = ops.Linear(4, 5), torch.randn(2, 4)
+    hidden = ops.gelu(x)
+    hidden.mul_(2)
+    (found,) = torch.autograd.grad(layer(hidden).square().sum(), layer.weight)
+    hidden = 2 * F.gelu(x)
+    (wanted,) = torch.autograd.grad(layer(hidden).square().sum(), layer.weight)
+    torch.testing.assert_close(found, wanted)
+
+
+class Adapted(ops.Linear):
+    """As adapters make of a layer."""
+
+    def forward(self, x):
+        return super().forward(x) + 0.5 * x.sum(-1, keepdim=True)
+
+
+def test_subclasses_keep_their_forward():
+    layer, x = Adapted(4, 5), torch.randn(2, 4)
+    expected = F.linear(x, layer.weight, layer.bias) + 0.5 * x.sum(-1, keepdim=True)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize('grad', [True, False])
+def test_hooks_of_all_kinds_are_called(grad):
+    """As Grad-CAM and feature extractors register them."""
+    norm, layer, called = ops.LayerNorm(4), ops.Linear(4, 5), []
+    layer.register_forward_pre_hook(lambda m, args: called.append('pre'))
+    layer.register_forward_hook(lambda m, args, out: called.append(out.shape))
+    layer.register_full_backward_pre_hook(lambda m, out: called.append('backward pre'))
+    layer.register_full_backward_hook(lambda m, i, out: called.append(out[0].shape))
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    with torch.set_grad_enabled(grad):
+        out = layer(norm(x))
+    wanted = ['pre', (2, 3, 5)]
+    if grad:
+        out.sum().backward()
+        wanted += ['backward pre', (2, 3, 5)]
+    assert called == wanted
+
+
+def test_a_hook_that_changes_the_input_is_not_ignored():
+    layer, x = ops.Linear(4, 5), torch.randn(2, 4)
+    layer.register_forward_pre_hook(lambda m, args: (3 * args[0],))
+    (found,) = torch.autograd.grad(layer(ops.gelu(x)).sum(), layer.weight)
+    (wanted,) = torch.autograd.grad(
+        F.linear(3 * F.gelu(x), layer.weight).sum(), layer.weight
+    )
+    torch.testing.assert_close(found, wanted)
+
+
+def test_what_onednn_computes(onednn):
+    """float32 on a CPU, eagerly, without autocast."""
+    x = torch.randn(3, 4, requires_grad=True)
+    layer = ops.Linear(4, 5)
+    layer(ops.gelu(x)).sum().backward()
+    assert onednn == [(3, 4, 5), (3, 5, 4)]
+    narrow = ops.Linear(4, 2)  # the gradient of its weight too, by a smaller copy
+    onednn.clear()
+    narrow(x).sum().backward()
+    assert onednn == [(3, 4, 2), (3, 2, 4), (2, 3, 4)]
+    onednn.clear()
+    ops.Linear(4, 5).double()(x.double())
+    layer.to('meta')(x.to('meta'))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert ops.Linear(4, 5)(x).dtype == torch.bfloat16
+    frozen = ops.Linear(4, 5).requires_grad_(False)
+    torch.jit.trace(frozen, x.detach(), check_trace=False)
+    assert not onednn
+
+
+def test_products_are_counted():
+    """PyTorch's FLOP counter does not know oneDNN's operator."""
+    x, layer = torch.randn(2, 3, 4), ops.Linear(4, 5)
+    with FlopCounterMode(display=False) as counter:
+        layer(ops.gelu(x)).sum().backward()
+    assert counter.get_total_flops() == 2 * (2 * 6 * 4 * 5)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer(x)
+    assert counter.get_total_flops() == 2 * 6 * 4 * 5
+
+
+def test_within_a_checkpoint_nothing_is_stored_and_gradients_agree():
+    norm, layer, x = ops.LayerNorm(4), ops.Linear(4, 5), torch.randn(2, 3, 4)
+    x.requires_grad_()
+    leaves = [x, *norm.parameters(), *layer.parameters()]
+
+    def run(x):
+        return layer(ops.gelu(norm(x)))
+
+    out = checkpoint(run, x, use_reentrant=False)
+    found = torch.autograd.grad(out.square().sum(), leaves)
+    wanted = torch.autograd.grad(run(x).square().sum(), leaves)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    shapes = stored(lambda x: checkpoint(run, x, use_reentrant=False), x)
+    assert not any(4 in shape for shape in shapes)
