@@ -10,7 +10,7 @@ from .conftest import ROOT
 # Everything that MMEngine's modules and their classes hold, before and after.
 CHANGES = """
 import sys
-import mmengine, mmengine.runner, mmengine.hub, mmengine.evaluator, mmengine.visualization
+import mmengine.runner, mmengine.hub, mmengine.evaluator, mmengine.visualization
 import mmpretrain.apis, mmpretrain.models
 from mmengine.runner.checkpoint import CheckpointLoader
 

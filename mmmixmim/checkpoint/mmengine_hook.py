@@ -1,9 +1,9 @@
-"""Let MMEngine load checkpoints whose parts have no prefixes, as the authors' files.
+"""Let MMEngine load checkpoints whose encoder does not stand below ``backbone.``.
 
-MMEngine hands each part of a model the entries below the part's name only, and in the
-authors' files nothing stands before the encoder's names. So their names are translated
-before MMEngine sees them: for ``load_from``, ``load_checkpoint``, and ``init_cfg`` of
-type Pretrained anywhere in a model. Other checkpoints stay as they are.
+MMEngine hands each part of a model only the entries below the part's name. In the
+authors' files the encoder's names have no prefix. So such names are translated before
+MMEngine sees them: for ``load_from``, ``load_checkpoint``, and ``init_cfg`` of type
+Pretrained anywhere in a model. Other checkpoints stay as they are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register_loaders() -> None:
 
 
 def translate_checkpoint(checkpoint: dict) -> dict:
-    """Translate a checkpoint whose parts have no prefixes to our format.
+    """Translate a checkpoint to our format if MMEngine could not route its entries.
 
     Args:
         checkpoint: Content of any checkpoint file.
@@ -62,13 +62,12 @@ def translate_checkpoint(checkpoint: dict) -> dict:
     weights = unwrap(weights)
     extras = {k: v for k, v in checkpoint.items() if k not in keys} if keys else {}
     for prefix in find_encoders(weights):
-        entries = entries_below(prefix, weights)
-        source = _format_without_prefixes(entries, prefix)
+        source, root = _unroutable_format(weights, prefix)
         if source is None:
             continue
-        native = to_native(entries, source)
-        translated = OrderedDict((prefix + name, native[name]) for name in native)
-        translated |= {n: v for n, v in weights.items() if not n.startswith(prefix)}
+        native = to_native(entries_below(root, weights), source)
+        translated = OrderedDict((root + name, native[name]) for name in native)
+        translated |= {n: v for n, v in weights.items() if not n.startswith(root)}
         print_log(f'Translated from the format {source}.', logger='current')
         return extras | dict(state_dict=translated)
     return checkpoint
@@ -84,16 +83,28 @@ def _load_http(filename: str, map_location=None, **kwargs) -> dict:
         return translate_checkpoint(load_from_http(filename, map_location, **kwargs))
 
 
-def _format_without_prefixes(entries: StateDict, prefix: str) -> str | None:
-    """The format of a whole model's entries, if its encoder has no prefix there."""
+def _unroutable_format(state: StateDict, prefix: str) -> tuple[str | None, str]:
+    """The format of a whole model whose encoder does not stand below ``backbone.``.
+
+    Args:
+        state: All weights.
+        prefix: Prefix of an encoder in them.
+
+    Returns:
+        The format, None if there is no such model; and the prefix of the model.
+    """
     for name, each in FORMATS.items():
-        if each.file_key('backbone')[1] or not each.detect(entries):
+        _, start = each.file_key('backbone')
+        root = prefix.removesuffix(start)
+        if start == 'backbone.' or not prefix.endswith(start):
             continue
-        native = to_native(entries, name)
+        if not each.detect(entries_below(prefix, state)):
+            continue
+        native = to_native(entries_below(root, state), name)
         if not all(f'backbone.{entry}' in native for entry in ENCODER):
             continue
-        # An encoder of ours below a prefix may have such names too. It has neither
-        # decoder nor classifier next to them.
-        if not prefix or native.keys() & {'neck.mask_token', 'head.fc.weight'}:
-            return name
-    return None
+        # Our own encoder below a prefix may have such names too. It has neither decoder
+        # nor classifier next to them.
+        if not root or native.keys() & {'neck.mask_token', 'head.fc.weight'}:
+            return name, root
+    return None, ''
