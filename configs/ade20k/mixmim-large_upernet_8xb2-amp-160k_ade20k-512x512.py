@@ -1,6 +1,6 @@
 """As the base model's config, with a drop path rate of 0.2.
 
-Nobody published a drop path rate for this model here. It is the one of our
+Nobody published a drop path rate for this model on ADE20K. This one is from our
 fine-tuning recipe.
 """
 

@@ -8,7 +8,7 @@ test_dataloader.dataset.data_root=FOLDER/val
 
 _base_ = 'finetune.py'
 
-# ImageNet's, until you set yours: model.head.num_classes=N
+# ImageNet's. Set your own by --cfg-options model.head.num_classes=N
 # model.data_preprocessor.num_classes=N
 num_classes = 1000
 

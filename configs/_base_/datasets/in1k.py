@@ -1,4 +1,4 @@
-"""ImageNet-1K: classes and place, shared by pretraining, fine-tuning and probing."""
+"""ImageNet-1K: what pretraining, fine-tuning and linear probing share."""
 
 num_classes = 1000
 imagenet = dict(type='ImageNet', data_root='data/imagenet')
