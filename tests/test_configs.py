@@ -1,5 +1,6 @@
 """Every config file loads, builds, and says what its name promises."""
 
+import inspect
 import math
 import re
 import shutil
@@ -13,13 +14,26 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmmixmim.models import MixMIMTransformer
 from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
 from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT
+from .recipes import (
+    ADE20K,
+    COCO,
+    DEMOS,
+    FINETUNING,
+    LINEAR,
+    PRETRAINING,
+    flatten,
+    recipe,
+)
 
+BACKBONES = ROOT / 'configs' / '_base_' / 'backbones'
 CONFIGS = [path for path in ALL_CONFIGS if path not in DENSE_CONFIGS]
-
 RECIPES = [path for path in CONFIGS if 'in1k' in path.stem]
+# Those that classify.
+LABELLED = [path for path in CONFIGS if not path.stem.startswith('mixmim_')]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -119,73 +133,173 @@ def test_rates_of_recipes_are_the_authors_at_every_time(cfg):
         )
 
 
-PRETRAINING = {
-    'model.mask_ratio': 0.5,
-    'model.head.norm_pix': True,
-    'model.backbone.drop_path_rate': None,
-    'optim_wrapper.type': 'AmpOptimWrapper',
-    'optim_wrapper.optimizer.type': 'AdamW',
-    'optim_wrapper.optimizer.betas': (0.9, 0.95),
-    'optim_wrapper.optimizer.weight_decay': 0.05,
-    'train_dataloader.dataset.pipeline.0.scale': 224,
-    'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.2, 1.0),
-    'train_dataloader.dataset.pipeline.0.interpolation': 'bicubic',
-    'train_dataloader.dataset.pipeline.0.flip_prob': 0.5,
-}
-FINETUNING = {
-    'model.train_cfg.augments': [
-        dict(type='Mixup', alpha=0.8),
-        dict(type='CutMix', alpha=1.0),
-    ],
-    'model.head.loss.label_smooth_val': 0.1,
-    'optim_wrapper.type': 'AmpOptimWrapper',
-    'optim_wrapper.optimizer.betas': (0.9, 0.999),
-    'optim_wrapper.optimizer.weight_decay': 0.05,
-    'optim_wrapper.paramwise_cfg.layer_decay_rate': 0.7,
-    'train_cfg.max_epochs': 100,
-    'train_dataloader.dataset.pipeline.3.num_policies': 2,
-    'train_dataloader.dataset.pipeline.3.magnitude_level': 9,
-    'train_dataloader.dataset.pipeline.3.magnitude_std': 0.5,
-    'train_dataloader.dataset.pipeline.3.policies': 'timm_increasing',
-    'train_dataloader.dataset.pipeline.4.erase_prob': 0.25,
-    'train_dataloader.dataset.pipeline.4.mode': 'rand',
-}
-NORMALISATION = {
-    'model.data_preprocessor.mean': [123.675, 116.28, 103.53],
-    'model.data_preprocessor.std': [58.395, 57.12, 57.375],
-    'model.data_preprocessor.to_rgb': True,
-}
+@pytest.mark.parametrize(
+    'path',
+    [path for path in ALL_CONFIGS if path.stem not in DEMOS],
+    ids=lambda path: path.stem,
+)
+def test_recipe_has_exactly_these_values(path):
+    """Every entry of every section against ``recipes.py``, which reads no config."""
+    cfg = Config.fromfile(path).to_dict()
+    expected = recipe(path.stem)
+    found = {section: cfg[section] for section in expected}
+    if path.stem in COCO:  # the heads are mmdet's
+        kind = 'cascade-mask-rcnn' if 'cascade' in path.stem else 'mask-rcnn'
+        base = f"_base_ = 'mmdet::_base_/models/{kind}_r50_fpn.py'"
+        original = Config.fromstring(base, '.py').to_dict()['model']
+        expected['model'] = original | expected['model']
+    assert flatten(found) == flatten(expected)
 
 
-def settings(cfg, names):
-    """Entries of a config by their dotted names."""
+@pytest.mark.parametrize(
+    'path',
+    [path for path in ALL_CONFIGS if path.stem not in DEMOS],
+    ids=lambda path: path.stem,
+)
+def test_recipe_sets_nothing_else_that_a_runner_reads(path):
+    read = set(inspect.signature(Runner.__init__).parameters)
+    read |= {'auto_scale_lr', 'tta_model', 'runner_type'}
+    logging = {'visualizer', 'log_processor', 'log_level'}
+    start = {'load_from', 'resume'}
+    runtime = {'default_hooks', 'env_cfg'} if path in DENSE_CONFIGS else set()
+    found = read & Config.fromfile(path).keys()
+    assert found <= recipe(path.stem).keys() | logging | start | runtime
+
+
+@pytest.mark.parametrize('name', DEMOS)
+def test_small_config_has_these_values(name):
+    (path,) = [path for path in ALL_CONFIGS if path.stem == name]
+    cfg = Config.fromfile(path).to_dict()
     found = {}
-    for name in names:
+    for key in DEMOS[name]:
         node = cfg
-        for key in name.split('.'):
-            node = node[int(key)] if key.isdigit() else node.get(key)
-        found[name] = node
-    return found
+        for part in key.split('.'):
+            node = node[int(part) if part.isdigit() else part]
+        found[key] = node
+    assert found == DEMOS[name]
 
 
-@pytest.mark.parametrize('cfg', RECIPES, ids=lambda path: path.stem, indirect=True)
-def test_settings_of_the_authors(cfg):
+def test_every_config_is_in_a_table():
+    recipes = {*PRETRAINING, *FINETUNING, *LINEAR, *COCO, *ADE20K}
+    assert {path.stem for path in ALL_CONFIGS} == recipes | set(DEMOS)
+
+
+@pytest.mark.parametrize('cfg', LABELLED, ids=lambda path: path.stem, indirect=True)
+def test_classes_are_those_of_the_dataset(cfg):
+    assert cfg.model.head.num_classes == cfg.num_classes
+    assert cfg.model.data_preprocessor.num_classes == cfg.num_classes
+
+
+def test_classes_stand_in_one_file_for_each_dataset():
+    """Recipes take the number from there, as they take channels and sizes."""
+    number = re.compile(r'num_classes\s*=\s*\d')
+    files = (ROOT / 'configs').rglob('*.py')
+    found = {path.name: len(number.findall(path.read_text())) for path in files}
+    assert {name: count for name, count in found.items() if count} == dict.fromkeys(
+        [
+            'ade20k.py',
+            'digits_pretrain.py',
+            'folder_finetune.py',
+            'in1k.py',
+            'inat2018.py',
+            'inat2019.py',
+            'places205.py',
+            'places365.py',
+        ],
+        1,
+    )
+
+
+def test_no_pipeline_is_patched_by_index():
+    for path in (ROOT / 'configs').rglob('*.py'):
+        assert not re.search(r'pipeline\[\d', path.read_text()), path
+
+
+@pytest.mark.parametrize('size', ['base', 'large', 'huge'])
+def test_channels_are_those_of_the_encoder(size):
+    """The numbers that heads and necks are built with, against the backbone."""
+    channels = Config.fromfile(BACKBONES / 'mixmim.py').channels[size]
+    with torch.device('meta'):
+        backbone = MixMIMTransformer(size)
+    assert channels == stage_channels(backbone)
+
+
+def test_channels_of_the_small_encoders():
+    tiny = Config.fromfile(BACKBONES / 'mixmim_tiny.py')
+    assert tiny.tiny_channels == stage_channels(MixMIMTransformer(tiny.tiny_arch))
+    shapes = Config.fromfile(BACKBONES / 'mixmim_shapes.py')
+    assert shapes.channels == stage_channels(MixMIMTransformer(**shapes.encoder))
+
+
+def stage_channels(backbone):
+    return [stage.blocks[0].attn.qkv.in_features for stage in backbone.layers]
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [path for path in CONFIGS if path.stem in PRETRAINING and 'tiny' not in path.stem],
+    ids=lambda path: path.stem,
+    indirect=True,
+)
+def test_decoder_has_the_authors_size(cfg):
+    """Which the config leaves to the defaults."""
+    with torch.device('meta'):
+        decoder = MODELS.build(cfg.model).neck
+    blocks = decoder.decoder_blocks
+    assert (len(blocks), blocks[0].attn.num_heads) == (8, 16)
+    assert blocks[0].attn.qkv.in_features == 512
+
+
+@pytest.mark.parametrize('cfg', LABELLED, ids=lambda path: path.stem, indirect=True)
+def test_classifier_starts_with_this_deviation(cfg):
+    """Of the weights after ``init_weights``: 2e-5 as the authors, 0.01 as MAE."""
+    head = MODELS.build(cfg.model.head)
+    head.init_weights()
     name = Path(cfg.filename).stem
-    wanted = dict(NORMALISATION)
-    if cfg.model.type == 'MixMIM':
-        wanted |= PRETRAINING
-    elif 'linear' not in name:
-        wanted |= FINETUNING
-        rate = dict(base=0.1, large=0.2, huge=0.3)[
-            re.search('base|large|huge', name)[0]
-        ]
-        wanted['model.backbone.drop_path_rate'] = rate
-        size, margin = (384, 384) if '384px' in name else (224, 256)
-        wanted['train_dataloader.dataset.pipeline.1.scale'] = size
-        wanted['test_dataloader.dataset.pipeline.1.scale'] = margin
-        if size == 384:
-            wanted['model.backbone.window_size'] = [16, 16, 24, 12]
-    assert settings(cfg, wanted) == wanted
+    expected = 2e-5 if name in FINETUNING else 0.01
+    assert head.fc.weight.std().item() == pytest.approx(expected, rel=0.05)
+    assert abs(head.fc.weight.mean().item()) < expected / 10
+    assert not head.fc.bias.any()
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [path for path in CONFIGS if path.stem in FINETUNING],
+    ids=lambda path: path.stem,
+    indirect=True,
+)
+def test_fill_is_the_mean_of_the_preprocessor_in_bgr(cfg):
+    """Images are BGR in the pipeline, mean and deviation of the model RGB."""
+    pre = cfg.model.data_preprocessor
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    assert pre.to_rgb
+    assert steps['RandomErasing'].fill_color == pre.mean[::-1]
+    assert steps['RandomErasing'].fill_std == pre.std[::-1]
+    fill = steps['RandAugment'].hparams.pad_val
+    assert fill == [round(value) for value in pre.mean[::-1]]
+
+
+@pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
+def test_documented_options_reach_what_a_run_reads(path):
+    """They name entries of the merged config, so variables must not hide these."""
+    cfg = Config.fromfile(path)
+    options = {'train_dataloader.dataset.data_root': 'elsewhere'}
+    if path.stem in FINETUNING or path.stem in LINEAR:
+        options |= {
+            'model.head.num_classes': 7,
+            'model.data_preprocessor.num_classes': 7,
+            'val_dataloader.dataset.data_root': 'val',
+            'test_dataloader.dataset.data_root': 'test',
+            'model.backbone.init_cfg.checkpoint': 'weights.pth',
+        }
+    elif path.stem in PRETRAINING:
+        options['train_dataloader.dataset.pipeline.0.ignore_empty'] = True
+    before = flatten(cfg.to_dict())
+    cfg.merge_from_dict(options)
+    after = flatten(cfg.to_dict())
+    changed = {key for key in after if after[key] != before.get(key)}
+    assert changed == set(options)
+    assert {key: after[key] for key in options} == options
 
 
 @pytest.mark.parametrize(
@@ -224,20 +338,20 @@ class WeightsAtStart(Hook):
 
 
 def test_trains_and_evaluates(cfg, image_folder, tmp_path):
-    """One real epoch of a small model, in full precision, on a few pictures."""
+    """One real epoch of a small model, in float32, on a few pictures."""
     arch = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
     if cfg.model.backbone.get('in_channels', 3) == 3:
         cfg.model.backbone.update(arch=arch, init_cfg=None, window_size=None)
         if cfg.model.type == 'MixMIM':
-            cfg.model.neck.update(decoder_depth=1, decoder_embed_dim=64)
+            cfg.model.neck.update(decoder_depth=1, decoder_embed_dims=64)
         else:
             cfg.model.head.in_channels = 128
             if cfg.model.backbone.get('frozen_stages'):
                 cfg.model.neck[1].input_features = 128
-            if dict(type='ClassCheckHook') in cfg.get('custom_hooks', []):
-                cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 2
-                shutil.copytree(image_folder / 'deep', image_folder / 'other')
-                cfg.val_evaluator.topk = cfg.test_evaluator.topk = 1
+            assert cfg.custom_hooks == [dict(type='ClassCheckHook')]
+            cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = 2
+            shutil.copytree(image_folder / 'deep', image_folder / 'other')
+            cfg.val_evaluator.topk = cfg.test_evaluator.topk = 1
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.work_dir = str(tmp_path)
     cfg.train_cfg.max_epochs = 1

@@ -1,4 +1,4 @@
-"""Runtime that every config of the project starts from."""
+"""Runtime settings of pretraining and classification configs."""
 
 default_scope = 'mmmixmim'
 

@@ -1,4 +1,4 @@
-"""Runtime of mmsegmentation's configs, which cannot be inherited from outside."""
+"""mmsegmentation's runtime settings; its own file cannot be inherited from here."""
 
 default_scope = 'mmseg'
 default_hooks = dict(

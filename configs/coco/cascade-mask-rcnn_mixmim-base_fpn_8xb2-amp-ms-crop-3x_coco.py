@@ -1,6 +1,6 @@
-"""Cascade Mask R-CNN on COCO for 36 epochs, otherwise as Mask R-CNN.
+"""Cascade Mask R-CNN on COCO for 36 epochs; otherwise as Mask R-CNN.
 
-For the windows see mask-rcnn_mixmim-base_fpn_8xb2-amp-1x_coco.py.
+Windows: see mask-rcnn_mixmim-base_fpn_8xb2-amp-1x_coco.py.
 """
 
 _base_ = [

@@ -1,13 +1,13 @@
 """Mask R-CNN on COCO for 100 epochs of large-scale jitter at 1024 pixels.
 
-The paper's authors released no detection code, so the settings follow ViTDet
-(arXiv 2203.16527, appendix A): batch 64, learning rate 1e-4, weight decay 0.1,
-drop path 0.1, a warm-up of 250 iterations and steps at 88 % and 96 % of the
-training. The layer decay is ViTDet's for a model of 24 blocks, which this is.
+The paper's authors released no detection code. The settings follow ViTDet (arXiv
+2203.16527, appendix A): batch size 64, learning rate 1e-4, weight decay 0.1, drop
+path 0.1, a warm-up of 250 iterations, steps at 88% and 96% of the training. The
+layer decay is ViTDet's for a model of 24 blocks; this encoder has 24.
 
 Windows: at 1024 pixels the maps have 256, 128, 64 and 32 tokens a side. Windows of
-16, 16, 32 and 32 divide them without padding, and the last one covers its map, so
-that every region can learn of every other.
+16, 16, 32 and 32 divide them without padding. The last one covers its map, so
+information can spread over the whole image.
 """
 
 _base_ = [
@@ -15,21 +15,30 @@ _base_ = [
     'mmdet::common/lsj-100e_coco-instance.py',
 ]
 
+img_size = 1024
+
 model = dict(
     data_preprocessor=dict(
         batch_augments=[
-            dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)
+            dict(type='BatchFixedSizePad', size=(img_size, img_size), pad_mask=True)
         ]
     ),
-    backbone=dict(img_size=1024, window_size=[16, 16, 32, 32]),
+    backbone=dict(img_size=img_size, window_size=[16, 16, 32, 32]),
 )
 
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (1024, 1024)
+test_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='Resize', scale=(img_size, img_size), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# An epoch of the loader is four of COCO.
+# One epoch of the dataloader is four of COCO.
 optim_wrapper = dict(
     _delete_=True,
     type='AmpOptimWrapper',

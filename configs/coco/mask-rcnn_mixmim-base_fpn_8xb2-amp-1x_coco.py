@@ -1,11 +1,12 @@
 """Mask R-CNN on COCO for 12 epochs, short sides of 800 pixels.
 
-The paper's authors released no detection code, so the settings follow mmdet's Swin
-configs and, for the layer decay, ViTDet.
+The paper's authors released no detection code. The settings follow mmdet's Swin
+configs; the layer decay is ViTDet's.
 
-Windows: 14 as in pretraining for the first two stages, whose bias tables stay as
-they are. 28 for the others, which saw the whole map in pretraining: an image of
-800x1333 pixels then has 2x3 windows in the third stage and 1x2 in the last.
+Windows: 14 in the first two stages, as in pretraining, so their bias tables load
+unchanged. 28 in the last two, whose windows covered the whole map in pretraining:
+an image of 800x1333 pixels then has 2x3 windows in the third stage and 1x2 in the
+last.
 """
 
 _base_ = [

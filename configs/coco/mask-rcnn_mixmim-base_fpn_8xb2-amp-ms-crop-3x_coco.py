@@ -1,6 +1,6 @@
-"""Mask R-CNN on COCO for 36 epochs, on several scales and crops.
+"""Mask R-CNN on COCO for 36 epochs, with multi-scale training and random crops.
 
-Otherwise as the 12 epochs' config, which explains the windows.
+Windows and other settings: see mask-rcnn_mixmim-base_fpn_8xb2-amp-1x_coco.py.
 """
 
 _base_ = [

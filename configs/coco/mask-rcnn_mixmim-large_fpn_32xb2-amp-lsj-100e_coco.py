@@ -1,12 +1,12 @@
-"""As the base model's config, with ViTDet's drop path for its large model.
+"""As the base model's config, with the drop path of ViTDet's large model.
 
-Activations are recomputed in the backward pass, which takes less memory and about a
-third more time: with_cp=False turns that off.
+Activation checkpointing saves memory and makes a step about a third slower.
+Turn it off with --cfg-options model.backbone.with_cp=False
 """
 
 _base_ = 'mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py'
 
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.4, with_cp=True),
-    neck=dict(in_channels=[192, 384, 768, 1536]),
+    neck=dict(in_channels=_base_.channels.large),
 )

@@ -1,4 +1,4 @@
-"""Classification of the digits with ten labels of each class."""
+"""Classification of the digits from ten labelled images per class."""
 
 _base_ = 'mixmim-tiny_1xb64-coslr-20e_digits.py'
 

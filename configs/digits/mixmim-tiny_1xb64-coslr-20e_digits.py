@@ -17,11 +17,11 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
-        num_classes=10,
+        num_classes=_base_.num_classes,
         in_channels=128,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
-    data_preprocessor=dict(num_classes=10),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
 )
 
 optim_wrapper = dict(

@@ -10,7 +10,7 @@ model = dict(
     type='MixMIM',
     neck=dict(
         type='MixMIMPretrainDecoder',
-        decoder_embed_dim=64,
+        decoder_embed_dims=64,
         decoder_depth=2,
         decoder_num_heads=4,
     ),

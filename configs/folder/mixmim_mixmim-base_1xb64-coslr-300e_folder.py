@@ -1,7 +1,7 @@
-"""Pretraining the base model on a folder of images of your own.
+"""Pretraining the base model on a folder of your own images.
 
-One device, 64 images a step, single precision; all else is the authors' recipe for
-ImageNet-1K, for 300 epochs. The learning rate follows the batch.
+One device, 64 images per step, float32. Everything else is the authors' recipe for
+ImageNet-1K, for 300 epochs. The learning rate scales with the batch size.
 """
 
 _base_ = [

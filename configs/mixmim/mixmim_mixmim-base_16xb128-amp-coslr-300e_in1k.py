@@ -1,4 +1,4 @@
-"""The authors' recipe, for half of their 600 epochs."""
+"""The authors' recipe for the base model, shortened from 600 to 300 epochs."""
 
 _base_ = [
     '../_base_/models/mixmim_pretrain.py',

@@ -1,4 +1,4 @@
-"""The authors' recipe of the base model."""
+"""The authors' recipe for the base model."""
 
 _base_ = 'mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
 

@@ -1,4 +1,4 @@
-"""The huge model; the authors published no script, so as the base model's."""
+"""The huge model. The authors published no script for it: as for the base model."""
 
 _base_ = 'mixmim_mixmim-base_16xb128-amp-coslr-600e_in1k.py'
 

@@ -1,4 +1,4 @@
-"""A small Mask R-CNN on the drawn shapes, on a CPU, from scratch.
+"""A small Mask R-CNN on the drawn shapes, from scratch, on a CPU.
 
 To start from a pretrained encoder: --cfg-options
 model.backbone.init_cfg.type=Pretrained
@@ -8,11 +8,14 @@ model.backbone.init_cfg.checkpoint=CHECKPOINT
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
+    '../_base_/backbones/mixmim_shapes.py',
+    '../_base_/annotation_check.py',
 ]
 
 classes = ('disc', 'square', 'triangle', 'star', 'cross')
 data_root = 'data/shapes/'
-# Without norms, heads need a longer training from scratch (arXiv 1811.08883).
+img_size = _base_.encoder.img_size
+# Heads without normalisation take longer to train from scratch (arXiv 1811.08883).
 norm_cfg = dict(type='GN', num_groups=16)
 
 model = dict(
@@ -20,13 +23,11 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type='mmmixmim.MixMIMTransformer',
-        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[1, 2, 4]),
-        img_size=96,
-        window_size=[6, 6, 6],
         out_indices=(0, 1, 2),
+        **_base_.encoder,
     ),
     neck=dict(
-        in_channels=[32, 64, 128], out_channels=64, num_outs=4, norm_cfg=norm_cfg
+        in_channels=_base_.channels, out_channels=64, num_outs=4, norm_cfg=norm_cfg
     ),
     rpn_head=dict(
         in_channels=64,
@@ -75,7 +76,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='Resize', scale=(img_size, img_size), keep_ratio=True),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -136,5 +137,4 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=12, save_optimizer=False, save_param_scheduler=False),
 )
-custom_hooks = [dict(type='mmmixmim.AnnotationCheckHook')]
 randomness = dict(seed=0)

@@ -1,11 +1,15 @@
-"""A small UperNet on the drawn shapes, on a CPU, from scratch.
+"""A small UperNet on the drawn shapes, from scratch, on a CPU.
 
 To start from a pretrained encoder: --cfg-options
 model.backbone.init_cfg.type=Pretrained
 model.backbone.init_cfg.checkpoint=CHECKPOINT
 """
 
-_base_ = '../_base_/seg_runtime.py'
+_base_ = [
+    '../_base_/seg_runtime.py',
+    '../_base_/backbones/mixmim_shapes.py',
+    '../_base_/annotation_check.py',
+]
 
 classes = ('background', 'disc', 'square', 'triangle', 'star', 'cross')
 palette = [
@@ -17,6 +21,7 @@ palette = [
     [148, 103, 189],
 ]
 norm_cfg = dict(type='BN')
+img_size = _base_.encoder.img_size
 
 model = dict(
     _scope_='mmseg',
@@ -26,20 +31,16 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        size=(96, 96),
+        size=(img_size, img_size),
         pad_val=0,
         seg_pad_val=255,
     ),
     backbone=dict(
-        type='mmmixmim.MixMIMTransformer',
-        arch=dict(embed_dims=32, depths=[1, 1, 4], num_heads=[1, 2, 4]),
-        img_size=96,
-        window_size=[6, 6, 6],
-        out_indices=(0, 1, 2),
+        type='mmmixmim.MixMIMTransformer', out_indices=(0, 1, 2), **_base_.encoder
     ),
     decode_head=dict(
         type='UPerHead',
-        in_channels=[32, 64, 128],
+        in_channels=_base_.channels,
         in_index=[0, 1, 2],
         pool_scales=(1, 2, 3),
         channels=64,
@@ -116,5 +117,4 @@ default_hooks = dict(
 )
 env_cfg = dict(cudnn_benchmark=False)
 log_processor = dict(by_epoch=True)
-custom_hooks = [dict(type='mmmixmim.AnnotationCheckHook')]
 randomness = dict(seed=0)

@@ -1,34 +1,30 @@
-"""Pretraining on the drawn shapes, without their labels.
-
-tools/make_shapes.py draws them.
-"""
+"""Pretraining on the shapes that tools/make_shapes.py draws, without labels."""
 
 _base_ = [
     '../_base_/models/mixmim_pretrain.py',
+    '../_base_/backbones/mixmim_shapes.py',
     '../_base_/datasets/folder_pretrain.py',
     '../_base_/default_runtime.py',
 ]
 
+img_size = _base_.encoder.img_size
+
 model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, embed_dims=32, depths=[1, 1, 4], num_heads=[1, 2, 4]),
-        img_size=96,
-        window_size=[6, 6, 6],
-    ),
-    neck=dict(decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4),
+    backbone=dict(_delete_=True, type='MixMIMTransformer', **_base_.encoder),
+    neck=dict(decoder_embed_dims=128, decoder_depth=2, decoder_num_heads=4),
 )
 
 train_pipeline = [
     dict(
         type='LoadRandomResizedCrop',
-        scale=96,
+        scale=img_size,
         crop_ratio_range=(0.4, 1.0),
         interpolation='bicubic',
         flip_prob=0.5,
     ),
     dict(type='PackInputs'),
 ]
-# On two cores a process that loads images takes more time than it saves.
+# On two cores a loader process costs more time than it saves.
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,

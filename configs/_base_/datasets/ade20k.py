@@ -1,12 +1,14 @@
-"""ADE20K in crops of 512 pixels, augmented as in mmsegmentation's config."""
+"""ADE20K in crops of 512x512 pixels, augmented as in mmsegmentation's config."""
 
-crop_size = (512, 512)
+num_classes = 150
+img_size = 512
+crop_size = (img_size, img_size)
+scale = (2048, img_size)
+
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
-    dict(
-        type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True
-    ),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
@@ -14,7 +16,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]

@@ -1,6 +1,6 @@
-"""COCO with scales of 480 to 800 pixels, half of the images cropped before.
+"""COCO at short sides of 480 to 800 pixels; half of the images are cropped first.
 
-The augmentation of DETR (arXiv 2005.12872), as mmdet's Swin configs have it.
+The augmentation is DETR's (arXiv 2005.12872), as in mmdet's Swin configs.
 """
 
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'

@@ -1,9 +1,11 @@
-"""scikit-learn's digits, 8x8 grey pixels enlarged to 32x32, with labels."""
+"""scikit-learn's digits with labels: 8x8 grey images, upscaled to 32x32."""
 
 _base_ = 'digits_pretrain.py'
 
 test_pipeline = [
-    dict(type='Resize', scale=(32, 32), interpolation='bicubic'),
+    dict(
+        type='Resize', scale=(_base_.img_size, _base_.img_size), interpolation='bicubic'
+    ),
     dict(type='PackInputs'),
 ]
 

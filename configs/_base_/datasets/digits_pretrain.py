@@ -1,10 +1,13 @@
-"""scikit-learn's digits, 8x8 grey pixels enlarged to 32x32, without labels."""
+"""scikit-learn's digits for pretraining: 8x8 grey images, upscaled to 32x32."""
+
+num_classes = 10
+img_size = 32
 
 train_pipeline = [
-    dict(type='Resize', scale=(32, 32), interpolation='bicubic'),
+    dict(type='Resize', scale=(img_size, img_size), interpolation='bicubic'),
     dict(
         type='RandomResizedCrop',
-        scale=32,
+        scale=img_size,
         crop_ratio_range=(0.6, 1.0),
         interpolation='bicubic',
     ),

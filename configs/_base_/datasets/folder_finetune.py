@@ -1,4 +1,4 @@
-"""Labelled images of your own: a folder for each class below train/ and val/.
+"""Your own labelled images: one folder per class below train/ and val/.
 
 Both have the same classes. Name the folders on the command line:
 --cfg-options train_dataloader.dataset.data_root=FOLDER/train
@@ -6,28 +6,22 @@ val_dataloader.dataset.data_root=FOLDER/val
 test_dataloader.dataset.data_root=FOLDER/val
 """
 
-_base_ = 'in1k_finetune.py'
+_base_ = 'finetune.py'
+
+# ImageNet's. Set your own by --cfg-options model.head.num_classes=N
+# model.data_preprocessor.num_classes=N
+num_classes = 1000
 
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,
     drop_last=False,
-    dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/images/train',
-        pipeline=_base_.train_pipeline,
-    ),
+    dataset=dict(type='CustomDataset', data_root='data/images/train'),
 )
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,
-    dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/images/val',
-        pipeline=_base_.test_pipeline,
-    ),
+    dataset=dict(type='CustomDataset', data_root='data/images/val'),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=1)

@@ -10,7 +10,7 @@ model = dict(
     backbone=dict(drop_path_rate=0.0, frozen_stages=4),
     neck=[
         dict(type='GlobalAveragePooling'),
-        dict(type='ClsBatchNormNeck', input_features=1024),
+        dict(type='ClsBatchNormNeck', input_features=_base_.channels.base[-1]),
     ],
     head=dict(
         loss=dict(_delete_=True, type='CrossEntropyLoss'),

@@ -1,15 +1,13 @@
-"""MixMIM pretraining model. Decoder and head take their sizes from the backbone."""
+"""The pretraining model. Decoder and head take their sizes from the backbone.
+
+Width, depth and heads of the decoder are its defaults: 512, 8 and 16.
+"""
 
 model = dict(
     _scope_='mmmixmim',
     type='MixMIM',
     backbone=dict(type='MixMIMTransformer', arch='base', img_size=224),
-    neck=dict(
-        type='MixMIMPretrainDecoder',
-        decoder_embed_dim=512,
-        decoder_depth=8,
-        decoder_num_heads=16,
-    ),
+    neck=dict(type='MixMIMPretrainDecoder'),
     head=dict(type='MixMIMPretrainHead', norm_pix=True),
     mask_ratio=0.5,
     data_preprocessor=dict(

@@ -1,4 +1,4 @@
-"""An encoder for 32x32 grey images: three stages, a 4x4 grid of cells of 8 pixels."""
+"""An encoder for 32x32 grey images: three stages, a 4x4 grid of 8-pixel cells."""
 
 model = dict(
     _scope_='mmmixmim',

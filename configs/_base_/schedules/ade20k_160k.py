@@ -1,8 +1,8 @@
 """160,000 iterations of AdamW with layer decay.
 
-Learning rate, weight decay, warm-up and decay are those of mmsegmentation's MAE
-config. The layer decay is ViTDet's (arXiv 2203.16527, appendix A) for a model of
-24 blocks, which base, large and huge have.
+Learning rate, weight decay, warm-up and polynomial decay follow mmsegmentation's
+MAE config. The layer decay is ViTDet's (arXiv 2203.16527, appendix A) for a model
+of 24 blocks: base, large and huge have 24.
 """
 
 optim_wrapper = dict(

@@ -1,8 +1,8 @@
-"""mmdet's 1x schedule by AdamW with layer decay.
+"""mmdet's 1x schedule with AdamW and layer decay.
 
-Learning rate, weight decay and warm-up are those of mmdet's Swin configs. The
-layer decay is ViTDet's (arXiv 2203.16527, appendix A) for a model of 24 blocks,
-which base, large and huge have.
+Learning rate, weight decay and warm-up follow mmdet's Swin configs. The layer
+decay is ViTDet's (arXiv 2203.16527, appendix A) for a model of 24 blocks: base,
+large and huge have 24.
 """
 
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""mmdet's 3x schedule by AdamW with layer decay, as the 1x schedule otherwise."""
+"""mmdet's 3x schedule; otherwise as our 1x schedule."""
 
 _base_ = 'coco_12e.py'
 

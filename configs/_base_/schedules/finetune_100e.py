@@ -1,8 +1,8 @@
-"""The authors' optimizer and schedule of fine-tuning, over 100 epochs.
+"""The authors' optimizer and schedule for fine-tuning, over 100 epochs.
 
-The learning rate is 5e-4 for each 256 images of the total batch: it is scaled to
-the actual batch size and number of GPUs. The head has the last block's layer
-decay, as in the authors' code.
+The learning rate is 5e-4 per 256 images. It scales with the total batch size:
+images per GPU times GPUs. The head gets the layer decay of the last block, as in
+the authors' code.
 """
 
 optim_wrapper = dict(

@@ -1,7 +1,7 @@
-"""MAE's optimizer and schedule of linear probing, over 90 epochs.
+"""MAE's optimizer and schedule for linear probing, over 90 epochs.
 
-The learning rate is 0.1 for each 256 images of the total batch: it is scaled to
-the actual batch size and number of GPUs. The bias is not adapted by LARS.
+The learning rate is 0.1 per 256 images. It scales with the total batch size:
+images per GPU times GPUs. LARS does not adapt the rate of the bias.
 """
 
 optim_wrapper = dict(

@@ -1,7 +1,7 @@
-"""The authors' optimizer and schedule of pretraining, over 300 epochs.
+"""The authors' optimizer and schedule for pretraining, over 300 epochs.
 
-The learning rate is 1.5e-4 for each 256 images of the total batch: it is scaled
-to the actual batch size and number of GPUs.
+The learning rate is 1.5e-4 per 256 images. It scales with the total batch size:
+images per GPU times GPUs.
 """
 
 optim_wrapper = dict(

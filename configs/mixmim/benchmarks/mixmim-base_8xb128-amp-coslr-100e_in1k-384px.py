@@ -1,18 +1,39 @@
-"""Fine-tuning the base model at 384 pixels, tested on the whole image.
+"""Fine-tuning the base model at 384 pixels, tested without a crop margin.
 
-The windows are the authors'. They published no other setting of this resolution:
-the rest is as at 224 pixels. Weights of 224 pixels are resized on loading.
+The windows are the authors'. They published no other setting for this resolution;
+everything else is as at 224 pixels. Weights trained at 224 pixels are resized on
+loading.
 """
 
 _base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
 
-model = dict(backbone=dict(img_size=384, window_size=[16, 16, 24, 12]))
+img_size = 384
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[1].scale = 384
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = 384
-test_pipeline[2].crop_size = 384
+model = dict(backbone=dict(img_size=img_size, window_size=[16, 16, 24, 12]))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='RandomResizedCrop',
+        scale=img_size,
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    *_base_.augmentation,
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='ResizeEdge',
+        scale=img_size,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=img_size),
+    dict(type='PackInputs'),
+]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

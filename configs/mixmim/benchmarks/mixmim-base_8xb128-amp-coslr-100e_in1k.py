@@ -1,4 +1,4 @@
-"""The authors' recipe of fine-tuning the base model."""
+"""The authors' recipe for fine-tuning the base model."""
 
 _base_ = [
     '../../_base_/models/mixmim_classify.py',
@@ -6,3 +6,8 @@ _base_ = [
     '../../_base_/schedules/finetune_100e.py',
     '../../_base_/default_runtime.py',
 ]
+
+model = dict(
+    head=dict(num_classes=_base_.num_classes),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
+)

@@ -1,30 +1,16 @@
 """Fine-tuning the base model on iNaturalist 2019.
 
-The authors published no script for it: all is as on ImageNet-1K.
+The authors published no script for it: everything else is as on ImageNet-1K.
 """
 
-_base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
+_base_ = [
+    '../../_base_/models/mixmim_classify.py',
+    '../../_base_/datasets/inat2019.py',
+    '../../_base_/schedules/finetune_100e.py',
+    '../../_base_/default_runtime.py',
+]
 
-model = dict(head=dict(num_classes=1010), data_preprocessor=dict(num_classes=1010))
-
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='INaturalist',
-        data_root='data/inaturalist/2019',
-        ann_file='train2019.json',
-        pipeline=_base_.train_pipeline,
-    )
+model = dict(
+    head=dict(num_classes=_base_.num_classes),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
 )
-val_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='INaturalist',
-        data_root='data/inaturalist/2019',
-        ann_file='val2019.json',
-        pipeline=_base_.test_pipeline,
-    )
-)
-test_dataloader = val_dataloader
-
-custom_hooks = [dict(type='ClassCheckHook')]

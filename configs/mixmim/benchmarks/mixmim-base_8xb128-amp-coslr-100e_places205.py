@@ -1,32 +1,16 @@
-"""Fine-tuning the base model on Places205, in the layout of mmpretrain's dataset.
+"""Fine-tuning the base model on Places205.
 
-The authors published no script for it: all is as on ImageNet-1K.
+The authors published no script for it: everything else is as on ImageNet-1K.
 """
 
-_base_ = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
+_base_ = [
+    '../../_base_/models/mixmim_classify.py',
+    '../../_base_/datasets/places205.py',
+    '../../_base_/schedules/finetune_100e.py',
+    '../../_base_/default_runtime.py',
+]
 
-model = dict(head=dict(num_classes=205), data_preprocessor=dict(num_classes=205))
-
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='Places205',
-        data_root='data/places205',
-        data_prefix='data/vision/torralba/deeplearning/images256',
-        ann_file='trainvalsplit_places205/train_places205.csv',
-        pipeline=_base_.train_pipeline,
-    )
+model = dict(
+    head=dict(num_classes=_base_.num_classes),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
 )
-val_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='Places205',
-        data_root='data/places205',
-        data_prefix='data/vision/torralba/deeplearning/images256',
-        ann_file='trainvalsplit_places205/val_places205.csv',
-        pipeline=_base_.test_pipeline,
-    )
-)
-test_dataloader = val_dataloader
-
-custom_hooks = [dict(type='ClassCheckHook')]

@@ -1,7 +1,7 @@
 """Linear probing of the large model.
 
-The authors published no linear probing: all is as for the base model. FINETUNE.md
-of MAE's code trains this size for 50 epochs, which is enough there.
+The authors published no linear probing; everything is as for the base model.
+FINETUNE.md of MAE's code trains this size for 50 epochs, which is enough there.
 """
 
 _base_ = 'mixmim-base_8xb2048-linear-amp-coslr-90e_in1k.py'
@@ -10,7 +10,7 @@ model = dict(
     backbone=dict(arch='large'),
     neck=[
         dict(type='GlobalAveragePooling'),
-        dict(type='ClsBatchNormNeck', input_features=1536),
+        dict(type='ClsBatchNormNeck', input_features=_base_.channels.large[-1]),
     ],
-    head=dict(in_channels=1536),
+    head=dict(in_channels=_base_.channels.large[-1]),
 )

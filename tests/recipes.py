@@ -1,0 +1,915 @@
+"""The values of every recipe, which the tests compare with the configs.
+
+They are written out here without reading a config. ``recipe`` returns the expected
+sections of a runnable config by its name. Sections are complete: an entry of the
+config that is not in them is a difference, too.
+"""
+
+RGB_MEAN = [123.675, 116.28, 103.53]
+RGB_STD = [58.395, 57.12, 57.375]
+PRETRAINED = dict(type='Pretrained', checkpoint='', prefix='backbone.')
+
+#                    pretraining: encoder, epochs, images per GPU
+PRETRAINING = {
+    'mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k': ('base', 300, 128),
+    'mixmim_mixmim-base_16xb128-amp-coslr-600e_in1k': ('base', 600, 128),
+    'mixmim_mixmim-large_16xb128-amp-coslr-600e_in1k': ('large', 600, 128),
+    'mixmim_mixmim-huge_32xb64-amp-coslr-600e_in1k': ('huge', 600, 64),
+    'mixmim_mixmim-tiny_1xb64-coslr-300e_folder': ('tiny', 300, 64),
+    'mixmim_mixmim-base_1xb64-coslr-300e_folder': ('base', 300, 64),
+    'mixmim_mixmim-large_1xb64-coslr-300e_folder': ('large', 300, 64),
+    'mixmim_mixmim-huge_1xb64-coslr-300e_folder': ('huge', 300, 64),
+}
+
+#       fine-tuning: encoder, its channels, drop path, images per GPU, data, classes
+FINETUNING = {
+    'mixmim-base_8xb128-amp-coslr-100e_in1k': (('base', 1024, 0.1, 128, 'in1k', 1000)),
+    'mixmim-large_8xb128-amp-coslr-100e_in1k': (
+        ('large', 1536, 0.2, 128, 'in1k', 1000)
+    ),
+    'mixmim-huge_16xb64-amp-coslr-100e_in1k': (
+        # only training has half the batch
+        ('huge', 2816, 0.3, 64, 'in1k', 1000)
+    ),
+    'mixmim-base_8xb128-amp-coslr-100e_in1k-384px': (
+        ('base', 1024, 0.1, 128, 'in1k', 1000)
+    ),
+    'mixmim-large_8xb128-amp-coslr-100e_in1k-384px': (
+        ('large', 1536, 0.2, 128, 'in1k', 1000)
+    ),
+    'mixmim-base_8xb128-amp-coslr-100e_inat2018': (
+        ('base', 1024, 0.1, 128, 'inat2018', 8142)
+    ),
+    'mixmim-base_8xb128-amp-coslr-100e_inat2019': (
+        ('base', 1024, 0.1, 128, 'inat2019', 1010)
+    ),
+    'mixmim-base_8xb128-amp-coslr-100e_places205': (
+        ('base', 1024, 0.1, 128, 'places205', 205)
+    ),
+    'mixmim-base_8xb128-amp-coslr-100e_places365': (
+        ('base', 1024, 0.1, 128, 'places365', 365)
+    ),
+    'mixmim-base_1xb64-coslr-100e_folder': (('base', 1024, 0.1, 64, 'folder', 1000)),
+    'mixmim-tiny_1xb64-coslr-100e_folder': (('tiny', 512, 0.1, 64, 'folder', 1000)),
+}
+
+#                    linear probing: encoder, its channels
+LINEAR = {
+    'mixmim-base_8xb2048-linear-amp-coslr-90e_in1k': ('base', 1024),
+    'mixmim-large_8xb2048-linear-amp-coslr-90e_in1k': ('large', 1536),
+    'mixmim-huge_8xb2048-linear-amp-coslr-90e_in1k': ('huge', 2816),
+}
+
+ARCHS = dict(
+    tiny=dict(embed_dims=64, depths=[2, 2, 6, 2], num_heads=[2, 4, 8, 16]),
+    base='base',
+    large='large',
+    huge='huge',
+)
+
+#                    data: of training, of validation
+DATA = dict(
+    in1k=[
+        dict(type='ImageNet', data_root='data/imagenet', split=split)
+        for split in ('train', 'val')
+    ],
+    inat2018=[
+        dict(
+            type='INaturalist',
+            data_root='data/inaturalist/2018',
+            ann_file=f'{split}2018.json',
+        )
+        for split in ('train', 'val')
+    ],
+    inat2019=[
+        dict(
+            type='INaturalist',
+            data_root='data/inaturalist/2019',
+            ann_file=f'{split}2019.json',
+        )
+        for split in ('train', 'val')
+    ],
+    places205=[
+        dict(
+            type='Places205',
+            data_root='data/places205',
+            data_prefix='data/vision/torralba/deeplearning/images256',
+            ann_file=f'trainvalsplit_places205/{split}_places205.csv',
+        )
+        for split in ('train', 'val')
+    ],
+    places365=[
+        dict(type='CustomDataset', data_root=f'data/places365_standard/{split}')
+        for split in ('train', 'val')
+    ],
+    folder=[
+        dict(type='CustomDataset', data_root=f'data/images/{split}')
+        for split in ('train', 'val')
+    ],
+)
+
+#       Mask and Cascade Mask R-CNN: encoder, channels, drop path, recomputed, schedule
+COCO = {
+    'mask-rcnn_mixmim-base_fpn_8xb2-amp-1x_coco': (
+        ('base', [128, 256, 512, 1024], 0.1, None, '1x')
+    ),
+    'mask-rcnn_mixmim-base_fpn_8xb2-amp-ms-crop-3x_coco': (
+        ('base', [128, 256, 512, 1024], 0.1, None, '3x')
+    ),
+    'mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco': (
+        ('base', [128, 256, 512, 1024], 0.1, None, 'lsj')
+    ),
+    'mask-rcnn_mixmim-large_fpn_8xb2-amp-1x_coco': (
+        ('large', [192, 384, 768, 1536], 0.4, True, '1x')
+    ),
+    'mask-rcnn_mixmim-large_fpn_8xb2-amp-ms-crop-3x_coco': (
+        ('large', [192, 384, 768, 1536], 0.4, True, '3x')
+    ),
+    'mask-rcnn_mixmim-large_fpn_32xb2-amp-lsj-100e_coco': (
+        ('large', [192, 384, 768, 1536], 0.4, True, 'lsj')
+    ),
+    'cascade-mask-rcnn_mixmim-base_fpn_8xb2-amp-ms-crop-3x_coco': (
+        ('base', [128, 256, 512, 1024], 0.1, None, '3x')
+    ),
+}
+
+#                    UperNet: encoder, channels, drop path
+ADE20K = {
+    'mixmim-base_upernet_8xb2-amp-160k_ade20k-512x512': (
+        ('base', [128, 256, 512, 1024], 0.1)
+    ),
+    'mixmim-large_upernet_8xb2-amp-160k_ade20k-512x512': (
+        ('large', [192, 384, 768, 1536], 0.2)
+    ),
+}
+
+
+def recipe(name: str) -> dict:
+    """The expected sections of a config."""
+    tables = {
+        pretraining: PRETRAINING,
+        finetuning: FINETUNING,
+        linear_probing: LINEAR,
+        detection: COCO,
+        segmentation: ADE20K,
+    }
+    for make, table in tables.items():
+        if name in table:
+            return make(name, *table[name])
+    raise KeyError(name)
+
+
+def flatten(node, key: str = '') -> dict:
+    """Leaves of nested dicts and lists by their dotted names.
+
+    Registry scopes and absent file backends are left out: mmdet's base files set
+    them and they change nothing here.
+    """
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return {key[1:]: node}
+    leaves = {}
+    for name, child in items:
+        if name != '_scope_' and (name, child) != ('backend_args', None):
+            leaves |= flatten(child, f'{key}.{name}')
+    return leaves or {key[1:]: type(node)()}
+
+
+def loader(batch, workers, dataset, shuffle, **options) -> dict:
+    """A dataloader of pretraining and classification."""
+    return dict(
+        batch_size=batch,
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=True,
+        sampler=dict(type='DefaultSampler', shuffle=shuffle),
+        collate_fn=dict(type='default_collate'),
+        dataset=dataset,
+        **options,
+    )
+
+
+def runtime(name: str) -> dict:
+    """What all recipes of pretraining and classification share."""
+    return dict(
+        default_scope='mmmixmim',
+        default_hooks=dict(
+            timer=dict(type='IterTimerHook'),
+            logger=dict(type='LoggerHook', interval=100),
+            param_scheduler=dict(type='ParamSchedulerHook'),
+            checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
+            sampler_seed=dict(type='DistSamplerSeedHook'),
+            visualization=dict(type='VisualizationHook', enable=False),
+        ),
+        env_cfg=dict(
+            cudnn_benchmark=False,
+            mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+            dist_cfg=dict(backend='nccl'),
+        ),
+        auto_scale_lr=dict(enable=True, base_batch_size=256),
+        randomness=dict(seed=0, diff_rank_seed=True),
+        load_from=None,
+        resume=False,
+    )
+
+
+def optimizer_wrapper(name: str, **entries) -> dict:
+    """Mixed precision where the name says so."""
+    amp = '-amp-' in name
+    return dict(type='AmpOptimWrapper' if amp else 'OptimWrapper', **entries)
+
+
+def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
+    """The authors' recipe, except for sizes."""
+    neck = dict(type='MixMIMPretrainDecoder')  # by default 512 channels, 8 blocks
+    if size == 'tiny':
+        neck |= dict(decoder_embed_dims=256, decoder_depth=4, decoder_num_heads=8)
+    pipeline = [
+        dict(
+            type='LoadRandomResizedCrop',
+            scale=224,
+            crop_ratio_range=(0.2, 1.0),
+            interpolation='bicubic',
+            flip_prob=0.5,
+        ),
+        dict(type='PackInputs'),
+    ]
+    if name.endswith('_in1k'):
+        dataset = dict(
+            type='ImageNet', data_root='data/imagenet', split='train', pipeline=pipeline
+        )
+        train = loader(batch, 8, dataset, True, drop_last=True)
+    else:
+        dataset = dict(type='ImageFolder', data_root='data/images', pipeline=pipeline)
+        train = loader(batch, 4, dataset, True)
+    return runtime(name) | dict(
+        model=dict(
+            type='MixMIM',
+            backbone=dict(type='MixMIMTransformer', arch=ARCHS[size], img_size=224),
+            neck=neck,
+            head=dict(type='MixMIMPretrainHead', norm_pix=True),
+            mask_ratio=0.5,
+            data_preprocessor=dict(
+                type='SelfSupDataPreprocessor', mean=RGB_MEAN, std=RGB_STD, to_rgb=True
+            ),
+        ),
+        train_dataloader=train,
+        optim_wrapper=optimizer_wrapper(
+            name,
+            optimizer=dict(
+                type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
+            ),
+            paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+        ),
+        param_scheduler=[
+            dict(
+                type='WarmupCosineLR', warmup=40, end=epochs, convert_to_iter_based=True
+            )
+        ],
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
+    )
+
+
+def classification(name: str, data: str, classes: int) -> dict:
+    """What fine-tuning and linear probing share."""
+    return runtime(name) | dict(
+        num_classes=classes,
+        custom_hooks=[dict(type='ClassCheckHook')],
+        val_cfg={},
+        test_cfg={},
+        **{
+            f'{split}_evaluator': dict(
+                type='Accuracy', topk=1 if data == 'folder' else (1, 5)
+            )
+            for split in ('val', 'test')
+        },
+    )
+
+
+def finetuning(
+    name: str,
+    size: str,
+    channels: int,
+    drop_path: float,
+    batch: int,
+    data: str,
+    classes,
+) -> dict:
+    """The authors' recipe, except for sizes and data."""
+    img_size, resized = (384, 384) if name.endswith('384px') else (224, 256)
+    backbone = dict(
+        type='MixMIMTransformer',
+        arch=ARCHS[size],
+        img_size=img_size,
+        drop_path_rate=drop_path,
+        init_cfg=PRETRAINED,
+    )
+    if img_size == 384:
+        backbone['window_size'] = [16, 16, 24, 12]
+    resizing = dict(backend='pillow', interpolation='bicubic')
+    train_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomResizedCrop', scale=img_size, **resizing),
+        dict(type='RandomFlip', prob=0.5),
+        dict(
+            type='RandAugment',
+            policies='timm_increasing',
+            num_policies=2,
+            total_level=10,
+            magnitude_level=9,
+            magnitude_std=0.5,
+            hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
+        ),
+        dict(
+            type='RandomErasing',
+            erase_prob=0.25,
+            mode='rand',
+            min_area_ratio=0.02,
+            max_area_ratio=1 / 3,
+            fill_color=RGB_MEAN[::-1],
+            fill_std=RGB_STD[::-1],
+        ),
+        dict(type='PackInputs'),
+    ]
+    test_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='ResizeEdge', scale=resized, edge='short', **resizing),
+        dict(type='CenterCrop', crop_size=img_size),
+        dict(type='PackInputs'),
+    ]
+    train, val = DATA[data]
+    own = data == 'folder'
+    workers, test_batch = (4, 64) if own else (10, 128)
+    test = loader(test_batch, workers, val | dict(pipeline=test_pipeline), False)
+    return classification(name, data, classes) | dict(
+        model=dict(
+            type='ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='LinearClsHead',
+                num_classes=classes,
+                in_channels=channels,
+                loss=dict(
+                    type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'
+                ),
+                init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
+            ),
+            train_cfg=dict(
+                augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+            ),
+            data_preprocessor=dict(
+                num_classes=classes, mean=RGB_MEAN, std=RGB_STD, to_rgb=True
+            ),
+        ),
+        train_dataloader=loader(
+            batch,
+            workers,
+            train | dict(pipeline=train_pipeline),
+            True,
+            drop_last=not own,
+        ),
+        val_dataloader=test,
+        test_dataloader=test,
+        optim_wrapper=optimizer_wrapper(
+            name,
+            optimizer=dict(
+                type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05
+            ),
+            constructor='LayerDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(
+                layer_decay_rate=0.7, custom_keys=dict(head=dict(lr_mult=0.7))
+            ),
+        ),
+        param_scheduler=[
+            dict(
+                type='WarmupCosineLR',
+                warmup=5,
+                end=100,
+                min_lr=1e-6,
+                convert_to_iter_based=True,
+            )
+        ],
+        train_cfg=dict(by_epoch=True, max_epochs=100, val_interval=1),
+    )
+
+
+def linear_probing(name: str, size: str, channels: int) -> dict:
+    """MAE's recipe."""
+    resizing = dict(backend='pillow', interpolation='bicubic')
+    train, val = DATA['in1k']
+    train_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomResizedCrop', scale=224, **resizing),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackInputs'),
+    ]
+    test_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='ResizeEdge', scale=256, edge='short', **resizing),
+        dict(type='CenterCrop', crop_size=224),
+        dict(type='PackInputs'),
+    ]
+    test = loader(128, 10, val | dict(pipeline=test_pipeline), False)
+    return classification(name, 'in1k', 1000) | dict(
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='MixMIMTransformer',
+                arch=size,
+                img_size=224,
+                drop_path_rate=0.0,
+                frozen_stages=4,
+                init_cfg=PRETRAINED,
+            ),
+            neck=[
+                dict(type='GlobalAveragePooling'),
+                dict(type='ClsBatchNormNeck', input_features=channels),
+            ],
+            head=dict(
+                type='LinearClsHead',
+                num_classes=1000,
+                in_channels=channels,
+                loss=dict(type='CrossEntropyLoss'),
+                init_cfg=dict(type='TruncNormal', layer='Linear', std=0.01),
+            ),
+            train_cfg=None,
+            data_preprocessor=dict(
+                num_classes=1000, mean=RGB_MEAN, std=RGB_STD, to_rgb=True
+            ),
+        ),
+        train_dataloader=loader(
+            2048, 10, train | dict(pipeline=train_pipeline), True, drop_last=True
+        ),
+        val_dataloader=test,
+        test_dataloader=test,
+        optim_wrapper=optimizer_wrapper(
+            name,
+            optimizer=dict(type='LARS', lr=0.1, momentum=0.9, weight_decay=0.0),
+            paramwise_cfg=dict(custom_keys={'head.fc.bias': dict(lars_exclude=True)}),
+        ),
+        param_scheduler=[
+            dict(type='WarmupCosineLR', warmup=10, end=90, convert_to_iter_based=True)
+        ],
+        train_cfg=dict(by_epoch=True, max_epochs=90, val_interval=1),
+    )
+
+
+def dense_wrapper(name: str, weight_decay: float) -> dict:
+    """AdamW with ViTDet's layer decay for 24 blocks."""
+    return optimizer_wrapper(
+        name,
+        optimizer=dict(
+            type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=weight_decay
+        ),
+        constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.8),
+    )
+
+
+def dense_encoder(size, drop_path, img_size, window_size) -> dict:
+    """The backbone of a detector or a segmentor."""
+    return dict(
+        type='mmmixmim.MixMIMTransformer',
+        arch=size,
+        img_size=img_size,
+        window_size=window_size,
+        drop_path_rate=drop_path,
+        out_indices=(0, 1, 2, 3),
+        init_cfg=PRETRAINED,
+    )
+
+
+def detection(name, size, channels, drop_path, recomputed, schedule) -> dict:
+    """Mask R-CNN of mmdet's Swin configs or, with large-scale jitter, of ViTDet.
+
+    Of the model, which is mmdet's, only what differs from mmdet's base file.
+    """
+    jitter = schedule == 'lsj'
+    img_size, windows = (1024, [16, 16, 32, 32]) if jitter else (896, [14, 14, 28, 28])
+    backbone = dense_encoder(size, drop_path, img_size, windows)
+    if recomputed:
+        backbone['with_cp'] = True
+    model = dict(
+        type='CascadeRCNN' if name.startswith('cascade') else 'MaskRCNN',
+        backbone=backbone,
+        neck=dict(type='FPN', in_channels=channels, out_channels=256, num_outs=5),
+        data_preprocessor=dict(
+            type='DetDataPreprocessor',
+            mean=RGB_MEAN,
+            std=RGB_STD,
+            bgr_to_rgb=True,
+            pad_mask=True,
+            pad_size_divisor=32,
+        ),
+    )
+    if jitter:
+        model['data_preprocessor']['batch_augments'] = [
+            dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)
+        ]
+    end, milestones = {
+        '1x': (12, [8, 11]),
+        '3x': (36, [27, 33]),
+        'lsj': (25, [22, 24]),  # each four times COCO
+    }[schedule]
+    train, test = detection_data(schedule)
+    evaluator = dict(
+        type='CocoMetric',
+        ann_file='data/coco/annotations/instances_val2017.json',
+        metric=['bbox', 'segm'],
+        format_only=False,
+        backend_args=None,
+    )
+    return dict(
+        default_scope='mmdet',
+        model=model,
+        train_dataloader=train,
+        val_dataloader=test,
+        test_dataloader=test,
+        val_evaluator=evaluator,
+        test_evaluator=evaluator,
+        optim_wrapper=dense_wrapper(name, 0.1 if jitter else 0.05),
+        param_scheduler=[
+            dict(
+                type='LinearLR',
+                start_factor=0.001,
+                by_epoch=False,
+                begin=0,
+                end=250 if jitter else 1000,
+            ),
+            dict(
+                type='MultiStepLR', begin=0, end=end, milestones=milestones, gamma=0.1
+            ),
+        ],
+        train_cfg=dict(
+            type='EpochBasedTrainLoop',
+            max_epochs=end,
+            val_interval=5 if jitter else 1,
+        ),
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        auto_scale_lr=dict(enable=True, base_batch_size=64 if jitter else 16),
+        custom_hooks=[dict(type='mmmixmim.AnnotationCheckHook')],
+    )
+
+
+def detection_data(schedule: str) -> tuple[dict, dict]:
+    """Dataloaders of COCO, for training and testing."""
+    load = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    ]
+    flip, pack = dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')
+    if schedule == '1x':
+        resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+        pipeline = [*load, resize, flip, pack]
+    elif schedule == '3x':
+        sides = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+        resize = dict(
+            type='RandomChoiceResize',
+            scales=[(side, 1333) for side in sides],
+            keep_ratio=True,
+        )
+        before = dict(
+            type='RandomChoiceResize',
+            scales=[(400, 1333), (500, 1333), (600, 1333)],
+            keep_ratio=True,
+        )
+        crop = dict(
+            type='RandomCrop',
+            crop_type='absolute_range',
+            crop_size=(384, 600),
+            allow_negative_crop=True,
+        )
+        choice = dict(
+            type='RandomChoice', transforms=[[resize], [before, crop, resize]]
+        )
+        pipeline = [*load, flip, choice, pack]
+    else:
+        resize = dict(
+            type='RandomResize',
+            scale=(1024, 1024),
+            ratio_range=(0.1, 2.0),
+            keep_ratio=True,
+        )
+        crop = dict(
+            type='RandomCrop',
+            crop_type='absolute_range',
+            crop_size=(1024, 1024),
+            recompute_bbox=True,
+            allow_negative_crop=True,
+        )
+        small = dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2))
+        pipeline = [*load, resize, crop, small, flip, pack]
+    coco = dict(type='CocoDataset', data_root='data/coco/', backend_args=None)
+    dataset = coco | dict(
+        ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017/'),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=pipeline,
+    )
+    shared = dict(num_workers=2, persistent_workers=True)
+    train = shared | dict(
+        batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset
+    )
+    if schedule == 'lsj':
+        train['dataset'] = dict(type='RepeatDataset', times=4, dataset=dataset)
+    else:
+        train['batch_sampler'] = dict(type='AspectRatioBatchSampler')
+    scale = (1024, 1024) if schedule == 'lsj' else (1333, 800)
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+    test_pipeline = [
+        load[0],
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        load[1],
+        dict(type='PackDetInputs', meta_keys=keys),
+    ]
+    test = shared | dict(
+        batch_size=1,
+        drop_last=False,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=coco
+        | dict(
+            ann_file='annotations/instances_val2017.json',
+            data_prefix=dict(img='val2017/'),
+            test_mode=True,
+            pipeline=test_pipeline,
+        ),
+    )
+    return train, test
+
+
+def segmentation(name: str, size: str, channels: list[int], drop_path: float) -> dict:
+    """mmsegmentation's recipe of MAE, and ViTDet's layer decay."""
+    norm_cfg = dict(type='SyncBN', requires_grad=True)
+    head = dict(
+        dropout_ratio=0.1, num_classes=150, norm_cfg=norm_cfg, align_corners=False
+    )
+    model = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor',
+            mean=RGB_MEAN,
+            std=RGB_STD,
+            bgr_to_rgb=True,
+            size=(512, 512),
+            pad_val=0,
+            seg_pad_val=255,
+        ),
+        backbone=dense_encoder(size, drop_path, 512, [16, 16, 32, 16]),
+        decode_head=head
+        | dict(
+            type='UPerHead',
+            in_channels=channels,
+            in_index=[0, 1, 2, 3],
+            pool_scales=(1, 2, 3, 6),
+            channels=512,
+            loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        ),
+        auxiliary_head=head
+        | dict(
+            type='FCNHead',
+            in_channels=channels[2],
+            in_index=2,
+            channels=256,
+            num_convs=1,
+            concat_input=False,
+            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+        ),
+        train_cfg={},
+        test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
+    )
+    train, test, augmented = segmentation_data()
+    evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+    return dict(
+        default_scope='mmseg',
+        num_classes=150,
+        model=model,
+        tta_model=dict(type='SegTTAModel'),
+        tta_pipeline=augmented,
+        train_dataloader=train,
+        val_dataloader=test,
+        test_dataloader=test,
+        val_evaluator=evaluator,
+        test_evaluator=evaluator,
+        optim_wrapper=dense_wrapper(name, 0.05),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+            dict(type='PolyLR', power=1.0, begin=1500, end=160000, by_epoch=False),
+        ],
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000),
+        val_cfg=dict(type='ValLoop'),
+        test_cfg=dict(type='TestLoop'),
+        auto_scale_lr=dict(enable=True, base_batch_size=16),
+        custom_hooks=[dict(type='mmmixmim.AnnotationCheckHook')],
+        default_hooks=dict(
+            timer=dict(type='IterTimerHook'),
+            logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+            param_scheduler=dict(type='ParamSchedulerHook'),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000),
+            sampler_seed=dict(type='DistSamplerSeedHook'),
+            visualization=dict(type='SegVisualizationHook'),
+        ),
+    )
+
+
+def segmentation_data() -> tuple[dict, dict, list]:
+    """Dataloaders of ADE20K, and the pipeline of test-time augmentation."""
+    load = dict(type='LoadImageFromFile')
+    labels = dict(type='LoadAnnotations', reduce_zero_label=True)
+    pack = dict(type='PackSegInputs')
+    train_pipeline = [
+        load,
+        labels,
+        dict(
+            type='RandomResize',
+            scale=(2048, 512),
+            ratio_range=(0.5, 2.0),
+            keep_ratio=True,
+        ),
+        dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PhotoMetricDistortion'),
+        pack,
+    ]
+    resize = dict(type='Resize', scale=(2048, 512), keep_ratio=True)
+    test_pipeline = [load, resize, labels, pack]
+    ratios, flips = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), (0.0, 1.0)
+    augmented = [
+        load,
+        dict(
+            type='TestTimeAug',
+            transforms=[
+                [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in ratios],
+                [
+                    dict(type='RandomFlip', prob=p, direction='horizontal')
+                    for p in flips
+                ],
+                [labels],
+                [pack],
+            ],
+        ),
+    ]
+
+    def ade20k(split, pipeline):
+        folders = dict(img_path=f'images/{split}', seg_map_path=f'annotations/{split}')
+        return dict(
+            type='ADE20KDataset',
+            data_root='data/ade/ADEChallengeData2016',
+            data_prefix=folders,
+            pipeline=pipeline,
+        )
+
+    shared = dict(num_workers=4, persistent_workers=True)
+    train = shared | dict(
+        batch_size=2,
+        sampler=dict(type='InfiniteSampler', shuffle=True),
+        dataset=ade20k('training', train_pipeline),
+    )
+    test = shared | dict(
+        batch_size=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=ade20k('validation', test_pipeline),
+    )
+    return train, test, augmented
+
+
+_DECAY = {
+    'optim_wrapper.type': 'OptimWrapper',
+    'optim_wrapper.optimizer.type': 'AdamW',
+    'optim_wrapper.optimizer.weight_decay': 0.05,
+}
+_NO_DECAY_OF_VECTORS = {
+    'optim_wrapper.paramwise_cfg.norm_decay_mult': 0.0,
+    'optim_wrapper.paramwise_cfg.bias_decay_mult': 0.0,
+}
+_DIGITS = (
+    _DECAY
+    | _NO_DECAY_OF_VECTORS
+    | {
+        'model.backbone.arch.embed_dims': 32,
+        'model.backbone.arch.depths': [1, 1, 4],
+        'model.backbone.arch.num_heads': [2, 4, 8],
+        'model.backbone.img_size': 32,
+        'model.backbone.patch_size': 2,
+        'model.backbone.in_channels': 1,
+        'model.backbone.window_size': 8,
+        'model.data_preprocessor.mean': [77.8],
+        'model.data_preprocessor.std': [95.9],
+        'train_dataloader.dataset.type': 'Digits',
+        'train_dataloader.dataset.split': 'train',
+        'train_dataloader.dataset.pipeline.0.scale': (32, 32),
+        'train_dataloader.dataset.pipeline.1.scale': 32,
+        'train_dataloader.dataset.pipeline.1.crop_ratio_range': (0.6, 1.0),
+        'randomness.seed': 0,
+    }
+)
+_DIGITS_FROM_LABELS = _DIGITS | {
+    'num_classes': 10,
+    'model.head.num_classes': 10,
+    'model.data_preprocessor.num_classes': 10,
+    'model.head.in_channels': 128,
+    'model.head.loss.label_smooth_val': 0.1,
+    'model.backbone.drop_path_rate': 0.1,
+    'optim_wrapper.optimizer.lr': 1e-3,
+    'optim_wrapper.optimizer.betas': (0.9, 0.999),
+    'test_dataloader.dataset.split': 'test',
+    'test_dataloader.dataset.pipeline.0.scale': (32, 32),
+    'val_dataloader.batch_size': 256,
+    'val_evaluator.topk': 1,
+}
+_SHAPES = _DECAY | {
+    'model.backbone.arch.embed_dims': 32,
+    'model.backbone.arch.depths': [1, 1, 4],
+    'model.backbone.arch.num_heads': [1, 2, 4],
+    'model.backbone.img_size': 96,
+    'model.backbone.window_size': [6, 6, 6],
+    'randomness.seed': 0,
+}
+_SHAPES_DENSE = _SHAPES | {
+    'model.backbone.out_indices': (0, 1, 2),
+    'custom_hooks': [dict(type='mmmixmim.AnnotationCheckHook')],
+    'train_dataloader.batch_size': 8,
+    'optim_wrapper.optimizer.betas': (0.9, 0.999),
+    'optim_wrapper.constructor': 'mmmixmim.LayerDecayOptimWrapperConstructor',
+    'optim_wrapper.paramwise_cfg.layer_decay_rate': 0.9,
+    'param_scheduler.0.warmup': 2,
+}
+
+
+def _cosine(warmup: int, epochs: int) -> dict:
+    """MMEngine's linear warm-up and cosine, and the training that they cover."""
+    return {
+        'param_scheduler.0.type': 'LinearLR',
+        'param_scheduler.0.start_factor': 1e-3,
+        'param_scheduler.0.end': warmup,
+        'param_scheduler.1.type': 'CosineAnnealingLR',
+        'param_scheduler.1.begin': warmup,
+        'param_scheduler.1.end': epochs,
+        'train_cfg.max_epochs': epochs,
+    }
+
+
+# Small configs for a CPU: the entries that decide about their figures.
+DEMOS = {
+    'mixmim_mixmim-tiny_1xb64-coslr-40e_digits': _DIGITS
+    | _cosine(4, 40)
+    | {
+        'model.neck.decoder_embed_dims': 64,
+        'model.neck.decoder_depth': 2,
+        'model.neck.decoder_num_heads': 4,
+        'optim_wrapper.optimizer.lr': 1.5e-3,
+        'optim_wrapper.optimizer.betas': (0.9, 0.95),
+        'train_dataloader.batch_size': 64,
+    },
+    'mixmim-tiny_1xb64-coslr-20e_digits': _DIGITS_FROM_LABELS
+    | _cosine(2, 20)
+    | {'train_dataloader.batch_size': 64},
+    'mixmim-tiny_1xb20-coslr-40e_digits-10shot': _DIGITS_FROM_LABELS
+    | _cosine(4, 40)
+    | {
+        'train_dataloader.batch_size': 20,
+        'train_dataloader.dataset.samples_per_class': 10,
+    },
+    'mixmim_mixmim-tiny_1xb64-coslr-16e_shapes': _SHAPES
+    | _NO_DECAY_OF_VECTORS
+    | {
+        'model.mask_ratio': 0.5,
+        'model.head.norm_pix': True,
+        'model.neck.decoder_embed_dims': 128,
+        'model.neck.decoder_depth': 2,
+        'model.neck.decoder_num_heads': 4,
+        'train_dataloader.batch_size': 64,
+        'train_dataloader.dataset.type': 'ImageFolder',
+        'train_dataloader.dataset.data_root': 'data/shapes/images/unlabelled',
+        'train_dataloader.dataset.pipeline.0.scale': 96,
+        'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.4, 1.0),
+        'optim_wrapper.optimizer.lr': 1.5e-3,
+        'optim_wrapper.optimizer.betas': (0.9, 0.95),
+        'param_scheduler.0.warmup': 2,
+        'param_scheduler.0.end': 16,
+        'train_cfg.max_epochs': 16,
+    },
+    'mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes': _SHAPES_DENSE
+    | {
+        'model.neck.in_channels': [32, 64, 128],
+        'model.roi_head.bbox_head.num_classes': 5,
+        'model.roi_head.mask_head.num_classes': 5,
+        'test_dataloader.dataset.pipeline.1.scale': (96, 96),
+        'optim_wrapper.optimizer.lr': 1e-3,
+        'param_scheduler.0.end': 12,
+        'train_cfg.max_epochs': 12,
+    },
+    'mixmim-tiny_upernet_1xb8-24e_shapes': _SHAPES_DENSE
+    | {
+        'model.decode_head.in_channels': [32, 64, 128],
+        'model.decode_head.num_classes': 6,
+        'model.data_preprocessor.size': (96, 96),
+        'optim_wrapper.optimizer.lr': 2e-3,
+        'param_scheduler.0.end': 24,
+        'train_cfg.max_epochs': 24,
+    },
+}
