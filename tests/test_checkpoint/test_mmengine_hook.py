@@ -224,3 +224,20 @@ def test_encoder_of_another_depth_is_refused(build, depths, message, save, monke
         monkeypatch.setitem(cfg, 'arch', cfg['arch'] | dict(depths=depths))
     with pytest.raises(ValueError, match=f'of another arch: they {message}'):
         load_checkpoint(build(), save('mmmixmim'))
+
+
+@pytest.mark.parametrize('key', ['model', 'state_dict'])
+def test_entries_next_to_the_authors_weights_are_kept(pretrained, key):
+    """Of the file, of the state dict, and those outside of a prefix."""
+    state = convert_state_dict(pretrained.state_dict(), 'authors')
+    below = {f'teacher.{name}': value for name, value in state.items()}
+    content = {key: below | {'step': torch.ones(1)}, 'epoch': 3}
+    translated = translate_checkpoint(content)
+    assert translated['epoch'] == 3 and set(translated) == {'epoch', 'state_dict'}
+    weights = translated['state_dict']
+    assert weights.keys() == {
+        'step',
+        *(f'teacher.{name}' for name in pretrained.state_dict()),
+    }
+    for name, value in pretrained.state_dict().items():
+        assert torch.equal(weights[f'teacher.{name}'], value)

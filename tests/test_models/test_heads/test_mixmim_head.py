@@ -94,3 +94,20 @@ def test_loss_is_found_from_any_scope(scope):
     with MODELS.switch_scope_and_registry(scope):
         loss = dict(type='PixelReconstructionLoss', criterion='L1')
         assert MixMIMPretrainHead(loss=loss).loss_module.penalty is not None
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_targets_and_losses_of_low_precision_are_float32(norm_pix):
+    """Those of bfloat16 images equal those of their float32 copies."""
+    head = MixMIMPretrainHead(stride=4, in_channels=2, norm_pix=norm_pix)
+    images = torch.randn(2, 2, 8, 8).bfloat16()
+    pred = torch.randn(2, 4, 32).bfloat16()
+    mask = torch.tensor([[[1, 0], [0, 1]]])
+    target = head.construct_target(images)
+    assert target.dtype == torch.float32
+    assert torch.equal(target, head.construct_target(images.float()))
+    loss = head.loss(pred, images, mask)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, head.loss(pred.float(), images.float(), mask))
+    pictures = head.reconstruct(pred, images, mask)
+    assert torch.equal(pictures, head.reconstruct(pred.float(), images.float(), mask))

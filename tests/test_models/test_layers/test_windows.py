@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from mmmixmim import ops
 from mmmixmim.models import TokenOwnership
 from mmmixmim.models.layers import WindowLayout
+from mmmixmim.models.layers.windows import window_tokens
 
 DEVICE = torch.device('cpu')
 
@@ -56,3 +58,35 @@ def test_owners_that_differ_by_image_are_masked():
     assert segment.blocked.shape == (2, 2, 1, 8, 8)
     assert segment.blocked[0, 0, 0, 0].tolist() == [False] * 4 + [True] * 4
     assert not segment.blocked[0, 1].any()
+
+
+@pytest.mark.parametrize('length, first', [(2, 1), (4, 2), (7, 3), (1, 1)])
+def test_shifted_windows_start_with_half_a_window(length, first):
+    """Rounded down, as Swin's shift."""
+    groups = window_tokens((1, 3 * length), (1, length), True, DEVICE)
+    widths = sorted(width for _, (_, width) in groups)
+    assert min(tokens[0].numel() for tokens, _ in groups) <= first
+    starts = sorted(int(window[0]) for tokens, _ in groups for window in tokens)
+    assert starts[:3] == [0, first, first + length]
+    assert set(widths) <= {first, length, length - first}
+
+
+def test_windows_are_not_shifted_where_one_covers_the_side():
+    plain, shifted = (
+        window_tokens((4, 8), (4, 4), shift, DEVICE) for shift in (False, True)
+    )
+    assert [sides for _, sides in plain] == [(4, 4)]
+    assert [sides for _, sides in shifted] == [(4, 2), (4, 4)]
+
+
+def test_without_kernels_owners_are_masked():
+    """The plain path is one mask per window."""
+    ownership = TokenOwnership(torch.tensor([[[1, 0], [0, 0]]]))
+    for window in ((8, 8), (4, 2)):
+        with ops.plain():
+            layout = WindowLayout((4, 4), window, ownership, DEVICE)
+        (segment,) = layout.segments
+        assert (
+            segment.blocked.shape[1] == segment.windows == (1 if window[0] == 8 else 2)
+        )
+        assert segment.blocked.any()
