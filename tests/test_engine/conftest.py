@@ -1,7 +1,23 @@
-"""Fixtures of the engine's tests."""
+"""Fixtures and helpers of the engine's tests."""
+
+import copy
+from functools import lru_cache
 
 import pytest
+from mmengine.config import Config
 from torch import distributed
+
+
+@lru_cache
+def _parse(path):
+    # Runners write the config three times. Formatting it would dominate the tests.
+    content = Config.fromfile(path).to_dict()
+    return Config(content, filename=str(path), format_python_code=False)
+
+
+def read_config(path):
+    """A copy of a config that a test may change."""
+    return copy.deepcopy(_parse(path))
 
 
 @pytest.fixture

@@ -56,6 +56,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     Source: the crops of Inception, https://arxiv.org/abs/1409.4842, section 6.
     """
 
+    # A list of our own: mmcv would add to mmpretrain's, which names methods twice.
+    _methods_with_randomness = ['rand_crop_params']
+
     def __init__(
         self,
         scale: int | tuple[int, int],

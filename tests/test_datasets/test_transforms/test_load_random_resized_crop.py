@@ -242,7 +242,7 @@ def test_several_images_can_share_crop_and_flip(tmp_path):
     broadcaster = TRANSFORMS.build(
         dict(
             type='TransformBroadcaster',
-            transforms=[dict(type='LoadRandomResizedCrop', scale=64, flip_prob=0.5)],
+            transforms=[build(flip_prob=0.5)],
             mapping=dict(img_path='paths'),
             remapping=dict(img='images'),
             share_random_params=True,

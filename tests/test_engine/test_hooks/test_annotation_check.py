@@ -1,13 +1,10 @@
 """Real runners of mmdet and mmseg on labels that the config does not define."""
 
-import copy
 import json
 import shutil
-from functools import lru_cache
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from PIL import Image
@@ -17,6 +14,7 @@ from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
 
 from ...conftest import ROOT
+from ..conftest import read_config
 
 SHAPES = ROOT / 'configs' / 'shapes'
 (DETECT,) = SHAPES.glob('mask-rcnn_*.py')
@@ -36,15 +34,8 @@ def shapes(original, tmp_path):
     return shutil.copytree(original, tmp_path / 'data')
 
 
-@lru_cache
-def read_config(path):
-    # Runners write the config three times. Formatting it would dominate the tests.
-    content = Config.fromfile(path).to_dict()
-    return Config(content, filename=str(path), format_python_code=False)
-
-
 def make_runner(path, shapes, prepare=lambda cfg: None):
-    cfg = copy.deepcopy(read_config(path))
+    cfg = read_config(path)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)

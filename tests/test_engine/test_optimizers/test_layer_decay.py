@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     checkpoint_wrapper,
 )
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
 
 ROOT = Path(__file__).parents[3]
+SHARDING = dict(use_orig_params=True, device_id=torch.device('cpu'))
 OPTIMIZER = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
 
 
@@ -97,7 +101,9 @@ def test_backbone_without_numbered_layers_is_refused():
     model = MODELS.build(
         dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18))
     )
-    with pytest.raises(ValueError, match='ResNet does not tell the layer of backbone'):
+    with pytest.raises(
+        UserError, match='ResNet.get_layer_depth does not support backbone'
+    ):
         settings(model, layer_decay_rate=0.5)
 
 
@@ -111,6 +117,83 @@ def test_custom_keys_multiply_what_the_rules_give(detector_like):
     found = settings(detector_like, layer_decay_rate=0.5, custom_keys=keys)
     assert found['neck.weight'] == (pytest.approx(3), 0.05)
     assert found['backbone.norm.weight'] == (1, 0)
+
+
+@pytest.mark.parametrize('swap', [False, True])
+def test_longest_custom_key_applies(detector_like, swap):
+    """Whatever the order of the keys, in the config and in the alphabet."""
+    keys = {
+        'backbone': dict(lr_mult=2, decay_mult=2),
+        'layers.3': dict(lr_mult=3, decay_mult=3),
+        'backbone.layers.3.blocks': dict(lr_mult=5, decay_mult=5),
+        'blocks': dict(lr_mult=7, decay_mult=7),
+        'attn.qkv.weight': dict(lr_mult=11, decay_mult=11),
+    }
+    if swap:
+        keys = dict(reversed(keys.items()))
+    found = settings(detector_like, custom_keys=keys)
+    for name, factor in {
+        'backbone.layers.3.blocks.0.mlp.fc1.weight': 5,
+        'backbone.layers.0.blocks.0.mlp.fc1.weight': 2,
+        'backbone.layers.0.blocks.0.attn.qkv.weight': 11,
+        'backbone.layers.3.blocks.0.attn.qkv.weight': 5,
+        'neck.weight': 1,
+    }.items():
+        assert found[name] == pytest.approx((factor, 0.05 * factor)), name
+
+
+def test_custom_keys_need_not_name_every_multiplier(detector_like):
+    keys = {'neck': dict(lr_mult=3), 'layers.0': dict(decay_mult=0.5)}
+    found = settings(detector_like, custom_keys=keys)
+    assert found['neck.weight'] == pytest.approx((3, 0.05))
+    name = 'backbone.layers.0.blocks.0.mlp.fc1.weight'
+    assert found[name] == pytest.approx((1, 0.025))
+
+
+def test_schedules_learn_the_scale_of_each_group(detector_like):
+    init_default_scope('mmmixmim')
+    wrapper = build_optim_wrapper(
+        detector_like,
+        dict(
+            optimizer=OPTIMIZER,
+            constructor='LayerDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(
+                layer_decay_rate=0.5, custom_keys={'neck': dict(lr_mult=3)}
+            ),
+        ),
+    )
+    groups = wrapper.optimizer.param_groups
+    assert {group['lr_scale'] for group in groups} > {0.5, 1, 3}
+    for group in groups:
+        assert group['lr'] == pytest.approx(OPTIMIZER['lr'] * group['lr_scale'])
+
+
+def test_scalars_and_biases_of_any_shape_have_no_weight_decay(detector_like):
+    detector_like.neck.scale = nn.Parameter(torch.tensor(1.0))
+    detector_like.neck.table = nn.Module()
+    detector_like.neck.table.bias = nn.Parameter(torch.zeros(2, 2))
+    detector_like.neck.bias_table = nn.Parameter(torch.zeros(2, 2))
+    found = settings(detector_like)
+    assert found['neck.scale'] == found['neck.table.bias'] == (1, 0)
+    assert found['neck.bias_table'] == (1, 0.05)
+
+
+def test_outermost_backbone_numbers_the_layers(make_backbone):
+    """Its own method decides, even if a part of it numbers layers too."""
+
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk = make_backbone()
+
+        def get_layer_depth(self, param_name, prefix=''):
+            assert param_name.startswith(f'{prefix}trunk.')
+            return 0, 3
+
+    model = nn.Module()
+    model.backbone = Wrapper()
+    found = settings(model, layer_decay_rate=0.5)
+    assert {scale for scale, _ in found.values()} == {0.25}
 
 
 def test_optimizer_without_weight_decay(detector_like):
@@ -146,12 +229,12 @@ def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
         (
             None,
             dict(layer_decay=0.5),
-            'layer_decay_rate and custom_keys, got layer_decay',
+            'takes layer_decay_rate and custom_keys, got layer_decay: remove',
         ),
     ],
 )
 def test_refuses_what_it_cannot_do(make, paramwise, message, detector_like):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         settings(make() if make else detector_like, **paramwise)
 
 
@@ -162,14 +245,16 @@ def test_refuses_what_it_cannot_do(make, paramwise, message, detector_like):
         lambda model: model.backbone.layers.__setitem__(
             2, checkpoint_wrapper(model.backbone.layers[2])
         ),
+        lambda model: setattr(
+            model, 'backbone', FullyShardedDataParallel(model.backbone, **SHARDING)
+        ),
     ],
-    ids=['compiled', 'checkpointed'],
+    ids=['compiled', 'checkpointed', 'sharded'],
 )
-def test_wrapped_backbones_keep_their_layers(detector_like, wrap):
+def test_wrapped_backbones_keep_their_layers(detector_like, wrap, process_group):
     wanted = settings(detector_like, layer_decay_rate=0.5)
     wrap(detector_like)
     found = settings(detector_like, layer_decay_rate=0.5)
-    assert any('_orig_mod' in n or '_checkpoint_wrapped' in n for n in found)
-    for wrapper in ('_orig_mod.', '_checkpoint_wrapped_module.'):
-        found = {name.replace(wrapper, ''): value for name, value in found.items()}
-    assert found == wanted
+    assert found.keys() != wanted.keys()
+    pattern = r'_(orig_mod|checkpoint_wrapped_module|fsdp_wrapped_module)\.'
+    assert {re.sub(pattern, '', name): found[name] for name in found} == wanted
