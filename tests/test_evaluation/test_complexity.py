@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmmixmim.evaluation import complexity
 from mmmixmim.registry import MODELS
@@ -37,8 +38,8 @@ def test_published_figures(recipe, published, tolerance):
     assert figures['total']['parameters'] == sum(p.numel() for p in model.parameters())
 
 
-def test_counts_by_hand(make_backbone):
-    """One stage, one window: every product of the forward."""
+def test_figures_equal_the_formula(make_backbone):
+    """One stage, one window: all GEMMs of the forward."""
     arch = dict(embed_dims=8, depths=[1], num_heads=[2])
     backbone = make_backbone(arch=arch, img_size=16, window_size=4)
     figures = complexity(backbone, torch.randn(3, 3, 16, 16))
@@ -47,6 +48,38 @@ def test_counts_by_hand(make_backbone):
     linear = tokens * (3 * dim * dim + dim * dim + 2 * 4 * dim * dim)
     attention = 2 * tokens * tokens * dim
     assert figures['total']['macs'] == embed + linear + attention
+
+
+class Detector(nn.Module):
+    """Calls a part of its head, as mmdet does, and has parts of similar names."""
+
+    def __init__(self):
+        super().__init__()
+        self.neck = nn.Linear(4, 4, bias=False)
+        self.neck2 = nn.Sequential(nn.Linear(4, 5, bias=False))
+        self.head = nn.Module()
+        self.head.classify = nn.Sequential(nn.Linear(5, 6, bias=False), nn.ReLU())
+        self.head.box = nn.Linear(5, 7, bias=False)
+        self.unused = nn.Linear(2, 2)
+        self.neck.requires_grad_(False)
+
+    def forward(self, x, times=1):
+        for _ in range(times):
+            x = self.neck(x)
+        x = self.neck2(x)
+        return self.head.classify(x), self.head.box(x)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+def test_every_part_has_its_own_figures(batch):
+    figures = complexity(Detector(), torch.randn(batch, 4), times=2)
+    assert figures == {
+        'neck': dict(parameters=16, macs=32),
+        'neck2': dict(parameters=20, macs=20),
+        'head': dict(parameters=65, macs=65),
+        'unused': dict(parameters=6, macs=0),
+        'total': dict(parameters=107, macs=117),
+    }
 
 
 def test_masks_save_attention(make_mixmim):
