@@ -11,7 +11,7 @@ FILES = ['train_val2018/Aves/7/a.jpg', 'train_val2018/Plantae/2/b.jpg']
 
 @pytest.fixture
 def content():
-    """Two pictures; ids of categories neither start at 0 nor are sorted."""
+    """Two images, with category ids that neither start at 0 nor are sorted."""
     return dict(
         categories=[dict(id=7, name='Aves 7'), dict(id=2, name=2)],
         images=[dict(id=10 + i, file_name=name) for i, name in enumerate(FILES)],
@@ -43,7 +43,7 @@ def build(tmp_path):
     return make
 
 
-def test_pictures_and_labels(build, content):
+def test_images_and_labels(build, content):
     dataset = build(content)
     assert dataset.CLASSES == ('2', 'Aves 7')
     found = [(sample['gt_label'], sample['img'].mean()) for sample in dataset]

@@ -16,7 +16,7 @@ BATCH = '8xb128-amp-coslr-100e_in1k'
 @pytest.mark.parametrize(
     'recipe, published, tolerance',
     [
-        # Published by the authors (README of their code), in GMACs. They round.
+        # GMACs from the README of the authors' code, rounded.
         (f'mixmim-base_{BATCH}', 16.3, 0.01),
         (f'mixmim-base_{BATCH}-384px', 52.6, 0.01),
         (f'mixmim-large_{BATCH}', 35.9, 0.01),
@@ -51,7 +51,7 @@ def test_figures_equal_the_formula(make_backbone):
 
 
 class Detector(nn.Module):
-    """Calls a part of its head, as mmdet does, and has parts of similar names."""
+    """Calls submodules of its head, as mmdet does; names share a prefix."""
 
     def __init__(self):
         super().__init__()
@@ -82,8 +82,8 @@ def test_every_part_has_its_own_figures(batch):
     }
 
 
-def test_masks_save_attention(make_mixmim):
-    """Where one window covers the map, a token attends its own image only."""
+def test_mixing_masks_reduce_attention(make_mixmim):
+    """In a single window, tokens attend only to tokens of their own image."""
     model = make_mixmim()
     plain = complexity(model.backbone, torch.randn(2, 3, 64, 64))
     mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])

@@ -20,18 +20,18 @@ def blobs(count, spread, seed=0):
     return centres[labels] + scale * rng.standard_normal((count, 2)), labels
 
 
-def test_separable_features_are_read_whatever_their_scale():
+def test_separable_features_score_100_at_any_scale():
     assert linear_probe(blobs(300, 0.5), blobs(100, 0.5, seed=1)) == 100
 
 
-def test_features_without_information_are_not():
+def test_uninformative_features_score_at_chance():
     train, labels = blobs(300, 0.5)
     shuffled = np.random.default_rng(0).permutation(labels)
     assert linear_probe((train, shuffled), blobs(300, 0.5, seed=1)) < 60
 
 
 @pytest.mark.parametrize('samples_per_class', [None, 20])
-def test_only_the_test_set_is_scored_and_only_the_training_set_is_learned(
+def test_training_data_are_memorised_and_only_test_data_scored(
     samples_per_class,
 ):
     """In 200 dimensions, any labels of 60 images can be memorised."""

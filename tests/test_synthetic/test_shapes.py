@@ -15,8 +15,8 @@ def test_same_seed_gives_the_same_scene():
     assert not np.array_equal(first.image, other.image)
 
 
-def test_masks_say_what_shows():
-    """They don't overlap, and what is hidden too far is not there at all."""
+def test_masks_are_the_visible_pixels():
+    """They do not overlap, and no shape is almost hidden."""
     counts, labels, areas = set(), set(), []
     for seed in range(60):
         scene = draw_scene(np.random.default_rng(seed), 96, (2, 5))
@@ -104,7 +104,7 @@ def test_number_of_shapes(shapes):
 
 @pytest.mark.parametrize('label', range(len(CLASSES)))
 def test_shapes_differ_from_their_surroundings(label):
-    """Some scene has the class, and its pixels are others than around it."""
+    """Every class is drawn, in a colour unlike its surroundings."""
     for seed in range(200):
         scene = draw_scene(np.random.default_rng(seed), 96, (1, 1))
         if scene.labels == [label]:

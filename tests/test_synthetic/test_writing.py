@@ -1,4 +1,4 @@
-"""What is written, read back by pycocotools, mmdet and mmseg."""
+"""Written datasets, read back by pycocotools, mmdet and mmseg."""
 
 import json
 

@@ -8,9 +8,7 @@ from mmmixmim.visualization import draw_reconstruction
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 @pytest.mark.parametrize('normalise', [True, False])
-def test_draws_originals_mixtures_and_reconstructions(
-    make_mixmim, tmp_path, channels, normalise
-):
+def test_draws_three_rows(make_mixmim, tmp_path, channels, normalise):
     statistics = dict(mean=[100.0] * channels, std=[50.0] * channels)
     model = make_mixmim(
         backbone=dict(in_channels=channels),

@@ -99,7 +99,7 @@ def test_jpeg_is_decoded_at_reduced_size(reduction, size):
     assert np.array_equal(out.permute(1, 2, 0).numpy(), np.asarray(wanted))
 
 
-def test_reduced_crop_takes_in_no_pixel_of_the_outside():
+def test_reduced_crop_excludes_pixels_outside_the_box():
     """A white box on black at odd edges, which the reduced pixels straddle."""
     pixels = np.zeros((400, 600, 3), np.uint8)
     pixels[40:360, 80:560] = 255
@@ -123,7 +123,7 @@ def test_pixels_of_reduced_decoding(tmp_path, seed):
     assert error.mean() < 1 and np.quantile(error, 0.99) <= 5
 
 
-def test_reduction_keeps_the_gap():
+def test_reduction_respects_the_gap():
     transform = build(scale=(100, 50), reducing_gap=2.0)
     sides = [(399, 999), (400, 200), (800, 400), (9000, 799), (1600, 800), (1599, 800)]
     found = [transform._reduction((0, 0, *side)) for side in sides]
@@ -225,7 +225,7 @@ def test_crops_are_those_of_mmpretrain(tmp_path):
         assert error.max() <= 8 and error.mean() < 0.2
 
 
-def test_options_and_defaults_of_the_crop_are_mmpretrains():
+def test_crop_options_and_defaults_are_those_of_mmpretrain():
     kwargs = dict(crop_ratio_range=(0.9, 1.0), aspect_ratio_range=(5, 6))
     for given in ({}, kwargs, dict(kwargs, max_attempts=3)):
         ours = build(**given)
@@ -340,7 +340,7 @@ def test_missing_file(tmp_path):
         (np.int32([[-1]]), 'from -1 to -1, expected 0 to 65535'),
     ],
 )
-def test_other_types_of_pixels_are_refused(tmp_path, values, message):
+def test_unsupported_pixel_types_are_refused(tmp_path, values, message):
     results = save(tmp_path / 'a.tiff', Image.fromarray(values))
     with pytest.raises(UnreadableFileError, match=message):
         build()(results)

@@ -102,7 +102,7 @@ def test_unknown_category_stops_validation_and_testing(shapes, loop):
         getattr(runner, loop)()
 
 
-def test_category_that_the_file_does_not_list(shapes):
+def test_category_id_missing_from_the_file(shapes):
     edit_annotations(
         shapes, 'train', lambda c: c['annotations'][0].update(category_id=77)
     )
@@ -110,7 +110,7 @@ def test_category_that_the_file_does_not_list(shapes):
         make_runner(DETECT, shapes).train()
 
 
-def test_class_that_the_file_lacks(shapes):
+def test_class_missing_from_the_file(shapes):
     edit_annotations(shapes, 'train', lambda c: c['categories'][0].update(name='ball'))
     with pytest.raises(UserError, match="no category 'disc'.*It has ball, square"):
         make_runner(DETECT, shapes).train()
@@ -197,7 +197,7 @@ def test_images_without_label_maps_are_tested(shapes):
 
 
 def test_files_without_annotations_are_tested(shapes):
-    """Such as those of COCO's test sets, whose results are written to a file."""
+    """Such as those of COCO's test sets, for which results are written to a file."""
 
     def prepare(cfg):
         prefix = str(shapes / 'results')
@@ -208,7 +208,7 @@ def test_files_without_annotations_are_tested(shapes):
     assert (shapes / 'results.bbox.json').is_file()
 
 
-def test_file_that_is_not_of_instances(shapes):
+def test_file_without_categories(shapes):
     edit_annotations(shapes, 'val', lambda content: content.update(categories=[]))
     with pytest.raises(UserError, match='instances_val.json lists no categories'):
         make_runner(DETECT, shapes).val()

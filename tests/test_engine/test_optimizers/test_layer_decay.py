@@ -21,7 +21,7 @@ OPTIMIZER = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
 
 
 def settings(model, optimizer=OPTIMIZER, **paramwise):
-    """Learning rate over the base rate, and weight decay, of each parameter."""
+    """Relative learning rate and weight decay of each parameter."""
     init_default_scope('mmmixmim')
     wrapper = build_optim_wrapper(
         model,
@@ -48,7 +48,7 @@ def detector_like(make_backbone):
     return model
 
 
-def test_every_parameter_of_the_base_model_is_as_the_authors_have_it(reference):
+def test_settings_of_the_base_model_equal_the_authors(reference):
     recipe = 'mixmim-base_8xb128-amp-coslr-100e_in1k.py'
     cfg = Config.fromfile(ROOT / 'configs' / 'mixmim' / 'benchmarks' / recipe)
     with torch.device('meta'):
@@ -77,9 +77,9 @@ def test_only_the_backbone_is_scaled(detector_like):
     assert found['neck.weight'] == (1, 0.05) and found['neck.bias'] == (1, 0)
     assert found['backbone.layers.3.blocks.0.mlp.fc1.weight'][0] == 0.5
     assert found['backbone.layers.0.blocks.0.mlp.fc1.weight'][0] == 0.5**5
-    # The last norm goes with the last block, patch merging with the next stage.
+    # The final norm belongs to the last block, patch merging to the next stage.
     assert found['backbone.norm.weight'][0] == 0.5
-    # No pretrained encoder has the norms of earlier maps.
+    # Pretraining does not train the norms of the earlier feature maps.
     assert found['backbone.norm0.weight'][0] == found['backbone.norm2.weight'][0] == 1
     assert found['backbone.layers.0.downsample.reduction.weight'][0] == 0.5**4
     # Frozen parameters are left out.
@@ -121,7 +121,7 @@ def test_custom_keys_multiply_what_the_rules_give(detector_like):
 
 @pytest.mark.parametrize('swap', [False, True])
 def test_longest_custom_key_applies(detector_like, swap):
-    """Whatever the order of the keys, in the config and in the alphabet."""
+    """Neither the order in the config nor the alphabet matters."""
     keys = {
         'backbone': dict(lr_mult=2, decay_mult=2),
         'layers.3': dict(lr_mult=3, decay_mult=3),
@@ -150,7 +150,7 @@ def test_custom_keys_need_not_name_every_multiplier(detector_like):
     assert found[name] == pytest.approx((1, 0.025))
 
 
-def test_schedules_learn_the_scale_of_each_group(detector_like):
+def test_groups_carry_their_scale_for_schedules(detector_like):
     init_default_scope('mmmixmim')
     wrapper = build_optim_wrapper(
         detector_like,
@@ -179,7 +179,7 @@ def test_scalars_and_biases_of_any_shape_have_no_weight_decay(detector_like):
 
 
 def test_outermost_backbone_numbers_the_layers(make_backbone):
-    """Its own method decides, even if a part of it numbers layers too."""
+    """Its method applies, even if a submodule numbers layers too."""
 
     class Wrapper(nn.Module):
         def __init__(self):
@@ -201,7 +201,7 @@ def test_optimizer_without_weight_decay(detector_like):
     assert found['neck.weight'][1] == 0  # the default of SGD
 
 
-def test_mmpretrains_constructor_understands_the_backbone(make_backbone):
+def test_constructor_of_mmpretrain_supports_the_backbone(make_backbone):
     from mmpretrain.models import ImageClassifier
 
     init_default_scope('mmmixmim')

@@ -26,7 +26,7 @@ def authors_rate(epoch, lr, min_lr, warmup, epochs):
 
 @pytest.mark.parametrize('lr, min_lr', [(1.2e-3, 0.0), (2e-3, 1e-6)])
 def test_every_fraction_of_every_epoch(lr, min_lr):
-    """As a runner builds and steps it, 7 iterations an epoch."""
+    """Built and stepped as by a runner, with 7 iterations per epoch."""
     wrapper = optimizer(lr, lr * 0.7**20)
     schedule = PARAM_SCHEDULERS.build(
         dict(
