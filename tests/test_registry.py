@@ -16,9 +16,9 @@ from importlib import import_module
 import mmcv.ops, mmengine.runner
 from mmengine.registry import MODELS
 
-for scope, keys in json.loads(sys.argv[1]).items():
+scopes = json.loads(sys.argv[1])
+for scope, keys in scopes.items():
     if os.fork():
-        os.wait()
         continue
     import_module(f'{scope}.registry')
     found = {}
@@ -28,6 +28,8 @@ for scope, keys in json.loads(sys.argv[1]).items():
             found[key] = cls and f'{cls.__module__}.{cls.__qualname__}'
     print('RESULT', json.dumps([scope, found]), flush=True)
     os._exit(0)
+for _ in scopes:
+    os.wait()
 """
 
 OURS = 'mmmixmim.models.backbones.mixmim_transformer.MixMIMTransformer'
@@ -100,6 +102,8 @@ def test_every_registry_is_a_child_of_mmpretrains(name):
     ours, parent = getattr(registry, name), getattr(parents, name)
     assert ours.parent is parent and ours.scope == 'mmmixmim'
     assert ours.root.children['mmmixmim'] is ours
+    (location,) = parent._locations
+    assert ours._locations == [location, location.replace('mmpretrain', 'mmmixmim')]
 
 
 def test_every_registry_of_mmpretrain_is_extended():

@@ -93,6 +93,21 @@ def test_each_class_has_its_hue(whole):
         assert 0.02 < np.std(offsets) < 0.15
 
 
+def test_tiny_shapes_are_left_out():
+    scenes = [draw_scene(np.random.default_rng(i), 32, (1, 1)) for i in range(60)]
+    areas = [scene.masks[0].sum() for scene in scenes if scene.labels]
+    assert len(areas) < 60 and min(areas) >= 30
+
+
+def test_even_blurred_backgrounds_are_noisy():
+    """Without noise, neighbouring pixels of a blurred crop hardly differ."""
+    for seed in range(20):
+        image = draw_scene(np.random.default_rng(seed), 64, (0, 0)).image.astype(int)
+        differences = np.abs(np.diff(image, axis=1))
+        inside = (image[:, 1:] > 20) & (image[:, 1:] < 235)
+        assert differences[inside].mean() > 3
+
+
 @pytest.mark.parametrize('shapes', [(1, 1), (3, 3), (4, 7)])
 def test_number_of_shapes(shapes):
     counts = [

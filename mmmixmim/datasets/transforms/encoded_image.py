@@ -110,7 +110,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise UnreadableFileError(
             'its pixels are float32, expected 8-bit or 16-bit integers'
         )
-    if image.mode == 'P':  # palettes may have transparent entries
+    if image.mode == 'P':  # Pillow warns of transparent palettes converted to RGB
         image = image.convert('RGBA')
     if image.mode.startswith('I'):
         pixels = np.asarray(image)

@@ -89,11 +89,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
-    """Map parameter name prefixes to the outermost modules that number layers."""
+    """Map parameter name prefixes to modules that number layers, outermost first."""
     found = {}
     for name, module in model.named_modules():
         prefix = _unwrapped(f'{name}.') if name else ''
-        if _numbers_layers(module) and not any(map(prefix.startswith, found)):
+        if _numbers_layers(module):
             found[prefix] = module
     if not found:
         raise UserError(

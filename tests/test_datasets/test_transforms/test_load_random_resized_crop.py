@@ -202,10 +202,12 @@ def test_first_of_several_images(kind):
     assert np.array_equal(pixels(EncodedImage(file.getvalue())), wanted)
 
 
-def test_palette_with_transparency():
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('transparency', [0, bytes(range(0, 256, 32))])
+def test_palette_with_transparency(transparency):
     image = photo((50, 40)).quantize(8)
     file = io.BytesIO()
-    image.save(file, 'PNG', transparency=0)
+    image.save(file, 'PNG', transparency=transparency)
     out = pixels(EncodedImage(file.getvalue()))
     assert np.array_equal(out, image.convert('RGB'))
 

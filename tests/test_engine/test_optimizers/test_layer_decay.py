@@ -238,6 +238,20 @@ def test_refuses_what_it_cannot_do(make, paramwise, message, detector_like):
         settings(make() if make else detector_like, **paramwise)
 
 
+def test_backbone_inside_a_compiled_module_is_found(detector_like):
+    def nested():
+        model = nn.Module()
+        model.encoder = detector_like
+        return model
+
+    wanted = settings(nested(), layer_decay_rate=0.5)
+    model = nested()
+    model.encoder = torch.compile(detector_like)
+    found = settings(model, layer_decay_rate=0.5)
+    assert {name.replace('_orig_mod.', ''): found[name] for name in found} == wanted
+    assert len({scale for scale, _ in wanted.values()}) > 5
+
+
 @pytest.mark.parametrize(
     'wrap',
     [
