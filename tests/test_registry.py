@@ -8,12 +8,13 @@ import pytest
 
 from mmmixmim import registry
 
-# A child process for each scope. Before the fork, nothing registers a type but
-# MMEngine and mmcv, which every scope imports.
+# Fork a process for each scope. What is imported before is slow to import and
+# registers no type of mmpretrain, mmdet or mmseg.
 LOOKUP = """
 import json, os, sys
 from importlib import import_module
-import mmcv.ops, mmengine.runner
+import matplotlib.pyplot, mmcv.ops, mmengine.runner
+import sklearn.gaussian_process, torchvision
 from mmengine.registry import MODELS
 
 scopes = json.loads(sys.argv[1])
