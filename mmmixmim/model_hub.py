@@ -1,7 +1,7 @@
-"""Make our models known to mmpretrain by their names.
+"""Register this project's models with mmpretrain's model hub.
 
-``mmpretrain.list_models``, ``get_model`` and ``inference_model`` know them once
-``mmmixmim`` is imported.
+After ``import mmmixmim``, ``mmpretrain.list_models``, ``get_model`` and
+``inference_model`` find them by name.
 """
 
 from pathlib import Path
@@ -12,9 +12,9 @@ __all__ = ['register_models']
 
 
 def register_models() -> None:
-    """Register what ``model-index.yml`` lists; again and again is fine."""
+    """Register the models in ``model-index.yml``. Idempotent."""
     package = Path(__file__).parent
-    # A checkout, and what a wheel installs beside the package for mim.
+    # The root of a checkout, then the folder that a wheel installs for MIM.
     for root in (package.parent, package.parent / '_mmmixmim' / '.mim'):
         index = root / 'model-index.yml'
         if index.is_file() and (root / 'configs' / 'mixmim').is_dir():

@@ -1,10 +1,10 @@
-"""Registries of the scope ``mmmixmim``, one for every kind mmpretrain has.
+"""Registries of the scope ``mmmixmim``, one for each registry of mmpretrain.
 
-Each one is a child of mmpretrain's registry, so that under
-``default_scope = 'mmmixmim'`` every mmpretrain type resolves without a prefix.
-Each one also hangs below mmengine's root: lookups that start in mmdet or mmseg
-see the root's direct children only, and would otherwise not find
-``mmmixmim.MixMIMTransformer``.
+Each is a child of mmpretrain's registry, so that with
+``default_scope = 'mmmixmim'`` all types of mmpretrain resolve without a prefix.
+Each is also added to the children of MMEngine's root registry. Lookups from mmdet
+and mmseg search only these, and would not find ``mmmixmim.MixMIMTransformer``
+otherwise.
 """
 
 from mmengine.registry import Registry
@@ -36,13 +36,13 @@ __all__ = [
 
 
 def _extend(parent: Registry, package: str) -> Registry:
-    """Create our child of one of mmpretrain's registries.
+    """Create a child of one of mmpretrain's registries.
 
     Args:
         parent: mmpretrain's registry.
-        package: The subpackage, of the same name in mmpretrain and here, whose
-            import registers the types. Both are imported at the first lookup,
-            since a lookup never imports what its parents would.
+        package: Subpackage that registers the types, of the same name in mmpretrain
+            and here. The first lookup imports both, because lookups do not import
+            the locations of parent registries.
     """
     child = Registry(
         parent.name,

@@ -1,4 +1,4 @@
-"""Our models by their names, through mmpretrain's own functions."""
+"""This project's models in mmpretrain's model hub."""
 
 import mmpretrain
 import numpy as np
@@ -42,7 +42,7 @@ DENSE = [name for name in MODELS if 'rcnn' in name or 'upernet' in name]
 
 @pytest.mark.parametrize('name', [name for name in MODELS if name not in DENSE])
 def test_get_model(name):
-    """It is ours, and what the metafile says of it is so."""
+    """It has our backbone, and the figures in its metafile are right."""
     with torch.device('meta'):
         model = mmpretrain.get_model(name)
         assert type(model.backbone) is MixMIMTransformer
@@ -84,7 +84,7 @@ def test_figures_say_who_measured_them(name):
 
 @pytest.mark.slow
 def test_published_checkpoint_infers_as_in_mmpretrain(tmp_path, monkeypatch, server):
-    """From a server, in mmpretrain's layout and at its real size."""
+    """Full size, in mmpretrain's checkpoint format, from a server."""
     theirs = mmpretrain.get_model('mixmim-base_mixmim-pre_8xb128-coslr-100e_in1k')
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.03)
@@ -98,7 +98,7 @@ def test_published_checkpoint_infers_as_in_mmpretrain(tmp_path, monkeypatch, ser
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / 'picture.png')
-    theirs._config = model._config  # for the same preparation of the picture
+    theirs._config = model._config  # for the same preprocessing
     ours, reference = (
         mmpretrain.inference_model(each, str(tmp_path / 'picture.png'))
         for each in (model, theirs)

@@ -8,19 +8,29 @@ import pytest
 
 from mmmixmim import registry
 
+# Fork a process for each scope. What is imported before is slow to import and
+# registers no type of mmpretrain, mmdet or mmseg.
 LOOKUP = """
-import json, sys
+import json, os, sys
 from importlib import import_module
-from mmengine.registry import DefaultScope, MODELS
+import matplotlib.pyplot, mmcv.ops, mmengine.runner
+import sklearn.gaussian_process, torchvision
+from mmengine.registry import MODELS
 
-scope, keys = sys.argv[1], sys.argv[2:]
-import_module(f'{scope}.registry')
-found = {}
-with MODELS.switch_scope_and_registry(scope) as registry:
-    for key in keys:
-        cls = registry.get(key)
-        found[key] = cls and f'{cls.__module__}.{cls.__qualname__}'
-print('RESULT', json.dumps(found))
+scopes = json.loads(sys.argv[1])
+for scope, keys in scopes.items():
+    if os.fork():
+        continue
+    import_module(f'{scope}.registry')
+    found = {}
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        for key in keys:
+            cls = registry.get(key)
+            found[key] = cls and f'{cls.__module__}.{cls.__qualname__}'
+    print('RESULT', json.dumps([scope, found]), flush=True)
+    os._exit(0)
+for _ in scopes:
+    os.wait()
 """
 
 OURS = 'mmmixmim.models.backbones.mixmim_transformer.MixMIMTransformer'
@@ -32,61 +42,58 @@ MASK_RCNN = 'mmdet.models.detectors.mask_rcnn.MaskRCNN'
 UPERNET = 'mmseg.models.decode_heads.uper_head.UPerHead'
 
 
-def look_up(scope, *keys):
-    """Look types up in a process that has imported nothing of ours."""
-    command = [sys.executable, '-W', 'ignore', '-c', LOOKUP, scope, *keys]
+EXPECTED = {
+    'mmmixmim': {
+        'MixMIMTransformer': OURS,
+        'MixMIM': MIXMIM,
+        'ImageClassifier': CLASSIFIER,
+        'ResNet': RESNET,
+        'mmpretrain.MixMIMTransformer': PORT,
+        'mmdet.MaskRCNN': MASK_RCNN,
+    },
+    'mmpretrain': {
+        'mmmixmim.MixMIMTransformer': OURS,
+        'mmmixmim.MixMIM': MIXMIM,
+        'MixMIMTransformer': PORT,
+        'ImageClassifier': CLASSIFIER,
+    },
+    'mmdet': {
+        'mmmixmim.MixMIMTransformer': OURS,
+        'MaskRCNN': MASK_RCNN,
+        'mmpretrain.MixMIMTransformer': PORT,
+    },
+    'mmseg': {
+        'mmmixmim.MixMIMTransformer': OURS,
+        'UPerHead': UPERNET,
+        'mmpretrain.MixMIMTransformer': PORT,
+    },
+}
+OTHERS = ['mmmixmim.MixMIMPretrainHead', 'mmmixmim.MixMIMPretrainDecoder']
+
+
+@pytest.fixture(scope='module')
+def found():
+    """What each scope finds, in a process that has imported nothing of ours."""
+    keys = {
+        scope: [*expected, *OTHERS, 'mmmixmim.Unknown']
+        for scope, expected in EXPECTED.items()
+    }
+    command = [sys.executable, '-W', 'ignore', '-c', LOOKUP, json.dumps(keys)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    line = next(x for x in result.stdout.splitlines() if x.startswith('RESULT'))
-    return json.loads(line.removeprefix('RESULT'))
+    lines = [x for x in result.stdout.splitlines() if x.startswith('RESULT')]
+    assert len(lines) == len(EXPECTED), result.stderr
+    return dict(json.loads(line.removeprefix('RESULT')) for line in lines)
 
 
-@pytest.mark.parametrize(
-    'scope, expected',
-    [
-        (
-            'mmmixmim',
-            {
-                'MixMIMTransformer': OURS,
-                'MixMIM': MIXMIM,
-                'ImageClassifier': CLASSIFIER,
-                'ResNet': RESNET,
-                'mmpretrain.MixMIMTransformer': PORT,
-                'mmdet.MaskRCNN': MASK_RCNN,
-            },
-        ),
-        (
-            'mmpretrain',
-            {
-                'mmmixmim.MixMIMTransformer': OURS,
-                'mmmixmim.MixMIM': MIXMIM,
-                'MixMIMTransformer': PORT,
-                'ImageClassifier': CLASSIFIER,
-            },
-        ),
-        (
-            'mmdet',
-            {
-                'mmmixmim.MixMIMTransformer': OURS,
-                'MaskRCNN': MASK_RCNN,
-                'mmpretrain.MixMIMTransformer': PORT,
-            },
-        ),
-        (
-            'mmseg',
-            {
-                'mmmixmim.MixMIMTransformer': OURS,
-                'UPerHead': UPERNET,
-                'mmpretrain.MixMIMTransformer': PORT,
-            },
-        ),
-    ],
-)
-def test_models(scope, expected):
-    ours = {'mmmixmim.MixMIMPretrainHead', 'mmmixmim.MixMIMPretrainDecoder'}
-    found = look_up(scope, *expected, *ours)
-    assert {key: found[key] for key in expected} == expected
-    assert all(found[key].startswith('mmmixmim.models.') for key in ours)
+@pytest.mark.parametrize('scope', EXPECTED)
+def test_models(found, scope):
+    assert {key: found[scope][key] for key in EXPECTED[scope]} == EXPECTED[scope]
+    assert all(found[scope][key].startswith('mmmixmim.models.') for key in OTHERS)
+
+
+@pytest.mark.parametrize('scope', EXPECTED)
+def test_unknown_type_is_none(found, scope):
+    assert found[scope]['mmmixmim.Unknown'] is None
 
 
 @pytest.mark.parametrize('name', registry.__all__)
@@ -96,6 +103,8 @@ def test_every_registry_is_a_child_of_mmpretrains(name):
     ours, parent = getattr(registry, name), getattr(parents, name)
     assert ours.parent is parent and ours.scope == 'mmmixmim'
     assert ours.root.children['mmmixmim'] is ours
+    (location,) = parent._locations
+    assert ours._locations == [location, location.replace('mmpretrain', 'mmmixmim')]
 
 
 def test_every_registry_of_mmpretrain_is_extended():
@@ -128,8 +137,3 @@ def test_every_registry_of_mmpretrain_is_extended():
 )
 def test_names_without_prefix_resolve_as_in_mmpretrain(name, key, module):
     assert getattr(registry, name).get(key).__module__ == module
-
-
-def test_unknown_type_is_none():
-    for scope in ('mmdet', 'mmseg'):
-        assert look_up(scope, 'mmmixmim.Unknown')['mmmixmim.Unknown'] is None

@@ -1,4 +1,4 @@
-"""Datasets and transforms of the project."""
+"""Datasets and data transforms."""
 
 from .digits import Digits
 from .image_folder import ImageFolder

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries inside its package."""
+"""The handwritten digits bundled with scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from .subsets import sample_per_class
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """1,797 grey images of 8x8 pixels in ten classes; nothing is downloaded.
+    """1,797 grayscale images of 8x8 pixels in ten classes, without a download.
 
-    Like mmpretrain's CIFAR datasets it gives the image itself, so pipelines
-    need no loading step: ``img``, uint8 (8, 8) from 0 to 255, and ``gt_label``.
+    Like mmpretrain's CIFAR datasets, it returns decoded images, so pipelines need
+    no loading step. Samples hold ``img``, uint8 (8, 8) in [0, 255], and
+    ``gt_label``.
 
-    The split is fixed: of each class, in file order, the first three of every
-    ten images are for testing.
+    The split is fixed: within each class, the first three of every ten images in
+    file order are test images.
 
     Args:
-        split: 'train' (1,248 images) or 'test' (549). Defaults to 'train'.
-        samples_per_class: Number of images to keep of each class, drawn at
-            random. Defaults to None: all of them.
-        seed: Seed of that draw. Defaults to 0.
-        **kwargs: Arguments of mmpretrain's ``BaseDataset``, as ``pipeline``.
+        split: 'train' (1,248 images) or 'test' (549 images). Defaults to 'train'.
+        samples_per_class: Size of a random class-balanced subset. Defaults to
+            None: use all images.
+        seed: Seed of the subset. Defaults to 0.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``, such as ``pipeline``.
 
-    Source: scikit-learn's ``load_digits``, the test part of UCI's "Optical
+    Raises:
+        UserError: If ``split`` is unknown, or a class has fewer images than
+            ``samples_per_class``.
+        MissingDependencyError: If scikit-learn is not installed.
+
+    Source: ``sklearn.datasets.load_digits``, the test set of UCI's "Optical
     Recognition of Handwritten Digits".
     """
 
@@ -50,12 +56,12 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List images and labels of the split."""
+        """Return the image and label of each sample in the split."""
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise MissingDependencyError(
-                'The digits come with scikit-learn, which is not installed: '
+                'The Digits dataset needs scikit-learn, which is not installed: '
                 'run `pip install scikit-learn`.'
             ) from error
         digits = load_digits()

@@ -1,4 +1,4 @@
-"""Any folder of images, without labels or annotation file."""
+"""Unlabelled images from a folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from mmmixmim.validation import MissingFileError
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
-    """All images below a folder, nested or flat, for pretraining.
+    """All images in a folder and its subfolders, without labels, for pretraining.
 
     Args:
-        data_root: The folder, local or on a backend that mmengine knows.
-        extensions: File name endings, in any case, that count as images.
-        **kwargs: Arguments of mmpretrain's ``CustomDataset``, as ``pipeline``.
+        data_root: Path of the folder, local or on any MMEngine file backend.
+        extensions: File extensions of images, case-insensitive. Defaults to
+            :attr:`EXTENSIONS`.
+        **kwargs: Arguments of mmpretrain's ``CustomDataset``, such as ``pipeline``.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
+        MissingFileError: If the folder does not exist or holds no images.
     """
 
     EXTENSIONS = (
@@ -48,8 +49,8 @@ class ImageFolder(CustomDataset):
         )
 
     def _find_samples(self) -> list[str]:
-        hint = 'Set it by --cfg-options train_dataloader.dataset.data_root=FOLDER.'
-        if not self.img_prefix or not isdir(self.img_prefix):
+        hint = 'Set it with --cfg-options train_dataloader.dataset.data_root=FOLDER.'
+        if not isdir(self.img_prefix):
             raise MissingFileError(
                 f'There is no image folder {self.img_prefix!r}. {hint}'
             )
@@ -57,6 +58,6 @@ class ImageFolder(CustomDataset):
             return super()._find_samples()
         except RuntimeError as error:
             raise MissingFileError(
-                f'The folder {self.img_prefix!r} holds no image: no file in it or '
-                f'below ends in {", ".join(sorted(self.extensions))}. {hint}'
+                f'The folder {self.img_prefix!r} holds no images: no file at any depth '
+                f'ends in {", ".join(sorted(self.extensions))}. {hint}'
             ) from error

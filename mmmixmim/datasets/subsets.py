@@ -1,4 +1,4 @@
-"""Choose a few labelled images of each class."""
+"""Class-balanced subsets of labelled datasets."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from mmmixmim.validation import UserError
 
 
 def sample_per_class(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Draw ``count`` indices of each class at random.
+    """Sample ``count`` images of each class at random, without replacement.
 
     Args:
         labels: Integer label of each image, (N, ).
-        count: Number of images to keep of each class.
-        seed: Seed of the draw. With the same seed a larger count keeps what a
-            smaller one does. Defaults to 0.
+        count: Images per class.
+        seed: Random seed. For a given seed, a larger sample contains every smaller
+            one. Defaults to 0.
 
     Returns:
-        The indices, sorted, (classes * count, ).
+        Sorted indices into ``labels``, (num_classes * count, ).
 
     Raises:
-        ValueError: If a class has fewer images than ``count``.
+        UserError: If ``count`` is not positive or exceeds the size of a class.
     """
     chosen = []
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Hooks, optimizer parts and schedules for MMEngine runners."""
+"""Hooks, optimizer wrapper constructors and learning rate schedules."""
 
 from .hooks import AnnotationCheckHook, ClassCheckHook
 from .optimizers import LayerDecayOptimWrapperConstructor

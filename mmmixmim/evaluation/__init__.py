@@ -1,4 +1,4 @@
-"""Evaluation of pretrained encoders and of what models cost."""
+"""Linear probing and model complexity."""
 
 from .complexity import complexity
 from .linear_probe import extract_features, linear_probe

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a model, part by part."""
+"""Parameters and multiply-accumulates of a model and its submodules."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def complexity(model: nn.Module, images: Tensor, **kwargs) -> dict[str, dict[str, int]]:
-    """Count the parameters and the multiply-accumulates (MACs) of each part.
+    """Count the parameters and multiply-accumulates (MACs) of a model.
 
-    MACs are those of matrix products and convolutions, attention's included;
-    one is two floating-point operations. What papers call FLOPs of an image
-    classifier usually are these. Norms, activations and sums count nothing.
-    Parameters include those that are not trained.
+    GEMMs and convolutions count, including those of attention. Norms, activations
+    and elementwise operations do not. One MAC is two floating-point operations;
+    papers on image classification usually report MACs as FLOPs. Frozen parameters
+    count.
 
     Args:
-        model: The model, on the meta device if its forward allows that.
-        images: (B, C, H, W) on the same device.
-        **kwargs: Other arguments of the model's forward.
+        model: The model. Use the meta device if its forward supports that.
+        images: (B, C, H, W), on the same device.
+        **kwargs: Further arguments of the model's forward.
 
     Returns:
-        For each direct part of the model, and for ``total``, a dict with
-        ``parameters`` and ``macs``, the latter for one image.
+        For each direct submodule of the model and for ``total``, a dict with
+        ``parameters`` and ``macs``, the latter per image.
     """
     counter = FlopCounterMode(display=False)
-    # As single products, attention is counted on every device.
+    # FlopCounterMode counts the GEMMs of the math backend on every device.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         model(images, **kwargs)
     counts = {
@@ -36,8 +36,8 @@ def complexity(model: nn.Module, images: Tensor, **kwargs) -> dict[str, dict[str
     root = type(model).__name__
 
     def row(name: str, part: nn.Module) -> dict[str, int]:
-        # A part that is not called as a module, as mmdet's RoI heads, is not
-        # counted itself: what it calls is.
+        # mmdet calls the submodules of RoI heads, never the RoI head itself. Then the
+        # outermost modules that were called add up.
         within = [each for each in counts if f'{each}.'.startswith(f'{root}.{name}.')]
         names = [
             each

@@ -1,4 +1,4 @@
-"""How well a linear classifier reads the frozen features of an encoder."""
+"""Linear classification of the frozen features of an encoder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mmmixmim.validation import MissingDependencyError
 def extract_features(
     model: nn.Module, dataloader: DataLoader
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features and labels of a labelled dataset.
+    """Compute the pooled features and collect the labels of a dataset.
 
     Args:
-        model: An mmpretrain ``ImageClassifier``. It is put in evaluation mode.
-        dataloader: Loader of one of mmpretrain's labelled datasets.
+        model: An mmpretrain ``ImageClassifier``. It is switched to evaluation mode.
+        dataloader: Dataloader of a labelled mmpretrain dataset.
 
     Returns:
-        Features (N, C) of the model's neck, and labels (N, ).
+        Output of the model's neck, float32 (N, C), and labels (N, ).
     """
     model.eval()
     features, labels = [], []
@@ -39,17 +39,21 @@ def linear_probe(
     samples_per_class: int | None = None,
     seed: int = 0,
 ) -> float:
-    """Accuracy of logistic regression on standardised features.
+    """Fit logistic regression to standardised features and return its accuracy.
 
     Args:
-        train: Features (N, C) and labels (N, ) to learn from.
-        test: Features (M, C) and labels (M, ) to score.
-        samples_per_class: Number of labels to learn from in each class.
-            Defaults to None: all.
-        seed: Seed of the choice of those labels. Defaults to 0.
+        train: Training features (N, C) and labels (N, ).
+        test: Test features (M, C) and labels (M, ).
+        samples_per_class: Size of a random class-balanced subset of the training
+            data. Defaults to None: use all.
+        seed: Seed of the subset. Defaults to 0.
 
     Returns:
-        Top-1 accuracy in percent.
+        Top-1 accuracy on the test features, in percent.
+
+    Raises:
+        UserError: If a class has fewer samples than ``samples_per_class``.
+        MissingDependencyError: If scikit-learn is not installed.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -57,7 +61,8 @@ def linear_probe(
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
         raise MissingDependencyError(
-            'The linear probe needs scikit-learn: run `pip install scikit-learn`.'
+            'The linear probe needs scikit-learn, which is not installed: run '
+            '`pip install scikit-learn`.'
         ) from error
     features, labels = train
     if samples_per_class is not None:

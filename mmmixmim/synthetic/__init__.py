@@ -1,4 +1,4 @@
-"""Small datasets that are drawn, for trying out detection and segmentation."""
+"""Small synthetic datasets for detection and segmentation."""
 
 from .shapes import CLASSES, Scene, draw_scene
 from .writing import BACKGROUND, write_dataset

@@ -1,8 +1,8 @@
-"""Scenes of shapes on crops of photographs, with the mask of every shape.
+"""Synthetic scenes: shapes on crops of photographs, with a mask for each shape.
 
-Shapes differ in size, angle, colour and texture, and hide each other. Each class has
-a typical hue, from which it strays into those of others: outline and colour together
-tell the class. The photographs are the two that scikit-learn carries.
+Shapes vary in size, angle, colour and texture, and occlude each other. Each class has
+a mean hue, but the hues of classes overlap, so that telling them apart takes both
+outline and colour. The photographs are the two bundled with scikit-learn.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from PIL import Image, ImageDraw, ImageFilter
 
 CLASSES = ('disc', 'square', 'triangle', 'star', 'cross')
 
-# Drawn at this multiple of the size, then reduced, for smooth outlines.
+# Supersampling factor of the outlines, for antialiasing.
 SCALE = 4
-# Standard deviation of a shape's hue from that of its class, in turns. Classes are a
-# fifth of a turn apart.
+# Standard deviation of the hue within a class, where 1 is the whole colour circle.
+# The mean hues of classes are 0.2 apart.
 HUE_DEVIATION = 0.045
-# A shape of which less than this fraction shows is taken out of the scene.
+# A shape is not drawn if it would leave less than this fraction of another visible.
 LEAST_VISIBLE = 0.35
 
 
 @dataclass
 class Scene:
-    """A picture and its shapes.
+    """An image and its shapes.
 
     Attributes:
         image: RGB, uint8 (size, size, 3).
-        labels: Index into :data:`CLASSES` of each shape.
-        masks: Bool (shapes, size, size), what shows of each shape.
+        labels: Class of each shape, an index into :data:`CLASSES`.
+        masks: Visible pixels of each shape, bool (shapes, size, size).
     """
 
     image: np.ndarray
@@ -42,15 +42,16 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, size: int, shapes: tuple[int, int]) -> Scene:
-    """Draw a scene.
+    """Draw a random scene.
 
     Args:
-        rng: Source of all that is random.
+        rng: Random number generator.
         size: Height and width in pixels.
-        shapes: Smallest and largest number of shapes to draw.
+        shapes: Smallest and largest number of shapes, both inclusive. Scenes can
+            have fewer: shapes that are tiny or would hide others are left out.
 
     Returns:
-        The scene. Shapes that others hide nearly wholly are left out.
+        The scene.
     """
     image = _texture(rng, size)
     labels, masks, areas = [], [], []
@@ -83,7 +84,7 @@ def _photographs() -> list[Image.Image]:
 
 
 def _texture(rng: np.random.Generator, size: int) -> Image.Image:
-    """A crop of a photograph, of a random size, tint and blur."""
+    """A crop of a photograph with random size, tint and blur."""
     photograph = _photographs()[rng.integers(2)]
     side = int(rng.integers(size // 2, 2 * size))
     side = min(side, *photograph.size)
@@ -96,7 +97,7 @@ def _texture(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _fill(rng: np.random.Generator, label: int, size: int) -> Image.Image:
-    """A colour near the typical one of a class, with a trace of a texture."""
+    """A colour near the mean hue of the class, blended with a texture."""
     hue = rng.normal(label / len(CLASSES), HUE_DEVIATION) % 1
     rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1), rng.uniform(0.5, 1))
     colour = Image.new('RGB', (size, size), tuple(round(255 * value) for value in rgb))
@@ -104,7 +105,7 @@ def _fill(rng: np.random.Generator, label: int, size: int) -> Image.Image:
 
 
 def _outline(rng: np.random.Generator, name: str, size: int) -> Image.Image:
-    """A shape's mask, 255 inside, at a random place, size and angle."""
+    """Antialiased mask of a shape with random position, size and angle."""
     canvas = Image.new('L', (SCALE * size, SCALE * size))
     draw = ImageDraw.Draw(canvas)
     radius = SCALE * size * rng.uniform(0.12, 0.3)
@@ -122,7 +123,7 @@ def _outline(rng: np.random.Generator, name: str, size: int) -> Image.Image:
 
 
 def _polygon(name: str) -> list[tuple[float, float]]:
-    """Corners of a shape as angles and distances from its centre."""
+    """Corners of a shape in polar coordinates (angle, radius)."""
     if name == 'star':
         return [(math.pi * i / 5, 1.0 if i % 2 == 0 else 0.42) for i in range(10)]
     if name == 'cross':

@@ -1,4 +1,4 @@
-"""Write scenes as COCO's and ADE20K's datasets are written."""
+"""Write scenes in the formats of COCO and ADE20K."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmmixmim.validation import UserError
 
 from .shapes import CLASSES, Scene, draw_scene
 
-# Value of the background in label images. As in ADE20K, 0 means unlabelled.
+# Value of the background in label maps. As in ADE20K, 0 means unlabelled.
 BACKGROUND = 1
-# Pixels a side that leave the smallest shape some outline.
+# Smallest image side, in pixels, at which shapes remain distinguishable.
 LEAST_SIZE = 32
 
 
@@ -25,30 +25,30 @@ def write_dataset(
     shapes: tuple[int, int] = (2, 5),
     seed: int = 0,
 ) -> None:
-    """Draw and write a dataset, the same one for the same arguments.
+    """Draw a dataset and write it to disk, deterministically.
 
-    For each split there are JPEGs in ``images/SPLIT``, COCO's
-    ``annotations/instances_SPLIT.json`` with boxes and masks, and in
-    ``labels/SPLIT`` PNGs whose value 1 is the background and ``i + 2`` the class
-    ``i``.
+    Each split has JPEGs in ``images/SPLIT``, boxes and masks in COCO's format in
+    ``annotations/instances_SPLIT.json``, and label maps (PNG) in ``labels/SPLIT``
+    with 1 for the background and ``i + 2`` for class ``i``.
 
     Args:
-        root: The folder to make.
-        counts: Number of images of each split.
-        size: Height and width of the images in pixels.
-        shapes: Smallest and largest number of shapes to draw in an image.
-        seed: Seed of the first image; each image has its own.
+        root: Output folder. It is created if missing.
+        counts: Number of images per split.
+        size: Height and width of the images in pixels. Defaults to 96.
+        shapes: Smallest and largest number of shapes to draw in an image. Defaults
+            to (2, 5).
+        seed: Random seed, not negative. Defaults to 0.
 
     Raises:
-        ValueError: If a folder has other files, which would get into the dataset, if
-            the images are too small for shapes, or the seed is negative.
+        UserError: If ``size`` or ``seed`` is too small, or an output folder holds
+            files that would end up in the dataset.
     """
     if size < LEAST_SIZE:
         raise UserError(
-            f'size is {size}, too small to tell shapes: draw at least {LEAST_SIZE}.'
+            f'size must be at least {LEAST_SIZE} to tell shapes apart, got {size}.'
         )
     if seed < 0:
-        raise UserError(f'seed is {seed}, expected 0 or more.')
+        raise UserError(f'seed must not be negative, got {seed}.')
     root = Path(root)
     for split, count in counts.items():
         for kind, suffix in (('images', 'jpg'), ('labels', 'png')):
@@ -59,8 +59,9 @@ def write_dataset(
             others = [name for name in others if name not in names]
             if others:
                 raise UserError(
-                    f'{folder} has {len(others)} files that are not of this dataset, '
-                    f'as {others[0]}: delete {root}, or name another folder.'
+                    f'{folder} has {len(others)} files that do not belong to this '
+                    f'dataset, such as {others[0]}: delete {root} or choose another '
+                    'folder.'
                 )
     for index, (split, count) in enumerate(counts.items()):
         coco = dict(
@@ -87,7 +88,7 @@ def write_dataset(
 
 
 def label_image(scene: Scene) -> np.ndarray:
-    """Class of each pixel, uint8 (size, size): 1 background, i + 2 class i."""
+    """Label map, uint8 (size, size): 1 for the background, i + 2 for class i."""
     labels = np.full(scene.image.shape[:2], BACKGROUND, dtype=np.uint8)
     for label, mask in zip(scene.labels, scene.masks, strict=True):
         labels[mask] = label + BACKGROUND + 1
@@ -95,7 +96,7 @@ def label_image(scene: Scene) -> np.ndarray:
 
 
 def coco_annotations(scene: Scene) -> list[dict]:
-    """COCO's entries of the shapes, without the ids of entry and image."""
+    """COCO annotations of the shapes, without ``id`` and ``image_id``."""
     annotations = []
     for label, mask in zip(scene.labels, scene.masks, strict=True):
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
@@ -114,7 +115,7 @@ def coco_annotations(scene: Scene) -> list[dict]:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed run lengths: down the columns, zeros first."""
+    """COCO's uncompressed RLE: column-major, starting with a run of zeros."""
     flat = np.concatenate([[False], mask.flatten(order='F'), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     runs = np.diff(np.concatenate([[0], changes]))

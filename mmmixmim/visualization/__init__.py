@@ -1,4 +1,4 @@
-"""Pictures of what a model learned."""
+"""Figures of reconstructions and predictions."""
 
 from .label_maps import draw_label_maps, paint_instances
 from .reconstruction import draw_reconstruction

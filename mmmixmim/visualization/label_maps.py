@@ -1,4 +1,4 @@
-"""Pictures beside what models say of every pixel."""
+"""Figures of images next to their label maps."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from matplotlib.patches import Patch
 def paint_instances(
     labels: np.ndarray, masks: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Turn instances into one label per pixel.
+    """Merge instance masks into one label map.
 
     Args:
-        labels: Class of each instance, the most certain one first.
-        masks: Bool (instances, H, W).
-        size: H and W.
+        labels: Class of each instance (N, ), in descending order of confidence.
+        masks: Mask of each instance, bool (N, H, W).
+        size: Height and width, for N = 0.
 
     Returns:
-        Int (H, W): the class of the most certain instance, -1 where there is none.
+        Class of the most confident instance at each pixel, -1 for none, int (H, W).
     """
     canvas = np.full(size, -1)
     for label, mask in zip(labels[::-1], masks[::-1], strict=True):
@@ -35,14 +35,14 @@ def draw_label_maps(
     classes: list[str],
     path: str | Path,
 ) -> None:
-    """Save a figure with one row for each picture.
+    """Save a figure with one row per image: the image, then its label maps.
 
     Args:
-        pictures: RGB, uint8 (H, W, 3).
-        columns: By title, an int map (H, W) of classes for each picture, -1 for
-            none.
-        classes: Names of the classes, at most ten.
-        path: The file; its folder is made if need be.
+        pictures: Images, RGB, uint8 (H, W, 3).
+        columns: Title and label maps of each further column. Label maps are int
+            (H, W), one per image, with -1 (white) for no class.
+        classes: Class names for the legend, at most ten.
+        path: Output file. Missing parent folders are created.
     """
     colours = colormaps['tab10']
     shape = (len(pictures), len(columns) + 1)

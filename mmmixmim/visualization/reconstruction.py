@@ -1,4 +1,4 @@
-"""Pictures of images, their mixtures and what the model makes of them."""
+"""Figures of images, their mixtures and their reconstructions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from mmmixmim.models import MixMIM
 def draw_reconstruction(
     model: MixMIM, images: Tensor, path: str | Path, mask: Tensor | None = None
 ) -> None:
-    """Draw original, mixed image and reconstruction below each other.
+    """Save a figure with rows for the originals, mixtures and reconstructions.
 
-    The encoder sees the mixed image only. Each cell of the reconstruction is a
-    guess made without seeing it: in the image's own mixture, or in its
-    partner's. With normalised targets, its mean and contrast are the true ones.
+    The encoder sees only the mixed images. Each image occurs in two of them, its
+    own mixture and its partner's. Each cell of a reconstruction is predicted from
+    the mixture that does not show it. With normalised targets, predictions get the
+    mean and standard deviation of the true patches.
 
     Args:
-        model: The pretrained model. It is put in evaluation mode.
-        images: A batch as the dataloader gives it, (B, C, H, W) in the pixel
-            values of the file. Image i is mixed with image B - 1 - i.
-        path: Where the picture is written; the ending chooses the format.
-        mask: Cells (1 or B, H / stride, W / stride), 1 where the partner
-            shows. Defaults to None: drawn at random.
+        model: The pretrained model. It is switched to evaluation mode.
+        images: Batch from the dataloader, before normalisation, (B, C, H, W).
+            Image i is mixed with image B - 1 - i.
+        path: Output file. Its extension sets the format, and missing parent folders
+            are created.
+        mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows.
+            Defaults to None: random.
     """
     model.eval()
     preprocessor = model.data_preprocessor
@@ -53,7 +55,7 @@ def draw_reconstruction(
 
 
 def _to_rgb(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
-    """Undo the normalisation of one image: (C, H, W) to uint8 (H, W, 3)."""
+    """Undo the normalisation of an image (C, H, W) and return uint8 (H, W, 3)."""
     if hasattr(preprocessor, 'std'):
         image = image * preprocessor.std + preprocessor.mean
     image = image.round().clamp(0, 255).byte().cpu()

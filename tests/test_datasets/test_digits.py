@@ -22,10 +22,11 @@ def test_split_is_fixed_and_complete():
     assert counts.min() >= 50 and counts.max() <= 60
 
 
-def test_images_are_grey_bytes():
-    image = Digits()[0]['img']
-    assert image.shape == (8, 8) and image.dtype == np.uint8
-    assert max(x['img'].max() for x in everything(Digits())) == 255
+def test_images_are_grayscale_bytes():
+    train = everything(Digits())
+    assert len(train) == 1248  # the default split
+    assert train[0]['img'].shape == (8, 8) and train[0]['img'].dtype == np.uint8
+    assert max(x['img'].max() for x in train) == 255
 
 
 def test_goes_through_a_pipeline():
@@ -38,19 +39,14 @@ def test_goes_through_a_pipeline():
 
 
 def test_few_samples_per_class():
-    few = Digits(samples_per_class=3, seed=1)
+    def images(**kwargs):
+        return {x['img'].tobytes() for x in everything(Digits(**kwargs))}
+
+    few = Digits(samples_per_class=3)
     assert np.bincount(few.get_gt_labels()).tolist() == [3] * 10
-    images = {x['img'].tobytes() for x in everything(few)}
-    assert images == {
-        x['img'].tobytes() for x in everything(Digits(samples_per_class=3, seed=1))
-    }
-    assert images != {
-        x['img'].tobytes() for x in everything(Digits(samples_per_class=3, seed=2))
-    }
-    assert images < {
-        x['img'].tobytes() for x in everything(Digits(samples_per_class=9, seed=1))
-    }
-    assert images < {x['img'].tobytes() for x in everything(Digits())}
+    first, second = (images(samples_per_class=3, seed=seed) for seed in (0, 1))
+    assert {x['img'].tobytes() for x in everything(few)} == first != second
+    assert first < images(samples_per_class=9) < images()
 
 
 @pytest.mark.parametrize(

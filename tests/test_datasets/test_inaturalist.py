@@ -11,7 +11,7 @@ FILES = ['train_val2018/Aves/7/a.jpg', 'train_val2018/Plantae/2/b.jpg']
 
 @pytest.fixture
 def content():
-    """Two pictures; ids of categories neither start at 0 nor are sorted."""
+    """Two images, with category ids that neither start at 0 nor are sorted."""
     return dict(
         categories=[dict(id=7, name='Aves 7'), dict(id=2, name=2)],
         images=[dict(id=10 + i, file_name=name) for i, name in enumerate(FILES)],
@@ -24,7 +24,7 @@ def content():
 
 @pytest.fixture
 def build(tmp_path):
-    def make(content):
+    def make(content, **kwargs):
         for value, name in enumerate(FILES):
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,24 +34,43 @@ def build(tmp_path):
         return DATASETS.build(
             dict(
                 type='INaturalist',
-                data_root=str(tmp_path),
                 ann_file='train2018.json',
                 pipeline=[dict(type='LoadImageFromFile')],
+                **dict(data_root=str(tmp_path)) | kwargs,
             )
         )
 
     return make
 
 
-def test_pictures_and_labels(build, content):
+def test_images_and_labels(build, content):
     dataset = build(content)
     assert dataset.CLASSES == ('2', 'Aves 7')
     found = [(sample['gt_label'], sample['img'].mean()) for sample in dataset]
     assert found == [(0, pytest.approx(200, abs=3)), (1, pytest.approx(0, abs=3))]
 
 
+def test_labels_are_those_of_the_annotated_images(build, content):
+    """Annotations are in another order than images."""
+    paths = [sample['img_path'] for sample in build(content)]
+    assert [path.split('/')[-1] for path in paths] == ['b.jpg', 'a.jpg']
+
+
+def test_images_may_lie_in_another_folder(build, content, tmp_path):
+    build(content)
+    (tmp_path / 'train_val2018').rename(tmp_path / 'moved')
+    for image in content['images']:
+        image['file_name'] = image['file_name'].removeprefix('train_val2018/')
+    assert len(list(build(content, data_prefix='moved'))) == 2
+
+
+def test_expands_the_home_folder(build, content, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert len(build(content, data_root='~')) == 2
+
+
 @pytest.mark.parametrize('part', ['images', 'annotations', 'categories'])
-def test_lacking_parts_are_named(build, content, part):
+def test_missing_parts_are_named(build, content, part):
     del content[part]
     with pytest.raises(ValueError, match=f"train2018.json has no '{part}'"):
         build(content)
@@ -59,7 +78,7 @@ def test_lacking_parts_are_named(build, content, part):
 
 def test_unknown_category_is_named(build, content):
     content['annotations'][0]['category_id'] = 5
-    with pytest.raises(ValueError, match='image 11 is of category 5.*does not list'):
+    with pytest.raises(ValueError, match='image 11 has category 5.*does not list'):
         build(content)
 
 
@@ -71,11 +90,14 @@ def test_missing_file_is_named(tmp_path):
 
 def test_unknown_image_is_named(build, content):
     content['annotations'][0]['image_id'] = 99
-    with pytest.raises(ValueError, match='of image 99, which the file does not list'):
+    with pytest.raises(ValueError, match='to image 99, which the file does not list'):
         build(content)
 
 
-def test_classes_come_from_the_file():
-    cfg = dict(type='INaturalist', data_root='.', ann_file='a.json', classes=['a'])
+@pytest.mark.parametrize(
+    'given', [dict(classes=['a']), dict(metainfo=dict(classes=['a']))]
+)
+def test_classes_come_from_the_file(given):
+    cfg = dict(type='INaturalist', data_root='.', ann_file='a.json', **given)
     with pytest.raises(ValueError, match='takes its classes from ann_file'):
         DATASETS.build(cfg)

@@ -1,4 +1,4 @@
-"""What is written, read back by pycocotools, mmdet and mmseg."""
+"""Written datasets, read back by pycocotools, mmdet and mmseg."""
 
 import json
 
@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 
 from mmmixmim.synthetic import CLASSES, draw_scene, write_dataset
 from mmmixmim.synthetic.writing import run_lengths
+from mmmixmim.validation import UserError
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +56,7 @@ def test_images_are_jpegs_of_the_scenes(root):
     with Image.open(root / 'images' / 'train' / '000002.jpg') as image:
         assert image.format == 'JPEG'
         error = np.asarray(image).astype(int) - scene_of('train', 2).image
-    assert np.abs(error).mean() < 12
+    assert np.abs(error).mean() < 7
 
 
 def test_same_seed_writes_the_same_files(root, tmp_path):
@@ -67,9 +68,27 @@ def test_same_seed_writes_the_same_files(root, tmp_path):
 def test_files_of_another_dataset_are_not_mixed_in(tmp_path):
     write_dataset(tmp_path, dict(train=3), size=64)
     write_dataset(tmp_path, dict(train=3), size=64, seed=1)
-    with pytest.raises(ValueError, match='train has 1 files .* as 000002.jpg: delete'):
+    message = 'train has 1 files .* such as 000002.jpg: delete'
+    with pytest.raises(UserError, match=message):
         write_dataset(tmp_path, dict(train=2), size=64)
     assert len(list((tmp_path / 'images' / 'train').iterdir())) == 3
+    (tmp_path / 'images' / 'train' / '000002.jpg').unlink()
+    with pytest.raises(UserError, match='labels.*such as 000002.png: delete'):
+        write_dataset(tmp_path, dict(train=2), size=64)
+
+
+def test_number_of_shapes_and_default_size(tmp_path):
+    write_dataset(tmp_path, dict(train=2), shapes=(1, 1))
+    coco = COCO(tmp_path / 'annotations' / 'instances_train.json')
+    assert [len(coco.getAnnIds(imgIds=i)) for i in coco.getImgIds()] == [1, 1]
+    for image in coco.loadImgs(coco.getImgIds()):
+        path = tmp_path / 'images' / 'train' / image['file_name']
+        assert Image.open(path).size == (image['width'], image['height']) == (96, 96)
+
+
+def test_smallest_size_can_be_drawn(tmp_path):
+    write_dataset(tmp_path, dict(train=1), size=32)
+    assert len(list(tmp_path.rglob('*.jpg'))) == 1
 
 
 def test_mmdet_reads_it(root):
@@ -128,13 +147,22 @@ def test_json_is_plain(root):
     content = json.loads((root / 'annotations' / 'instances_val.json').read_text())
     assert set(content) == {'images', 'annotations', 'categories'}
     assert all(entry['iscrowd'] == 0 for entry in content['annotations'])
+    # pycocotools takes an id of 0 for no match.
+    ids = [entry['id'] for entry in content['annotations']]
+    assert ids == list(range(1, len(ids) + 1))
+    size = dict(height=64, width=64)
+    names = [dict(id=i, file_name=f'{i:06}.jpg', **size) for i in range(3)]
+    assert content['images'] == names
 
 
 @pytest.mark.parametrize(
     'arguments, message',
-    [(dict(size=8), 'size is 8, .* at least 32'), (dict(seed=-1), 'seed is -1')],
+    [
+        (dict(size=31), 'size must be at least 32 .* got 31'),
+        (dict(seed=-1), 'seed must not be negative, got -1'),
+    ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         write_dataset(tmp_path, dict(train=1), **arguments)
     assert not list(tmp_path.iterdir())

@@ -8,9 +8,7 @@ from mmmixmim.visualization import draw_reconstruction
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
 @pytest.mark.parametrize('normalise', [True, False])
-def test_draws_originals_mixtures_and_guesses(
-    make_mixmim, tmp_path, channels, normalise
-):
+def test_draws_three_rows(make_mixmim, tmp_path, channels, normalise):
     statistics = dict(mean=[100.0] * channels, std=[50.0] * channels)
     model = make_mixmim(
         backbone=dict(in_channels=channels),
@@ -26,6 +24,56 @@ def test_draws_originals_mixtures_and_guesses(
     assert picture.std() > 10 and not model.training
 
 
+def rows_of(path):
+    picture = np.asarray(Image.open(path).convert('RGB'))
+    return np.split(picture[: len(picture) // 3 * 3], 3)
+
+
+def test_mixture_follows_the_mask_and_the_partner(make_mixmim, tmp_path):
+    """A red and a blue image exchange the cells where the mask is 1."""
+    statistics = dict(mean=[10.0] * 3, std=[50.0] * 3)
+    model = make_mixmim(data_preprocessor=statistics).train()
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    images[0, 0] = images[1, 2] = 255
+    mask = torch.tensor([[[1, 0], [0, 0]]])
+    draw_reconstruction(model, images, tmp_path / 'mix.png', mask=mask)
+    original, mixed, reconstructed = rows_of(tmp_path / 'mix.png')
+
+    middle = (original == (0, 0, 255)).all(-1).any(0).argmax()
+
+    def counts(row):
+        colours = (255, 0, 0), (0, 0, 255)
+        halves = row[:, :middle], row[:, middle:]
+        return [(half == c).all(-1).sum() for half in halves for c in colours]
+
+    red_left, blue_left, red_right, blue_right = counts(original)
+    assert min(red_left, blue_right) > 0 and max(blue_left, red_right) == 0
+    cell = red_left / 4
+    assert counts(mixed) == pytest.approx([3 * cell, cell, cell, 3 * cell], rel=0.1)
+    # An untrained model predicts neither.
+    assert max(counts(reconstructed)) < cell
+
+
+def test_drawing_is_done_in_evaluation_mode(make_mixmim, tmp_path):
+    """Stochastic depth would change the picture."""
+    model = make_mixmim(backbone=dict(drop_path_rate=0.9)).train()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    for name in ('a.png', 'b.png'):
+        draw_reconstruction(
+            model.train(), images, tmp_path / name, mask=torch.eye(2)[None]
+        )
+    assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+
+
+def test_other_numbers_of_channels_are_drawn_as_their_mean(make_mixmim, tmp_path):
+    model = make_mixmim(backbone=dict(in_channels=4))
+    images = torch.tensor([0, 40, 80, 200], dtype=torch.uint8)
+    images = images.view(1, 4, 1, 1).expand(2, 4, 64, 64)
+    draw_reconstruction(model, images, tmp_path / 'mean.png')
+    original = rows_of(tmp_path / 'mean.png')[0]
+    assert (original == 80).all(-1).mean() > 0.5
+
+
 def test_shows_the_true_colours_of_the_original(make_mixmim, tmp_path):
     model = make_mixmim(
         data_preprocessor=dict(
@@ -35,6 +83,5 @@ def test_shows_the_true_colours_of_the_original(make_mixmim, tmp_path):
     blue_in_bgr = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     blue_in_bgr[:, 0] = 255
     draw_reconstruction(model, blue_in_bgr, tmp_path / 'blue.png')
-    picture = np.asarray(Image.open(tmp_path / 'blue.png').convert('RGB'))
-    originals = picture[: len(picture) // 3]
+    originals = rows_of(tmp_path / 'blue.png')[0]
     assert (originals == (0, 0, 255)).all(-1).mean() > 0.5

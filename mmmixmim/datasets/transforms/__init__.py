@@ -1,4 +1,4 @@
-"""Transforms of the project."""
+"""Data transforms."""
 
 from .load_random_resized_crop import LoadRandomResizedCrop
 

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a resized crop."""
+"""Decode a resized crop straight from the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ Box = tuple[int, int, int, int]
 
 
 class EncodedImage:
-    """An image of which only the header has been read.
+    """An image file whose header has been read and whose pixels have not.
 
-    Pixels come out as 8 bits of red, green and blue, turned as the file's EXIF
-    orientation says. Grey is repeated, CMYK and palettes are converted, an alpha
-    channel is dropped, and 16 bits keep their upper 8. Of several images in a file the
-    first is taken.
+    Decoding yields 8-bit RGB in the EXIF orientation. Grayscale is repeated, CMYK
+    and palettes are converted, alpha is dropped and 16-bit values keep their upper
+    8 bits. Of a file with several images, only the first is decoded.
 
     Args:
-        data: The content of a file of any format that Pillow knows.
+        data: Contents of an image file in any format that Pillow supports.
 
     Attributes:
-        size: Height and width, once turned.
+        size: Height and width in pixels, after applying the EXIF orientation.
 
     Raises:
-        OSError: If the data is no such image.
+        UnreadableFileError: If Pillow does not recognise the format.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -41,7 +40,7 @@ class EncodedImage:
             self.image = Image.open(io.BytesIO(data))
         except UnidentifiedImageError as error:
             raise UnreadableFileError(
-                'it is no image of a format that Pillow knows'
+                'it is no image in a format that Pillow supports'
             ) from error
         width, height = self.image.size
         orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -54,23 +53,23 @@ class EncodedImage:
         interpolation: str = 'bicubic',
         reduction: int = 1,
     ) -> Tensor:
-        """Decode, and resize a part with antialiasing.
+        """Decode the image, crop it and resize the crop with antialiasing.
 
         Args:
-            box: Top, left, height and width of the part in pixels.
-            size: Height and width that it gets.
-            interpolation: 'bicubic' or 'bilinear'.
-            reduction: 1, 2, 4 or 8. A JPEG is decoded straight to its size over
-                this, rounded up; other formats ignore it.
+            box: Top, left, height and width of the crop in pixels.
+            size: Height and width of the result.
+            interpolation: 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
+            reduction: 1, 2, 4 or 8. JPEGs are decoded at ``1 / reduction`` of their
+                size, rounded up. Other formats ignore it. Defaults to 1.
 
         Returns:
-            Uint8 tensor (3, H, W).
+            RGB, uint8 (3, H, W).
 
         Raises:
-            OSError: If the data is damaged, or pixels are no 8 or 16 bits.
+            OSError: If the data is damaged or the pixels are not 8 or 16 bits.
         """
-        # torchvision decodes faster than Pillow, but neither reduced nor CMYK.
-        jpeg = self.image.format in ('JPEG', 'MPO')  # MPO: several, as of phones
+        # torchvision decodes faster than Pillow, but not at reduced size nor CMYK.
+        jpeg = self.image.format in ('JPEG', 'MPO')  # MPO: multi-picture JPEG (phones)
         if jpeg and reduction == 1 and self.image.mode in ('L', 'RGB'):
             return self._by_torchvision(box, size, interpolation)
         return self._by_pillow(box, size, interpolation, reduction)
@@ -84,8 +83,8 @@ class EncodedImage:
         except RuntimeError as error:
             raise UnreadableFileError(str(error).splitlines()[0]) from error
         top, left, height, width = box
-        part = pixels[None, :, top : top + height, left : left + width]
-        return F.interpolate(part, size, mode=interpolation, antialias=True)[0]
+        crop = pixels[None, :, top : top + height, left : left + width]
+        return F.interpolate(crop, size, mode=interpolation, antialias=True)[0]
 
     def _by_pillow(
         self, box: Box, size: tuple[int, int], interpolation: str, reduction: int
@@ -97,27 +96,28 @@ class EncodedImage:
         down, right = image.height / self.size[0], image.width / self.size[1]
         top, left, height, width = box
         edges = left * right, top * down, (left + width) * right, (top + height) * down
-        # Whole pixels are cut out, lest others leak into the part by resizing.
+        # Crop to whole pixels first: resize() would blend in pixels outside the box.
         outer = *map(math.floor, edges[:2]), *map(math.ceil, edges[2:])
-        part = _to_rgb(image.crop(outer))
+        crop = _to_rgb(image.crop(outer))
         inner = [edge - outer[i % 2] for i, edge in enumerate(edges)]
         resampling = Image.Resampling[interpolation.upper()]
-        part = part.resize(size[::-1], resampling, box=inner)
-        return torch.from_numpy(np.array(part)).permute(2, 0, 1)
+        crop = crop.resize(size[::-1], resampling, box=inner)
+        return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == 'F':
         raise UnreadableFileError(
-            'its pixels are 32-bit floating-point numbers, not 8 or 16 bits'
+            'its pixels are float32, expected 8-bit or 16-bit integers'
         )
-    if image.mode == 'P':  # a palette may have transparent entries
+    if image.mode == 'P':  # Pillow warns of transparent palettes converted to RGB
         image = image.convert('RGBA')
     if image.mode.startswith('I'):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise UnreadableFileError(
-                f'its pixels go from {pixels.min()} to {pixels.max()}, beyond 16 bits'
+                f'its pixels range from {pixels.min()} to {pixels.max()}, '
+                'expected 0 to 65535'
             )
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
     return image.convert('RGB')

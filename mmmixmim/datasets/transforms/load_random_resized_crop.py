@@ -1,4 +1,4 @@
-"""From an image file to the augmented crop in one go."""
+"""Load, crop, resize and flip an image in one transform."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .encoded_image import EncodedImage
 
 @TRANSFORMS.register_module()
 class LoadRandomResizedCrop(RandomResizedCrop):
-    """Load an image, crop it at random, resize the crop and flip it.
+    """Load an image, take a random crop, resize it and flip it at random.
 
-    Takes the place of ``LoadImageFromFile``, ``RandomResizedCrop`` (backend
-    ``pillow``) and ``RandomFlip``, draws the same crops and is faster. A large JPEG
-    is decoded at half, quarter or eighth size if the crop keeps ``reducing_gap``
-    times the pixels that it is resized to. Colours, grey, 16 bits, palettes, alpha
-    and EXIF orientation are handled as :class:`EncodedImage` says.
+    Replaces ``LoadImageFromFile``, ``RandomResizedCrop`` (backend ``pillow``) and
+    ``RandomFlip``: it draws the same crops and is faster. JPEGs are decoded at 1/2,
+    1/4 or 1/8 of their size as long as both sides of the reduced crop keep at least
+    ``reducing_gap`` times the pixels of the result. See :class:`EncodedImage` for
+    colour modes and EXIF orientation.
 
     **Required Keys:** ``img_path``
 
@@ -32,28 +32,32 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     ``flip``, ``flip_direction``
 
     Args:
-        scale: Height and width of the result, or one number for both.
-        crop_ratio_range: Smallest and largest area of the crop, over the image's.
+        scale: Height and width of the result, or an int for both.
+        crop_ratio_range: Range of the crop's area relative to the image's.
             Defaults to (0.08, 1.0).
-        aspect_ratio_range: Smallest and largest width over height of the crop.
+        aspect_ratio_range: Range of the crop's aspect ratio, width / height.
             Defaults to (3 / 4, 4 / 3).
-        max_attempts: Draws before a central crop is taken. Defaults to 10.
-        interpolation: 'bicubic' or 'bilinear', both antialiased. Defaults to
+        max_attempts: Number of draws before falling back to a central crop.
+            Defaults to 10.
+        interpolation: 'bicubic' or 'bilinear', both with antialiasing. Defaults to
             'bicubic'.
         flip_prob: Probability of a horizontal flip. Defaults to 0.
-        reducing_gap: See above. Defaults to 2; pixels then differ by less than one
-            level of 255 on average. None always decodes at full size, where they
-            differ by 0.1 on average from those of Pillow alone.
-        ignore_empty: Whether to warn of a file that cannot be read and return None,
-            for which datasets then draw another. Defaults to False: it is an error.
-        backend_args: Arguments of mmengine's file backend.
+        reducing_gap: Minimum oversampling of reduced JPEGs, as in Pillow. Defaults
+            to 2: the mean error against full decoding is below 1 of 255 levels. None
+            always decodes at full size; the mean error against Pillow is then 0.1.
+        ignore_empty: Whether to log a warning and return None for unreadable files,
+            upon which datasets load another sample. Defaults to False: raise.
+        backend_args: Arguments of MMEngine's file backend. Defaults to None.
 
     Raises:
-        ValueError: If an argument is out of its range.
-        OSError: If a file cannot be read.
+        UserError: If an argument is out of range.
+        UnreadableFileError: If a file cannot be read.
 
-    Source of the distribution: arXiv 1409.4842, section 6.
+    Source: the crops of Inception, https://arxiv.org/abs/1409.4842, section 6.
     """
+
+    # A list of our own: mmcv would add to mmpretrain's, which names methods twice.
+    _methods_with_randomness = ['rand_crop_params']
 
     def __init__(
         self,
@@ -69,13 +73,13 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     ) -> None:
         if interpolation not in ('bicubic', 'bilinear'):
             raise UserError(
-                f"interpolation is {interpolation!r}, expected 'bicubic' or 'bilinear'."
+                f"interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}."
             )
         if not 0 <= flip_prob <= 1:
-            raise UserError(f'flip_prob is {flip_prob}, expected 0 to 1.')
+            raise UserError(f'flip_prob must be from 0 to 1, got {flip_prob}.')
         if reducing_gap is not None and reducing_gap < 1:
             raise UserError(
-                f'reducing_gap is {reducing_gap}, expected at least 1, or None.'
+                f'reducing_gap must be at least 1 or None, got {reducing_gap}.'
             )
         super().__init__(
             scale,
@@ -91,12 +95,12 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict | None:
-        """Load, crop, resize and flip what ``results['img_path']`` names."""
+        """Load the image at ``results['img_path']``, crop, resize and flip it."""
         path = results['img_path']
         try:
             data = fileio.get(path, backend_args=self.backend_args)
             image = EncodedImage(data)
-            # Only the shape is asked for.
+            # The parent class reads nothing but the shape.
             box = self.rand_crop_params(np.empty((*image.size, 0)))
             crop = image.resized_crop(
                 box, tuple(self.scale), self.interpolation, self._reduction(box)
@@ -104,16 +108,16 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         except Exception as error:
             message = f'The image {str(path)!r} cannot be read: {error}.'
             if self.ignore_empty:
-                print_log(f'{message} Left out.', 'current', logging.WARNING)
+                print_log(f'{message} Skipped.', 'current', logging.WARNING)
                 return None
             raise UnreadableFileError(
-                f'{message} Repair or remove the file, or go on without it by '
-                'ignore_empty=True of this transform: by --cfg-options, '
-                'train_dataloader.dataset.pipeline.0.ignore_empty=True if it is the '
-                'first one.'
+                f'{message} Repair or remove the file, or skip unreadable files with '
+                'ignore_empty=True (--cfg-options '
+                'train_dataloader.dataset.pipeline.0.ignore_empty=True if this is the '
+                'first transform).'
             ) from error
         flip = self.rand_flip()
-        # To BGR, and mirrored or not, in one copy.
+        # RGB to BGR and the horizontal flip in a single copy.
         crop = crop.flip((0, 2) if flip else 0)
         results['img'] = crop.permute(1, 2, 0).numpy()
         results['img_shape'] = tuple(self.scale)
@@ -124,16 +128,16 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     @cache_randomness
     def rand_flip(self) -> bool:
-        """Draw whether the crop is flipped."""
+        """Draw whether to flip the crop."""
         return bool(np.random.rand() < self.flip_prob)
 
     def _reduction(self, box: tuple[int, int, int, int]) -> int:
-        """How much smaller the file may be decoded."""
+        """Largest factor by which decoding may shrink the image."""
         if self.reducing_gap is None:
             return 1
-        times = min(side / new for side, new in zip(box[2:], self.scale, strict=True))
-        fitting = (each for each in (8, 4, 2) if each * self.reducing_gap <= times)
-        return next(fitting, 1)
+        shrink = min(old / new for old, new in zip(box[2:], self.scale, strict=True))
+        factors = (each for each in (8, 4, 2) if each * self.reducing_gap <= shrink)
+        return next(factors, 1)
 
     def __repr__(self) -> str:
         return (

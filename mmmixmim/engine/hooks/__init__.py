@@ -1,4 +1,4 @@
-"""Hooks of the project."""
+"""Runner hooks."""
 
 from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook

@@ -1,4 +1,4 @@
-"""Check the labels of detection and segmentation data against the config's classes."""
+"""Check the labels of detection and segmentation data against the config."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from mmmixmim.validation import UserError
 
 @HOOKS.register_module()
 class AnnotationCheckHook(Hook):
-    """Refuse labels that the config does not know, before they do harm.
+    """Stop the runner at labels that the config does not define.
 
-    mmdet leaves out annotations of unknown categories without a word, and the
-    loss of mmsegmentation ends in an error that names neither value nor image.
+    mmdet silently drops annotations of unknown categories. In mmsegmentation the
+    loss fails with an error that names neither the value nor the image.
 
-    - Detection: before training, validation and testing, the categories of COCO's
-      annotation file are compared with the dataset's classes, and these with the
-      heads' numbers of classes. The file is read once more for that. Files without
-      annotations, as of COCO's test images, are fine.
-    - Segmentation: each batch's largest label is compared with the head's number
-      of classes.
+    - Detection: before training, validation and testing, the hook compares the
+      categories of the COCO annotation file with the dataset's classes, and the
+      number of classes with ``num_classes`` of the RoI heads. It reads each file
+      once. Files without annotations, such as COCO's test sets, pass.
+    - Segmentation: the hook compares the largest label of each image with
+      ``num_classes`` of the decode head.
 
     Raises:
-        ValueError: If they differ, with the category or value and the file.
+        UserError: At a mismatch. The message names the file and the category or
+            value.
     """
 
     def __init__(self) -> None:
         self._checked: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Check the categories of annotation files, those of validation too."""
+        """Check the annotation files of training and validation."""
         self._check_files(runner, runner.train_dataloader)
         if runner.val_loop is not None:
             self._check_files(runner, runner.val_dataloader)
 
     def before_val(self, runner: Runner) -> None:
-        """Check the categories of annotation files."""
+        """Check the annotation files of validation."""
         self._check_files(runner, runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the categories of annotation files."""
+        """Check the annotation files of testing."""
         self._check_files(runner, runner.test_dataloader)
 
     def _before_iter(
@@ -59,11 +60,11 @@ class AnnotationCheckHook(Hook):
         data_batch: dict | None = None,
         mode: str = 'train',
     ) -> None:
-        """Check the labels of a batch of segmentation."""
-        head = getattr(_model(runner), 'decode_head', None)
+        """Check the label maps of a segmentation batch."""
+        head = getattr(_unwrapped_model(runner), 'decode_head', None)
         if head is None:
             return
-        if isinstance(head, nn.ModuleList):  # a cascade
+        if isinstance(head, nn.ModuleList):  # cascades
             head = head[-1]
         for sample in data_batch['data_samples']:
             if 'gt_sem_seg' not in sample:
@@ -73,8 +74,8 @@ class AnnotationCheckHook(Hook):
             if labels.numel() and labels.max() >= head.num_classes:
                 raise UserError(
                     f'{sample.seg_map_path} has the label {int(labels.max())} (after '
-                    f'reduce_zero_label, if that is set), and the model knows 0 to '
-                    f'{head.num_classes - 1}: set num_classes of its heads to the '
+                    'reduce_zero_label, if set), but the decode head expects 0 to '
+                    f'{head.num_classes - 1}: set num_classes of the heads to the '
                     'number of classes, or correct the file.'
                 )
 
@@ -85,24 +86,24 @@ class AnnotationCheckHook(Hook):
             if not hasattr(part, 'cat_ids') or not file.endswith('.json'):
                 continue
             classes = part.metainfo['classes']
-            _check_heads(_model(runner), classes)
+            _check_heads(_unwrapped_model(runner), classes)
             if file not in self._checked and is_main_process() and not message:
                 content = load(file, backend_args=part.backend_args)
                 message = _wrong_categories(file, content, classes)
                 self._checked.add(file)
-        # Raised by all processes, lest the others wait for the first one.
+        # All processes raise together. Otherwise the others would hang.
         messages = [message]
         broadcast_object_list(messages)
         if messages[0]:
             raise UserError(messages[0])
 
 
-def _model(runner: Runner) -> nn.Module:
+def _unwrapped_model(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _parts(dataset) -> Iterator:
-    """The datasets inside wrappers that repeat or join them."""
+    """Yield the datasets inside wrappers such as Repeat- and ConcatDataset."""
     if hasattr(dataset, 'datasets'):
         for part in dataset.datasets:
             yield from _parts(part)
@@ -113,41 +114,41 @@ def _parts(dataset) -> Iterator:
 
 
 def _check_heads(model: nn.Module, classes: tuple[str, ...]) -> None:
-    """Refuse heads of a detector for another number of classes than the data's."""
+    """Raise unless every RoI head has as many classes as the dataset."""
     for name, head in getattr(model, 'roi_head', nn.Module()).named_modules():
         known = getattr(head, 'num_classes', None)
         if isinstance(known, int) and known != len(classes):
             raise UserError(
-                f'roi_head.{name} knows {known} classes and the dataset has '
+                f'roi_head.{name} has {known} classes, but the dataset has '
                 f'{len(classes)} ({", ".join(classes[:3])}, ...): set num_classes of '
                 f'the heads to {len(classes)}.'
             )
 
 
 def _wrong_categories(file: str, content: dict, classes: tuple[str, ...]) -> str | None:
-    """What is wrong with the categories of COCO's JSON, if anything is."""
+    """Describe the first mismatch between COCO's categories and the classes."""
     if not content.get('categories'):
         return (
-            f"{file} lists no categories: a file in the format of COCO's instances is "
-            'expected.'
+            f'{file} lists no categories: set ann_file to a COCO instances file, such '
+            'as instances_train2017.json.'
         )
     names = {entry['id']: entry['name'] for entry in content['categories']}
-    lacking = [name for name in classes if name not in names.values()]
-    if lacking:
+    missing = [name for name in classes if name not in names.values()]
+    if missing:
         return (
-            f'{file} has no category {lacking[0]!r}, which is among the classes of the '
-            f'config. It has {", ".join(names.values())}: set metainfo.classes of the '
-            'datasets to these names.'
+            f'{file} has no category {missing[0]!r}, which is one of the classes in '
+            f'the config. It has {", ".join(names.values())}: set metainfo.classes of '
+            'the datasets to these names.'
         )
-    categories = [each.get('category_id') for each in content.get('annotations') or ()]
-    used = Counter(names.get(each, each) for each in categories if each is not None)
+    ids = [each.get('category_id') for each in content.get('annotations') or ()]
+    used = Counter(names.get(each, each) for each in ids)
     unknown = [name for name in used if name not in classes]
     if unknown:
         return (
             f'{file} has {used[unknown[0]]} annotations of the category '
-            f'{unknown[0]!r}, which the config does not know: add it to '
-            'metainfo.classes of the datasets and raise num_classes of the heads, or, '
-            'to train without it, take the annotations out of the file or '
-            'AnnotationCheckHook out of custom_hooks.'
+            f'{unknown[0]!r}, which is not one of the classes in the config: add it to '
+            'metainfo.classes of the datasets and raise num_classes of the heads. To '
+            'train without it, remove its annotations from the file or '
+            'AnnotationCheckHook from custom_hooks.'
         )
     return None

@@ -1,4 +1,4 @@
-"""Check that a classifier and its datasets have the same classes."""
+"""Check the classes of a classifier and its datasets."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from mmmixmim.validation import UserError
 
 @HOOKS.register_module()
 class ClassCheckHook(Hook):
-    """Refuse a number of classes that is not the dataset's, before any training.
+    """Raise before training or testing if model and datasets differ in classes.
 
-    It also refuses validation data whose classes differ from the training
-    data's: in folders without annotation files a missing class would shift the
-    labels of those after it. mmpretrain's ``ClassNumCheckHook`` cannot be used
-    with label smoothing, whose loss it takes for another classifier.
+    - The head, the data preprocessor and the datasets need the same number of
+      classes.
+    - The training and validation data need the same class names in the same order.
+      Without annotation files, a missing class folder would shift the labels of
+      all classes after it.
+
+    mmpretrain's ``ClassNumCheckHook`` does not work with label smoothing: it takes
+    the loss for another classifier.
 
     Raises:
-        ValueError: If the numbers or the names differ, with both.
+        UserError: At a mismatch. The message gives both sides.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check the training and the validation data."""
+        """Check the training and validation data."""
         train = runner.train_dataloader.dataset.metainfo.get('classes')
         self._check_count(runner, train)
         if runner.val_loop is None:
             return
         val = runner.val_dataloader.dataset.metainfo.get('classes')
-        if train and val and tuple(train) != tuple(val):
-            (odd, *_) = sorted(set(train) ^ set(val)) or ['their order']
-            raise UserError(
-                f'The training data have {len(train)} classes and the validation data '
-                f'{len(val)}, not the same ones: {odd!r} differs. Both need a folder '
-                'for every class.'
-            )
+        if train and val:
+            _check_names(tuple(train), tuple(val))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""
@@ -49,14 +48,32 @@ class ClassCheckHook(Hook):
         if classes and len(classes) != wanted:
             raise UserError(
                 f'The data have {len(classes)} classes ({", ".join(classes[:3])}, ...) '
-                f'and the model {wanted}: set model.head.num_classes='
+                f'and the model has {wanted}: set model.head.num_classes='
                 f'{len(classes)} model.data_preprocessor.num_classes={len(classes)} '
-                'by --cfg-options.'
+                'with --cfg-options.'
             )
-        # mixup makes labels of as many entries as this says
+        # Mixup encodes labels as one-hot vectors of this length.
         labels = getattr(model.data_preprocessor, 'num_classes', None)
         if labels is not None and labels != wanted:
             raise UserError(
-                f'The head knows {wanted} classes and the data preprocessor {labels}: '
-                f'set model.data_preprocessor.num_classes={wanted} by --cfg-options.'
+                f'The head has {wanted} classes, but the data preprocessor has '
+                f'{labels}: set model.data_preprocessor.num_classes={wanted} with '
+                '--cfg-options.'
             )
+
+
+def _check_names(train: tuple[str, ...], val: tuple[str, ...]) -> None:
+    if set(train) != set(val):
+        odd = min(set(train) ^ set(val))
+        raise UserError(
+            f'The training data have {len(train)} classes and the validation data '
+            f'{len(val)}, but {odd!r} is only in one of them: both need a folder for '
+            'every class.'
+        )
+    if train != val:
+        label = next(i for i, name in enumerate(train) if name != val[i])
+        raise UserError(
+            'The training and validation data have the same classes in another order: '
+            f'label {label} is {train[label]!r} in training and {val[label]!r} in '
+            'validation. Give `classes` of both datasets in the same order.'
+        )

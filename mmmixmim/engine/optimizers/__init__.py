@@ -1,4 +1,4 @@
-"""Constructors of optimizer wrappers."""
+"""Optimizer wrapper constructors."""
 
 from .layer_decay import LayerDecayOptimWrapperConstructor
 

@@ -1,4 +1,4 @@
-"""Smaller learning rates for earlier layers of the backbone."""
+"""Layer-wise learning rate decay."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from mmmixmim.validation import UserError
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Scale learning rates by layer, as the authors do in fine-tuning.
+    """Decay the learning rate from the last layer of the backbone to the first.
 
-    A parameter of layer ``i`` of ``n`` gets the base learning rate times
-    ``layer_decay_rate ** (n - 1 - i)``. Layers are what the ``get_layer_depth``
-    of the model's backbone says. Whatever is not in a backbone keeps the base
-    rate. It works for any model that holds such a backbone, of mmpretrain,
-    mmdet, mmseg or your own.
+    Parameters of layer ``i`` of ``n`` get the base learning rate times
+    ``layer_decay_rate ** (n - 1 - i)``, as in the authors' fine-tuning code. The
+    backbone's ``get_layer_depth`` numbers its layers. Parameters outside of
+    backbones keep the base rate. Any model with such a backbone works, whether from
+    mmpretrain, mmdet, mmseg or your own code.
 
-    Weight decay is for matrices: parameters of one dimension, and those whose
-    name ends in ``.bias``, have none.
+    Parameters with at most one dimension or a name ending in ``.bias`` have no
+    weight decay.
 
     Args:
         optim_wrapper_cfg: Config of the optimizer wrapper.
-        paramwise_cfg: A dict with
+        paramwise_cfg: Dict with
 
-            - ``layer_decay_rate``: The rate. Defaults to 1, no layer decay.
-            - ``custom_keys``: For names that contain a key, a dict with
-              ``lr_mult`` and ``decay_mult``; the longest key counts. They
-              multiply what the rules above give.
+            - ``layer_decay_rate``: Defaults to 1, no layer decay.
+            - ``custom_keys``: Maps a substring of parameter names to a dict with
+              ``lr_mult`` and ``decay_mult``, both 1 by default. They multiply the
+              values of the rules above. The longest matching key applies.
 
     Raises:
-        ValueError: If the model holds no backbone that knows its layers, or
-            ``paramwise_cfg`` has another key.
+        UserError: If the model has no backbone with ``get_layer_depth``, or
+            ``paramwise_cfg`` has an unknown key.
     """
 
     KEYS = ('layer_decay_rate', 'custom_keys')
@@ -43,23 +43,23 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(
         self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
     ) -> None:
-        # Without any option MMEngine would not ask for groups at all.
+        # MMEngine calls add_params() only if paramwise_cfg is not empty.
         paramwise_cfg = dict(layer_decay_rate=1.0) | dict(paramwise_cfg or {})
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
-        """Add one group for each pair of learning rate and weight decay.
+        """Add one parameter group per pair of learning rate and weight decay.
 
         Args:
-            params: The list of groups, modified in place.
+            params: List of parameter groups, extended in place.
             module: The model.
-            **kwargs: Not used.
+            **kwargs: Unused.
         """
         unknown = [key for key in self.paramwise_cfg if key not in self.KEYS]
         if unknown:
             raise UserError(
-                f'paramwise_cfg of {type(self).__name__} has the keys '
-                f'{" and ".join(self.KEYS)}, got {unknown[0]}.'
+                f'paramwise_cfg of {type(self).__name__} takes '
+                f'{" and ".join(self.KEYS)}, got {unknown[0]}: remove or rename it.'
             )
         backbones = _find_backbones(module)
         rate = self.paramwise_cfg['layer_decay_rate']
@@ -89,23 +89,23 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
-    """Backbones that know their layers, by the prefix of their parameters."""
+    """Map parameter name prefixes to modules that number layers, outermost first."""
     found = {}
     for name, module in model.named_modules():
         prefix = _unwrapped(f'{name}.') if name else ''
-        if _knows_layers(module) and not any(map(prefix.startswith, found)):
+        if _numbers_layers(module):
             found[prefix] = module
     if not found:
         raise UserError(
-            f'{type(model).__name__} has no backbone with get_layer_depth, so layers '
-            'cannot get learning rates of their own. Use a backbone that has it, as '
+            f'{type(model).__name__} has no backbone with get_layer_depth, which '
+            'layer-wise learning rate decay needs: use one that has it, such as '
             'mmmixmim.MixMIMTransformer, or the default constructor.'
         )
     return found
 
 
 def _unwrapped(name: str) -> str:
-    """Leave out what FSDP, checkpointing and ``torch.compile`` put into names."""
+    """Strip what FSDP, activation checkpointing and ``torch.compile`` insert."""
     for wrapper in (
         '_fsdp_wrapped_module.',
         '_checkpoint_wrapped_module.',
@@ -115,11 +115,11 @@ def _unwrapped(name: str) -> str:
     return name
 
 
-def _knows_layers(module: nn.Module) -> bool:
-    """Whether it has the interface of mmpretrain's backbones for layers."""
-    ask = getattr(module, 'get_layer_depth', None)
-    # Whole models of mmpretrain have the method too, without the prefix.
-    return ask is not None and 'prefix' in inspect.signature(ask).parameters
+def _numbers_layers(module: nn.Module) -> bool:
+    """Whether ``module`` has ``get_layer_depth`` of mmpretrain's backbones."""
+    method = getattr(module, 'get_layer_depth', None)
+    # mmpretrain's classifiers have a method of this name, without the prefix.
+    return method is not None and 'prefix' in inspect.signature(method).parameters
 
 
 def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
@@ -128,11 +128,11 @@ def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
             continue
         try:
             depth, layers = backbone.get_layer_depth(name, prefix)
-        except NotImplementedError as error:  # as a ResNet of 18 layers
+        except NotImplementedError as error:  # such as ResNet-18
             raise UserError(
-                f'{type(backbone).__name__} does not tell the layer of {name}, so '
-                'layers cannot get learning rates of their own. Use the default '
-                'constructor.'
+                f'{type(backbone).__name__}.get_layer_depth does not support {name}, '
+                'which layer-wise learning rate decay needs: use another backbone or '
+                'the default constructor.'
             ) from error
         return layers - 1 - depth
     return 0

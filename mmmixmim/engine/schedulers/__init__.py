@@ -1,4 +1,4 @@
-"""Learning-rate schedules."""
+"""Learning rate schedules."""
 
 from .warmup_cosine import WarmupCosineLR
 

@@ -1,4 +1,4 @@
-"""The learning-rate schedule of MAE, which the authors of MixMIM use."""
+"""The learning rate schedule of MAE, which MixMIM uses."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     :math:`T`, the rate at time :math:`t` is
 
     - :math:`l t / w` for :math:`t < w`, and
-    - :math:`m + (l - m) (1 + \cos(\pi (t - w) / (T - w))) / 2` from then on.
+    - :math:`m + (l - m) (1 + \cos(\pi (t - w) / (T - w))) / 2` afterwards.
 
-    Groups of layer decay get both times their scale, as the authors have it.
+    With layer-wise decay, :math:`l` and :math:`m` are multiplied by the
+    ``lr_scale`` of the parameter group, as in the authors' code
+    (``util/lr_sched.py`` of MAE).
 
-    MMEngine's chain of ``LinearLR`` and ``CosineAnnealingLR`` multiplies the
-    previous rate at each step, so it cannot start from 0. It also reaches the
-    full rate one step before the warm-up ends. Here each rate follows from the
-    time alone.
+    MMEngine's ``LinearLR`` and ``CosineAnnealingLR`` multiply the previous rate at
+    each step, so they cannot start from 0, and ``LinearLR`` reaches the full rate
+    one step early. This schedule computes each rate from the time alone.
 
-    With ``convert_to_iter_based=True`` in its config, times given in epochs
-    hold at every fraction of an epoch, as in the authors' code.
+    Set ``convert_to_iter_based=True`` in the config to give ``warmup`` and ``end``
+    in epochs and update the rate at every iteration, as in the authors' code.
 
     Args:
         optimizer: Optimizer or optimizer wrapper.
-        warmup: Time of the warm-up, in epochs or, with ``by_epoch=False``, in
+        warmup: Length of the warm-up, in epochs or, with ``by_epoch=False``,
             iterations.
-        end: Time at which the minimum is reached, in the same unit.
-        min_lr: The minimum. Unlike the learning rate, ``auto_scale_lr`` does not
-            scale it to the batch. Defaults to 0.
-        by_epoch: The unit of time. Defaults to True.
-        last_step: Step to resume from. Defaults to -1: a new start.
-        verbose: Whether to print every rate. Defaults to False.
+        end: Time at which the rate reaches ``min_lr``, in the same unit.
+        min_lr: Minimum learning rate. ``auto_scale_lr`` does not scale it. Defaults
+            to 0.
+        by_epoch: Whether the unit of time is the epoch. Defaults to True.
+        last_step: Step to resume from. Defaults to -1: start from scratch.
+        verbose: Whether to print the rate at each step. Defaults to False.
+
+    Raises:
+        UserError: Unless ``0 <= warmup < end`` and ``min_lr >= 0``.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         self.min_lr = min_lr
         super().__init__(
             optimizer,
-            end=end + 1,  # steps up to and including the end are ours
+            end=end + 1,  # MMEngine excludes the end, this schedule includes it
             by_epoch=by_epoch,
             last_step=last_step,
             verbose=verbose,
@@ -70,9 +74,12 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     def build_iter_from_epoch(
         cls, *args, warmup: int, end: int, epoch_length: int, by_epoch=True, **kwargs
     ) -> WarmupCosineLR:
-        """Build a schedule over iterations from times in epochs."""
+        """Build an iteration-based schedule from times in epochs."""
         if not by_epoch:
-            raise UserError('Only times in epochs (by_epoch=True) can be converted.')
+            raise UserError(
+                'convert_to_iter_based=True needs by_epoch=True, got by_epoch=False: '
+                'remove one of them.'
+            )
         _check_times(warmup, end)
         times = dict(warmup=warmup * epoch_length, end=end * epoch_length)
         return cls(*args, **times, by_epoch=False, **kwargs)
@@ -95,6 +102,6 @@ def _check_times(warmup: int, end: int) -> None:
     if not 0 <= warmup < end:
         raise UserError(
             f'warmup must be at least 0 and below end, got warmup={warmup} and '
-            f'end={end}: change both together, by --cfg-options as '
-            'param_scheduler.0.warmup and param_scheduler.0.end.'
+            f'end={end}: set both with --cfg-options param_scheduler.0.warmup=... '
+            'param_scheduler.0.end=...'
         )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import default_collate
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps
@@ -12,6 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from mmmixmim.datasets.transforms.encoded_image import EncodedImage
 from mmmixmim.registry import DATASETS, TRANSFORMS
+from mmmixmim.validation import UnreadableFileError, UserError
 
 
 def build(**kwargs):
@@ -27,12 +29,12 @@ def save(path, image, **kwargs):
     return dict(img_path=str(path))
 
 
-def plain(path, box, size=(64, 64)):
-    """Decode, crop and resize by Pillow alone."""
+def plain(path, box, size=(64, 64), resampling=Image.Resampling.BICUBIC):
+    """Decode, crop and resize with Pillow alone."""
     image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
     top, left, height, width = box
     crop = image.crop((left, top, left + width, top + height))
-    return np.asarray(crop.resize(size[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(crop.resize(size[::-1], resampling))
 
 
 def pixels(image):
@@ -58,14 +60,56 @@ def transformed(transform, results, seed=0):
     [('a.jpg', dict(quality=90)), ('a.png', {}), ('a.webp', dict(lossless=True))],
 )
 def test_pixels_of_plain_decoding(tmp_path, name, kwargs, seed):
-    """JPEGs are near those of Pillow alone, other files are equal."""
+    """JPEGs are close to those of Pillow alone, other files are equal."""
     results = save(tmp_path / name, photo(), **kwargs)
     transform = build(scale=(64, 48), reducing_gap=None)
     box = drawn_box(transform, seed, (375, 500))
-    image = transformed(transform, results, seed)['img']
+    out = transformed(transform, results, seed)
+    assert out['img'].shape == (64, 48, 3) and out['img_shape'] == (64, 48)
     wanted = plain(results['img_path'], box, (64, 48))
-    error = np.abs(image[..., ::-1].astype(int) - wanted)
+    error = np.abs(out['img'][..., ::-1].astype(int) - wanted)
     assert error.max() <= (8 if name == 'a.jpg' else 0) and error.mean() < 0.2
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+def test_bilinear_interpolation(tmp_path, name):
+    results = save(tmp_path / name, photo())
+    transform = build(reducing_gap=None, interpolation='bilinear')
+    box = drawn_box(transform, 0, (375, 500))
+    image = transformed(transform, results)['img'][..., ::-1].astype(int)
+    bilinear, bicubic = (
+        np.abs(image - plain(results['img_path'], box, resampling=each)).mean()
+        for each in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+    )
+    assert bilinear < 0.2 < bicubic
+
+
+@pytest.mark.parametrize('reduction', [2, 4, 8])
+@pytest.mark.parametrize('size', [(1600, 400), (400, 1600), (333, 517)])
+def test_jpeg_is_decoded_at_reduced_size(reduction, size):
+    """The pixels are those of Pillow's reduced JPEG, not of the full one."""
+    file = io.BytesIO()
+    photo(size).save(file, 'JPEG')
+    image = EncodedImage(file.getvalue())
+    small = tuple(-(-side // reduction) for side in image.size)
+    out = image.resized_crop((0, 0, *image.size), small, reduction=reduction)
+    wanted = Image.open(file)
+    wanted.draft(None, tuple(side // reduction for side in size))
+    assert wanted.size == small[::-1]
+    assert np.array_equal(out.permute(1, 2, 0).numpy(), np.asarray(wanted))
+
+
+def test_reduced_crop_excludes_pixels_outside_the_box():
+    """A white box on black at odd edges, which the reduced pixels straddle."""
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[40:360, 80:560] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, 'JPEG', quality=100)
+    image = EncodedImage(file.getvalue())
+    inside = image.resized_crop((48, 88, 304, 464), (32, 32), reduction=4)
+    assert inside.min() >= 250
+    edge = image.resized_crop((32, 72, 16, 16), (2, 2), reduction=4)
+    assert (edge[0] > 128).tolist() == [[False, False], [False, True]]
 
 
 @pytest.mark.parametrize('seed', range(8))
@@ -79,16 +123,18 @@ def test_pixels_of_reduced_decoding(tmp_path, seed):
     assert error.mean() < 1 and np.quantile(error, 0.99) <= 5
 
 
-def test_reduction_keeps_the_gap():
+def test_reduction_respects_the_gap():
     transform = build(scale=(100, 50), reducing_gap=2.0)
-    sizes = [
-        (0, 0, *side) for side in ((399, 999), (400, 200), (800, 400), (9000, 799))
-    ]
-    assert [transform._reduction(box) for box in sizes] == [1, 2, 4, 4]
+    sides = [(399, 999), (400, 200), (800, 400), (9000, 799), (1600, 800), (1599, 800)]
+    found = [transform._reduction((0, 0, *side)) for side in sides]
+    assert found == [1, 2, 4, 4, 8, 4]
+    assert build(reducing_gap=1)._reduction((0, 0, 128, 128)) == 2
+    assert build()._reduction((0, 0, 256, 256)) == 2
+    assert build()._reduction((0, 0, 255, 256)) == 1
     assert build(reducing_gap=None)._reduction((0, 0, 9000, 9000)) == 1
 
 
-def test_reduced_jpeg_is_turned_as_well(tmp_path):
+def test_reduced_jpeg_follows_its_orientation(tmp_path):
     image = photo((1600, 1200))
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
@@ -141,7 +187,7 @@ def test_sixteen_bits_keep_the_upper_eight(kind):
 
 
 @pytest.mark.parametrize('ending', ['.png', '.tiff'])
-def test_sixteen_bits_of_colours(ending):
+def test_sixteen_bit_colours(ending):
     values = np.random.default_rng(0).integers(0, 65536, (8, 9, 3), dtype=np.uint16)
     data = cv2.imencode(ending, values)[1].tobytes()
     assert np.array_equal(pixels(EncodedImage(data))[..., ::-1], values >> 8)
@@ -156,16 +202,18 @@ def test_first_of_several_images(kind):
     assert np.array_equal(pixels(EncodedImage(file.getvalue())), wanted)
 
 
-def test_palette_with_transparency():
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('transparency', [0, bytes(range(0, 256, 32))])
+def test_palette_with_transparency(transparency):
     image = photo((50, 40)).quantize(8)
     file = io.BytesIO()
-    image.save(file, 'PNG', transparency=0)
+    image.save(file, 'PNG', transparency=transparency)
     out = pixels(EncodedImage(file.getvalue()))
     assert np.array_equal(out, image.convert('RGB'))
 
 
-def test_crops_are_distributed_as_mmpretrains(tmp_path):
-    """The box is its own draw: the same boxes for the same random numbers."""
+def test_crops_are_those_of_mmpretrain(tmp_path):
+    """The same random numbers give the same boxes."""
     results = save(tmp_path / 'a.jpg', photo())
     kwargs = dict(scale=64, crop_ratio_range=(0.2, 1.0), aspect_ratio_range=(0.5, 2.0))
     ours = build(**kwargs, reducing_gap=None)
@@ -177,6 +225,51 @@ def test_crops_are_distributed_as_mmpretrains(tmp_path):
         image_of_ours = transformed(ours, results, seed)['img'][..., ::-1]
         error = np.abs(image_of_ours - wanted)
         assert error.max() <= 8 and error.mean() < 0.2
+
+
+def test_crop_options_and_defaults_are_those_of_mmpretrain():
+    kwargs = dict(crop_ratio_range=(0.9, 1.0), aspect_ratio_range=(5, 6))
+    for given in ({}, kwargs, dict(kwargs, max_attempts=3)):
+        ours = build(**given)
+        theirs = RandomResizedCrop(64, **given)
+        for seed in range(20):
+            np.random.seed(seed)
+            wanted = theirs.rand_crop_params(np.empty((300, 400, 0))), np.random.rand()
+            found = drawn_box(ours, seed, (300, 400)), np.random.rand()
+            assert found == wanted
+
+
+def test_several_images_can_share_crop_and_flip(tmp_path):
+    path = save(tmp_path / 'a.png', photo())['img_path']
+    broadcaster = TRANSFORMS.build(
+        dict(
+            type='TransformBroadcaster',
+            transforms=[build(flip_prob=0.5)],
+            mapping=dict(img_path='paths'),
+            remapping=dict(img='images'),
+            share_random_params=True,
+        )
+    )
+    first, *others = broadcaster(dict(paths=[path] * 8))['images']
+    assert all(np.array_equal(first, other) for other in others)
+
+
+class PrefixedBackend(LocalBackend):
+    """Local files whose names get a prefix."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+
+    def get(self, filepath):
+        return super().get(self.prefix + filepath)
+
+
+def test_files_come_from_the_backend_of_mmengine(tmp_path):
+    register_backend('prefixed', PrefixedBackend, force=True)
+    save(tmp_path / 'a.png', photo())
+    arguments = dict(backend='prefixed', prefix=f'{tmp_path}/')
+    out = build(backend_args=arguments)(dict(img_path='a.png'))
+    assert out['ori_shape'] == (375, 500)
 
 
 def test_flip(tmp_path):
@@ -212,8 +305,8 @@ def test_goes_through_a_dataset_to_a_batch(image_folder):
 @pytest.mark.parametrize(
     'content, message',
     [
-        (b'', 'no image of a format'),
-        (b'not an image', 'no image of a format'),
+        (b'', 'no image in a format'),
+        (b'not an image', 'no image in a format'),
         ('cut.jpg', ''),
         ('cut.png', ''),
     ],
@@ -226,7 +319,7 @@ def test_damaged_files(tmp_path, content, message):
     path.write_bytes(content)
     results = dict(img_path=str(path))
     with pytest.raises(
-        OSError, match=f'{path}.*cannot be read.*{message}.*ignore_empty'
+        UnreadableFileError, match=f'{path}.*cannot be read.*{message}.*ignore_empty'
     ):
         build()(results)
     log = tmp_path / 'log'
@@ -243,24 +336,27 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     'values, message',
     [
-        (np.float32([[0.5]]), 'float32'),
-        (np.int32([[70000]]), 'from 70000 to 70000, beyond 16 bits'),
+        (np.float32([[0.5]]), 'pixels are float32, expected 8-bit or 16-bit'),
+        (np.int32([[70000]]), 'from 70000 to 70000, expected 0 to 65535'),
+        (np.int32([[65536]]), 'from 65536 to 65536, expected 0 to 65535'),
+        (np.int32([[-1]]), 'from -1 to -1, expected 0 to 65535'),
     ],
 )
-def test_other_numbers_are_refused(tmp_path, values, message):
+def test_unsupported_pixel_types_are_refused(tmp_path, values, message):
     results = save(tmp_path / 'a.tiff', Image.fromarray(values))
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(UnreadableFileError, match=message):
         build()(results)
 
 
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(interpolation='lanczos'), "'lanczos', expected 'bicubic'"),
-        (dict(flip_prob=1.5), '1.5, expected 0 to 1'),
-        (dict(reducing_gap=0.5), '0.5, expected at least 1'),
+        (dict(interpolation='lanczos'), "must be 'bicubic' or .* got 'lanczos'"),
+        (dict(flip_prob=1.5), 'from 0 to 1, got 1.5'),
+        (dict(flip_prob=-0.1), 'from 0 to 1, got -0.1'),
+        (dict(reducing_gap=0.5), 'at least 1 or None, got 0.5'),
     ],
 )
 def test_bad_arguments(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build(**kwargs)

@@ -1,25 +1,29 @@
 import numpy as np
 import pytest
-from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmmixmim.engine import ClassCheckHook
+from mmmixmim.validation import UserError
+
 from ...conftest import ROOT
+from ..conftest import read_config
 
 CONFIG = ROOT / 'configs' / 'folder' / 'mixmim-tiny_1xb64-coslr-100e_folder.py'
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Runner of an epoch on folders of classes."""
+def make_runner(tmp_path):
+    """Builder of a runner of one epoch on folders of classes."""
 
-    def make(train, val, num_classes):
+    def make(train, val, num_classes, prepare=lambda cfg: None):
         for split, classes in dict(train=train, val=val).items():
             for name in classes:
                 path = tmp_path / split / name / 'a.png'
                 path.parent.mkdir(parents=True)
                 Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
-        cfg = Config.fromfile(CONFIG)
+        cfg = read_config(CONFIG)
         cfg.work_dir = str(tmp_path / 'work')
         cfg.train_cfg.max_epochs = 1
         cfg.model.backbone.update(init_cfg=None, img_size=32)
@@ -36,33 +40,78 @@ def run(tmp_path):
                 dict(type='LoadImageFromFile'),
                 dict(type='PackInputs'),
             ]
+        prepare(cfg)
         return Runner.from_cfg(cfg)
 
     return make
 
 
-def test_same_classes_train_and_test(run):
-    runner = run(['cat', 'dog'], ['cat', 'dog'], 2)
+def test_same_classes_train_and_test(make_runner):
+    runner = make_runner(['cat', 'dog'], ['cat', 'dog'], 2)
     runner.train()
     runner.test()
 
 
-def test_number_of_the_model_must_be_that_of_the_data(run):
-    runner = run(['cat', 'dog'], ['cat', 'dog'], 3)
-    message = r'have 2 classes \(cat, dog.*model 3: set model.head.num_classes=2'
-    with pytest.raises(ValueError, match=message):
-        runner.train()
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize('number', [1, 3])
+def test_model_and_data_need_the_same_number_of_classes(make_runner, number):
+    runner = make_runner(['cat', 'dog'], ['cat', 'dog'], number)
+    message = (
+        rf'have 2 classes \(cat, dog.*model has {number}: set model.head.num_cl.*2'
+    )
+    for run in (runner.train, runner.test):
+        with pytest.raises(UserError, match=message):
+            run()
+    assert runner.iter == 0
+
+
+def test_distributed_models_are_checked(make_runner, process_group):
+    runner = make_runner(['cat', 'dog'], ['cat', 'dog'], 3)
+    runner.model = MMDistributedDataParallel(runner.model)
+    with pytest.raises(UserError, match='model has 3'):
         runner.test()
 
 
-def test_a_class_must_not_lack_in_validation(run):
-    with pytest.raises(ValueError, match="have 2 .*validation data 1.*'cat' differs"):
-        run(['cat', 'dog'], ['dog'], 2).train()
+def test_validation_needs_every_class(make_runner):
+    with pytest.raises(UserError, match="have 2 .* data 1, but 'cat' is only in one"):
+        make_runner(['cat', 'dog'], ['dog'], 2).train()
 
 
-def test_the_preprocessor_has_as_many_classes_as_the_head(run):
-    runner = run(['cat', 'dog'], ['cat', 'dog'], 2)
+def test_validation_needs_the_same_names(make_runner):
+    with pytest.raises(UserError, match="'ape' is only in one of them"):
+        make_runner(['cat', 'dog'], ['cat', 'ape'], 2).train()
+
+
+def test_validation_needs_the_same_order(make_runner):
+    def prepare(cfg):
+        cfg.val_dataloader.dataset.classes = ['ape', 'dog', 'cat']
+
+    names = ['ape', 'cat', 'dog']
+    message = "another order: label 1 is 'cat' in training and 'dog' in validation"
+    with pytest.raises(UserError, match=message):
+        make_runner(names, names, 3, prepare).train()
+
+
+def test_training_needs_no_validation(make_runner):
+    def prepare(cfg):
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+
+    make_runner(['cat', 'dog'], [], 2, prepare).train()
+
+
+@pytest.mark.parametrize('nameless', [['train'], ['val'], ['train', 'val']])
+def test_data_without_class_names_pass(make_runner, nameless):
+    def prepare(cfg):
+        for split in nameless:
+            cfg[f'{split}_dataloader'].dataset.with_label = False
+
+    runner = make_runner(['cat', 'dog'], ['cat', 'dog'], 2, prepare)
+    ClassCheckHook().before_train(runner)
+
+
+def test_preprocessor_needs_as_many_classes_as_the_head(make_runner):
+    runner = make_runner(['cat', 'dog'], ['cat', 'dog'], 2)
+    runner.model.data_preprocessor.num_classes = None
+    ClassCheckHook().before_train(runner)
     runner.model.data_preprocessor.num_classes = 10
-    with pytest.raises(ValueError, match='head knows 2 .* preprocessor 10: set model'):
+    with pytest.raises(UserError, match='head has 2 .* preprocessor has 10: set model'):
         runner.train()

@@ -6,6 +6,7 @@ from mmengine.optim import OptimWrapper
 
 from mmmixmim.engine import WarmupCosineLR
 from mmmixmim.registry import PARAM_SCHEDULERS
+from mmmixmim.validation import UserError
 
 
 def optimizer(*rates):
@@ -25,7 +26,7 @@ def authors_rate(epoch, lr, min_lr, warmup, epochs):
 
 @pytest.mark.parametrize('lr, min_lr', [(1.2e-3, 0.0), (2e-3, 1e-6)])
 def test_every_fraction_of_every_epoch(lr, min_lr):
-    """As a runner builds and steps it, 7 iterations an epoch."""
+    """Built and stepped as by a runner, with 7 iterations per epoch."""
     wrapper = optimizer(lr, lr * 0.7**20)
     schedule = PARAM_SCHEDULERS.build(
         dict(
@@ -64,6 +65,48 @@ def test_continues_where_it_was_saved():
     assert first.get_last_value() == second.get_last_value()
 
 
+def test_rates_by_epoch_and_by_iteration():
+    for by_epoch in (True, False):
+        wrapper = optimizer(1.0)
+        schedule = WarmupCosineLR(wrapper, warmup=2, end=4, by_epoch=by_epoch)
+        assert schedule.by_epoch is by_epoch
+        rates = []
+        for _ in range(7):
+            rates.append(wrapper.param_groups[0]['lr'])
+            wrapper.step()
+            schedule.step()
+        # The minimum is 0 by default, and the rate stays there.
+        assert rates == pytest.approx([0, 0.5, 1, 0.5, 0, 0, 0])
+
+
+def test_resumes_from_a_step():
+    wrapper = optimizer(1.0)
+    for group in wrapper.param_groups:
+        group['initial_lr'] = 1.0
+    schedule = WarmupCosineLR(wrapper, warmup=4, end=10, last_step=1)
+    assert schedule.get_last_value() == [0.5]
+
+
+def test_groups_without_a_scale_have_the_whole_minimum():
+    parameter = torch.zeros(1, requires_grad=True)
+    wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=1))
+    schedule = WarmupCosineLR(wrapper, warmup=0, end=1, min_lr=0.25)
+    wrapper.step()
+    schedule.step()
+    assert schedule.get_last_value() == [0.25]
+
+
+def test_only_times_in_epochs_are_converted():
+    def convert(**kwargs):
+        WarmupCosineLR.build_iter_from_epoch(optimizer(1.0), epoch_length=7, **kwargs)
+
+    with pytest.raises(UserError, match='needs by_epoch=True, got by_epoch=False'):
+        convert(warmup=1, end=9, by_epoch=False)
+    # In the unit of the config, not in iterations.
+    with pytest.raises(UserError, match='warmup=9 and end=9'):
+        convert(warmup=9, end=9)
+
+
 def test_no_warmup_starts_at_the_full_rate():
     wrapper = optimizer(0.5)
     WarmupCosineLR(wrapper, warmup=0, end=10)
@@ -79,5 +122,5 @@ def test_no_warmup_starts_at_the_full_rate():
     ],
 )
 def test_refuses_bad_times(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         WarmupCosineLR(optimizer(1.0), **arguments)
