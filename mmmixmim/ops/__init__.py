@@ -6,7 +6,7 @@ off. Nothing here knows a model: ops take tensors, slices and numbers.
 
 from .attention import window_attention
 from .chunks import in_chunks
-from .linear_layer import Linear, linear
+from .linear_layer import Linear, linear, linear_gelu
 from .permutation import permute
 from .recompute import LayerNorm, gelu
 from .switch import is_plain, plain, runs_eagerly
@@ -18,6 +18,7 @@ __all__ = [
     'in_chunks',
     'is_plain',
     'linear',
+    'linear_gelu',
     'permute',
     'plain',
     'runs_eagerly',

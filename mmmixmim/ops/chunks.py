@@ -40,7 +40,3 @@ def in_chunks(layer: nn.Module, x: Tensor, hidden: int) -> Tensor:
         return layer.transform(x)
     chunks = x.flatten(0, -2).chunk(-(-size // CHUNK))
     return torch.cat([layer.transform(chunk) for chunk in chunks]).view(x.shape)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from .recompute import recipe_of
-from .switch import runs_eagerly
+from .recompute import gelu, recipe_of
+from .switch import has_hooks, runs_eagerly
 
 # The operator that torch.compile calls for linear layers on a CPU. It is private to
 # PyTorch: where it is missing, F.linear runs.
@@ -53,6 +53,30 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if recipe is None:
         return _Linear.apply(x, weight, bias, None, x.detach())
     return _Linear.apply(x, weight, bias, recipe.function, recipe.source.detach())
+
+
+def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
+    """Compute ``gelu(layer(x))``.
+
+    At inference oneDNN applies GELU while the result is in the cache. A layer with
+    hooks is called normally, since they want its own output.
+
+    Args:
+        layer: The linear layer.
+        x: (..., in_features).
+
+    Returns:
+        (..., out_features).
+    """
+    if (
+        torch.is_grad_enabled()
+        or not runs_eagerly()
+        or type(layer) is not Linear
+        or has_hooks(layer)
+        or not _uses_onednn(x, layer.weight, layer.bias)
+    ):
+        return gelu(layer(x))
+    return ONEDNN_LINEAR(x, layer.weight, layer.bias, 'gelu', [], 'none')
 
 
 class _Linear(torch.autograd.Function):

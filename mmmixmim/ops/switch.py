@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 _plain = os.environ.get('MMMIXMIM_PLAIN', '0') not in ('', '0')
 
@@ -38,3 +39,8 @@ def runs_eagerly() -> bool:
     A compiler fuses and recomputes by its own rules, so it gets plain PyTorch.
     """
     return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks watch a module. PyTorch has no public way to ask."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -251,3 +251,36 @@ def test_within_a_checkpoint_nothing_is_stored_and_gradients_agree():
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     shapes = stored(lambda x: checkpoint(run, x, use_reentrant=False), x)
     assert not any(4 in shape for shape in shapes)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_gelu_of_a_linear_layer(bias, monkeypatch):
+    """One call of oneDNN without gradients; else the layer, then GELU."""
+    activations, original = [], module.ONEDNN_LINEAR
+
+    def product(x, weight, bias, activation, *args):
+        activations.append(activation)
+        return original(x, weight, bias, activation, *args)
+
+    monkeypatch.setattr(module, 'ONEDNN_LINEAR', product)
+    layer, x = ops.Linear(4, 5, bias=bias), torch.randn(2, 3, 4)
+    wanted = F.gelu(F.linear(x, layer.weight, layer.bias))
+    torch.testing.assert_close(ops.linear_gelu(layer, x), wanted)
+    assert activations == ['none']
+    activations.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(ops.linear_gelu(layer, x), wanted)
+        assert activations == ['gelu']
+        activations.clear()
+        with ops.plain():
+            torch.testing.assert_close(ops.linear_gelu(layer, x), wanted)
+        assert not activations
+        outputs = []
+        layer.register_forward_hook(lambda m, args, out: outputs.append(out))
+        torch.testing.assert_close(ops.linear_gelu(layer, x), wanted)
+        torch.testing.assert_close(F.gelu(outputs[0]), wanted)
+        adapted = Adapted(4, 5, bias=bias)
+        torch.testing.assert_close(
+            ops.linear_gelu(adapted, x), F.gelu(adapted(x)), rtol=0, atol=0
+        )
+    assert 'gelu' not in activations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmmixmim.ops import Linear, gelu, in_chunks
+from mmmixmim.ops import Linear, in_chunks, linear_gelu
 
 
 class FFN(nn.Module):
@@ -30,5 +30,5 @@ class FFN(nn.Module):
 
     def transform(self, x: Tensor) -> Tensor:
         """The FFN itself, on all tokens or on a chunk of them."""
-        hidden = self.drop1(gelu(self.fc1(x)))  # (..., hidden)
+        hidden = self.drop1(linear_gelu(self.fc1, x))  # gelu(fc1(x)): (..., hidden)
         return self.drop2(self.fc2(hidden))  # (..., C)
