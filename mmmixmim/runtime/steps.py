@@ -76,7 +76,7 @@ class Progress:
 def run(step: Step, progress: Progress, log: Path, threads: int, running: list) -> str:
     """Run a step, follow its training log, and return its output."""
     pattern = re.compile(
-        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*loss: ([\d.]+)'
+        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?\sloss: ([\d.]+)'
     )
     command = [sys.executable, *map(str, step.command)]
     environment = os.environ | dict(OMP_NUM_THREADS=str(threads))
