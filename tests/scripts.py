@@ -1,5 +1,6 @@
 """Run the scripts of ``tools``: in a new process, or faster in this one."""
 
+import importlib.util
 import io
 import os
 import runpy
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 
 from mmengine.utils import ManagerMixin
 
@@ -74,9 +76,13 @@ def error_line(result: subprocess.CompletedProcess) -> str:
     return line
 
 
-def load(script) -> dict:
-    """Functions and constants of a script, which is not run."""
-    return runpy.run_path(str(TOOLS / script), run_name='loaded')
+def load(script) -> ModuleType:
+    """Import a script as a module, without running it."""
+    name = Path(script).stem
+    spec = importlib.util.spec_from_file_location(f'script_{name}', TOOLS / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def free_port() -> str:
