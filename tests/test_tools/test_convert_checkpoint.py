@@ -14,10 +14,11 @@ def state_of(path, key='state_dict'):
     return torch.load(path, weights_only=True)[key]
 
 
-@pytest.fixture
-def theirs(pretrained, tmp_path):
+@pytest.fixture(scope='module')
+def theirs(pretraining, tmp_path_factory):
     """A pretraining checkpoint as the authors' code writes it, and the output."""
-    path = tmp_path / 'theirs.pth'
+    tmp_path = tmp_path_factory.mktemp('theirs')
+    path, pretrained = tmp_path / 'theirs.pth', pretraining[0] / 'epoch_1.pth'
     return path, passed(run(TOOL, pretrained, path, '--to', 'authors', cwd=tmp_path))
 
 
