@@ -122,12 +122,18 @@ def test_mim_trains_and_tests(install, request, tmp_path):
 
     (tmp_path / 'modules').mkdir()
     (tmp_path / 'modules' / 'my_hooks.py').write_text(HOOK)
-    hooked = ['custom_imports.imports=[my_hooks]', 'custom_hooks.0.type=CountingHook']
-    train = [*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION, *hooked]
-    output = run(train, cwd=tmp_path, PYTHONPATH=str(tmp_path / 'modules'))
+    (tmp_path / 'hooked.py').write_text(
+        f"_base_ = {str(FINETUNE)!r}\ncustom_hooks = [dict(type='CountingHook')]\n"
+    )
+    run([*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION], cwd=tmp_path)
+    train = [*mim, 'train', 'mmmixmim', tmp_path / 'hooked.py', *ONE_ITERATION]
+    output = run(
+        [*train, 'custom_imports.imports=[my_hooks]'],
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path / 'modules'),
+    )
     assert re.findall(r'counted \d+', output) == ['counted 1']
-    run([*mim, 'train', 'mmmixmim', FINETUNE, *ONE_ITERATION], cwd=tmp_path)
-    checkpoint = tmp_path / 'work_dirs' / FINETUNE.stem / 'epoch_1.pth'
+    checkpoint = tmp_path / 'work_dirs' / 'hooked' / 'epoch_1.pth'
     for config in (FINETUNE, FINETUNE.name):
         test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
         assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)
