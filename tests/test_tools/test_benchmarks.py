@@ -77,22 +77,27 @@ def test_compare_loading_of_ones_own_images(image_folder, tmp_path):
     assert str(tmp_path / 'nowhere') in error_line(result)
 
 
-@pytest.mark.slow
-def test_growth(tmp_path):
-    output = run_well(
-        *('benchmarks/growth.py', '--batch-size', 1, 3, '--img-size', 64),
-        *('--inference-size', 64, '--arch', 'base', '--rounds', 1),
-        *('--output', tmp_path / 'a.json'),
-        cwd=tmp_path,
+def test_growth(tmp_path, monkeypatch, capsys):
+    """With small models; the processes that measure run the script itself."""
+    script = load('benchmarks/growth.py')
+    small = dict(
+        batch=[(str(batch), Setting('pretrain', TINY, batch, 64)) for batch in (4, 32)],
+        inference=[('64 px', Setting('inference', TINY, 1, 64, window=16))],
     )
+    monkeypatch.setattr(script, 'series', lambda args: small)
+    output = ['--output', str(tmp_path / 'a.json')]
+    monkeypatch.setattr('sys.argv', ['growth.py', '--rounds', '2', *output])
+    script.main()
     record, table = saved(tmp_path / 'a.json')
-    assert table in output
+    assert table in capsys.readouterr().out
     curves = record['curves']
     assert {name: len(each) for name, each in curves.items()} == dict(
-        batch=2, image=1, inference=1, model=1
+        batch=2, inference=1
     )
-    one, three = curves['batch']
-    assert three['size'] == 3 and three['peak_bytes'] > 1.5 * one['peak_bytes']
+    few, many = curves['batch']
+    assert (few['size'], many['size']) == (4, 32) and few['seconds'] > 0
+    assert many['peak_bytes'] > 3 * few['peak_bytes'] > 0
+    assert few['parameters'] == many['parameters'] > 1e5
     assert Image.open(tmp_path / 'a.png').size[0] > 100
 
 
@@ -116,21 +121,27 @@ def test_training_cost(config, tmp_path):
     assert record['peak_bytes'] > 0 and record['parameters'] > 1e5
 
 
-@pytest.mark.slow
-def test_gpu_throughput_on_a_cpu(tmp_path):
-    """All of it but the GPU's kernels and the search for its largest batch."""
-    output = run_well(
-        *('benchmarks/gpu_throughput.py', '--device', 'cpu', '--arch', 'base'),
-        *('--batch-size', 1, '--precision', 'fp32', '--mode', 'eager', '--steps', 1),
-        *('--output', tmp_path / 'a.json'),
-        cwd=tmp_path,
-    )
+def test_gpu_throughput_on_a_cpu(tmp_path, monkeypatch, capsys):
+    """All but the GPU's kernels and its largest batch, with a small model.
+
+    The processes that measure run the script itself.
+    """
+    script = load('benchmarks/gpu_throughput.py')
+    arguments = '--device cpu --batch-size 2 --precision fp32 --mode eager --steps 1'
+    output = ['--output', str(tmp_path / 'a.json')]
+    monkeypatch.setattr('sys.argv', ['gpu_throughput.py', *arguments.split(), *output])
+    args = script.parse_args()
+    args.arch = [TINY]
+    monkeypatch.setattr(script, 'parse_args', lambda: args)
+    script.main()
     record, table = saved(tmp_path / 'a.json')
-    assert table in output and record['matrix_flops'] > 1e9
+    assert table in capsys.readouterr().out and record['matrix_flops'] > 1e9
     assert [each['model'] for each in record['results']] == ['ours', 'mmpretrain']
     for result in record['results']:
-        assert 0 < result['mfu'] < 1 and result['peak_bytes'] > 1e8
-        assert result['kernels']
+        assert result['batch_size'] == 2 and result['peak_bytes'] > 1e5
+        assert result['kernels'] and len(result['seconds']) == 1
+        flops = result['images_per_second'] * script.useful_flops(TINY)
+        assert result['mfu'] == pytest.approx(flops / record['matrix_flops'])
 
 
 def test_gpu_throughput_without_a_gpu(tmp_path):

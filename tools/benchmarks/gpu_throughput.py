@@ -166,7 +166,7 @@ def in_a_process(name: str, setting: Setting, steps: int) -> dict:
 
 def row(result: dict) -> list[str]:
     """Format one result as a row of the table."""
-    cells = [result[key] for key in ('arch', 'model', 'mode')]
+    cells = [str(result[key]) for key in ('arch', 'model', 'mode')]
     cells.append(str(result['batch_size'] or 'largest'))
     if 'error' in result:
         return [*cells, '-', '-', '-', result['error'].replace('|', '/')]
