@@ -1,6 +1,8 @@
-# The Python that creates .venv, and what is handed to the demo or to pytest.
+# PYTHON creates .venv; ARGS are passed to the demo or to pytest. Tests run in WORKERS
+# processes; 0 runs them in pytest's own, as debuggers (--pdb) need it.
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 export PYTHON
 
 .PHONY: help demo test env-demo env-test lint clean
@@ -8,22 +10,22 @@ export PYTHON
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: env-demo ## Pretrain on small pictures and show the result; ARGS="--seed 1"
+demo: env-demo ## Pretrain on small images and show the results; ARGS="--seed 1"
 	.venv/bin/python tools/demo.py $(ARGS)
 
-test: env-test ## Run the tests; ARGS="-m 'not slow'"
-	.venv/bin/python -m pytest $(ARGS)
+test: env-test ## Run the tests; ARGS="-m 'not slow'", WORKERS=4
+	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-env-demo: ## Make .venv ready for the demo
+env-demo: ## Set up .venv for the demo
 	@tools/setup_env.sh demo
 
-env-test: ## Make .venv ready for the tests (compiles mmcv's ops once)
+env-test: ## Set up .venv for the tests (compiles mmcv's ops once)
 	@tools/setup_env.sh test
 
 lint: env-test ## Check style and formatting
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-clean: ## Remove caches and build results; .venv, .wheels and work_dirs stay
+clean: ## Remove caches and build output; keeps .venv, .wheels and work_dirs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Ships what mim needs inside wheels; all metadata is in setup.cfg."""
+"""Add the files that mim needs to wheels. All metadata is in setup.cfg."""
 
 import shutil
 from pathlib import Path
@@ -8,16 +8,16 @@ from setuptools.command.install_lib import install_lib
 
 
 class InstallLib(install_lib):
-    """Add configs, tools and the model index to what is installed.
+    """Install configs, tools and the model index along with the package.
 
-    mim looks for them in ``.mim`` below the first path that the distribution lists.
-    ``mmmixmim-<version>.dist-info`` sorts before ``mmmixmim``, so they get a folder
-    of their own whose name sorts before both. Editable installs do not come here:
-    for them mim takes the repository.
+    mim looks for them in the folder ``.mim`` of the first path that the distribution
+    lists. ``mmmixmim-<version>.dist-info`` sorts before ``mmmixmim``, so they go to
+    a separate folder whose name sorts before both. Editable installs skip this
+    command: mim then uses the repository.
     """
 
     def run(self):
-        """Install the modules, then the companion folder."""
+        """Install the package, then the companion folder."""
         super().run()
         root = Path(__file__).parent
         companion = Path(self.install_dir, '_mmmixmim', '.mim')

@@ -25,11 +25,20 @@ ONE_ITERATION = [
     'train_dataloader.num_batch_per_epoch=1',
     'train_dataloader.num_workers=0',
 ]
+HOOK = """
+from mmmixmim.registry import HOOKS
+from mmengine.hooks import Hook
+
+@HOOKS.register_module()
+class CountingHook(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        print('counted', runner.iter + 1)
+"""
 
 
-def run(command: list, cwd: Path) -> str:
+def run(command: list, cwd: Path, **environment: str) -> str:
     """Run a command away from the checkout and return what it printed."""
-    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    environment |= {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     result = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -111,9 +120,20 @@ def test_wheel_holds_package_and_companion(wheel):
 def test_mim_trains_and_tests(install, request, tmp_path):
     mim = [request.getfixturevalue(install), '-m', 'mim']
 
+    (tmp_path / 'modules').mkdir()
+    (tmp_path / 'modules' / 'my_hooks.py').write_text(HOOK)
+    (tmp_path / 'hooked.py').write_text(
+        f"_base_ = {str(FINETUNE)!r}\ncustom_hooks = [dict(type='CountingHook')]\n"
+    )
     run([*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION], cwd=tmp_path)
-    run([*mim, 'train', 'mmmixmim', FINETUNE, *ONE_ITERATION], cwd=tmp_path)
-    checkpoint = tmp_path / 'work_dirs' / FINETUNE.stem / 'epoch_1.pth'
+    train = [*mim, 'train', 'mmmixmim', tmp_path / 'hooked.py', *ONE_ITERATION]
+    output = run(
+        [*train, 'custom_imports.imports=[my_hooks]'],
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path / 'modules'),
+    )
+    assert re.findall(r'counted \d+', output) == ['counted 1']
+    checkpoint = tmp_path / 'work_dirs' / 'hooked' / 'epoch_1.pth'
     for config in (FINETUNE, FINETUNE.name):
         test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
         assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)

@@ -1,7 +1,7 @@
-"""Show MixMIM at work on scikit-learn's digits, on a CPU, in a few minutes.
+"""Demonstrate MixMIM on scikit-learn's digits, on a CPU, in a few minutes.
 
-Pretrains a small model on unlabelled digits, compares linear probes and
-fine-tuning with and without the pretraining, and draws reconstructions.
+Pretrains a small model on unlabelled digits, compares linear probing and fine-tuning
+with and without pretraining, and draws reconstructions.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmixmim.runtime import Step, duration, run_steps
+from mmmixmim.runtime import Step, duration, one_line_errors, run_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools'
@@ -23,7 +23,7 @@ LABELS = ('10', '50', 'all')
 
 
 def max_epochs(config: Path) -> int:
-    """Number of epochs that a config trains for."""
+    """Read the number of epochs of a config."""
     return Config.fromfile(config).train_cfg.max_epochs
 
 
@@ -60,7 +60,7 @@ def plan(work_dir: Path, seed: int) -> list[Step]:
 
 
 def summarise(work_dir: Path, outputs: dict[str, str], seconds: float) -> str:
-    """Make the table of what came out."""
+    """Format the results as a table."""
 
     def probe(name: str) -> str:
         figures = json.loads((work_dir / f'{name}.json').read_text())
@@ -85,12 +85,13 @@ Figures and logs    {work_dir}
 Took {duration(seconds)}."""
 
 
+@one_line_errors()
 def main() -> None:
-    """Run the demo."""
+    """Run all steps and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--seed', type=int, default=0, help='seed of everything (0)')
+    parser.add_argument('--seed', type=int, default=0, help='random seed (0)')
     parser.add_argument(
-        '--work-dir', type=Path, help='where results go (work_dirs/demo-seed<seed>)'
+        '--work-dir', type=Path, help='output folder (work_dirs/demo-seed<seed>)'
     )
     args = parser.parse_args()
     work_dir = args.work_dir or Path('work_dirs') / f'demo-seed{args.seed}'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Test with one process per GPU: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
 set -euo pipefail
 if (($# < 3)); then
     echo 'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]' >&2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train with one process per GPU: tools/dist_train.sh CONFIG GPUS [options of train.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
 set -euo pipefail
 if (($# < 2)); then
     echo 'usage: tools/dist_train.sh CONFIG GPUS [options of train.py]' >&2

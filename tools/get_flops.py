@@ -1,7 +1,6 @@
-"""Count the parameters and the multiply-accumulates of a config's model.
+"""Count the parameters and multiply-accumulates of a config's model, for one image.
 
-For one image of any size that the model takes. A pretraining model is counted with
-its decoder, a detector or segmentor with its head.
+Pretraining models include the decoder, detectors and segmentors their heads.
 """
 
 import argparse
@@ -23,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=positive_int,
         metavar='SIDE',
-        help="height and width in pixels, or both at once (the backbone's img_size)",
+        help="height and width in pixels, or one side (the backbone's img_size)",
     )
     add_cfg_options(parser)
     args = parser.parse_args()
@@ -33,7 +32,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
-    """What the model's forward takes beside the images."""
+    """Return the arguments of the model's forward besides the images."""
     if cfg.model.type.split('.')[-1] == 'MixMIM':
         return dict(data_samples=None, mode='loss')
     if cfg.get('default_scope') != 'mmdet':
@@ -45,21 +44,21 @@ def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
     return dict(data_samples=samples, mode='tensor')
 
 
+@one_line_errors()
 def main() -> None:
-    """Count."""
+    """Build the model, count and print."""
     args = parse_args()
-    with one_line_errors():
-        cfg = load_config(args)
-        scope = cfg.get('default_scope', 'mmmixmim')
-        init_default_scope(scope)
-        cfg.model.backbone.init_cfg = None
-        # A detector's boxes depend on values, which the meta device has none of.
-        with torch.device('cpu' if scope == 'mmdet' else 'meta'):
-            model = MODELS.build(cfg.model).eval()
-            size = tuple(args.shape or ()) or tuple(model.backbone.img_size)
-            size = size * (3 - len(size))
-            images = torch.randn(2, model.backbone.in_channels, *size)
-            figures = complexity(model, images, **forward_arguments(cfg, size))
+    cfg = load_config(args)
+    scope = cfg.get('default_scope', 'mmmixmim')
+    init_default_scope(scope)
+    cfg.model.backbone.init_cfg = None
+    # A detector's boxes depend on values, and tensors on the meta device have none.
+    with torch.device('cpu' if scope == 'mmdet' else 'meta'):
+        model = MODELS.build(cfg.model).eval()
+        size = tuple(args.shape or ()) or tuple(model.backbone.img_size)
+        size = size * (3 - len(size))
+        images = torch.randn(2, model.backbone.in_channels, *size)
+        figures = complexity(model, images, **forward_arguments(cfg, size))
 
     print(f'{cfg.model.type}, one image of {size[0]}x{size[1]} pixels')
     print(f'{"":20} {"parameters":>16} {"GMACs":>10}')

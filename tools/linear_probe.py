@@ -1,4 +1,4 @@
-"""Probe a pretrained encoder: accuracy of a linear classifier on frozen features."""
+"""Evaluate an encoder by linear probing: classify its frozen, pooled features."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='classification config with labelled datasets')
     parser.add_argument(
-        'checkpoint', nargs='?', help='checkpoint of any layout (default: untrained)'
+        'checkpoint', nargs='?', help='checkpoint of any format (default: untrained)'
     )
     parser.add_argument(
         '--samples-per-class',
@@ -36,29 +36,32 @@ def parse_args() -> argparse.Namespace:
         type=label_count,
         default=['all'],
         metavar='N',
-        help='numbers of training labels per class, or "all"',
+        help='training labels per class: numbers or "all" (all)',
     )
     parser.add_argument(
         '--draws',
         type=positive_int,
         default=3,
-        help='draws of the labels to average over (3)',
+        help='random draws of the labels to average over (3)',
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help="seed of an untrained encoder's weights (0)"
+        '--seed',
+        type=int,
+        default=0,
+        help='seed for the weights without checkpoint (0)',
     )
-    parser.add_argument('--out', type=Path, help='write the figures to this JSON file')
+    parser.add_argument('--out', type=Path, help='save accuracies to this JSON file')
     add_cfg_options(parser)
     return parser.parse_args()
 
 
 def label_count(text: str) -> int | str:
-    """Read a number of labels per class, or 'all'."""
+    """Parse a number of labels per class, or 'all'."""
     return text if text == 'all' else positive_int(text)
 
 
 def build_loaders(cfg: Config) -> tuple:
-    """Loaders of the training and the validation images, neither augmented."""
+    """Build loaders of the training and validation images, without augmentation."""
     test = cfg.val_dataloader
     train = deepcopy(test)
     train.dataset = deepcopy(cfg.train_dataloader.dataset)
@@ -66,23 +69,23 @@ def build_loaders(cfg: Config) -> tuple:
     return Runner.build_dataloader(train), Runner.build_dataloader(test)
 
 
+@one_line_errors()
 def main() -> None:
-    """Probe."""
+    """Extract the features, then train and score the classifiers."""
     args = parse_args()
-    with one_line_errors():
-        cfg = load_config(args)
-        if not cfg.get('val_dataloader'):
-            raise UserError(
-                f'{args.config} has no val_dataloader: the probe takes a config of '
-                'classification, with labelled images to learn from and to score.'
-            )
-        init_default_scope(cfg.default_scope)
-        set_random_seed(args.seed)
-        model = MODELS.build(cfg.model)
-        if args.checkpoint:
-            load_encoder(model.backbone, args.checkpoint)
-        model.to(get_device())
-        train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
+    cfg = load_config(args)
+    if not cfg.get('val_dataloader'):
+        raise UserError(
+            f'{args.config} has no val_dataloader. Linear probing needs a '
+            'classification config, with labelled training and validation images.'
+        )
+    init_default_scope(cfg.default_scope)
+    set_random_seed(args.seed)
+    model = MODELS.build(cfg.model)
+    if args.checkpoint:
+        load_encoder(model.backbone, args.checkpoint)
+    model.to(get_device())
+    train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
 
     figures = {}
     for name in args.samples_per_class:

@@ -1,7 +1,7 @@
 """Draw a small dataset of shapes for detection and segmentation.
 
-JPEGs with COCO's JSON and ADE20K's kind of label images, and a picture of the first
-ones beside both kinds of labels. The same options give the same dataset.
+Writes JPEGs with annotations in the formats of COCO (JSON) and ADE20K (label images),
+and a preview of both. The same options give the same dataset.
 """
 
 import argparse
@@ -22,13 +22,13 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        'root', nargs='?', type=Path, default='data/shapes', help='folder to write to'
+        'root', nargs='?', type=Path, default='data/shapes', help='output folder'
     )
     parser.add_argument(
         '--unlabelled',
         type=positive_int,
         default=3500,
-        help='images for pretraining, whose labels are written but not needed',
+        help='images for pretraining; their labels are written, too',
     )
     parser.add_argument(
         '--train', type=positive_int, default=500, help='labelled training images'
@@ -39,12 +39,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=positive_int, default=96, help='height and width in pixels'
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed of the drawing')
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
     return parser.parse_args()
 
 
 def draw_preview(root: Path, split: str = 'val', count: int = 6) -> None:
-    """Draw the first images beside their labels, all as they are in the files."""
+    """Draw the first images next to their labels, as read from the files."""
     from pycocotools.coco import COCO
 
     coco = COCO(root / 'annotations' / f'instances_{split}.json')
@@ -62,14 +62,14 @@ def draw_preview(root: Path, split: str = 'val', count: int = 6) -> None:
     draw_label_maps(pictures, columns, list(CLASSES), root / 'preview.png')
 
 
+@one_line_errors()
 def main() -> None:
-    """Draw and write."""
+    """Write the dataset and its preview."""
     args = parse_args()
     counts = dict(unlabelled=args.unlabelled, train=args.train, val=args.val)
-    with one_line_errors():
-        require('pycocotools')
-        write_dataset(args.root, counts, args.size, seed=args.seed)
-    with redirect_stdout(None):  # pycocotools tells of each step
+    require('pycocotools')
+    write_dataset(args.root, counts, args.size, seed=args.seed)
+    with redirect_stdout(None):  # pycocotools prints every step
         draw_preview(args.root)
     print(f'{args.root}: {", ".join(f"{n} {split}" for split, n in counts.items())}')
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the checkout's .venv ready:
-#   tools/setup_env.sh demo   what tools/demo.py needs; mmcv without compiled ops
-#   tools/setup_env.sh test   also mmcv's compiled ops, mmdet, mmseg, pytest and ruff
-# All versions come from requirements/constraints.txt. Again and again is fine: what
-# works is kept, and an installation that was interrupted starts over.
+# Set up the checkout's .venv:
+#   tools/setup_env.sh demo   for tools/demo.py; mmcv without compiled ops
+#   tools/setup_env.sh test   adds mmcv's compiled ops, mmdet, mmseg, pytest and ruff
+# requirements/constraints.txt pins all versions. The script is idempotent: it keeps an
+# environment that works and rebuilds one whose installation was interrupted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,11 +17,11 @@ die() {
     exit 1
 }
 
-pinned() { # PACKAGE: its version in the constraints
+pinned() { # PACKAGE: print its version in the constraints
     sed -n "s/^$1==//p" "$constraints"
 }
 
-pip_install() { # leaves a mark where it is interrupted: pip would not see the damage
+pip_install() { # leave a marker if interrupted: pip would not notice the damage
     touch "$unfinished"
     "$python" -m pip install --disable-pip-version-check \
         --constraint "$constraints" "$@"
@@ -30,8 +30,8 @@ pip_install() { # leaves a mark where it is interrupted: pip would not see the d
 
 check_version() { # PYTHON
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
-        die "$1 is not a Python 3.11, 3.12 or 3.13, which the pinned packages need." \
-            "Name one for a new .venv: make PYTHON=/path/to/python3.11 ..."
+        die "$1 is not Python 3.11, 3.12 or 3.13, which the pinned packages need." \
+            "Choose one for a new .venv: make PYTHON=/path/to/python3.11 ..."
 }
 
 create_venv() {
@@ -43,7 +43,7 @@ create_venv() {
     "$PYTHON" -m venv .venv
 }
 
-works() { # does everything import, and is mmmixmim this checkout's?
+works() { # true if everything imports and mmmixmim is this checkout
     "$python" -I - "$profile" <<'EOF'
 import importlib.util
 import pathlib
@@ -51,17 +51,17 @@ import sys
 
 modules = 'torch torchvision cv2 mmengine mmcv mmpretrain mim sklearn matplotlib'
 if sys.argv[1] == 'test':
-    modules += ' mmcv._ext mmdet mmseg pytest ruff'
+    modules += ' mmcv._ext mmdet mmseg pytest xdist ruff'
 for module in modules.split():
     importlib.import_module(module)
-# Found, not imported: an error in the code is no reason to install anew.
+# Find it without importing: an error in its code is no reason to reinstall.
 spec = importlib.util.find_spec('mmmixmim')
 if not spec or not pathlib.Path('mmmixmim/__init__.py').samefile(spec.origin):
     sys.exit(f'mmmixmim of this checkout is not installed: {spec}')
 EOF
 }
 
-find_ops_wheel() { # leave its path in $wheel, if there is one
+find_ops_wheel() { # set $wheel to its path, or to nothing
     local tags
     tags=$("$python" -c 'import sys, sysconfig
 print("cp%d%d-" % sys.version_info[:2] + sysconfig.get_platform().replace("-", "_"))')
@@ -73,11 +73,11 @@ check_compiler() {
     local headers
     headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     command -v "${CXX:-c++}" >/dev/null ||
-        die "the tests need mmcv's compiled ops, and there is no C++ compiler" \
-            "(${CXX:-c++}) to build them. On Debian and Ubuntu: apt-get install g++"
+        die "building mmcv's ops for the tests needs a C++ compiler, and" \
+            "${CXX:-c++} was not found. On Debian and Ubuntu: apt-get install g++"
     [[ -e $headers/Python.h ]] ||
-        die "the tests need mmcv's compiled ops, and Python.h is missing to build" \
-            "them. On Debian and Ubuntu: apt-get install python3-dev"
+        die "building mmcv's ops for the tests needs Python.h, which was not found" \
+            "in $headers. On Debian and Ubuntu: apt-get install python3-dev"
 }
 
 build_ops_wheel() {
@@ -87,9 +87,9 @@ build_ops_wheel() {
     rm -rf .wheels/build.*
     mkdir -p "$wheel_dir"
     build=$(mktemp -d .wheels/build.XXXXXX)
-    # pip's cache cannot tell a wheel with ops from one without: bypass it. The ops
-    # are built where pip sees torch, and for the CPU even where there is a GPU,
-    # since building for CUDA takes a toolkit that matches torch's.
+    # No cache: pip cannot tell a wheel with ops from one without. No build isolation:
+    # the build skips the ops unless it sees torch. CPU only, even if there is a GPU:
+    # a CUDA build needs a toolkit that matches torch.
     CUDA_VISIBLE_DEVICES='' "$python" -m pip wheel --verbose --no-cache-dir --no-deps \
         --no-build-isolation --no-binary onedl-mmcv --constraint "$constraints" \
         --wheel-dir "$build" onedl-mmcv 2>&1 | tee "$log" |
@@ -117,8 +117,8 @@ install() {
     pip_install -r requirements/build.txt
     pip_install --build-constraint "$constraints" -r requirements/runtime.txt \
         onedl-mmengine onedl-mmpretrain -r requirements/demo.txt
-    # Under build isolation, where pip does not see torch, this builds no ops, in
-    # seconds. Where mmcv is there already, with or without ops, nothing happens.
+    # Build isolation hides torch, so this skips the ops and takes seconds. It does
+    # nothing if mmcv is already installed, with or without ops.
     pip_install --build-constraint "$constraints" --no-cache-dir onedl-mmcv
     if [[ $profile == test ]]; then
         install_ops
@@ -126,10 +126,10 @@ install() {
             -r requirements/seg.txt -r requirements/test.txt
     fi
     pip_install --quiet --no-build-isolation --editable .
-    # Left in the working directory it would hide the installed metadata.
+    # In the working directory it would shadow the installed metadata.
     rm -rf mmmixmim.egg-info
-    # opencv-python needs libGL, which bare machines lack; the headless build of the
-    # same version has the same files without that need.
+    # opencv-python needs libGL, which minimal machines lack. The headless build of
+    # the same version replaces its files and does not need it.
     "$python" -c 'import cv2' 2>/dev/null ||
         pip_install --force-reinstall --no-deps opencv-python-headless
 }
@@ -138,9 +138,9 @@ install() {
 PYTHON=${PYTHON:-python3}
 inputs=$(cat "$0" setup.cfg setup.py pyproject.toml requirements/*.txt | cksum)
 stamp=.venv/ready-$profile
-hint='everything is installed but does not work, see above. If a system library is
-missing, install it (for OpenCV on Debian and Ubuntu: apt-get install libgl1
-libglib2.0-0) and run this again.'
+hint='the installed packages do not import, see above. If a system library is missing,
+install it (for OpenCV on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0) and
+run this again.'
 
 if [[ $(cat "$stamp" 2>/dev/null) == "$inputs" ]] && works; then
     exit
@@ -158,7 +158,7 @@ fi
 install
 if ! works; then
     [[ ! $fresh ]] || die "$hint"
-    echo 'The environment in .venv is damaged and is made anew.'
+    echo 'The environment in .venv is broken: creating it again.'
     create_venv
     install
     works || die "$hint"

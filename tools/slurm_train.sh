@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train under Slurm: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]
-# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS change what is asked for.
+# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS set the resources to request.
 set -euo pipefail
 if (($# < 3)); then
     echo 'usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]' >&2
@@ -9,7 +9,7 @@ fi
 gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-8}
 
-# SRUN_ARGS holds several arguments: it is split on purpose.
+# SRUN_ARGS is unquoted on purpose: it may hold several arguments.
 srun --partition "$1" --job-name "$2" \
     --ntasks "$gpus" --ntasks-per-node "$gpus_per_node" --gres "gpu:$gpus_per_node" \
     --cpus-per-task "${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint with the test settings of a config."""
+"""Evaluate a checkpoint on the test data of a config."""
 
 import argparse
 from functools import partial
@@ -31,11 +31,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the options of testing into the config."""
+    """Apply the test options to the config."""
     if not cfg.get('test_dataloader'):
         raise UserError(
-            f'{args.config} has no test_dataloader: only configs of downstream tasks '
-            'can be tested, those of pretraining cannot.'
+            f'{args.config} has no test_dataloader. Pretraining configs cannot be '
+            'tested, only those of downstream tasks.'
         )
     cfg.load_from = args.checkpoint
     if args.show_dir:
@@ -43,7 +43,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def draw_into(cfg: Config, folder: str) -> None:
-    """Let the project's own visualization hook draw every prediction."""
+    """Make the visualization hook of the config draw every prediction."""
     hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
     name = str(hook.get('type', '')).split('.')[-1]
     folder = str(Path(folder).absolute())
@@ -56,34 +56,34 @@ def draw_into(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
     else:
         raise UserError(
-            '--show-dir needs the VisualizationHook of mmpretrain, mmdet or mmseg as '
-            'default_hooks.visualization in the config.'
+            '--show-dir needs the visualization hook of mmpretrain, mmdet or mmseg in '
+            'the config, as default_hooks.visualization.'
         )
 
 
+@one_line_errors()
 def main() -> None:
-    """Test."""
+    """Test the checkpoint."""
     args = parse_args()
-    with one_line_errors():
-        if args.out and not args.out.endswith(('.pkl', '.pickle')):
-            raise UserError(f'--out takes a .pkl file, not {args.out}')
-        cfg = load_config(args)
-        apply_options(cfg, args)
-        check_data_roots(cfg, ('test',))
-        runner = build_runner(cfg)
-        # An entry that is not loaded would leave a part of the model random.
-        runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
-        if args.out:
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-        try:
-            runner.test()
-        except RuntimeError as error:
-            if 'state dict do not match' not in str(error):
-                raise
-            problems = ' '.join(str(error).split())
-            raise UserError(
-                f'{args.checkpoint} is not a checkpoint of this whole model. {problems}'
-            ) from error
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out must be a .pkl file, got {args.out}')
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    check_data_roots(cfg, ('test',))
+    runner = build_runner(cfg)
+    # A key that is not loaded would leave a part of the model random.
+    runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    try:
+        runner.test()
+    except RuntimeError as error:
+        if 'state dict do not match' not in str(error):
+            raise
+        problems = ' '.join(str(error).split())
+        raise UserError(
+            f'{args.checkpoint} is not a checkpoint of this whole model. {problems}'
+        ) from error
 
 
 if __name__ == '__main__':

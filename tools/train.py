@@ -1,4 +1,4 @@
-"""Train the model of a config: pretraining, classification or a downstream task."""
+"""Train the model of a config: pretraining, fine-tuning or a downstream task."""
 
 import argparse
 
@@ -25,10 +25,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint; without one, from the latest in work_dir',
+        help='continue from this checkpoint, by default the latest one in work_dir',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision (needs a GPU)'
+        '--amp', action='store_true', help='use automatic mixed precision (needs a GPU)'
     )
     parser.add_argument(
         '--no-validate', action='store_true', help='train without evaluation'
@@ -43,9 +43,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the options of training into the config."""
+    """Apply the training options to the config."""
     if not cfg.get('optim_wrapper'):
-        raise UserError(f'{args.config} has no optim_wrapper: nothing to train by.')
+        raise UserError(f'{args.config} has no optim_wrapper, so it cannot train.')
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -58,9 +58,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise UserError(
-            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none: leave '
-            'out --amp, or add --cfg-options optim_wrapper.type=OptimWrapper if the '
-            'config asks for it.'
+            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none. Leave '
+            'out --amp, or pass --cfg-options optim_wrapper.type=OptimWrapper if the '
+            'config sets it.'
         )
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -73,20 +73,20 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def starts_elsewhere(cfg: Config) -> bool:
-    """Whether the weights come from load_from or from a run to continue."""
+    """Whether the weights come from load_from or from a resumed run."""
     return bool(cfg.get('load_from')) or bool(
         cfg.get('resume') and find_latest_checkpoint(cfg.work_dir)
     )
 
 
+@one_line_errors()
 def main() -> None:
-    """Train."""
+    """Train the model."""
     args = parse_args()
-    with one_line_errors():
-        cfg = load_config(args)
-        apply_options(cfg, args)
-        check_data_roots(cfg, ('train',) if args.no_validate else ('train', 'val'))
-        build_runner(cfg).train()
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    check_data_roots(cfg, ('train',) if args.no_validate else ('train', 'val'))
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

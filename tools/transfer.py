@@ -1,8 +1,8 @@
-"""Show what MixMIM pretraining does for detection and segmentation, on a CPU.
+"""Show what MixMIM pretraining gains in detection and segmentation, on a CPU.
 
 Draws a dataset of shapes, pretrains a small encoder on its unlabelled images, and
-trains Mask R-CNN (mmdet) and UperNet (mmsegmentation) on the labelled ones: from
-that encoder, and from scratch under the same schedule.
+trains Mask R-CNN (mmdet) and UperNet (mmsegmentation) on the labelled ones: from that
+encoder, and from scratch with the same schedule.
 """
 
 import argparse
@@ -28,12 +28,12 @@ SPLITS = ('train', 'val', 'test')
 
 
 def number_of_epochs(config: Path, quick: bool) -> int:
-    """How long a config trains here."""
+    """Read the number of epochs of a config; one in a quick run."""
     return 1 if quick else Config.fromfile(config).train_cfg.max_epochs
 
 
 def last_checkpoint(run: Path, config: Path, quick: bool) -> Path:
-    """The file that a training leaves; there may be those of other runs too."""
+    """Path of the last checkpoint of a run, even if the folder has others."""
     return run / f'epoch_{number_of_epochs(config, quick)}.pth'
 
 
@@ -77,9 +77,9 @@ def plan(work_dir: Path, seed: int, quick: bool) -> list[Step | tuple[Step, ...]
 
 
 def last(name: str, output: str) -> float:
-    """The last figure of a name that a training printed.
+    """Find the last value of a metric in a training log.
 
-    After an evaluation without any detection, for which mmdet prints none, it is 0.
+    Without any detection, mmdet prints no AP: the value is 0.
     """
     figures = re.findall(rf'{name}: (-?[\d.]+)', output)
     if not figures and 'results of the whole dataset is empty' in output:
@@ -88,7 +88,7 @@ def last(name: str, output: str) -> float:
 
 
 def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Bounding box and mask AP, and mIoU, of both starts."""
+    """Collect box AP, mask AP and mIoU for both initialisations."""
     return {
         start: dict(
             bbox_AP=last('coco/bbox_mAP', outputs[f'detect-{start}']),
@@ -100,7 +100,7 @@ def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
 
 
 def draw_predictions(work_dir: Path, quick: bool, count: int = 6) -> None:
-    """Draw the truth and all four models' predictions of validation images."""
+    """Draw ground truth and predictions of all four models on validation images."""
     from mmdet.apis import inference_detector, init_detector
     from mmseg.apis import inference_model, init_model
 
@@ -135,26 +135,26 @@ def draw_predictions(work_dir: Path, quick: bool, count: int = 6) -> None:
     draw_label_maps(pictures, columns, list(CLASSES), work_dir / 'predictions.png')
 
 
+@one_line_errors()
 def main() -> None:
-    """Run the comparison."""
+    """Run all steps and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--seed', type=int, default=0, help='seed of everything (0)')
+    parser.add_argument('--seed', type=int, default=0, help='random seed (0)')
     parser.add_argument(
         '--work-dir',
         type=Path,
-        help='where results go (work_dirs/transfer-seed<seed>, or transfer-quick)',
+        help='output folder (work_dirs/transfer-seed<seed>, or transfer-quick)',
     )
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='one epoch on a few images, to see that everything runs',
+        help='train for one epoch on a few images, to check that everything runs',
     )
     args = parser.parse_args()
     name = 'transfer-quick' if args.quick else f'transfer-seed{args.seed}'
     work_dir = args.work_dir or Path('work_dirs') / name
-    with one_line_errors():
-        for scope in ('mmdet', 'mmseg'):
-            require(scope)
+    for scope in ('mmdet', 'mmseg'):
+        require(scope)
 
     outputs, seconds = run_steps(
         plan(work_dir, args.seed, args.quick), work_dir / 'logs'

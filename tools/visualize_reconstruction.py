@@ -1,4 +1,4 @@
-"""Draw images, their mixtures and what a pretrained model reconstructs."""
+"""Draw images, their mixtures, and the reconstructions of a pretrained model."""
 
 import argparse
 from pathlib import Path
@@ -22,32 +22,32 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='pretraining config')
-    parser.add_argument('checkpoint', help='pretraining checkpoint of any layout')
+    parser.add_argument('checkpoint', help='pretraining checkpoint of any format')
     parser.add_argument('--out', type=Path, default=Path('reconstruction.png'))
     parser.add_argument(
         '--num', type=positive_int, default=8, help='number of images (8)'
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='seed of images, crops and mask (0)'
+        '--seed', type=int, default=0, help='seed of images, crops and masks (0)'
     )
     add_cfg_options(parser)
     return parser.parse_args()
 
 
+@one_line_errors()
 def main() -> None:
     """Draw images of the config's training dataset."""
     args = parse_args()
-    with one_line_errors():
-        cfg = load_config(args)
-        init_default_scope(cfg.default_scope)
-        set_random_seed(args.seed)
-        model = MODELS.build(cfg.model)
-        load_whole(model, args.checkpoint)
-        model.to(get_device())
-        loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
-        loader['persistent_workers'] = False
-        batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
-        draw_reconstruction(model, batch['inputs'], args.out)
+    cfg = load_config(args)
+    init_default_scope(cfg.default_scope)
+    set_random_seed(args.seed)
+    model = MODELS.build(cfg.model)
+    load_whole(model, args.checkpoint)
+    model.to(get_device())
+    loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
+    loader['persistent_workers'] = False
+    batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
+    draw_reconstruction(model, batch['inputs'], args.out)
     print(args.out)
 
 

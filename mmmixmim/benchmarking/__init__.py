@@ -1,4 +1,4 @@
-"""Measuring speed and memory, side by side with mmpretrain's port."""
+"""Measure speed and memory, also against mmpretrain's port."""
 
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos

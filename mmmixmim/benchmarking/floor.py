@@ -1,4 +1,4 @@
-"""The matrix products of a model's linear layers, and nothing else."""
+"""The GEMMs of a model's linear layers, as a lower bound of its time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 
 def linear_shapes(model: nn.Module, run: Callable[[], object]) -> Counter:
-    """Shapes that a model's linear layers work on in a forward pass.
+    """Count the GEMM shapes of a model's linear layers in a forward pass.
 
     Args:
         model: The model.
-        run: Runs its forward, compiled or not.
+        run: Function that runs its forward, compiled or eager.
 
     Returns:
-        How often each (rows, in channels, out channels) comes.
+        The number of GEMMs of each shape (rows, in channels, out channels).
     """
     shapes = Counter()
 
@@ -30,7 +30,7 @@ def linear_shapes(model: nn.Module, run: Callable[[], object]) -> Counter:
         for layer in model.modules()
         if isinstance(layer, nn.Linear)
     ]
-    # A compiled model would not call the hooks.
+    # Compiled models skip the hooks.
     with torch.no_grad(), torch.compiler.set_stance('force_eager'):
         run()
     for hook in hooks:
@@ -44,17 +44,16 @@ def gemm_floor(
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
 ) -> Callable[[], None]:
-    """Make a function that runs bare matrix products of some shapes.
+    """Make a function that runs bare GEMMs of the given shapes.
 
-    There is no bias, no autograd, and no memory to allocate. Nothing that hands its
-    products to ``torch.mm``, as PyTorch's linear layers do, can be faster.
+    No bias, no autograd, no memory allocation: nothing that calls ``torch.mm``, as
+    PyTorch's linear layers do, can be faster.
 
     Args:
-        shapes: What :func:`linear_shapes` counted.
-        backward: Whether the products for the gradients of the input and of
-            the weight come too.
-        device: Where they run.
-        dtype: Type of the matrices.
+        shapes: Counts from :func:`linear_shapes`.
+        backward: Also run the GEMMs for the gradients of input and weight.
+        device: Device to run on.
+        dtype: dtype of the matrices.
     """
     operands = {}
     for shape in shapes:
@@ -83,7 +82,7 @@ def gemm_floor(
 
 
 def gemm_flops(shapes: Counter, backward: bool) -> int:
-    """Floating-point operations of :func:`gemm_floor`, two per MAC."""
+    """Count the FLOPs of :func:`gemm_floor`, two per multiply-accumulate."""
     forward = sum(
         2 * rows * inner * outer * times
         for (rows, inner, outer), times in shapes.items()

@@ -1,4 +1,4 @@
-"""Reading images for pretraining: alone, and ahead of a trainer."""
+"""Image loading for pretraining: the pipelines alone, and during training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIPELINES = dict(
 
 
 def make_pipelines() -> dict[str, Compose]:
-    """Build our and mmpretrain's pipeline for pretraining, at 224 pixels."""
+    """Build our and mmpretrain's pretraining pipelines, for 224 pixels."""
     return {
         name: Compose([TRANSFORMS.build(step) for step in steps])
         for name, steps in PIPELINES.items()
@@ -36,17 +36,17 @@ def make_pipelines() -> dict[str, Compose]:
 
 
 def write_photos(folder: Path, number: int, size: tuple[int, int] = (375, 500)) -> None:
-    """Write JPEGs of quality 90 that take as many bytes as photographs do.
+    """Write JPEGs of quality 90 with the file size of photographs.
 
     Args:
-        folder: Where.
-        number: How many.
+        folder: Target folder.
+        number: Number of files.
         size: Height and width.
     """
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(number):
-        # Detail at every scale, as in nature.
+        # Photographs have detail at every scale.
         image = np.zeros((*size, 3))
         for radius in (0, 1, 2, 4, 8, 16, 32, 64):
             noise = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -66,27 +66,27 @@ def waiting_share(
     batch_size: int,
     iterations: int,
 ) -> dict[str, float]:
-    """Train by MMEngine's Runner and see how long it waits for images.
+    """Train with MMEngine's Runner and measure how long it waits for images.
 
     Args:
-        folder: Images.
-        work_dir: Where the run writes its logs.
-        pipeline: Transforms.
+        folder: Folder of images.
+        work_dir: Folder for the logs.
+        pipeline: Configs of the transforms.
         model: Config of a pretraining model.
-        workers: Number of the loader's processes.
-        batch_size: Images of a step.
-        iterations: Steps; the first three are not counted.
+        workers: Number of dataloader workers.
+        batch_size: Images per step.
+        iterations: Number of measured steps; three more warm up.
 
     Returns:
-        ``seconds`` of a step on average, ``waiting`` seconds of these, and
-        ``share``, the latter over the former.
+        Means per step: ``seconds``, and the ``waiting`` seconds among them; and
+        ``share``, waiting over seconds.
     """
     pipeline = [ConfigDict(step) for step in pipeline]
     dataset = dict(type='ImageFolder', data_root=str(folder), pipeline=pipeline)
     runner = Runner(
         model=model,
         work_dir=str(work_dir),
-        # Runs that share a name and a second would share their figures.
+        # MMEngine shares a message hub between runs of the same name and second.
         experiment_name=str(work_dir),
         default_scope='mmmixmim',
         train_dataloader=dict(

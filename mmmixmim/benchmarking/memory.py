@@ -1,4 +1,4 @@
-"""Peak memory of a step, beyond the weights and gradients of its model."""
+"""Peak memory of a step, excluding weights and gradients."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 
 
 def peak_memory(step: Callable[[], object], device: torch.device | str) -> int:
-    """Measure one run of a step.
+    """Measure the peak memory of one step.
 
-    On a GPU this is what PyTorch's allocator handed out. On a CPU it is the
-    resident memory of this process, which should run nothing else before.
+    On a GPU, this is memory allocated by PyTorch. On a CPU, it is resident memory of
+    the process: use a fresh process for each measurement.
 
     Args:
-        step: What to run, at first once ahead. It should add to the gradients that
-            are there instead of freeing them.
-        device: Where it runs.
+        step: Function to measure, called twice. It should accumulate gradients, not
+            free them.
+        device: Device it runs on.
 
     Returns:
-        Bytes at the peak, over what the model with its gradients takes.
+        Peak memory in bytes, beyond weights and gradients.
 
     Raises:
-        OSError: On a CPU, if the system is not Linux.
+        OSError: On a CPU, unless the system is Linux.
     """
-    step()  # loads what is loaded lazily, and makes the gradients
+    step()  # warms up and allocates the gradients
     device = torch.device(device)
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -38,12 +38,13 @@ def peak_memory(step: Callable[[], object], device: torch.device | str) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     before = _resident('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5')  # restarts VmHWM
+    Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM
     step()
     return _resident('VmHWM') - before
 
 
 def _resident(key: str) -> int:
+    """Read the current ('VmRSS') or peak ('VmHWM') resident memory in bytes."""
     if key == 'VmRSS':
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What the benchmarks print and save."""
+"""Tables and files of the benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def machine(device: torch.device | str = 'cpu') -> dict:
-    """Describe what figures depend on."""
+    """Describe the machine, for reproducibility."""
     cuda = torch.device(device).type == 'cuda'
     return dict(
         device=torch.cuda.get_device_name(device) if cuda else _processor(),
@@ -20,18 +20,18 @@ def machine(device: torch.device | str = 'cpu') -> dict:
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    """Write rows of cells as a Markdown table."""
+    """Format rows of cells as a Markdown table."""
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def with_spread(ratio: dict[str, float]) -> str:
-    """Write what :func:`pairwise_ratio` returned."""
+    """Format the result of :func:`pairwise_ratio`."""
     return f'{ratio["median"]:.2f} ({ratio["low"]:.2f}-{ratio["high"]:.2f})'
 
 
 def save_report(path: Path, record: dict, table: str) -> None:
-    """Write a JSON file, and a table of the same name with .md beside it."""
+    """Save a JSON file, and a table under the same name with the suffix .md."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + '\n')
     path.with_suffix('.md').write_text(table + '\n')

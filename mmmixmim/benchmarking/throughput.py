@@ -1,4 +1,4 @@
-"""How much of a GPU pretraining uses."""
+"""GPU utilisation of pretraining."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ATTENTION = ('attention', 'flash', 'fmha', 'sdpa', 'softmax')
 def matrix_rate(
     device: torch.device | str, dtype: torch.dtype, size: int = 8192, rounds: int = 20
 ) -> float:
-    """Measure what the device reaches in one large matrix product.
+    """Measure the speed of one large GEMM.
 
     Args:
-        device: The device.
-        dtype: Type of the matrices.
-        size: Their sides.
-        rounds: Products; the median counts.
+        device: Device to measure.
+        dtype: dtype of the matrices.
+        size: Side of the square matrices.
+        rounds: Number of runs; the median counts.
 
     Returns:
-        Floating-point operations per second, two per multiply-accumulate.
+        FLOP/s, with two FLOPs per multiply-accumulate.
     """
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(a)
@@ -35,14 +35,14 @@ def matrix_rate(
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int = 4096) -> int:
-    """Search the largest batch that fits, to an eighth of it.
+    """Search for the largest batch that fits into memory, to within an eighth.
 
     Args:
-        fits: Whether a batch of some size fits.
-        limit: Where to stop.
+        fits: Whether a batch of the given size fits.
+        limit: Largest size to try.
 
     Returns:
-        The size, or 0 if not even one image fits.
+        The batch size, or 0 if not even one image fits.
     """
     low = 0
     high = 1
@@ -59,7 +59,7 @@ def largest_batch(fits: Callable[[int], bool], limit: int = 4096) -> int:
 
 
 def training_step(workload: Workload) -> Callable[[], None]:
-    """Make a step of a workload with AdamW."""
+    """Make a training step of a workload with AdamW."""
     cuda = torch.device(workload.setting.device).type == 'cuda'
     optimizer = torch.optim.AdamW(workload.model.parameters(), fused=cuda)
 
@@ -71,10 +71,10 @@ def training_step(workload: Workload) -> Callable[[], None]:
 
 
 def attention_kernels(run: Callable[[], object]) -> list[str]:
-    """Names of the kernels of attention that a call runs, on a GPU if there is one.
+    """Profile a call and list the names of its attention kernels.
 
-    Kernels that a compiler made of several operations go by names of their own,
-    which tell what they do.
+    Kernels fused by ``torch.compile`` are listed too: their names contain the
+    operations.
     """
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():

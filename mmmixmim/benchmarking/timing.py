@@ -1,4 +1,4 @@
-"""Times of several functions, taken side by side."""
+"""Time several functions side by side."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def interleave(
     rounds: int,
     device: torch.device | str = 'cpu',
 ) -> dict[str, list[float]]:
-    """Time functions in turns, so that all meet the same state of the machine.
+    """Time functions in turns, so that all see the same state of the machine.
 
-    Each round runs every function once, beginning with another one than the
-    round before. A round ahead of them warms up and is not counted.
+    Each round runs every function once and starts with a different one. An extra
+    round warms up and is not counted.
 
     Args:
-        functions: What to time, by name.
-        rounds: How often.
-        device: The device that is waited for before a time is taken.
+        functions: Functions by name.
+        rounds: Number of timed rounds.
+        device: Device to synchronise before reading the clock.
 
     Returns:
         Seconds of each round, by name.
@@ -43,14 +43,14 @@ def interleave(
 
 
 def pairwise_ratio(above: list[float], below: list[float]) -> dict[str, float]:
-    """Ratio of times that were taken in the same rounds.
+    """Compute the ratio of two timings, round by round.
 
     Args:
-        above: Seconds of each round.
-        below: Those that they are divided by.
+        above: Seconds of each round, the numerators.
+        below: Seconds of each round, the denominators.
 
     Returns:
-        ``median``, and the quartiles ``low`` and ``high``.
+        The ``median`` ratio and its quartiles ``low`` and ``high``.
     """
     ratios = [a / b for a, b in zip(above, below, strict=True)]
     if len(ratios) == 1:

@@ -1,4 +1,4 @@
-"""The same work for our models and for those of mmpretrain."""
+"""Identical workloads for our models and mmpretrain's port."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ IMPLEMENTATIONS = ('ours', 'mmpretrain')
 
 @dataclass
 class Setting:
-    """What is run.
+    """Description of a workload.
 
     Attributes:
-        task: 'pretrain', 'finetune' and 'dense' run forward and backward,
-            'inference' runs a classifier forward. 'dense' is the backbone
-            alone.
+        task: 'pretrain' and 'finetune' run forward and backward, 'inference' runs
+            the forward of a classifier, 'dense' forward and backward of a bare
+            backbone.
         arch: 'base', 'large', 'huge', or an arch dict.
         batch_size: Number of images.
-        img_size: Their side in pixels.
-        device: Where it runs.
-        precision: 'fp32', or 'bf16' or 'fp16' by autocast.
-        compiled: Whether the forward is compiled by ``torch.compile``.
-        with_cp: Whether activations are recomputed.
-        window: Side of the windows of all stages. None for those that grow with
-            the image, 14, 14, 14 and 7 at 224 pixels, or 16 for 'dense'.
+        img_size: Height and width in pixels.
+        device: Device to run on.
+        precision: 'fp32', or 'bf16' or 'fp16' with autocast.
+        compiled: Whether to ``torch.compile`` the forward.
+        with_cp: Whether to use activation checkpointing.
+        window: Window size of all stages. By default windows scale with the image,
+            from 14, 14, 14 and 7 at 224 pixels; 'dense' uses 16.
     """
 
     task: str = 'pretrain'
@@ -51,23 +51,23 @@ class Setting:
 
     @property
     def backward(self) -> bool:
-        """Whether gradients are computed."""
+        """Whether the workload has a backward pass."""
         return self.task != 'inference'
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the matrix products."""
+        """The dtype of the GEMMs."""
         return PRECISIONS[self.precision]
 
 
 @dataclass
 class Workload:
-    """A model with what it runs.
+    """A model and the pass to measure.
 
     Attributes:
-        setting: What is run.
+        setting: Description of the workload.
         model: Our or mmpretrain's model.
-        forward: Computes what is compared: a loss, or logits.
+        forward: Computes the result: a loss, or logits for 'inference'.
     """
 
     setting: Setting
@@ -75,12 +75,12 @@ class Workload:
     forward: Callable[[], Tensor]
 
     def __call__(self) -> Tensor:
-        """Free the gradients of before and run once."""
+        """Clear the gradients and run once."""
         self.model.zero_grad(set_to_none=True)
         return self.accumulate()
 
     def accumulate(self) -> Tensor:
-        """Run once and add to the gradients that are there."""
+        """Run once and accumulate gradients."""
         setting = self.setting
         device, low = torch.device(setting.device).type, setting.precision != 'fp32'
         with torch.set_grad_enabled(setting.backward):
@@ -94,14 +94,14 @@ class Workload:
 def make_workloads(
     setting: Setting, implementations: tuple[str, ...] = IMPLEMENTATIONS
 ) -> dict[str, Workload]:
-    """Build models with the same weights, images and mask.
+    """Build workloads with the same weights, images and mask.
 
     Args:
-        setting: What is run.
-        implementations: 'ours' or 'mmpretrain' or both.
+        setting: Description of the workload.
+        implementations: 'ours', 'mmpretrain', or both.
 
     Returns:
-        One workload for each.
+        The workloads by implementation.
     """
     torch.manual_seed(0)
     size = (setting.batch_size, 3, setting.img_size, setting.img_size)
@@ -180,7 +180,7 @@ def _classifier(setting: Setting, parts: dict) -> dict:
 
 
 def _windows(setting: Setting) -> list[int]:
-    """Windows of each stage. mmpretrain's port needs those that divide its map."""
+    """Window sizes of each stage. mmpretrain needs them to divide the feature map."""
     window = 16 if setting.task == 'dense' else setting.window
     if window:
         return [min(window, setting.img_size // 4 // 2**i) for i in range(4)]
@@ -205,7 +205,7 @@ def _forward(
             side = setting.img_size // 32
             ownership = TokenOwnership(mask.view(1, side, side))
             return lambda: step(images, mask=ownership)['loss']
-        _hand_mask_over(model.backbone, mask)
+        _fix_mask(model.backbone, mask)
         return lambda: step(images, None)['loss']
     if setting.task == 'dense':
         encode = compiled(model.backbone)
@@ -219,8 +219,8 @@ def _forward(
     return lambda: F.cross_entropy(classify(images), labels, label_smoothing=0.1)
 
 
-def _hand_mask_over(backbone: nn.Module, mask: Tensor) -> None:
-    """Let mmpretrain's backbone, which draws its mask itself, take this one."""
+def _fix_mask(backbone: nn.Module, mask: Tensor) -> None:
+    """Make mmpretrain's backbone use ``mask`` instead of drawing its own."""
     side = int(mask.shape[1] ** 0.5)
     grid = mask.view(1, 1, side, side)
     masks = [

@@ -1,4 +1,4 @@
-"""What the commands in ``tools`` share: options, configs, the runner, steps."""
+"""Shared by the scripts in ``tools``: options, configs, the runner, steps."""
 
 from .config import check_data_roots, load_config
 from .dependencies import check_dependencies, require

@@ -1,4 +1,4 @@
-"""Load a config, apply the options of the command line, and check both."""
+"""Load a config, apply the command-line options, and check both."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mmmixmim.validation import MissingFileError, UserError
 
 from .dependencies import check_dependencies, require
 
-# Entries that MMEngine reads outside of the Runner's arguments.
-_BESIDE_RUNNER = {
+# Top-level entries that MMEngine reads but does not pass to the Runner.
+_EXTRA_ENTRIES = {
     'compile',
     'custom_imports',
     'find_unused_parameters',
@@ -29,30 +29,36 @@ _BESIDE_RUNNER = {
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Load the config and apply the options of the command line.
+    """Load the config and apply the command-line options.
+
+    Modules of ``custom_imports`` are imported, whether the config file or an option
+    names them.
 
     Args:
-        args: Parsed arguments with ``config``, the option of ``add_cfg_options``
-            and, for a run, those of ``add_run_arguments``.
+        args: Parsed arguments with ``config`` and ``cfg_options``. Training and
+            testing add those of
+            :func:`~mmmixmim.runtime.add_run_arguments`.
 
     Returns:
-        The config. The packages that it needs are installed.
+        The config. All packages that it needs are installed.
 
     Raises:
-        UserError: If an option names nothing, or a package is missing.
+        UserError: If an option matches no entry of the config, a package is
+            missing, or a module of ``custom_imports`` cannot be imported.
     """
     try:
-        cfg = Config.fromfile(args.config)
+        # An option may still change custom_imports.
+        cfg = Config.fromfile(args.config, import_custom_modules=False)
     except ModuleNotFoundError as error:
-        # MMEngine's answer to `_base_ = 'mmdet::...'` without mmdet.
+        # MMEngine raises this for `_base_ = 'mmdet::...'` without mmdet.
         for scope in ('mmdet', 'mmseg'):
             if str(error).startswith(scope):
                 require(scope, f'the config uses {scope}, which')
         raise
     _check_option_names(args.cfg_options, cfg)
     cfg.merge_from_dict(args.cfg_options)
-    if any(option.startswith('custom_imports') for option in args.cfg_options):
-        _import_modules(cfg.custom_imports)
+    if cfg.get('custom_imports'):
+        _import_custom_modules(cfg.custom_imports)
     check_dependencies(cfg)
 
     if 'launcher' in args:
@@ -64,20 +70,23 @@ def load_config(args: argparse.Namespace) -> Config:
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
-    # The runner saves the config under this name. Under its own, mim would find
-    # it a second time where the working directory is inside the checkout.
+    # The runner saves the config under this file name. Under its own name, mim would
+    # find it twice when work_dirs is inside the checkout.
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
 
 
 def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Check that the folders and annotation files of mmdet's and mmseg's data exist.
+    """Check that the image folders and annotation files exist.
+
+    For configs of mmdet and mmseg, whose own errors do not name the option to set.
 
     Args:
         cfg: The config.
-        splits: Which dataloaders a run reads, of 'train', 'val' and 'test'.
+        splits: The dataloaders that the run uses: 'train', 'val', 'test'.
 
     Raises:
-        MissingFileError: With the path and the option that sets it.
+        MissingFileError: If one is missing. The message names the path and the
+            option that sets it.
     """
     if cfg.get('default_scope') not in ('mmdet', 'mmseg'):
         return
@@ -94,39 +103,45 @@ def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
                 path = Path(root, name)
                 if '://' not in name and not path.exists():
                     raise MissingFileError(
-                        f'{path}, from {key}.{option}, does not exist. Set {key}.'
-                        'data_root=FOLDER by --cfg-options (and the ann_file of the '
-                        'evaluators, if they have one), or link the dataset there.'
+                        f'{path}, from {key}.{option}, does not exist. Pass '
+                        f'--cfg-options {key}.data_root=FOLDER (and set ann_file of '
+                        'the evaluators, if they have one), or link the dataset there.'
                     )
 
 
 def _check_option_names(options: dict, cfg: Config) -> None:
-    """Raise for an option that neither the config nor MMEngine knows."""
-    known = {*cfg, *inspect.signature(Runner.__init__).parameters, *_BESIDE_RUNNER}
+    """Raise if an option sets an entry that neither the config nor MMEngine has."""
+    known = {*cfg, *inspect.signature(Runner.__init__).parameters, *_EXTRA_ENTRIES}
     for option in options:
         name = option.split('.')[0]
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f' Did you mean {close[0]}?' if close else ''
-            raise UserError(f'--cfg-options {option}: there is no {name}.{hint}')
+            raise UserError(f'--cfg-options {option}: the config has no {name}.{hint}')
 
 
-def _import_modules(custom_imports: dict) -> None:
-    """Import what ``custom_imports`` names, as MMEngine does for a config file."""
-    imports = custom_imports.get('imports')
-    try:
-        import_modules_from_strings(
-            imports, custom_imports.get('allow_failed_imports', False)
-        )
-    except ImportError as error:
+def _import_custom_modules(custom_imports: object) -> None:
+    """Import the modules of ``custom_imports``, a list of names or a single one."""
+    names = isinstance(custom_imports, dict) and custom_imports.get('imports')
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, (list, tuple)) or not all(type(n) is str for n in names):
         raise UserError(
-            f'custom_imports.imports={imports} failed: {error}. Name modules that '
-            'Python can import from here, or add their folder to PYTHONPATH.'
-        ) from error
+            'custom_imports must be a dict whose entry imports lists module names, '
+            f'got {custom_imports}.'
+        )
+    for name in names:
+        try:
+            import_modules_from_strings(**custom_imports | dict(imports=name))
+        except ImportError as error:
+            cause = error.__context__ or error  # MMEngine's own message drops it
+            raise UserError(
+                f'custom_imports: cannot import {name} ({cause}). Install it, or add '
+                'its folder to PYTHONPATH.'
+            ) from error
 
 
 def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
-    """Datasets inside a dataloader and its wrappers, with their option names."""
+    """Yield the datasets of a dataloader, also wrapped ones, with their keys."""
     if 'dataset' in node:
         yield from _datasets(node['dataset'], f'{key}.dataset')
     elif 'datasets' in node:
@@ -137,12 +152,12 @@ def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:
-    """Fill in what a dataloader config leaves open and the machine decides."""
+    """Set the entries of a dataloader that depend on the machine."""
     cuda = torch.cuda.is_available()
     loader['pin_memory'] = cuda and loader.get('pin_memory', True)
-    # PyTorch refuses persistent workers where there are none.
+    # PyTorch raises an error for persistent workers without workers.
     workers = loader.get('num_workers', 0) > 0
     loader['persistent_workers'] = workers and loader.get('persistent_workers', True)
     if scope in ('mmmixmim', 'mmpretrain'):
-        # Their data preprocessors take stacked batches; mmdet's and mmseg's do not.
+        # Their data preprocessors expect stacked batches; mmdet's and mmseg's do not.
         loader.setdefault('collate_fn', dict(type='default_collate'))

@@ -1,4 +1,4 @@
-"""The optional packages that a config needs, checked before anything is built."""
+"""Check the optional packages that a config needs, before anything is built."""
 
 import importlib
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from mmengine.config import Config
 
 from mmmixmim.validation import MissingDependencyError
 
-# What to install beside the onedl-* forks of OpenMMLab, and beside upstream.
+# Install commands: with the onedl-* forks of OpenMMLab, and with upstream.
 _COMMANDS = {
     'mmdet': ('pip install onedl-mmdetection', 'mim install mmdet'),
     'mmseg': ('pip install onedl-mmsegmentation', 'mim install mmsegmentation'),
     'pycocotools': ('pip install pycocotools',) * 2,
-    # Only without build isolation does the build see torch, and so makes the ops.
+    # The build skips the ops unless it sees torch, so no build isolation.
     'mmcv.ops': (
         'pip install ninja packaging setuptools==80.10.2 wheel && pip install '
         '--no-build-isolation --no-cache-dir --no-deps --force-reinstall onedl-mmcv',
         'mim install mmcv',
     ),
 }
-# mmseg and mmpretrain import without mmcv's compiled ops, mmdet's models do not.
+# mmdet's models need mmcv's compiled ops; mmseg and mmpretrain import without.
 _NEEDS = {
     'mmdet': ('mmdet', 'mmcv.ops'),
     'mmseg': ('mmseg',),
@@ -29,29 +29,29 @@ _NEEDS = {
 
 
 def check_dependencies(cfg: Config) -> None:
-    """Check that the OpenMMLab packages which a config names are there.
+    """Check that the OpenMMLab packages that a config uses are installed.
 
     Args:
-        cfg: A whole config, with ``_base_`` already merged.
+        cfg: The full config, with ``_base_`` merged.
 
     Raises:
-        MissingDependencyError: A type of mmdet or mmseg is named and the package or
-            mmcv's compiled ops are missing. The message has the command that
-            installs them.
+        MissingDependencyError: If the config uses a type of mmdet or mmseg, and the
+            package or mmcv's compiled ops are missing. The message has the install
+            command.
     """
     for scope in sorted(_scopes(cfg.to_dict()) & _NEEDS.keys()):
         require(scope, f'the config uses {scope}, which')
 
 
 def require(scope: str, who: str = 'this') -> None:
-    """Import what a scope takes, or say how to install it.
+    """Import the packages of a scope, or say how to install them.
 
     Args:
         scope: ``'mmdet'``, ``'mmseg'`` or ``'pycocotools'``.
-        who: What needs it, for the message.
+        who: The subject of the message: what needs the package.
 
     Raises:
-        MissingDependencyError: It is not there.
+        MissingDependencyError: If one is not installed.
     """
     for module in _NEEDS[scope]:
         try:
@@ -65,12 +65,12 @@ def require(scope: str, who: str = 'this') -> None:
 
 
 def _scopes(cfg: dict) -> set[str]:
-    """Collect the registry scopes that a config names."""
+    """Collect the registry scopes that a config uses."""
     return {str(name).split('.')[0] for name in _names(cfg)}
 
 
 def _names(node: object) -> Iterator[object]:
-    """Walk a config and yield what its ``type`` and scope entries hold."""
+    """Walk a config and yield the values of its ``type`` and scope entries."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in ('type', '_scope_', 'default_scope'):
@@ -82,7 +82,7 @@ def _names(node: object) -> Iterator[object]:
 
 
 def _has_forks() -> bool:
-    """Whether mmengine comes from the onedl-* forks."""
+    """Whether mmengine is installed from the onedl-* forks."""
     try:
         distribution('onedl-mmengine')
     except PackageNotFoundError:

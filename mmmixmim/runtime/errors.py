@@ -1,4 +1,4 @@
-"""One line for an error that the user can correct, a traceback for a bug."""
+"""Print errors that users can correct as one line; bugs keep their traceback."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 
 from mmmixmim.validation import UserError
 
-# Errors of other libraries: type, what their message contains, what we print. They
-# have no type of their own, so only the message tells them from a bug.
+# Errors of other libraries: type, message pattern, printed line. Their types are
+# built-in ones, so only the message tells a user's mistake from a bug.
 _OTHERS = (
     (
-        TypeError,  # Python, for a config entry that no class takes
+        TypeError,  # Python: a config entry that is not an argument of the class
         r"(?P<message>.*unexpected keyword argument '(?P<name>.+?)'.*)",
         '{message}. Check the entry {name} in the config and in --cfg-options.',
     ),
     (
-        KeyError,  # MMEngine's registries, for an unknown type
+        KeyError,  # MMEngine's registries: an unknown type
         r'(?P<message>.*registry.*)',
         '{message}',
     ),
     (
         AssertionError,  # mmcv's LoadImageFromFile
         r'failed to load image: (?P<path>.+)',
-        'the image {path} cannot be read: repair or remove it, and continue with '
+        'cannot read the image {path}. Repair or remove it, then continue with '
         '--resume.',
     ),
 )
@@ -34,7 +34,8 @@ _OTHERS = (
 def one_line_errors() -> Iterator[None]:
     """Exit with ``error: <message>`` on a :class:`UserError` or a known mistake.
 
-    Anything else is a bug and keeps its traceback.
+    Any other exception is a bug and keeps its traceback. Works as a context manager
+    and, with parentheses, as a decorator.
     """
     try:
         yield
@@ -48,13 +49,14 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _without_traceback(message: str) -> str:
-    """Drop the worker's traceback that PyTorch puts before a message."""
+    """Drop the traceback that PyTorch prepends to errors of dataloader workers."""
     if not message.startswith('Caught '):
         return message
     return message.strip().splitlines()[-1].partition(': ')[2]
 
 
 def _explain(error: Exception) -> str | None:
+    """Return the line for a known error of another library, or None."""
     message = str(error.args[0]) if error.args else ''
     for kind, pattern, line in _OTHERS:
         match = re.search(pattern, message)

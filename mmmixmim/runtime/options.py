@@ -1,4 +1,4 @@
-"""Command-line options that several tools share."""
+"""Command-line options shared by several tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, which overrides entries of the config."""
+    """Add ``--cfg-options``, which overrides config entries."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -20,25 +20,25 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and testing share."""
+    """Add the options shared by training and testing."""
     add_cfg_options(parser)
     parser.add_argument(
-        '--work-dir', help='folder of logs and checkpoints (work_dirs/<config name>)'
+        '--work-dir', help='folder for logs and checkpoints (work_dirs/<config name>)'
     )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes of a distributed run',
+        help='how the processes of a distributed run are started',
     )
-    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK instead.
+    # Passed by torch.distributed.launch; torchrun sets LOCAL_RANK instead.
     parser.add_argument(
         '--local-rank', '--local_rank', default='0', help=argparse.SUPPRESS
     )
 
 
 def positive_int(text: str) -> int:
-    """Parse a positive int, for the ``type`` of an option."""
+    """Parse a positive int; use as the ``type`` of an option."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f'{text!r} is not a positive int')
     return int(text)

@@ -10,13 +10,13 @@ from mmengine.runner import Runner
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that a config describes.
+    """Build the runner of a config.
 
     Args:
-        cfg: What :func:`~mmmixmim.runtime.load_config` returned.
+        cfg: A config from :func:`~mmmixmim.runtime.load_config`.
     """
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
-        # The runner would ask for NCCL and for a device per process.
+        # MMEngine assumes NCCL and one GPU per process.
         torch.distributed.init_process_group('gloo')
         wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
         cfg.setdefault('model_wrapper_cfg', wrapper)

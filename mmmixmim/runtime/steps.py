@@ -1,4 +1,4 @@
-"""Run scripts in turn or at once, with a line that says how far they are."""
+"""Run scripts one after another or in parallel, with a progress line."""
 
 import os
 import re
@@ -17,14 +17,14 @@ __all__ = ['Progress', 'Step', 'duration', 'run_steps']
 
 @dataclass
 class Step:
-    """One command of several.
+    """One script of a sequence.
 
     Attributes:
-        name: Name of its log file and in the progress line.
+        name: Shown in the progress line; also the name of the log file.
         command: Script and arguments.
-        cost: Expected share of the whole time, in any unit; of steps that run at
-            once, their part of it.
-        epochs: Number of epochs if it trains.
+        cost: Expected duration relative to the other steps. Parallel steps divide
+            their common duration among them.
+        epochs: Number of epochs, for training scripts.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Step:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in minutes and seconds."""
+    """Format a duration in minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     return f'{minutes} min {seconds:02d} s'
 
 
 class Progress:
-    """One line that says what runs and how long the rest takes."""
+    """A line with the current step and the estimated time left."""
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps = steps
@@ -51,7 +51,7 @@ class Progress:
         self.lock = threading.Lock()
 
     def show(self, step: Step, fraction: float, details: str = '') -> None:
-        """Print the line, where it cannot be overwritten only now and then."""
+        """Update the line; if it is not a terminal, at most every ten seconds."""
         with self.lock:
             self._show(step, fraction, details)
 
@@ -64,7 +64,7 @@ class Progress:
         number = self.steps.index(step)
         done = sum(each.cost * self.fractions[each.name] for each in self.steps)
         left = 'estimating the time left'
-        if done > 0.04 * self.total:  # before that it is mostly imports
+        if done > 0.04 * self.total:  # earlier, imports dominate
             seconds = (now - self.start) * (self.total / done - 1)
             left = f'about {duration(seconds)} left'
         line = f'[{number + 1}/{len(self.steps)}] {step.name:16} {fraction:4.0%}  '
@@ -74,9 +74,9 @@ class Progress:
 
 
 def run(step: Step, progress: Progress, log: Path, threads: int, running: list) -> str:
-    """Run a step, follow its training log, and return what it printed."""
+    """Run a step, follow its training log, and return its output."""
     pattern = re.compile(
-        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*loss: ([\d.]+)'
+        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?\sloss: ([\d.]+)'
     )
     command = [sys.executable, *map(str, step.command)]
     environment = os.environ | dict(OMP_NUM_THREADS=str(threads))
@@ -104,7 +104,7 @@ def run(step: Step, progress: Progress, log: Path, threads: int, running: list) 
                 progress.show(step, min(fraction, 0.99), f'loss {match[4][:5]}')
     if process.returncode:
         raise SystemExit(
-            f'\n{"".join(lines[-15:])}\nerror: {step.name} ended with status '
+            f'\n{"".join(lines[-15:])}\nerror: {step.name} failed with exit status '
             f'{process.returncode}, see {log}'
         )
     progress.show(step, 1)
@@ -114,18 +114,18 @@ def run(step: Step, progress: Progress, log: Path, threads: int, running: list) 
 def run_steps(
     steps: list[Step | tuple[Step, ...]], logs: Path
 ) -> tuple[dict[str, str], float]:
-    """Run all steps and keep what they print.
+    """Run all steps and collect their output.
 
     Args:
-        steps: What to run, in this order. Those of a tuple run at once and share
-            the threads, which small models use better than one after the other.
-        logs: Folder of their logs.
+        steps: Steps in the order to run them. The steps of a tuple run in parallel
+            and share the threads, which is faster for small models.
+        logs: Folder for the log files.
 
     Returns:
-        The output of each step by its name, and the seconds that all took.
+        The output of each step by name, and the total time in seconds.
 
     Raises:
-        SystemExit: When a step fails. What runs beside it is ended.
+        SystemExit: If a step fails. Steps that run in parallel are terminated.
     """
     groups = [each if isinstance(each, tuple) else (each,) for each in steps]
     progress = Progress([step for group in groups for step in group])

@@ -55,8 +55,9 @@ def test_both_models_do_the_same_work(task):
 
 @pytest.mark.parametrize('precision', ['bf16', 'fp16'])
 def test_low_precision_agrees(precision):
-    low = make_workloads(setting('pretrain', precision=precision), ('ours',))['ours']
-    full = make_workloads(setting('pretrain'), ('ours',))['ours']
+    small = dict(arch=TINY, batch_size=2, img_size=96)
+    low = make_workloads(Setting(precision=precision, **small), ('ours',))['ours']
+    full = make_workloads(Setting(**small), ('ours',))['ours']
     torch.testing.assert_close(low().float(), full(), rtol=2e-2, atol=0)
 
 
@@ -134,11 +135,11 @@ def test_peak_memory_grows_with_the_batch():
         'print(peak_memory(workload.accumulate, "cpu"))'
     )
     peaks = []
-    for batch in (2, 32):
+    for batch in (2, 12):
         command = [sys.executable, '-c', code.format(TINY, batch)]
         output = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(int(output.stdout.split()[-1]))
-    assert peaks[1] > 4 * peaks[0] > 0
+    assert peaks[1] > 3 * peaks[0] > 0
 
 
 def test_photos_and_both_pipelines(tmp_path):

@@ -2,33 +2,48 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.runtime import check_dependencies
+from mmmixmim.runtime import check_dependencies, require
 from mmmixmim.validation import MissingDependencyError
 
-ROOT = Path(__file__).parents[2]
+from ..conftest import ROOT
+from ..scripts import TOOLS, call, error_line
+
 DET = "default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')"
 
 
-def run_without(module: str, *command, cwd: Path) -> subprocess.CompletedProcess:
-    """Run a script in a process that cannot import ``module``."""
+@pytest.fixture
+def block(monkeypatch):
+    """Make a module impossible to import, until the test ends."""
+
+    def block(module):
+        # Whatever has imported it is imported again, and put back afterwards.
+        package = 'mmcv.ops' if module == 'mmcv._ext' else module
+        for name in list(sys.modules):
+            if name == package or name.startswith(f'{package}.'):
+                monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, module, None)
+
+    return block
+
+
+@pytest.mark.parametrize('module', ['mmdet', 'mmcv._ext'])
+def test_missing_package_in_a_process_of_its_own(tmp_path, module):
+    """Nothing else has imported it there."""
+    (tmp_path / 'config.py').write_text(DET)
+    path = str(TOOLS / 'train.py')
     code = (
         f'import runpy, sys; sys.modules[{module!r}] = None; '
-        f'sys.argv = {list(map(str, command))!r}; '
-        f'runpy.run_path(sys.argv[0], run_name="__main__")'
+        f'sys.argv = [{path!r}, "config.py"]; '
+        f'runpy.run_path({path!r}, run_name="__main__")'
     )
-    return subprocess.run(
-        [sys.executable, '-c', code], cwd=cwd, capture_output=True, text=True
-    )
-
-
-def train_without(module: str, config: Path) -> subprocess.CompletedProcess:
-    train = ROOT / 'tools' / 'train.py'
-    return run_without(module, train, config, cwd=config.parent)
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    what = "mmcv's compiled ops" if module == 'mmcv._ext' else module
+    assert f'error: the config uses mmdet, which needs {what} (' in error_line(result)
 
 
 @pytest.mark.parametrize(
@@ -40,18 +55,17 @@ def train_without(module: str, config: Path) -> subprocess.CompletedProcess:
     ],
     ids=['package', 'base', 'ops'],
 )
-def test_train_names_what_is_missing(tmp_path, module, text, command):
+def test_train_names_what_is_missing(tmp_path, block, module, text, command):
     pytest.importorskip('mmdet')
     config = tmp_path / 'config.py'
     config.write_text(text)
 
-    result = train_without(module, config)
+    block(module)
 
-    last_line = result.stderr.splitlines()[-1]
-    assert result.returncode == 1
-    assert 'Traceback' not in result.stderr
-    assert last_line.startswith('error: the config uses mmdet')
-    assert 'install' in last_line and command in last_line.split('Install it with: ')[1]
+    line = error_line(call('train.py', config, cwd=tmp_path))
+
+    assert line.startswith('error: the config uses mmdet')
+    assert 'install' in line and command in line.split('Install it with: ')[1]
 
 
 @pytest.mark.parametrize(
@@ -62,14 +76,25 @@ def test_train_names_what_is_missing(tmp_path, module, text, command):
         ('mmcv._ext', 'shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes.py'),
     ],
 )
-def test_train_names_what_our_configs_miss(module, config):
+def test_train_names_what_our_configs_miss(tmp_path, block, module, config):
     pytest.importorskip('mmdet')
-    result = train_without(module, ROOT / 'configs' / config)
-    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    block(module)
+    line = error_line(call('train.py', ROOT / 'configs' / config, cwd=tmp_path))
     scope = 'mmseg' if 'ade20k' in config else 'mmdet'
-    last_line = result.stderr.splitlines()[-1]
-    assert last_line.startswith(f'error: the config uses {scope}, which needs ')
-    assert 'Install it with: pip install' in last_line
+    assert line.startswith(f'error: the config uses {scope}, which needs ')
+    assert 'Install it with: pip install' in line
+
+
+@pytest.mark.parametrize('forks', [True, False])
+def test_command_fits_what_is_installed(monkeypatch, block, forks):
+    """The forks' packages would overwrite upstream's, and the other way round."""
+    monkeypatch.setattr('mmmixmim.runtime.dependencies._has_forks', lambda: forks)
+    block('mmseg')
+    with pytest.raises(MissingDependencyError) as error:
+        require('mmseg')
+    package = 'pip install onedl-mmsegmentation'
+    package = package if forks else 'mim install mmsegmentation'
+    assert str(error.value).endswith(f'Install it with: {package}')
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
@@ -115,8 +140,7 @@ def test_what_is_installed_passes(scope):
         ('make_shapes.py', 'pycocotools', 'needs pycocotools'),
     ],
 )
-def test_scripts_say_at_once_what_is_missing(tmp_path, script, module, message):
-    result = run_without(module, ROOT / 'tools' / script, cwd=tmp_path)
-    assert result.returncode == 1 and 'Traceback' not in result.stderr
-    assert message in result.stderr.splitlines()[-1]
+def test_scripts_say_at_once_what_is_missing(tmp_path, block, script, module, message):
+    block(module)
+    assert message in error_line(call(script, cwd=tmp_path))
     assert not list(tmp_path.iterdir())

@@ -1,37 +1,149 @@
-"""Scripts that run in turn and at once."""
+"""Scripts that run one after another and in parallel."""
 
 import os
+import re
+import sys
 
 import pytest
 import torch
 
-from mmmixmim.runtime import Step, run_steps
+from mmmixmim.runtime import Step, duration, run_steps
+from mmmixmim.runtime.steps import Progress
 
 
 @pytest.fixture
 def script(tmp_path):
-    """Make a step of some lines of Python."""
+    """Maker of steps from lines of Python."""
 
-    def make(name, code, **options):
+    def make(name, code, cost=1, **options):
         path = tmp_path / f'{name}.py'
         path.write_text(code)
-        return Step(name, [path], cost=1, **options)
+        return Step(name, [path], cost=cost, **options)
 
     return make
 
 
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """What a terminal was told, as a list of progress lines."""
+    monkeypatch.setattr(type(sys.stdout), 'isatty', lambda self: True)
+    return lambda: [x.rstrip() for x in capsys.readouterr().out.split('\r') if x]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    time = [100.0]
+    monkeypatch.setattr('mmmixmim.runtime.steps.time.monotonic', lambda: time[0])
+
+    def advance(seconds):
+        time[0] += seconds
+
+    return advance
+
+
+@pytest.mark.parametrize(
+    'seconds, text',
+    [
+        (0, '0 min 00 s'),
+        (59.6, '1 min 00 s'),
+        (61.4, '1 min 01 s'),
+        (754, '12 min 34 s'),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
 def test_output_of_each_step_is_kept(script, tmp_path, capsys):
-    line = 'print("Epoch(train) [2][ 5/10] time: 1 loss: 0.25")'
-    steps = [script('first', 'print(1)'), script('second', line, epochs=3)]
-    outputs, seconds = run_steps(steps, tmp_path / 'logs')
-    assert outputs['first'] == '1\n' and 'loss: 0.25' in outputs['second']
-    assert (tmp_path / 'logs' / 'first.log').read_text() == '1\n'
-    assert '[2/2] second           100%' in capsys.readouterr().out
+    code = 'import sys\nprint(sys.argv[1:])\nprint("warning", file=sys.stderr)'
+    first = script('first', code)
+    first.command += ['a b', 3]
+    steps = [first, script('second', 'print(2)')]
+    outputs, seconds = run_steps(steps, tmp_path / 'new' / 'logs')
+    assert sorted(outputs['first'].splitlines()) == ["['a b', '3']", 'warning']
+    assert outputs['second'] == '2\n'
+    for name, output in outputs.items():
+        assert (tmp_path / 'new' / 'logs' / f'{name}.log').read_text() == output
+    lines = capsys.readouterr().out.splitlines()
+    starts = [' '.join(line.split()[:3]) for line in lines]
+    assert starts == [
+        '[1/2] first 0%',
+        '[1/2] first 100%',
+        '[2/2] second 0%',
+        '[2/2] second 100%',
+    ]
     assert seconds > 0
 
 
-def test_steps_at_once_share_the_threads(script, tmp_path):
-    # Each waits for the other, which would never end in turn.
+def test_progress_follows_the_epochs_of_a_training(script, tmp_path, terminal):
+    """Iterations of past epochs and of this one, over those of all epochs."""
+    at = {(1, 1): 2, (1, 10): 25, (2, 5): 38, (3, 10): 75, (4, 9): 98, (4, 10): 99}
+    lines = [
+        f'2030/01/01 - mmengine - INFO - Epoch(train)  [{epoch}][{i:2}/10]  '
+        f'lr: 1.0000e-04  eta: 0:00:01  time: 0.1  loss: 0.{epoch}{i:03}9  a_loss: 7'
+        for epoch, i in at
+    ]
+    # What is printed besides is no progress.
+    lines += ['Epoch(val) [4][5/8]  loss: 3.0', 'Epoch(train) [9][1/2] without']
+    steps = [script('train', f'print({chr(10).join(lines)!r})', epochs=4)]
+    run_steps(steps, tmp_path / 'logs')
+    shown = [re.findall(r'(\d+)%  (?:loss ([\d.]+))?', x)[0] for x in terminal()]
+    expected = [(str(at[e, i]), f'0.{e}{i:03}'[:5]) for e, i in at]
+    assert shown == [('0', ''), *expected, ('100', '')]
+
+
+def test_progress_estimates_the_time_left(clock, terminal):
+    steps = [Step('short', [], cost=1), Step('long', [], cost=9)]
+    progress = Progress(steps)
+    progress.show(steps[0], 0)
+    clock(3)
+    progress.show(steps[0], 0.3)  # a 3 % of the whole: too early to tell
+    clock(7)
+    progress.show(steps[0], 1)
+    clock(40)
+    progress.show(steps[1], 4 / 9, 'loss 0.5')
+    assert terminal() == [
+        '[1/2] short              0%                estimating the time left',
+        '[1/2] short             30%                estimating the time left',
+        '[1/2] short            100%                about 1 min 30 s left',
+        '[2/2] long              44%  loss 0.5      about 0 min 50 s left',
+    ]
+
+
+def test_parallel_steps_add_to_one_estimate(clock, terminal):
+    steps = [Step(name, [], cost=1) for name in 'ab']
+    progress = Progress(steps)
+    clock(10)
+    progress.show(steps[0], 0.5)
+    progress.show(steps[1], 0.5)
+    assert [line.split('about')[1] for line in terminal()] == [
+        ' 0 min 30 s left',
+        ' 0 min 10 s left',
+    ]
+
+
+def test_log_files_get_a_line_every_ten_seconds(clock, capsys):
+    step = Step('a', [], cost=1)
+    progress = Progress([step])
+    for fraction in (0, 0.1, 0.2, 0.3, 1):
+        progress.show(step, fraction)
+        clock(6)
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.search(r'(\d+)%', line)[1] for line in lines] == ['0', '20', '100']
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    """Number of threads of this process, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_parallel_steps_share_the_threads(script, tmp_path, threads):
+    # Each waits for the other, so one after the other they would never end.
     code = (
         'import os, pathlib, time\n'
         'here = pathlib.Path(__file__).parent\n'
@@ -42,12 +154,11 @@ def test_steps_at_once_share_the_threads(script, tmp_path):
     pair = (script('a', code.format('a', 'b')), script('b', code.format('b', 'a')))
     alone = script('c', 'import os; print(os.environ["OMP_NUM_THREADS"])')
     outputs, _ = run_steps([pair, alone], tmp_path)
-    threads = torch.get_num_threads()
-    assert outputs['a'] == outputs['b'] == f'{max(1, threads // 2)}\n'
-    assert outputs['c'] == f'{threads}\n'
+    half = {1: 1, 2: 1, 5: 2}[threads]
+    assert outputs == dict(a=f'{half}\n', b=f'{half}\n', c=f'{threads}\n')
 
 
-def test_a_failure_ends_what_runs_beside_it(script, tmp_path):
+def test_a_failure_ends_what_runs_in_parallel(script, tmp_path):
     endless = (
         'import os, pathlib, time\n'
         'pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\n'
@@ -60,8 +171,11 @@ def test_a_failure_ends_what_runs_beside_it(script, tmp_path):
         'sys.exit("broken")'
     )
     pair = (script('endless', endless), script('failing', failing))
-    with pytest.raises(SystemExit, match='broken(.|\n)*failing ended with status 1'):
-        run_steps([pair, script('never', '')], tmp_path / 'logs')
+    logs = tmp_path / 'logs'
+    with pytest.raises(SystemExit) as error:
+        run_steps([pair, script('never', '')], logs)
+    message = f'error: failing failed with exit status 1, see {logs / "failing.log"}'
+    assert error.value.code == f'\nbroken\n\n{message}'
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / 'pid').read_text()), 0)
-    assert {log.stem for log in (tmp_path / 'logs').iterdir()} == {'endless', 'failing'}
+    assert {log.stem for log in logs.iterdir()} == {'endless', 'failing'}

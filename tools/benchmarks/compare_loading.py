@@ -1,9 +1,8 @@
-"""Compare our loading of images for pretraining with mmpretrain's pipeline.
+"""Compare the speed of image loading for pretraining with mmpretrain's pipeline.
 
-Both read the same files, one after the other in turns on one core, and make
-augmented crops of 224 pixels of them. Then MMEngine's Runner pretrains from the
-files, and the share of a step that it waits for images is measured for each number
-of loading processes.
+Both read the same files on one core, in turns, and make augmented crops of 224 pixels.
+Then MMEngine's Runner pretrains with each pipeline, for several numbers of dataloader
+workers, and the share of time it spends waiting for images is measured.
 """
 
 import argparse
@@ -39,42 +38,44 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--data-root',
         type=Path,
-        help='folder of images (default: 64 drawn JPEGs of 500x375 pixels)',
+        help='folder of images (default: 64 generated JPEGs of 500x375 pixels)',
     )
     parser.add_argument(
-        '--images', type=positive_int, default=64, help='how many are read (64)'
+        '--images', type=positive_int, default=64, help='number of images (64)'
     )
-    parser.add_argument('--rounds', type=positive_int, default=9, help='9')
+    parser.add_argument(
+        '--rounds', type=positive_int, default=9, help='timed rounds (9)'
+    )
     parser.add_argument(
         '--workers',
         nargs='*',
         type=int,
         default=[0, 1, 2],
-        help='numbers of loading processes (0 1 2); none to leave training out',
+        help='numbers of dataloader workers (0 1 2); empty to skip training',
     )
     parser.add_argument(
         '--arch',
         choices=['tiny', *MixMIMTransformer.ARCHS],
         default='tiny',
-        help='the model that is trained (tiny, which soon waits)',
+        help='encoder size (tiny, which trains fast and so waits the most)',
     )
     parser.add_argument(
-        '--batch-size', type=positive_int, default=32, help='images of a step (32)'
+        '--batch-size', type=positive_int, default=32, help='images per step (32)'
     )
     parser.add_argument(
-        '--iterations', type=positive_int, default=20, help='steps that are timed (20)'
+        '--iterations', type=positive_int, default=20, help='timed steps (20)'
     )
     parser.add_argument(
         '--output',
         type=Path,
         default=Path('work_dirs/benchmarks/compare_loading.json'),
-        help='JSON file; tables are written beside it, with the ending .md',
+        help='JSON file; tables (.md) are saved next to it',
     )
     return parser.parse_args()
 
 
 def compare_pipelines(paths: list[str], rounds: int) -> dict:
-    """Time both pipelines on one core."""
+    """Time both pipelines in turns, on one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pipelines = make_pipelines()
@@ -94,7 +95,7 @@ def compare_pipelines(paths: list[str], rounds: int) -> dict:
 
 
 def compare_training(folder: Path, args: argparse.Namespace) -> list[dict]:
-    """Measure how long the trainer waits, with both pipelines."""
+    """Measure how long the trainer waits for images, with both pipelines."""
     tiny = args.arch == 'tiny'
     backbone = dict(type='MixMIMTransformer', arch=TINY if tiny else args.arch)
     model = dict(
@@ -123,7 +124,7 @@ def compare_training(folder: Path, args: argparse.Namespace) -> list[dict]:
 
 
 def tables(record: dict) -> str:
-    """Write both results as Markdown tables."""
+    """Format both results as Markdown tables."""
     speeds = record['pipelines']['images_per_second']
     ratio = with_spread(record['pipelines']['speed_over_mmpretrain'])
     text = markdown_table(
@@ -146,12 +147,13 @@ def tables(record: dict) -> str:
     return f'{text}\n\n{markdown_table(head, rows)}'
 
 
+@one_line_errors()
 def main() -> None:
     """Measure, print and save."""
     args = parse_args()
     init_default_scope('mmmixmim')
-    with tempfile.TemporaryDirectory() as drawn, one_line_errors():
-        folder = args.data_root or Path(drawn)
+    with tempfile.TemporaryDirectory() as generated:
+        folder = args.data_root or Path(generated)
         if not args.data_root:
             write_photos(folder, args.images)
         dataset = DATASETS.build(dict(type='ImageFolder', data_root=str(folder)))
@@ -167,7 +169,7 @@ def main() -> None:
         )
     text = tables(record)
     save_report(args.output, record, text)
-    print(f'\n{text}\n\nsaved as {args.output}')
+    print(f'\n{text}\n\nSaved as {args.output}')
 
 
 if __name__ == '__main__':

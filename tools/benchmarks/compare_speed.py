@@ -1,10 +1,10 @@
-"""Compare our models with mmpretrain's port: speed, and peak memory.
+"""Compare the speed and peak memory of our models and mmpretrain's port.
 
-Both get the same weights, images and mask, and must agree in their result before
-anything is timed. They then run in turns in one process, together with the bare
-matrix products of our model's linear layers (the floor). Times are medians; ratios
-are medians of the ratios of each round, with their quartiles. Memory is measured in
-a process of its own for each model.
+Both get the same weights, images and mask, and their results must agree before
+anything is timed. They run in turns in one process, together with the bare GEMMs of
+our model's linear layers (the floor). Times are medians over the rounds; ratios are
+computed for each round and reported as median and quartiles. Memory is measured in a
+separate process for each model.
 """
 
 import argparse
@@ -34,10 +34,11 @@ from mmmixmim.benchmarking import (
     with_spread,
 )
 from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.validation import UserError
 
 BATCH_SIZES = dict(pretrain=[4], finetune=[4], inference=[1, 32], dense=[1])
 IMG_SIZES = dict(pretrain=[224], finetune=[224], inference=[224], dense=[512, 1024])
-# Largest difference of the results that counts as rounding, over their largest value.
+# Largest difference that rounding explains, relative to the largest value.
 TOLERANCES = dict(fp32=1e-4, bf16=5e-2, fp16=1e-2)
 
 
@@ -45,51 +46,57 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--task', nargs='+', choices=TASKS, default=TASKS, help='defaults to all'
+        '--task', nargs='+', choices=TASKS, default=TASKS, help='workloads (all)'
     )
     parser.add_argument(
         '--arch',
         nargs='+',
         choices=['base', 'large', 'huge'],
         default=['base', 'large'],
-        help='defaults to base and large',
+        help='encoder sizes (base large)',
     )
     parser.add_argument(
         '--batch-size',
         nargs='+',
         type=positive_int,
-        help='images (default: 4; 1 and 32 for inference; 1 for dense)',
+        help='batch sizes (4; 1 32 for inference; 1 for dense)',
     )
     parser.add_argument(
         '--img-size',
         nargs='+',
         type=positive_int,
-        help='side in pixels (default: 224; 512 and 1024 for dense)',
+        help='image sizes in pixels (224; 512 1024 for dense)',
     )
     parser.add_argument(
-        '--precision', nargs='+', choices=PRECISIONS, default=['fp32'], help='fp32'
+        '--precision',
+        nargs='+',
+        choices=PRECISIONS,
+        default=['fp32'],
+        help='precision (fp32)',
     )
     parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='device (cuda if available)',
     )
     parser.add_argument('--compile', action='store_true', help='use torch.compile')
-    parser.add_argument('--rounds', type=positive_int, default=7, help='7')
-    parser.add_argument('--memory', action='store_true', help='measure memory as well')
     parser.add_argument(
-        '--no-speed', action='store_true', help='measure nothing but memory'
+        '--rounds', type=positive_int, default=7, help='timed rounds (7)'
     )
+    parser.add_argument('--memory', action='store_true', help='also measure memory')
+    parser.add_argument('--no-speed', action='store_true', help='measure memory only')
     parser.add_argument(
         '--output',
         type=Path,
         default=Path('work_dirs/benchmarks/compare_speed.json'),
-        help='JSON file; a table of the same name with .md is written beside it',
+        help='JSON file; a table (.md) is saved next to it',
     )
     parser.add_argument('--peak-of', nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def settings(args: argparse.Namespace) -> list[Setting]:
-    """All combinations of what the command line names."""
+    """Build all combinations of the command-line options."""
     return [
         Setting(task, arch, batch, size, args.device, precision, args.compile)
         for task in args.task
@@ -101,13 +108,13 @@ def settings(args: argparse.Namespace) -> list[Setting]:
 
 
 def check_agreement(workloads: dict, tolerance: float) -> float:
-    """Return the largest relative difference of the results, or stop."""
+    """Return the relative difference of the results; raise if it is too large."""
     ours, theirs = (workloads[name]().float() for name in IMPLEMENTATIONS)
     error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
     if not error <= tolerance:
-        raise ValueError(
-            f'The two models disagree by {error:.1e} of the result, more than the '
-            f'{tolerance:.0e} that rounding explains: nothing is timed.'
+        raise UserError(
+            f'The results differ by {error:.1e} (relative), more than the '
+            f'{tolerance:.0e} that rounding explains. Nothing was timed.'
         )
     return error
 
@@ -130,22 +137,23 @@ def measure_speed(setting: Setting, rounds: int) -> dict:
 
 
 def measure_memory(setting: Setting) -> dict:
-    """Peak memory of each model in a process of its own."""
+    """Measure the peak memory of each model in a separate process."""
     peaks = {}
     for name in IMPLEMENTATIONS:
         task = [name, json.dumps(dataclasses.asdict(setting))]
-        output = subprocess.run(
+        process = subprocess.run(
             [sys.executable, __file__, '--peak-of', *task],
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-        ).stdout
-        peaks[name] = int(output.split()[-1])
+        )
+        if process.returncode:  # the process has printed its error
+            raise SystemExit(process.returncode)
+        peaks[name] = int(process.stdout.split()[-1])
     return dict(peak_bytes=peaks, memory_ratio=peaks['ours'] / peaks['mmpretrain'])
 
 
 def row(result: dict) -> list[str]:
-    """Write one result as a row of the table."""
+    """Format one result as a row of the table."""
     cells = [str(result[key]) for key in ('task', 'arch', 'img_size', 'batch_size')]
     cells.append(result['precision'] + (' compiled' if result['compiled'] else ''))
     if 'seconds' in result:
@@ -171,8 +179,9 @@ HEAD = [
 ]
 
 
+@one_line_errors()
 def main() -> None:
-    """Measure all settings, print and save them."""
+    """Measure all settings, then print and save the results."""
     args = parse_args()
     if args.peak_of:
         name, setting = args.peak_of[0], Setting(**json.loads(args.peak_of[1]))
@@ -182,17 +191,16 @@ def main() -> None:
     results = []
     for setting in settings(args):
         result = dataclasses.asdict(setting)
-        with one_line_errors():
-            if not args.no_speed:
-                result |= measure_speed(setting, args.rounds)
-            if args.memory or args.no_speed:
-                result |= measure_memory(setting)
+        if not args.no_speed:
+            result |= measure_speed(setting, args.rounds)
+        if args.memory or args.no_speed:
+            result |= measure_memory(setting)
         results.append(result)
         print('  '.join(row(result)), flush=True)
         record = dict(machine=machine(args.device), results=results)
         table = markdown_table(HEAD, [row(each) for each in results])
         save_report(args.output, record, table)
-    print(f'\n{table}\n\nsaved as {args.output}')
+    print(f'\n{table}\n\nSaved as {args.output}')
 
 
 if __name__ == '__main__':

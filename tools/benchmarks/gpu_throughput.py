@@ -1,10 +1,10 @@
-"""Measure how well pretraining uses a GPU, for our models and mmpretrain's port.
+"""Measure GPU utilisation in pretraining, for our models and mmpretrain's port.
 
-For each model, eager and compiled, at a batch of 128 and at the largest that fits:
+For each model, eager and compiled, at batch size 128 and at the largest that fits:
 images per second of a training step with AdamW, model FLOPs utilisation (MFU), peak
-memory, and the attention kernels that ran. MFU counts the products of our forward
-pass three times, nothing computed twice, over the rate that the card reaches in one
-large matrix product of the same type. Every model has a process of its own.
+memory, and the attention kernels used. MFU is three times the FLOPs of our forward
+pass, without any recomputation, relative to the measured speed of one large GEMM of
+the same dtype. Every measurement runs in a separate process.
 """
 
 import argparse
@@ -52,45 +52,49 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         choices=['base', 'large', 'huge'],
         default=['base', 'large', 'huge'],
-        help='defaults to all',
+        help='encoder sizes (base large huge)',
     )
     parser.add_argument(
         '--batch-size',
         nargs='+',
         type=positive_int,
         default=[128],
-        help='batches beside the largest that fits (128)',
+        help='batch sizes, besides the largest that fits (128)',
     )
-    parser.add_argument('--precision', choices=PRECISIONS, default='bf16', help='bf16')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='bf16', help='precision (bf16)'
+    )
     parser.add_argument(
         '--mode',
         nargs='+',
         choices=['eager', 'compiled'],
         default=['eager', 'compiled'],
-        help='defaults to both',
+        help='execution modes (eager compiled)',
     )
-    parser.add_argument('--steps', type=positive_int, default=10, help='10')
-    parser.add_argument('--device', default='cuda', help="defaults to 'cuda'")
+    parser.add_argument(
+        '--steps', type=positive_int, default=10, help='timed steps (10)'
+    )
+    parser.add_argument('--device', default='cuda', help='device (cuda)')
     parser.add_argument(
         '--output',
         type=Path,
         default=Path('work_dirs/benchmarks/gpu_throughput.json'),
-        help='JSON file; a table of the same name with .md is written beside it',
+        help='JSON file; a table (.md) is saved next to it',
     )
     parser.add_argument('--measure', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def fits(name: str, setting: Setting) -> bool:
-    """Whether a step has room on the GPU."""
-    # Another batch should be compiled for its own shape, as a batch that is given.
+    """Whether a training step fits into GPU memory."""
+    # Compile each batch size for static shapes, as in the measurement itself.
     torch.compiler.reset()
     try:
         step = training_step(make_workloads(setting, (name,))[name])
         step()
         step()
     except RuntimeError as error:
-        # Libraries and compilers report it in words of their own.
+        # cuBLAS, cuDNN and compilers report it in different words.
         if not re.search('out of memory|ALLOC_FAILED', str(error)):
             raise
         return False
@@ -101,7 +105,7 @@ def fits(name: str, setting: Setting) -> bool:
 
 
 def peak_of(step: Callable[[], None], device: str) -> int:
-    """Peak memory of a step; on a CPU over weights, gradients and AdamW's state."""
+    """Measure peak memory; on a CPU without weights, gradients, optimizer state."""
     if torch.device(device).type != 'cuda':
         return peak_memory(step, device)
     torch.cuda.reset_peak_memory_stats()
@@ -111,12 +115,12 @@ def peak_of(step: Callable[[], None], device: str) -> int:
 
 
 def measure(name: str, setting: Setting, steps: int) -> dict:
-    """Measure one model at one batch; a batch of 0 is the largest that fits."""
+    """Measure one model at one batch size; 0 means the largest that fits."""
     if setting.batch_size == 0:
         sizes = dataclasses.replace
         best = largest_batch(lambda b: fits(name, sizes(setting, batch_size=b)))
         if best == 0:
-            raise UserError('Not even one image fits.')
+            raise UserError('Not even one image fits into GPU memory.')
         setting = dataclasses.replace(setting, batch_size=best)
         torch.compiler.reset()
     workload = make_workloads(setting, (name,))[name]
@@ -132,7 +136,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
 
 
 def useful_flops(arch: str) -> int:
-    """Operations of a training step for one image: three forward passes."""
+    """FLOPs of a training step per image: three times the forward pass."""
     setting = Setting('pretrain', arch, batch_size=2)
     workload = make_workloads(setting, ('ours',))['ours']
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -141,27 +145,28 @@ def useful_flops(arch: str) -> int:
 
 
 def card(setting: Setting) -> dict:
-    """Name the device and measure its rate in large matrix products."""
+    """Describe the device and measure the speed of a large GEMM."""
     size = 8192 if torch.device(setting.device).type == 'cuda' else 1024
     rate = matrix_rate(setting.device, setting.dtype, size)
     return dict(machine=machine(setting.device), matrix_flops=rate)
 
 
 def in_a_process(name: str, setting: Setting, steps: int) -> dict:
-    """Run :func:`measure`, or :func:`card`, in a process; what fails is reported."""
+    """Run :func:`measure` or :func:`card` in a new process; catch its error."""
     task = json.dumps([name, dataclasses.asdict(setting), steps])
     process = subprocess.run(
         [sys.executable, __file__, '--measure', task], capture_output=True, text=True
     )
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ['no message']
-        return dict(batch_size=setting.batch_size, error=lines[-1])
+        error = lines[-1].removeprefix('error: ')
+        return dict(batch_size=setting.batch_size, error=error)
     return json.loads(process.stdout.splitlines()[-1])
 
 
 def row(result: dict) -> list[str]:
-    """Write one result as a row of the table."""
-    cells = [result[key] for key in ('arch', 'model', 'mode')]
+    """Format one result as a row of the table."""
+    cells = [str(result[key]) for key in ('arch', 'model', 'mode')]
     cells.append(str(result['batch_size'] or 'largest'))
     if 'error' in result:
         return [*cells, '-', '-', '-', result['error'].replace('|', '/')]
@@ -174,31 +179,29 @@ def row(result: dict) -> list[str]:
     ]
 
 
+@one_line_errors()
 def main() -> None:
-    """Measure all, print and save."""
+    """Measure, print and save."""
     args = parse_args()
-    with one_line_errors():
-        if args.measure:
-            name, setting, steps = json.loads(args.measure)
-            setting = Setting(**setting)
-            result = card(setting) if name == 'card' else measure(name, setting, steps)
-            print(json.dumps(result))
-            return
-        if args.device == 'cuda' and not torch.cuda.is_available():
-            raise UserError(
-                'There is no CUDA device here. Give --device cpu to try the script.'
-            )
+    if args.measure:
+        name, setting, steps = json.loads(args.measure)
+        setting = Setting(**setting)
+        result = card(setting) if name == 'card' else measure(name, setting, steps)
+        print(json.dumps(result))
+        return
     cuda = torch.device(args.device).type == 'cuda'
-    # This process keeps off the card, whose memory is for what is measured.
+    if cuda and not torch.cuda.is_available():
+        raise UserError('No CUDA device found. Use --device cpu to try the script.')
+    # This process must not use the GPU: its memory is for the measurements.
     setting = Setting(device=args.device, precision=args.precision)
     record = in_a_process('card', setting, args.steps)
     if 'error' in record:
-        raise SystemExit(f'error: {record["error"]}')
+        raise UserError(record['error'])
     rate = record['matrix_flops']
     results = []
     for arch in args.arch:
         flops = useful_flops(arch)
-        # Only a GPU tells that its memory is used up.
+        # Only GPUs report when their memory is full.
         for batch in [*args.batch_size, *([0] if cuda else [])]:
             for mode in args.mode:
                 for name in IMPLEMENTATIONS:
@@ -218,8 +221,8 @@ def main() -> None:
                     print('  '.join(row(result)), flush=True)
     table = markdown_table(HEAD, [row(result) for result in results])
     save_report(args.output, record | dict(results=results), table)
-    print(f'\n{table}\n\nmatrix products reach {rate / 1e12:.2f} TFLOP/s')
-    print(f'saved as {args.output}')
+    print(f'\n{table}\n\none large GEMM reaches {rate / 1e12:.2f} TFLOP/s')
+    print(f'Saved as {args.output}')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """Measure how time and peak memory grow with batch, image and model size.
 
-Every point is a process of its own. The slopes are those between neighbouring
-points on logarithmic axes: 1 where a quantity doubles with the batch, or with the
-number of pixels or of parameters.
+Every point runs in a separate process. Slopes are taken between neighbouring points
+on logarithmic axes: 1 means proportional to the batch size, the number of pixels or
+the number of parameters.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from mmmixmim.benchmarking import (
+    PRECISIONS,
     Setting,
     interleave,
     machine,
@@ -36,44 +37,48 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=positive_int,
         default=[1, 2, 4, 8, 16],
-        help='pretraining, base, 224 pixels (1 2 4 8 16)',
+        help='batch sizes: pretraining, base, 224 pixels (1 2 4 8 16)',
     )
     parser.add_argument(
         '--img-size',
         nargs='+',
         type=positive_int,
         default=[128, 224, 320, 512],
-        help='pretraining, base, 2 images (128 224 320 512)',
+        help='image sizes: pretraining, base, 2 images (128 224 320 512)',
     )
     parser.add_argument(
         '--inference-size',
         nargs='+',
         type=positive_int,
         default=[256, 512, 1024],
-        help='classifying with windows of 16, base, one image (256 512 1024)',
+        help='image sizes: inference, base, windows of 16, 1 image (256 512 1024)',
     )
     parser.add_argument(
         '--arch',
         nargs='+',
         choices=['base', 'large', 'huge'],
         default=['base', 'large', 'huge'],
-        help='pretraining, 224 pixels, one image (base large huge)',
+        help='encoder sizes: pretraining, 224 pixels, 1 image (base large huge)',
     )
-    parser.add_argument('--rounds', type=positive_int, default=5, help='5')
-    parser.add_argument('--device', default='cpu', help="defaults to 'cpu'")
-    parser.add_argument('--precision', default='fp32', help="defaults to 'fp32'")
+    parser.add_argument(
+        '--rounds', type=positive_int, default=5, help='timed rounds (5)'
+    )
+    parser.add_argument('--device', default='cpu', help='device (cpu)')
+    parser.add_argument(
+        '--precision', choices=PRECISIONS, default='fp32', help='precision (fp32)'
+    )
     parser.add_argument(
         '--output',
         type=Path,
         default=Path('work_dirs/benchmarks/growth.json'),
-        help='JSON file; a table (.md) and a plot (.png) are written beside it',
+        help='JSON file; a table (.md) and a plot (.png) are saved next to it',
     )
     parser.add_argument('--measure', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def series(args: argparse.Namespace) -> dict[str, list[tuple[str, Setting]]]:
-    """The points of each curve, with their labels."""
+    """List the points of each curve, with their labels."""
     common = dict(device=args.device, precision=args.precision)
     return dict(
         batch=[
@@ -93,7 +98,7 @@ def series(args: argparse.Namespace) -> dict[str, list[tuple[str, Setting]]]:
 
 
 def measure(setting: Setting, rounds: int) -> dict:
-    """Time and memory of one point."""
+    """Measure time and memory of one point."""
     workload = make_workloads(setting, ('ours',))['ours']
     peak = peak_memory(workload.accumulate, setting.device)
     seconds = interleave(dict(step=workload), rounds, setting.device)['step']
@@ -105,25 +110,26 @@ def measure(setting: Setting, rounds: int) -> dict:
 
 
 def in_a_process(setting: Setting, rounds: int) -> dict:
-    """Run :func:`measure` in a process of its own."""
+    """Run :func:`measure` in a new process."""
     task = json.dumps([dataclasses.asdict(setting), rounds])
-    output = subprocess.run(
+    process = subprocess.run(
         [sys.executable, __file__, '--measure', task],
-        check=True,
         stdout=subprocess.PIPE,
         text=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    )
+    if process.returncode:  # the process has printed its error
+        raise SystemExit(process.returncode)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def size_of(name: str, setting: Setting, figures: dict) -> int:
-    """What the curve is drawn over."""
+    """Return the value on the horizontal axis."""
     sizes = dict(batch=setting.batch_size, model=figures['parameters'])
     return sizes.get(name, setting.img_size**2)
 
 
 def slope(points: list[dict], i: int, key: str) -> str:
-    """Slope from the point before, on logarithmic axes."""
+    """Slope from the previous point, on logarithmic axes."""
     if i == 0:
         return '-'
     before, now = points[i - 1], points[i]
@@ -132,7 +138,7 @@ def slope(points: list[dict], i: int, key: str) -> str:
 
 
 def rows(curves: dict[str, list[dict]]) -> list[list[str]]:
-    """Write all points as rows of the table."""
+    """Format all points as rows of the table."""
     return [
         [
             name,
@@ -149,13 +155,18 @@ def rows(curves: dict[str, list[dict]]) -> list[list[str]]:
 
 
 def draw(curves: dict[str, list[dict]], path: Path) -> None:
-    """Draw each curve with a line of slope 1 through its middle point."""
+    """Plot each curve with a line of slope 1 through its middle point.
+
+    Curves of a single point are left out.
+    """
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
     curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
+        return
     figure, axes = plt.subplots(
         2, len(curves), figsize=(3.2 * len(curves), 5.6), squeeze=False
     )
@@ -177,26 +188,26 @@ def draw(curves: dict[str, list[dict]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+@one_line_errors()
 def main() -> None:
-    """Measure all, print, draw and save."""
+    """Measure, print, plot and save."""
     args = parse_args()
     if args.measure:
         setting, rounds = json.loads(args.measure)
         print(json.dumps(measure(Setting(**setting), rounds)))
         return
     curves = {}
-    with one_line_errors():
-        for name, points in series(args).items():
-            curves[name] = []
-            for label, setting in points:
-                figures = in_a_process(setting, args.rounds)
-                size = size_of(name, setting, figures)
-                curves[name].append(dict(label=label, size=size, **figures))
-                print('  '.join(rows({name: curves[name]})[-1]), flush=True)
+    for name, points in series(args).items():
+        curves[name] = []
+        for label, setting in points:
+            figures = in_a_process(setting, args.rounds)
+            size = size_of(name, setting, figures)
+            curves[name].append(dict(label=label, size=size, **figures))
+            print('  '.join(rows({name: curves[name]})[-1]), flush=True)
     table = markdown_table(HEAD, rows(curves))
     save_report(args.output, dict(machine=machine(args.device), curves=curves), table)
     draw(curves, args.output.with_suffix('.png'))
-    print(f'\n{table}\n\nsaved as {args.output}')
+    print(f'\n{table}\n\nSaved as {args.output}')
 
 
 if __name__ == '__main__':

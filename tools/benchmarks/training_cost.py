@@ -1,7 +1,7 @@
-"""Measure the time and the peak memory of a config's training step.
+"""Measure the time and peak memory of a config's training step.
 
-A pretraining model, classifier, detector or segmentor takes a batch of random images
-and labels, forward and backward, without the optimizer. No dataset is needed.
+Runs forward and backward on random images and labels, without the optimizer. Works
+for pretraining models, classifiers, detectors and segmentors. Needs no dataset.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--batch-size', type=positive_int, help="images (the config's, for one GPU)"
+        '--batch-size',
+        type=positive_int,
+        help="images (the config's batch size per GPU)",
     )
     parser.add_argument(
         '--shape',
@@ -40,16 +42,22 @@ def parse_args() -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
         help="pixels (the backbone's img_size)",
     )
-    parser.add_argument('--precision', choices=PRECISIONS, default='fp32', help='fp32')
     parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+        '--precision', choices=PRECISIONS, default='fp32', help='precision (fp32)'
     )
-    parser.add_argument('--rounds', type=positive_int, default=5, help='5')
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='device (cuda if available)',
+    )
+    parser.add_argument(
+        '--rounds', type=positive_int, default=5, help='timed rounds (5)'
+    )
     parser.add_argument(
         '--output',
         type=Path,
         default=Path('work_dirs/benchmarks/training_cost.json'),
-        help='JSON file; a table (.md) is written beside it',
+        help='JSON file; a table (.md) is saved next to it',
     )
     add_cfg_options(parser)
     return parser.parse_args()
@@ -58,12 +66,12 @@ def parse_args() -> argparse.Namespace:
 def random_batch(
     cfg: Config, model: nn.Module, number: int, size: tuple[int, int]
 ) -> dict:
-    """What the data loader of such a model gives."""
+    """Make a random batch as the dataloader of the model would."""
     scope = cfg.get('default_scope')
     if scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
 
-        # Eight objects an image; their classes do not matter.
+        # Eight objects per image; their classes do not affect the cost.
         return demo_mm_inputs(
             number, (3, *size), [8] * number, num_classes=2, with_mask=True
         )
@@ -89,7 +97,7 @@ def random_batch(
 
 
 def training_step(model: nn.Module, batch: dict, precision: str) -> Callable[[], None]:
-    """Make a function that adds the gradients of a batch."""
+    """Make a function that accumulates the gradients of a batch."""
     device = model.data_preprocessor.device.type
     low = precision != 'fp32'
 
@@ -102,21 +110,21 @@ def training_step(model: nn.Module, batch: dict, precision: str) -> Callable[[],
     return step
 
 
+@one_line_errors()
 def main() -> None:
     """Build the model, measure, print and save."""
     args = parse_args()
-    with one_line_errors():
-        cfg = load_config(args)
-        init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-        cfg.model.backbone.init_cfg = None
-        torch.manual_seed(0)
-        model = MODELS.build(cfg.model).to(args.device).train()
-        number = args.batch_size or cfg.train_dataloader.batch_size
-        size = tuple(args.shape or model.backbone.img_size)
-        batch = random_batch(cfg, model, number, size)
-        step = training_step(model, batch, args.precision)
-        peak = peak_memory(step, args.device)
-        seconds = interleave(dict(step=step), args.rounds, args.device)['step']
+    cfg = load_config(args)
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).to(args.device).train()
+    number = args.batch_size or cfg.train_dataloader.batch_size
+    size = tuple(args.shape or model.backbone.img_size)
+    batch = random_batch(cfg, model, number, size)
+    step = training_step(model, batch, args.precision)
+    peak = peak_memory(step, args.device)
+    seconds = interleave(dict(step=step), args.rounds, args.device)['step']
 
     parameters = sum(each.numel() for each in model.parameters())
     cells = [Path(args.config).name, str(number), f'{size[0]}x{size[1]}']
@@ -127,7 +135,7 @@ def main() -> None:
     record = dict(machine=machine(args.device), config=str(args.config), images=number)
     record |= dict(size=size, precision=args.precision, parameters=parameters)
     save_report(args.output, record | dict(seconds=seconds, peak_bytes=peak), table)
-    print(f'{table}\n\nMemory is over weights and gradients. Saved as {args.output}')
+    print(f'{table}\n\nMemory excludes weights and gradients. Saved as {args.output}')
 
 
 if __name__ == '__main__':

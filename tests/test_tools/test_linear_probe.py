@@ -1,0 +1,112 @@
+"""tools/linear_probe.py on real files."""
+
+import json
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..scripts import (
+    CLASSIFY,
+    ONE_ITERATION,
+    PRETRAIN,
+    call,
+    error_line,
+    load,
+    passed,
+    run,
+)
+
+
+@pytest.fixture
+def probe(tmp_path):
+    """Run the script and return the figures it saved."""
+
+    def probe(*arguments, start=call):
+        out = tmp_path / 'new' / 'probe.json'
+        result = start('linear_probe.py', CLASSIFY, *arguments, '--out', out, cwd='.')
+        figures = json.loads(out.read_text())
+        for name, figure in figures.items():
+            assert f'{name:>5} labels per class: {figure:.2f} %' in passed(result)
+        return figures
+
+    return probe
+
+
+def test_linear_probe(pretrained, probe):
+    options = ['--samples-per-class', '10', 'all']
+    trained = probe(pretrained, *options, start=run)
+    untrained = probe(*options)
+    assert set(trained) == {'10', 'all'} and trained != untrained
+    for figures in (trained, untrained):
+        assert 30 < figures['10'] < figures['all'] < 100
+    assert probe(*options) == untrained
+    assert probe(*options, '--seed', 1) != untrained
+
+
+def test_untrained_probe_starts_where_pretraining_does(probe, tmp_path):
+    """The same seed gives the probe the encoder that pretraining began with."""
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
+    options += ['optim_wrapper.optimizer.lr=0', 'randomness.seed=3']
+    passed(call('train.py', PRETRAIN, *options, cwd=tmp_path))
+    started = probe(tmp_path / 'epoch_1.pth', '--seed', 7)
+    assert probe('--seed', 3) == started != probe('--seed', 7)
+
+
+def test_few_labels_are_averaged_over_draws(monkeypatch, tmp_path):
+    """All labels need one draw only; each draw has a seed of its own."""
+    asked = []
+
+    def linear_probe(train, test, count, draw):
+        asked.append((len(train), len(test), count, draw))
+        return 10.0 * draw + (count or 5)
+
+    monkeypatch.setattr('mmmixmim.evaluation.linear_probe', linear_probe)
+    monkeypatch.setattr(
+        'mmmixmim.evaluation.extract_features',
+        lambda model, loader: range(len(loader.dataset)),
+    )
+    options = ['--samples-per-class', 3, 'all', '--draws', 4, '--out', 'p.json']
+    passed(call('linear_probe.py', CLASSIFY, *options, cwd=tmp_path))
+    draws = [(3, draw) for draw in range(4)] + [(None, 0)]
+    assert asked == [(1248, 549, *draw) for draw in draws]
+    assert json.loads((tmp_path / 'p.json').read_text()) == {'3': 18.0, 'all': 5.0}
+
+
+def test_training_images_are_not_augmented():
+    cfg = Config.fromfile(CLASSIFY)
+    init_default_scope(cfg.default_scope)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    pipeline = deepcopy(cfg.train_dataloader.dataset.pipeline)
+    assert pipeline != cfg.val_dataloader.dataset.pipeline
+    loaders = load('linear_probe.py').build_loaders(cfg)
+    assert [len(loader.dataset) for loader in loaders] == [1248, 549]
+    first, second = (next(iter(loaders[0]))['inputs'] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert cfg.train_dataloader.dataset.pipeline == pipeline
+
+
+def test_checkpoint_that_does_not_fit_is_refused(pretrained, tmp_path):
+    options = ['--cfg-options', 'model.backbone.arch.embed_dims=16']
+    options += ['model.head.in_channels=64']
+    result = call('linear_probe.py', CLASSIFY, pretrained, *options, cwd=tmp_path)
+    assert f'{pretrained} does not fit this MixMIMTransformer' in error_line(result)
+    assert 'labels per class' not in result.stdout
+
+
+def test_config_without_labels_is_refused(tmp_path):
+    line = error_line(call('linear_probe.py', PRETRAIN, cwd=tmp_path))
+    assert f'{PRETRAIN} has no val_dataloader' in line
+
+
+@pytest.mark.parametrize(
+    'options',
+    [['--samples-per-class', 'abc'], ['--samples-per-class', '0']] + [['--draws', '0']],
+)
+def test_numbers_that_make_no_sense_are_refused(options, tmp_path):
+    result = call('linear_probe.py', CLASSIFY, *options, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f'{options[-1]!r} is not a positive int' in result.stderr

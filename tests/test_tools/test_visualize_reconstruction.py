@@ -1,0 +1,42 @@
+"""tools/visualize_reconstruction.py on real files."""
+
+import torch
+from PIL import Image
+
+from ..scripts import PRETRAIN, call, passed, run
+
+SPLIT = ('--cfg-options', 'train_dataloader.dataset.split=test')
+
+
+def test_reconstructions_are_drawn(pretrained, tmp_path):
+    options = ['--num', '3', '--out', 'new/picture.png', *SPLIT]
+    result = run(
+        'visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd=tmp_path
+    )
+    assert passed(result).splitlines()[-1] == 'new/picture.png'
+    assert min(Image.open(tmp_path / 'new' / 'picture.png').size) > 200
+
+
+def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(model, images, path):
+        drawn.append((images, torch.rand(1)))
+        weights = torch.load(pretrained, weights_only=False)['state_dict']
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+
+    monkeypatch.setattr('mmmixmim.visualization.draw_reconstruction', draw)
+    for seed in (0, 0, 1):
+        options = ['--num', 5, '--seed', seed, *SPLIT]
+        call('visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.')
+    (first, mask), (again, same_mask), (others, other_mask) = drawn
+    assert first.shape == (5, 1, 32, 32)
+    assert torch.equal(first, again) and torch.equal(mask, same_mask)
+    assert not torch.equal(first, others) and not torch.equal(mask, other_mask)
+
+
+def test_no_images_are_refused(tmp_path):
+    options = [PRETRAIN, 'some.pth', '--num', '0']
+    result = call('visualize_reconstruction.py', *options, cwd=tmp_path)
+    assert result.returncode == 2 and "'0' is not a positive int" in result.stderr
