@@ -22,10 +22,11 @@ env-demo: ## Set up .venv for the demo
 env-test: ## Set up .venv for the tests (compiles mmcv's ops once)
 	@tools/setup_env.sh test
 
-lint: env-test ## Check style and formatting
+lint: env-test ## Check style, formatting and the direction of imports
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 
 clean: ## Remove caches and build output; keeps .venv, .wheels and work_dirs
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -51,7 +51,7 @@ import sys
 
 modules = 'torch torchvision cv2 mmengine mmcv mmpretrain mim sklearn matplotlib'
 if sys.argv[1] == 'test':
-    modules += ' mmcv._ext mmdet mmseg pytest xdist ruff'
+    modules += ' mmcv._ext mmdet mmseg pytest xdist importlinter ruff'
 for module in modules.split():
     importlib.import_module(module)
 # Find it without importing: an error in its code is no reason to reinstall.

@@ -29,11 +29,11 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize(
-    'layout, key', [('authors', 'model'), ('mmmixmim', 'state_dict')]
+    'format, key', [('authors', 'model'), ('mmmixmim', 'state_dict')]
 )
-def test_written_files_are_read(tmp_path, layout, key):
+def test_written_files_are_read(tmp_path, format, key):
     path = tmp_path / 'new' / 'weights.pth'
-    write_weights(STATE, path, layout)
+    write_weights(STATE, path, format)
     assert list(torch.load(path, weights_only=True)) == [key]
     assert_same(read_weights(path), STATE)
 

@@ -1,4 +1,4 @@
-"""Places205, in the layout that mmpretrain's dataset reads."""
+"""Places205, in the folder structure that mmpretrain's dataset reads."""
 
 _base_ = 'finetune.py'
 
