@@ -6,8 +6,8 @@ import os
 import threading
 from pathlib import Path
 
-# Processes that share the cores get one thread each, and so do those they start.
-# OpenMP reads this when torch is imported.
+# Parallel test processes and their subprocesses use one thread each. OpenMP reads this
+# when torch is imported.
 if 'PYTEST_XDIST_WORKER' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 

@@ -1,4 +1,4 @@
-"""Run the scripts of ``tools``: in a new process, or faster in this one."""
+"""Run the scripts in ``tools``: in a new process, or in this one, which is faster."""
 
 import importlib.util
 import io
@@ -42,7 +42,7 @@ def run(script, *arguments, cwd, **environment) -> subprocess.CompletedProcess:
 
 
 def call(script, *arguments, cwd) -> subprocess.CompletedProcess:
-    """Run a Python script in this process, which has imported everything already."""
+    """Run a Python script in this process, where most imports are already done."""
     path = TOOLS / script
     out, err = io.StringIO(), io.StringIO()
     code = 0
@@ -62,13 +62,13 @@ def call(script, *arguments, cwd) -> subprocess.CompletedProcess:
 
 
 def passed(result: subprocess.CompletedProcess) -> str:
-    """Check that a script succeeded and return what it printed."""
+    """Check that a script succeeded; return its output."""
     assert result.returncode == 0, result.stderr + result.stdout
     return result.stdout
 
 
 def error_line(result: subprocess.CompletedProcess) -> str:
-    """Check that a script ended in one line ``error: ...`` and return it."""
+    """Check that a script failed with one line ``error: ...``; return the line."""
     assert result.returncode == 1, result.stderr + result.stdout
     assert 'Traceback' not in result.stderr, result.stderr
     (line,) = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
@@ -77,7 +77,7 @@ def error_line(result: subprocess.CompletedProcess) -> str:
 
 
 def load(script) -> ModuleType:
-    """Import a script as a module, without running it."""
+    """Import a script as a module without running it."""
     name = Path(script).stem
     spec = importlib.util.spec_from_file_location(f'script_{name}', TOOLS / script)
     module = importlib.util.module_from_spec(spec)
@@ -86,7 +86,7 @@ def load(script) -> ModuleType:
 
 
 def free_port() -> str:
-    """Port that no process listens on."""
+    """Find a free port."""
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         return str(server.getsockname()[1])
@@ -94,7 +94,7 @@ def free_port() -> str:
 
 @contextmanager
 def _state_of_a_new_process(path: Path, arguments: tuple, cwd: Path) -> Iterator[None]:
-    """Set and restore what processes have for themselves, and MMEngine's globals."""
+    """Emulate a new process: arguments, folder, environment, MMEngine's globals."""
     before = sys.argv, sys.path[:], os.environ.copy(), os.getcwd()
     managed = {each: each._instance_dict.copy() for each in _subclasses(ManagerMixin)}
     for each in managed:

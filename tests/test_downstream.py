@@ -1,4 +1,4 @@
-"""The backbone in real mmdet and mmseg models, by its prefixed type alone."""
+"""The backbone in mmdet and mmseg models, by its prefixed type."""
 
 import torch
 from mmengine.hub import get_config

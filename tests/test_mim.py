@@ -37,7 +37,7 @@ class CountingHook(Hook):
 
 
 def run(command: list, cwd: Path, **environment: str) -> str:
-    """Run a command away from the checkout and return what it printed."""
+    """Run a command outside the checkout and return its output."""
     environment |= {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     result = subprocess.run(
         [str(part) for part in command],
@@ -53,7 +53,7 @@ def run(command: list, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope='module')
 def editable_python() -> Path:
-    """The interpreter of the tests, if the checkout is installed there."""
+    """The tests' interpreter, if this checkout is installed in it."""
     try:
         origin = json.loads(distribution('mmmixmim').read_text('direct_url.json'))
     except (PackageNotFoundError, TypeError):
@@ -65,7 +65,7 @@ def editable_python() -> Path:
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
-    """A wheel, built from a source distribution of a copy of the checkout."""
+    """A wheel built from the source distribution of a copy of the checkout."""
     folder = tmp_path_factory.mktemp('build')
     others = shutil.ignore_patterns('.*', 'work_dirs', 'data', 'build', 'dist')
     shutil.copytree(ROOT, folder / 'source', ignore=others)
@@ -79,15 +79,15 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='module')
 def wheel_python(wheel, tmp_path_factory) -> Path:
-    """An environment that has the wheel, and all else from that of the tests."""
+    """An environment with the wheel; the tests' environment has the other packages."""
     venv = tmp_path_factory.mktemp('venv')
     python = venv / 'bin' / 'python'
     run([sys.executable, '-m', 'venv', '--without-pip', venv], cwd=venv)
     install = ['install', '--no-deps', '--no-index', wheel]
     run([sys.executable, '-m', 'pip', '--python', python, *install], cwd=venv)
     site = next(venv.glob('lib/python*/site-packages'))
-    # A path file adds folders but reads no path file in them: what is editable in
-    # the environment of the tests stays invisible.
+    # .pth files in these folders are not processed, so editable installs of the
+    # tests' environment stay hidden.
     others = [path for path in sys.path if path.endswith('site-packages')]
     (site / 'others.pth').write_text('\n'.join(others))
     code = 'import mmmixmim; print(mmmixmim.__file__)'
@@ -96,7 +96,7 @@ def wheel_python(wheel, tmp_path_factory) -> Path:
 
 
 def test_checkout_holds_configs_once():
-    """A link as other OpenMMLab projects make would show mim every config twice."""
+    """With a .mim link, as in other OpenMMLab projects, mim finds configs twice."""
     assert not (ROOT / 'mmmixmim' / '.mim').exists()
 
 
@@ -152,7 +152,7 @@ def test_mim_trains_and_tests(install, request, tmp_path):
 def test_mim_trains_detection_and_segmentation(
     editable_python, shapes, package, task, tmp_path
 ):
-    """By our scripts, and by those of mmdet and mmsegmentation."""
+    """With our scripts, and with those of mmdet and mmsegmentation."""
     (config,) = (ROOT / 'configs' / 'shapes').glob(f'*{task}*.py')
     options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     for split in ('train', 'val', 'test'):
@@ -173,7 +173,7 @@ def test_mim_trains_detection_and_segmentation(
 
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory) -> Path:
-    """A dataset of a few drawn images."""
+    """A small dataset of drawn shapes."""
     root = tmp_path_factory.mktemp('shapes')
     write_dataset(root, dict(train=4, val=2))
     return root
@@ -189,7 +189,7 @@ def test_mim_lists_models(install, request, tmp_path):
 
 @pytest.mark.slow
 def test_mim_downloads(wheel_python, server, tmp_path):
-    """A published checkpoint, from a server of ours under the same path."""
+    """A published checkpoint, served locally under the same path."""
     name = 'mixmim-base_mixmim-300e-pre_3rdparty-mmpretrain_in1k'
     (site,) = wheel_python.parents[1].glob('lib/python*/site-packages')
     metafile = site / '_mmmixmim' / '.mim' / 'configs' / 'mixmim' / 'metafile.yml'

@@ -85,7 +85,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_options(cfg, args)
-    check_data_roots(cfg, ('train',) if args.no_validate else ('train', 'val'))
+    check_data_roots(cfg, ('train', 'val'))
     build_runner(cfg).train()
 
 

@@ -42,7 +42,7 @@ def patch_embedding(workload):
 
 @pytest.mark.parametrize('task', TASKS)
 def test_both_models_do_the_same_work(task):
-    """Same result from the same weights, and the same gradient where there is one."""
+    """The same weights give the same results and gradients."""
     workloads = make_workloads(setting(task))
     results = {name: workloads[name]() for name in IMPLEMENTATIONS}
     torch.testing.assert_close(results['ours'], results['mmpretrain'])
@@ -83,7 +83,7 @@ def test_floor_counts_the_linear_layers():
 
 
 def test_floor_has_the_products_of_a_training_step():
-    """Without gradients perceptrons go in parts; training does not."""
+    """Without gradients the FFN runs in chunks, in training it does not."""
     arch = dict(embed_dims=128, depths=[1, 1, 1, 1], num_heads=[4, 8, 16, 32])
     ours = make_workloads(Setting('pretrain', arch, 4), ('ours',))['ours']
     shapes = linear_shapes(ours.model, ours.forward)
@@ -91,7 +91,7 @@ def test_floor_has_the_products_of_a_training_step():
 
 
 def test_floor_counts_through_a_compiled_model():
-    """The compiler would not call the hooks that count."""
+    """Compiled models skip the hooks that count."""
     shapes = []
     for compiled in (False, True):
         ours = make_workloads(setting('pretrain', compiled=compiled), ('ours',))['ours']
@@ -127,7 +127,7 @@ def test_ratio_of_the_same_rounds():
 
 
 def test_peak_memory_grows_with_the_batch():
-    """In a process of its own for each batch, as what ran before leaves memory."""
+    """In a new process for each batch, since earlier runs leave memory behind."""
     code = (
         'from mmmixmim.benchmarking import *\n'
         'setting = Setting("pretrain", {}, batch_size={})\n'

@@ -1,4 +1,4 @@
-"""Configs as the tools load them, with the options of the command line."""
+"""Loading configs with command-line options."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ def load(config, *options):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writer of config files."""
+    """Function that writes a config file."""
     monkeypatch.setenv('LOCAL_RANK', '0')
 
     def write(text, name='some_name.py'):
@@ -35,13 +35,13 @@ def write(tmp_path, monkeypatch):
 
 @pytest.fixture
 def config(write):
-    """A config of our scope with bare loaders."""
+    """A config of our scope with minimal dataloaders."""
     loaders = '\n'.join(f'{loader} = dict(num_workers=2)' for loader in LOADERS)
     return write(f"default_scope = 'mmmixmim'\n{loaders}\n")
 
 
-def test_saved_config_is_no_second_one_of_its_name(config):
-    """mim looks for configs by name in the whole checkout, work_dirs included."""
+def test_saved_config_does_not_duplicate_a_config_name(config):
+    """mim searches the whole checkout for configs by name, including work_dirs."""
     cfg = load(config)
     assert cfg.filename == 'config.py' and cfg.default_scope == 'mmmixmim'
     assert 'num_workers=2' in cfg.text
@@ -63,7 +63,7 @@ def test_experiment_name_comes_from_config_then_name(config):
 def test_launcher_and_rank(config, monkeypatch):
     assert load(config).launcher == 'none'
     assert load(config, '--launcher', 'pytorch').launcher == 'pytorch'
-    # torchrun's variable is kept, an option of torch.distributed.launch sets it.
+    # torchrun sets the variable, torch.distributed.launch passes the option.
     monkeypatch.setenv('LOCAL_RANK', '3')
     load(config, '--local-rank', '1')
     assert os.environ['LOCAL_RANK'] == '3'
@@ -98,8 +98,8 @@ def test_memory_is_pinned_for_gpus_only(config, monkeypatch, name, cuda):
     'scope, stacked',
     [('mmmixmim', True), ('mmpretrain', True), ('mmdet', False), ('mmseg', False)],
 )
-def test_batches_are_stacked_for_classifiers_alone(write, scope, stacked, name):
-    """Preprocessors of mmdet and mmseg take lists, those of classifiers tensors."""
+def test_only_our_and_mmpretrains_batches_are_stacked(write, scope, stacked, name):
+    """Data preprocessors of mmdet and mmseg expect lists, all others tensors."""
     text = f'default_scope = {scope!r}\n{name} = dict(batch_size=1)\n'
     expected = dict(type='default_collate') if stacked else None
     assert load(write(text))[name].get('collate_fn') == expected
@@ -141,7 +141,7 @@ def test_unknown_options_are_refused(config, option, hint):
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writer of modules that count how often they are imported."""
+    """Function that writes a module which counts its imports."""
     folder = tmp_path / 'modules'
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -271,18 +271,18 @@ def test_missing_data_are_named(
     key = f'train_dataloader.{key}'
     assert f'{path}, from {key}.{option}, does not exist' in str(error.value)
     assert f'--cfg-options {key}.data_root=FOLDER' in str(error.value)
-    check_data_roots(cfg, ('val', 'test'))  # a run that does not read them
+    check_data_roots(cfg, ('val', 'test'))  # not used by this run
 
 
 @pytest.mark.parametrize(
     'scope, dataset',
     [
-        ('mmmixmim', dict(data_root='gone')),  # our datasets name it themselves
+        ('mmmixmim', dict(data_root='gone')),  # our datasets raise their own errors
         ('mmseg', dict(data_root='s3://bucket')),
         ('mmseg', dict(data_root='')),
         ('mmseg', dict(data_root='.', ann_file='http://host/a.json')),
     ],
 )
-def test_other_data_are_left_to_their_datasets(tmp_path, monkeypatch, scope, dataset):
+def test_other_data_are_not_checked(tmp_path, monkeypatch, scope, dataset):
     monkeypatch.chdir(tmp_path)
     check_data_roots(data(plain, scope, **dataset), ('train',))

@@ -1,4 +1,4 @@
-"""The check for optional packages, with the imports really blocked."""
+"""Checks of optional packages, with imports actually blocked."""
 
 import subprocess
 import sys
@@ -17,10 +17,10 @@ DET = "default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')"
 
 @pytest.fixture
 def block(monkeypatch):
-    """Make a module impossible to import, until the test ends."""
+    """Block the import of a module until the test ends."""
 
     def block(module):
-        # Whatever has imported it is imported again, and put back afterwards.
+        # Drop loaded modules so that they are imported again; restored afterwards.
         package = 'mmcv.ops' if module == 'mmcv._ext' else module
         for name in list(sys.modules):
             if name == package or name.startswith(f'{package}.'):
@@ -31,8 +31,8 @@ def block(monkeypatch):
 
 
 @pytest.mark.parametrize('module', ['mmdet', 'mmcv._ext'])
-def test_missing_package_in_a_process_of_its_own(tmp_path, module):
-    """Nothing else has imported it there."""
+def test_missing_package_in_a_new_process(tmp_path, module):
+    """A fresh interpreter has not imported the package before."""
     (tmp_path / 'config.py').write_text(DET)
     path = str(TOOLS / 'train.py')
     code = (
@@ -87,7 +87,7 @@ def test_train_names_what_our_configs_miss(tmp_path, block, module, config):
 
 @pytest.mark.parametrize('forks', [True, False])
 def test_command_fits_what_is_installed(monkeypatch, block, forks):
-    """The forks' packages would overwrite upstream's, and the other way round."""
+    """Forks and upstream share module names: installing one overwrites the other."""
     monkeypatch.setattr('mmmixmim.runtime.dependencies._has_forks', lambda: forks)
     block('mmseg')
     with pytest.raises(MissingDependencyError) as error:

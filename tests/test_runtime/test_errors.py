@@ -1,4 +1,4 @@
-"""Mistakes of users end in one line, bugs keep their traceback."""
+"""Users' mistakes print one line; bugs keep their traceback."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def throw(error):
         FileNotFoundError,
     ],
 )
-def test_errors_of_users_are_one_line(kind):
+def test_user_errors_are_one_line(kind):
     assert line_of(throw, kind('a: b')) == 'error: a: b'
 
 

@@ -1,4 +1,4 @@
-"""Options of the command line."""
+"""Command-line options."""
 
 import argparse
 

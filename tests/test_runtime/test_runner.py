@@ -1,4 +1,4 @@
-"""The runner of a config."""
+"""Building the runner of a config."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mmmixmim.runtime import build_runner
 
 @pytest.fixture
 def cfg(tmp_path):
-    """The least that a runner takes."""
+    """A minimal config."""
     return Config(
         dict(
             model=dict(type='ToyModel'),
@@ -64,8 +64,8 @@ def test_runner_type_of_the_config(cfg):
         ('slurm', 'cpu', []),
     ],
 )
-def test_processes_on_a_cpu_talk_by_gloo(cfg, monkeypatch, launcher, device, backends):
-    """Two real processes train and test in ``test_tools/test_shell_scripts.py``."""
+def test_processes_on_a_cpu_use_gloo(cfg, monkeypatch, launcher, device, backends):
+    """See ``test_tools/test_shell_scripts.py`` for two real processes."""
     asked = []
     monkeypatch.setattr(torch.distributed, 'init_process_group', asked.append)
     monkeypatch.setattr('mmmixmim.runtime.runner.get_device', lambda: device)

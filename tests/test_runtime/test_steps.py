@@ -1,4 +1,4 @@
-"""Scripts that run one after another and in parallel."""
+"""Running scripts one after another and in parallel."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from mmmixmim.runtime.steps import Progress
 
 @pytest.fixture
 def script(tmp_path):
-    """Maker of steps from lines of Python."""
+    """Function that writes a script and returns it as a step."""
 
     def make(name, code, cost=1, **options):
         path = tmp_path / f'{name}.py'
@@ -25,14 +25,14 @@ def script(tmp_path):
 
 @pytest.fixture
 def terminal(monkeypatch, capsys):
-    """What a terminal was told, as a list of progress lines."""
+    """Progress lines printed to a terminal."""
     monkeypatch.setattr(type(sys.stdout), 'isatty', lambda self: True)
     return lambda: [x.rstrip() for x in capsys.readouterr().out.split('\r') if x]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that the test sets."""
+    """Function that advances a fake clock."""
     time = [100.0]
     monkeypatch.setattr('mmmixmim.runtime.steps.time.monotonic', lambda: time[0])
 
@@ -77,14 +77,14 @@ def test_output_of_each_step_is_kept(script, tmp_path, capsys):
 
 
 def test_progress_follows_the_epochs_of_a_training(script, tmp_path, terminal):
-    """Iterations of past epochs and of this one, over those of all epochs."""
+    """The share is the number of finished iterations over that of all epochs."""
     at = {(1, 1): 2, (1, 10): 25, (2, 5): 38, (3, 10): 75, (4, 9): 98, (4, 10): 99}
     lines = [
         f'2030/01/01 - mmengine - INFO - Epoch(train)  [{epoch}][{i:2}/10]  '
         f'lr: 1.0000e-04  eta: 0:00:01  time: 0.1  loss: 0.{epoch}{i:03}9  a_loss: 7'
         for epoch, i in at
     ]
-    # What is printed besides is no progress.
+    # Other lines are not progress.
     lines += ['Epoch(val) [4][5/8]  loss: 3.0', 'Epoch(train) [9][1/2] without']
     steps = [script('train', f'print({chr(10).join(lines)!r})', epochs=4)]
     run_steps(steps, tmp_path / 'logs')
@@ -98,7 +98,7 @@ def test_progress_estimates_the_time_left(clock, terminal):
     progress = Progress(steps)
     progress.show(steps[0], 0)
     clock(3)
-    progress.show(steps[0], 0.3)  # a 3 % of the whole: too early to tell
+    progress.show(steps[0], 0.3)  # 3 % of the total: too early to estimate
     clock(7)
     progress.show(steps[0], 1)
     clock(40)
@@ -135,7 +135,7 @@ def test_log_files_get_a_line_every_ten_seconds(clock, capsys):
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request):
-    """Number of threads of this process, whatever the machine has."""
+    """Number of threads, independent of the machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -143,7 +143,7 @@ def threads(request):
 
 
 def test_parallel_steps_share_the_threads(script, tmp_path, threads):
-    # Each waits for the other, so one after the other they would never end.
+    # Each waits for the other: they only end when run in parallel.
     code = (
         'import os, pathlib, time\n'
         'here = pathlib.Path(__file__).parent\n'

@@ -1,4 +1,4 @@
-"""Fixtures of the scripts' tests."""
+"""Fixtures for tests of the scripts."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from ..scripts import ONE_EPOCH, PRETRAIN, passed, run
 
 @pytest.fixture(scope='session')
 def pretraining(tmp_path_factory):
-    """Folder and output of one epoch of pretraining on the digits."""
+    """Work folder and output of one epoch of pretraining on the digits."""
     folder = tmp_path_factory.mktemp('pretrained')
     options = ['--work-dir', folder, '--cfg-options', *ONE_EPOCH]
     return folder, passed(run('train.py', PRETRAIN, *options, cwd=folder))

@@ -1,4 +1,4 @@
-"""The benchmarks run, on a little work, and save what they print."""
+"""The benchmarks run on small workloads and save what they print."""
 
 import json
 
@@ -22,14 +22,17 @@ def saved(path):
     return json.loads(path.read_text()), path.with_suffix('.md').read_text()
 
 
-def test_compare_speed(tmp_path):
-    output = run_well(
-        *('benchmarks/compare_speed.py', '--task', 'inference', '--arch', 'base'),
-        *('--batch-size', 1, '--rounds', 2, '--memory', '--device', 'cpu'),
-        *('--output', tmp_path / 'a.json'),
-        cwd=tmp_path,
-    )
+def test_compare_speed(tmp_path, monkeypatch, capsys):
+    """With a small model. The processes that measure memory run the script itself."""
+    script = load('benchmarks/compare_speed.py')
+    settings = [Setting('finetune', TINY, 2, 64)]
+    monkeypatch.setattr(script, 'settings', lambda args: settings)
+    arguments = ['--rounds', '2', '--memory', '--device', 'cpu']
+    output = ['--output', str(tmp_path / 'a.json')]
+    monkeypatch.setattr('sys.argv', ['compare_speed.py', *arguments, *output])
+    script.main()
     record, table = saved(tmp_path / 'a.json')
+    output = capsys.readouterr().out
     (result,) = record['results']
     assert table in output and record['machine']['threads'] >= 1
     assert result['difference'] < 1e-4
@@ -78,7 +81,7 @@ def test_compare_loading_of_ones_own_images(image_folder, tmp_path):
 
 
 def test_growth(tmp_path, monkeypatch, capsys):
-    """With small models; the processes that measure run the script itself."""
+    """With small models. The measuring processes run the script itself."""
     script = load('benchmarks/growth.py')
     small = dict(
         batch=[(str(batch), Setting('pretrain', TINY, batch, 64)) for batch in (4, 32)],
@@ -122,9 +125,9 @@ def test_training_cost(config, tmp_path):
 
 
 def test_gpu_throughput_on_a_cpu(tmp_path, monkeypatch, capsys):
-    """All but the GPU's kernels and its largest batch, with a small model.
+    """Everything except GPU kernels and the largest batch, with a small model.
 
-    The processes that measure run the script itself.
+    The measuring processes run the script itself.
     """
     script = load('benchmarks/gpu_throughput.py')
     arguments = '--device cpu --batch-size 2 --precision fp32 --mode eager --steps 1'
@@ -300,7 +303,7 @@ def throughput():
 
 
 def test_useful_flops_are_those_of_three_forward_passes(throughput):
-    """Of one image, whatever the batch: the products of linear layers and more."""
+    """Per image: the GEMMs of linear layers, plus attention and convolutions."""
     flops = throughput.useful_flops(TINY)
     from mmmixmim.benchmarking import gemm_flops, linear_shapes, make_workloads
 

@@ -16,7 +16,7 @@ def state_of(path, key='state_dict'):
 
 @pytest.fixture(scope='module')
 def theirs(pretraining, tmp_path_factory):
-    """A pretraining checkpoint as the authors' code writes it, and the output."""
+    """A pretraining checkpoint in the authors' format, and the script's output."""
     tmp_path = tmp_path_factory.mktemp('theirs')
     path, pretrained = tmp_path / 'theirs.pth', pretraining[0] / 'epoch_1.pth'
     return path, passed(run(TOOL, pretrained, path, '--to', 'authors', cwd=tmp_path))

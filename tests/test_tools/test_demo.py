@@ -1,4 +1,4 @@
-"""tools/demo.py: its steps and its table. ``make demo`` runs it, in minutes."""
+"""Steps and table of tools/demo.py. ``make demo`` itself takes minutes."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ def script():
     return load('demo.py')
 
 
-def test_every_step_is_understood_by_its_script(script, monkeypatch):
-    """With the paths that the steps before leave."""
+def test_scripts_accept_the_arguments_of_their_steps(script, monkeypatch):
+    """Paths match the output of earlier steps."""
     steps = {step.name: step for step in script.plan(Path('w'), 7)}
     assert list(steps) == [
         *('pretrain', 'picture', 'probe-untrained', 'probe-pretrained'),

@@ -38,9 +38,9 @@ def test_parameters_and_size(start, config, option, size, total, tmp_path):
 
 
 def test_macs_are_those_of_one_image(tmp_path):
-    """A classifier has one product for each weight of its head."""
+    """The head does one multiply-accumulate per weight."""
     output = passed(call(TOOL, CLASSIFY, cwd=tmp_path))
-    # 128 channels and 10 classes: 1.28e-6 GMACs are printed as 0.
+    # 128 channels x 10 classes = 1.28e-6 GMACs, printed as 0.
     assert rows_of(output)['head'] == 0
     options = ['--cfg-options', 'model.head.num_classes=1000000']
     output = passed(call(TOOL, CLASSIFY, *options, cwd=tmp_path))
@@ -56,7 +56,7 @@ def test_weights_need_no_checkpoint(tmp_path):
 
 
 def test_every_part_of_a_detector_counts(tmp_path):
-    """Also those called by other names than forward."""
+    """Including modules whose method is not called forward."""
     backbone = dict(
         _delete_=True,
         type='mmmixmim.MixMIMTransformer',

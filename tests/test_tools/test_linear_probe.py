@@ -22,7 +22,7 @@ from ..scripts import (
 
 @pytest.fixture
 def probe(tmp_path):
-    """Run the script and return the figures it saved."""
+    """Run the script and return the saved accuracies."""
 
     def probe(*arguments, start=call):
         out = tmp_path / 'new' / 'probe.json'
@@ -47,7 +47,7 @@ def test_linear_probe(pretrained, probe):
 
 
 def test_untrained_probe_starts_where_pretraining_does(probe, tmp_path):
-    """The same seed gives the probe the encoder that pretraining began with."""
+    """With the same seed, the untrained encoder is the one pretraining starts from."""
     options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
     options += ['optim_wrapper.optimizer.lr=0', 'randomness.seed=3']
     passed(call('train.py', PRETRAIN, *options, cwd=tmp_path))
@@ -56,7 +56,7 @@ def test_untrained_probe_starts_where_pretraining_does(probe, tmp_path):
 
 
 def test_few_labels_are_averaged_over_draws(monkeypatch, tmp_path):
-    """All labels need one draw only; each draw has a seed of its own."""
+    """One draw suffices for all labels; every other draw has its own seed."""
     asked = []
 
     def linear_probe(train, test, count, draw):
@@ -106,7 +106,7 @@ def test_config_without_labels_is_refused(tmp_path):
     'options',
     [['--samples-per-class', 'abc'], ['--samples-per-class', '0']] + [['--draws', '0']],
 )
-def test_numbers_that_make_no_sense_are_refused(options, tmp_path):
+def test_invalid_numbers_are_refused(options, tmp_path):
     result = call('linear_probe.py', CLASSIFY, *options, cwd=tmp_path)
     assert result.returncode == 2
     assert f'{options[-1]!r} is not a positive int' in result.stderr

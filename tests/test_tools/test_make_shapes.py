@@ -1,4 +1,4 @@
-"""tools/make_shapes.py: a dataset and its preview."""
+"""Dataset and preview of tools/make_shapes.py."""
 
 import json
 
@@ -17,7 +17,7 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_dataset_is_the_one_of_its_options(tmp_path):
+def test_options_determine_the_dataset(tmp_path):
     options = [*COUNTS, '--size', 64, '--seed', 5]
     output = passed(run('make_shapes.py', 'new/data', *options, cwd=tmp_path))
     assert output.splitlines()[-1] == 'new/data: 3 unlabelled, 2 train, 1 val'
@@ -45,8 +45,8 @@ def test_defaults(tmp_path, monkeypatch):
     assert counts == dict(unlabelled=3500, train=500, val=200)
 
 
-def test_preview_shows_both_labels_as_they_are(tmp_path, monkeypatch):
-    """Classes from 0 on, background -1, and the same from both files."""
+def test_preview_shows_both_label_formats(tmp_path, monkeypatch):
+    """Both label formats give the same classes, from 0; the background is -1."""
     write_dataset(tmp_path, dict(train=1, val=4), 64)
     script = load('make_shapes.py')
     drawn = []

@@ -1,4 +1,4 @@
-"""The starters of distributed runs."""
+"""Launch scripts of distributed runs."""
 
 import os
 
@@ -26,7 +26,7 @@ def test_two_processes_train_and_test_on_a_cpu(tmp_path):
 
 @pytest.fixture
 def fake(tmp_path):
-    """Stand-in for python and srun that prints its arguments, one per line."""
+    """Replacement for python and srun that prints its arguments, one per line."""
     for name in ('python', 'srun'):
         (tmp_path / name).write_text(FAKE)
         (tmp_path / name).chmod(0o755)

@@ -34,8 +34,8 @@ def test_predictions_are_saved(classifier, tmp_path):
     assert len(predictions) == 549 and len(predictions[0]['pred_score']) == 10
 
 
-def test_testing_takes_a_checkpoint_of_the_whole_model(pretrained, tmp_path):
-    """A pretraining checkpoint has no classifier: its score would mean nothing."""
+def test_checkpoints_must_hold_the_whole_model(pretrained, tmp_path):
+    """A pretraining checkpoint has no classifier, so its score would be meaningless."""
     result = call('test.py', CLASSIFY, pretrained, cwd=tmp_path)
     line = error_line(result)
     assert 'accuracy' not in result.stdout
@@ -62,7 +62,7 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
 
 
 def test_predictions_are_drawn(tmp_path):
-    """By the hooks of mmdet and mmseg, one picture for each image."""
+    """The hooks of mmdet and mmseg draw one picture per image."""
     write_dataset(tmp_path / 'data', dict(train=2, val=2))
     for pattern in ('mask-rcnn*', '*upernet*'):
         (config,) = SHAPES.glob(f'{pattern}.py')
@@ -94,7 +94,7 @@ def test_predictions_are_drawn(tmp_path):
 def test_every_prediction_is_drawn_by_the_hook_of_the_project(
     hook, expected, tmp_path, monkeypatch
 ):
-    """A relative folder is below the working directory, not the work_dir."""
+    """Relative folders refer to the working directory, not to work_dir."""
     monkeypatch.chdir(tmp_path)
     folder = str(tmp_path / 'pictures')
     cfg = Config(

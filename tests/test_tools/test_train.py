@@ -48,7 +48,7 @@ def test_pretraining_saves_the_whole_model(pretraining):
 
 
 def test_progress_is_read_from_real_logs(pretraining, tmp_path, monkeypatch, capsys):
-    """The demo follows its trainings by the lines that MMEngine prints."""
+    """The demo parses the log lines of MMEngine."""
     output = pretraining[1]
     (tmp_path / 'output.txt').write_text(output)
     (tmp_path / 'again.py').write_text('print(open("output.txt").read())')
@@ -86,14 +86,14 @@ def test_pretraining_on_a_folder(image_folder, tmp_path):
     options += ['train_dataloader.batch_size=2']
     output = passed(call('train.py', FOLDER, *options, cwd=tmp_path))
     assert '[1][3/3]' in output and (tmp_path / 'epoch_1.pth').exists()
-    # 1.5e-4 for 256 images, so two have 1.17e-6. The warm-up of 40 epochs of three
-    # iterations is at its second step when the third iteration is logged.
+    # 1.5e-4 for 256 images is 1.17e-6 for two. The third iteration logs the second of
+    # 120 warm-up steps (40 epochs of three iterations).
     logs = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
     assert json.loads(logs[-1])['lr'] == pytest.approx(1.5e-4 * 2 / 256 * 2 / 120)
 
 
 def test_recipes_start_from_load_from_too(image_folder, tmp_path):
-    """Without a checkpoint for the backbone; the classifier is loaded whole."""
+    """load_from replaces the checkpoint of the backbone: all weights are loaded."""
     config = ROOT / 'configs' / 'folder' / 'mixmim-tiny_1xb64-coslr-100e_folder.py'
     cfg = Config.fromfile(config)
     init_default_scope('mmmixmim')
@@ -136,7 +136,7 @@ class CountingHook(Hook):
 
 @pytest.fixture
 def hooked(tmp_path):
-    """A config with a hook of a module elsewhere, and the folder of the module."""
+    """A config with a custom hook, and the folder of the module that defines it."""
     (tmp_path / 'modules').mkdir()
     (tmp_path / 'modules' / 'my_hooks.py').write_text(HOOK)
     (tmp_path / 'hooked.py').write_text(
@@ -146,7 +146,7 @@ def hooked(tmp_path):
     HOOKS.module_dict.pop('CountingHook', None)
 
 
-def test_training_with_a_hook_of_ones_own(hooked, tmp_path):
+def test_training_with_a_custom_hook(hooked, tmp_path):
     config, folder = hooked
     options = ['--cfg-options', 'custom_imports.imports=[my_hooks]', *ONE_ITERATION]
     path = os.pathsep.join((str(folder), os.environ.get('PYTHONPATH', '')))
@@ -154,13 +154,13 @@ def test_training_with_a_hook_of_ones_own(hooked, tmp_path):
     assert re.findall(r'counted \d+', passed(result)) == ['counted 1']
 
 
-def test_module_of_the_hook_may_be_named_without_a_list(hooked, tmp_path, monkeypatch):
+def test_single_custom_import_needs_no_list(hooked, tmp_path, monkeypatch):
     config, folder = hooked
     monkeypatch.syspath_prepend(folder)
     options = ['--cfg-options', 'custom_imports.imports=my_hooks', *ONE_ITERATION]
     result = call('train.py', config, *options, cwd=tmp_path)
     assert re.findall(r'counted \d+', passed(result)) == ['counted 1']
-    # Without the module the hook is unknown.
+    # The hook is unknown without its module.
     HOOKS.module_dict.pop('CountingHook')
     options = ['--cfg-options', *ONE_ITERATION]
     assert 'CountingHook' in error_line(
@@ -236,7 +236,7 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
 
 @pytest.fixture
 def train(monkeypatch):
-    """The script, which believes that there is a GPU."""
+    """The script, as if there were a GPU."""
     train = load('train.py')
     monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
     return train
@@ -305,7 +305,7 @@ def test_auto_scale_lr(apply):
     [
         ('', dict(load_from='a.pth'), True),
         ('', dict(), False),
-        ('', dict(resume=True), False),  # there is nothing to continue yet
+        ('', dict(resume=True), False),  # nothing to resume yet
         ('', dict(resume=True, latest='epoch_3.pth'), True),
         ('', dict(latest='epoch_3.pth'), False),
         ('b.pth', dict(load_from='a.pth'), False),
@@ -364,7 +364,7 @@ def test_missing_data_are_named(config, root, parts, tmp_path):
         (tmp_path / root / part).parent.mkdir(exist_ok=True)
         (tmp_path / root / part).touch()
     assert ', from test_dataloader.dataset.' in line('test.py', 'c.pth')
-    # Evaluation reads more, unless there is none.
+    # Validation data are checked, too, unless validation is off.
     (tmp_path / root / 'annotations').mkdir(exist_ok=True)
     (tmp_path / root / 'annotations' / 'training').touch()
     assert ', from val_dataloader.dataset.' in line('train.py')

@@ -1,4 +1,4 @@
-"""tools/transfer.py: its steps, its figures, and a quick run."""
+"""Steps and figures of tools/transfer.py, and a quick run."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_plan(script, quick):
         'pretrain',
         *('detect-scratch', 'detect-mixmim', 'segment-scratch', 'segment-mixmim'),
     ]
-    # Both starts are trained alike, and cost the same.
+    # Both initialisations use the same options otherwise.
     for scratch, mixmim in (detect, segment):
         start = [each for each in mixmim.command if each not in scratch.command]
         assert len(start) == 3 and checkpoint in start and scratch.cost == mixmim.cost
