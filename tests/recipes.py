@@ -262,7 +262,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
             optimizer=dict(
                 type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
             ),
-            paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+            paramwise_cfg=dict(flat_decay_mult=0.0),
         ),
         param_scheduler=[
             dict(
@@ -783,8 +783,7 @@ _DECAY = {
     'optim_wrapper.optimizer.weight_decay': 0.05,
 }
 _NO_DECAY_OF_VECTORS = {
-    'optim_wrapper.paramwise_cfg.norm_decay_mult': 0.0,
-    'optim_wrapper.paramwise_cfg.bias_decay_mult': 0.0,
+    'optim_wrapper.paramwise_cfg.flat_decay_mult': 0.0,
 }
 _DIGITS = (
     _DECAY

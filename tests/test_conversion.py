@@ -86,8 +86,8 @@ def test_names_of_the_authors(reference):
 def test_round_trips_are_exact(pretraining, source, target):
     model = mmpretrains(pretraining) if source == 'mmpretrain' else ours(pretraining)
     state = randomise(model).state_dict()
-    if source == 'authors':
-        state = convert_state_dict(state, 'authors')
+    if source != 'mmpretrain':
+        state = convert_state_dict(state, source)
     assert detect_format(state) == source
     there = convert_state_dict(state, target)
     assert detect_format(there) == target
@@ -166,7 +166,7 @@ def test_base_shapes_compute_what_mmpretrains_do():
         assert_same_computation(theirs, model, images, (7, 7))
 
 
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize('format', ['authors', 'mmpretrain', 'mmmixmim'])
 def test_missing_and_unknown_entries_are_named(format):
     state = convert_state_dict(ours().state_dict(), format)
     lacking = {k: v for k, v in state.items() if not k.endswith('attn.proj.bias')}
@@ -226,7 +226,7 @@ def test_windows_that_are_not_square_stay_ours():
         ('backbone.absolute_pos_embed', (1, 64, 8)),
     ],
 )
-@pytest.mark.parametrize('format', FORMATS)
+@pytest.mark.parametrize('format', ['authors', 'mmpretrain', 'mmmixmim'])
 def test_shapes_that_do_not_go_together_are_named(name, shape, format):
     state = convert_state_dict(ours().state_dict(), format)
     order = list(ours().state_dict())

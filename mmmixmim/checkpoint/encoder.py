@@ -94,6 +94,9 @@ def find_encoders(state: StateDict) -> list[str]:
         for depth in range(len(parts)):
             prefix = ''.join(f'{part}.' for part in parts[:depth])
             below[prefix][name.removeprefix(prefix)] = value
+    for each in FORMATS.values():  # whose prefix need not end in a dot
+        _, prefix = each.file_key('backbone')
+        below[prefix] = entries_below(prefix, state)
     return [prefix for prefix, entries in below.items() if _is_encoder(entries)]
 
 

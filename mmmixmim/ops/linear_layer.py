@@ -7,6 +7,10 @@ the cache, and its GEMMs are faster on the CPUs that we measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -83,12 +87,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, function, source) -> Tensor:
         ctx.function, ctx.x_dtype = function, x.dtype
-        device = x.device.type
-        ctx.autocast = dict(
-            device_type=device,
-            dtype=torch.get_autocast_dtype(device),
-            enabled=torch.is_autocast_enabled(device),
-        )
+        ctx.autocast = _autocast_state(x.device.type)
         ctx.save_for_backward(source, weight)
         return _forward(x, weight, bias)
 
@@ -103,13 +102,25 @@ class _Linear(torch.autograd.Function):
         rows = grad.flatten(0, -2)  # (N, out_features)
         if needs_weight:
             if ctx.function is not None:
-                with torch.autocast(**ctx.autocast):
+                with ctx.autocast():
                     x = ctx.function(x)
             x = x.flatten(0, -2).to(grad.dtype)  # (N, in_features)
             grad_weight = _grad_weight(rows, x).to(weight.dtype)
         if needs_bias:
             grad_bias = rows.sum(0).to(weight.dtype)
         return grad_x, grad_weight, grad_bias, None, None
+
+
+def _autocast_state(device: str) -> Callable:
+    """Return what enters the current autocast state of a device again."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    return partial(
+        torch.autocast,
+        device,
+        torch.get_autocast_dtype(device),
+        torch.is_autocast_enabled(device),
+    )
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ FOLDER = Path(formats.__file__).parent
 # A flat format that spells everything in capitals, as one file.
 FOURTH = """
 def file_key(part):
-    return 'NETWORK', {'backbone': 'NET.', 'neck': 'NET.', 'head': 'TOP.'}[part]
+    return 'NETWORK', {'backbone': 'NET/', 'neck': 'NET/', 'head': 'TOP/'}[part]
 
 
 def detect(entries):
@@ -126,7 +126,7 @@ def test_a_fourth_format_is_one_file(make_mixmim, tmp_path):
     converter = source.parent / 'tools' / 'convert_checkpoint.py'
     run(converter, 'ours.pth', 'theirs.pth', '--to', 'capitals')
     content = torch.load(tmp_path / 'theirs.pth', weights_only=True)
-    assert 'NET.DECODER_NORM.WEIGHT' in content['NETWORK']
+    assert 'NET/DECODER_NORM.WEIGHT' in content['NETWORK']
     output = run(converter, 'theirs.pth', 'back.pth', '--to', 'mmmixmim')
     assert 'format capitals' in output
     back = torch.load(tmp_path / 'back.pth', weights_only=True)['state_dict']
@@ -137,4 +137,5 @@ def test_a_fourth_format_is_one_file(make_mixmim, tmp_path):
 
 def test_files_with_an_underscore_are_no_formats():
     assert importlib.util.find_spec('mmmixmim.checkpoint.formats._common')
-    assert sorted(FORMATS) == ['authors', 'mmmixmim', 'mmpretrain']
+    assert set(FORMATS) >= {'authors', 'mmmixmim', 'mmpretrain'}
+    assert '_common' not in FORMATS

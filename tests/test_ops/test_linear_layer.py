@@ -226,6 +226,14 @@ def test_what_onednn_computes(onednn):
     assert not onednn
 
 
+def test_training_on_the_meta_device():
+    """Where autocast does not exist, only shapes matter."""
+    layer, norm = ops.Linear(4, 5).to('meta'), ops.LayerNorm(4).to('meta')
+    out = layer(norm(torch.empty(2, 3, 4, device='meta', requires_grad=True)))
+    out.sum().backward()
+    assert out.shape == (2, 3, 5) and layer.weight.grad.shape == (5, 4)
+
+
 def test_products_are_counted():
     """PyTorch's FLOP counter does not know oneDNN's operator."""
     x, layer = torch.randn(2, 3, 4), ops.Linear(4, 5)

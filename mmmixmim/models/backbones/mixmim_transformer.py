@@ -36,7 +36,7 @@ from .arch import ARCHS, Arch, WindowSize
 class MixMIMTransformer(BaseModule):
     """MixMIM's encoder, for pretraining, classification and dense tasks.
 
-    Source: MixMAE (arXiv 2205.13137), section 3.2 and table 1. Parameter names are the
+    Source: MixMAE (arXiv 2205.13137), section 3. Parameter names are the
     authors'. Images may have any height and width, square or not; for mixing, the
     stride, ``patch_size * 2 ** (stages - 1)``, must divide both.
 

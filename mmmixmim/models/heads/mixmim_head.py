@@ -16,7 +16,7 @@ from ..mixing import TokenOwnership
 class MixMIMPretrainHead(BaseModule):
     """Compare the decoder's prediction with the pixels that were hidden.
 
-    Source: MixMAE (arXiv 2205.13137), section 3.2. Inside :class:`MixMIM` the first two
+    Source: MixMAE (arXiv 2205.13137), section 3. Inside :class:`MixMIM` the first two
     arguments follow from the backbone. The names ``patch_size`` and ``in_chans`` of
     mmpretrain's configs work too.
 

@@ -58,7 +58,7 @@ class WindowAttention(Attention):
     Inside a window a token attends to tokens of its own image only; the layout knows
     which these are.
 
-    Source: MixMAE (arXiv 2205.13137), section 3.2; the bias is that of Swin
+    Source: MixMAE (arXiv 2205.13137), section 3; the bias is that of Swin
     (arXiv 2103.14030), equation 4.
 
     Args:

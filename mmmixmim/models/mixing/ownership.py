@@ -28,7 +28,7 @@ class TokenOwnership:
     Raises:
         UserError: If ``mask`` has another shape or other values.
 
-    Source: MixMAE (arXiv 2205.13137), section 3.1.
+    Source: MixMAE (arXiv 2205.13137), section 3.
     """
 
     def __init__(self, mask: Tensor, num_hidden: int | None = None) -> None:
@@ -129,7 +129,7 @@ class TokenOwnership:
         return partner.long().argsort(stable=True), own
 
     def mix(self, maps: Tensor) -> Tensor:
-        """Mix each map with its partner's (paper, section 3.1).
+        """Mix each map with its partner's.
 
         Args:
             maps: One map per image, (B, H, W, C), channels last.
@@ -141,7 +141,7 @@ class TokenOwnership:
         return torch.where(partner, maps.flip(0), maps)
 
     def unmix(self, tokens: Tensor, mask_token: Tensor) -> Tensor:
-        """Split mixed tokens into the inputs of the decoder's two passes (section 3.2).
+        """Split mixed tokens into the inputs of the decoder's two passes.
 
         Args:
             tokens: One token per cell, (B, h * w, C).

@@ -26,7 +26,7 @@ from ..mixing import TokenOwnership
 class MixMIMPretrainDecoder(BaseModule):
     """MixMIM's decoder, a plain ViT that runs on both images of each mixture.
 
-    Source: MixMAE (arXiv 2205.13137), section 3.2. Inside :class:`MixMIM` the first
+    Source: MixMAE (arXiv 2205.13137), section 3. Inside :class:`MixMIM` the first
     four arguments follow from the backbone. The names ``embed_dim``, ``in_chans``,
     ``encoder_stride`` and ``decoder_embed_dim`` of mmpretrain's configs work too.
 
