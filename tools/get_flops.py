@@ -51,7 +51,6 @@ def main() -> None:
     cfg = load_config(args)
     scope = cfg.get('default_scope', 'mmmixmim')
     init_default_scope(scope)
-    cfg.model.backbone.init_cfg = None
     # A detector's boxes depend on values, and tensors on the meta device have none.
     with torch.device('cpu' if scope == 'mmdet' else 'meta'):
         model = MODELS.build(cfg.model).eval()

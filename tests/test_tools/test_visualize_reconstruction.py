@@ -1,6 +1,7 @@
 """tools/visualize_reconstruction.py on real files."""
 
 import torch
+from mmengine.runner import Runner
 from PIL import Image
 
 from ..scripts import PRETRAIN, call, passed, run
@@ -26,12 +27,19 @@ def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
         for name, value in model.state_dict().items():
             assert torch.equal(value, weights[name]), name
 
+    def build_dataloader(config, seed):
+        seeds.append(seed)
+        return build(config, seed)
+
+    build, seeds = Runner.build_dataloader, []
+    monkeypatch.setattr(Runner, 'build_dataloader', build_dataloader)
     monkeypatch.setattr('mmmixmim.visualization.draw_reconstruction', draw)
     for seed in (0, 0, 1):
         options = ['--num', 5, '--seed', seed, *SPLIT]
         call('visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.')
     (first, mask), (again, same_mask), (others, other_mask) = drawn
     assert first.shape == (5, 1, 32, 32)
+    assert seeds == [0, 0, 1]  # of the order of the images
     assert torch.equal(first, again) and torch.equal(mask, same_mask)
     assert not torch.equal(first, others) and not torch.equal(mask, other_mask)
 

@@ -116,7 +116,6 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to(args.device).train()
     number = args.batch_size or cfg.train_dataloader.batch_size
