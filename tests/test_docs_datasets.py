@@ -105,5 +105,5 @@ def test_a_class_too_few_is_noticed(config, photos, tmp_path):
     cfg.work_dir = str(tmp_path / 'work')
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
-    with pytest.raises(ValueError, match='3 classes .*model 2'):
+    with pytest.raises(ValueError, match='3 classes .*model has 2'):
         Runner.from_cfg(cfg).train()
