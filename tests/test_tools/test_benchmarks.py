@@ -235,11 +235,11 @@ def growth():
 
 def test_slopes_are_logarithmic(growth):
     points = [
-        dict(label=str(size), size=size, seconds=size**0.5, peak_bytes=2**30 * size)
-        for size in (1, 4, 8)
+        dict(label=str(size), size=size, seconds=seconds, peak_bytes=2**30 * size)
+        for size, seconds in ((1, 1), (4, 2), (8, 8))
     ]
     rows = growth.rows(dict(batch=points))
-    assert [row[4] for row in rows] == ['-', '0.50', '0.50']
+    assert [row[4] for row in rows] == ['-', '0.50', '2.00']
     assert [row[6] for row in rows] == ['-', '1.00', '1.00']
     assert rows[1][:4] == ['batch', '4', '4', '2.000'] and rows[1][5] == '4.00'
 
