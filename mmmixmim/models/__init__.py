@@ -1,8 +1,8 @@
 """MixMIM's encoder, decoder, head and algorithm."""
 
-from .backbones import MixMIMTransformer
+from .backbones import MixMIMSwinTransformer, MixMIMTransformer
 from .heads import MixMIMPretrainHead
-from .mixing import TokenOwnership
+from .mixing import TokenOwnership, check_encoder
 from .necks import MixMIMPretrainDecoder
 from .selfsup import MixMIM
 
@@ -10,6 +10,8 @@ __all__ = [
     'MixMIM',
     'MixMIMPretrainDecoder',
     'MixMIMPretrainHead',
+    'MixMIMSwinTransformer',
     'MixMIMTransformer',
     'TokenOwnership',
+    'check_encoder',
 ]

@@ -1,3 +1,4 @@
 from .mixmim_transformer import MixMIMTransformer
+from .swin import MixMIMSwinTransformer
 
-__all__ = ['MixMIMTransformer']
+__all__ = ['MixMIMSwinTransformer', 'MixMIMTransformer']
