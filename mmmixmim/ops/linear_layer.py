@@ -54,9 +54,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     recipe = recipe_of(x)
     if recipe is None and not _uses_onednn(x, weight, bias):
         return F.linear(x, weight, bias)
-    if recipe is None:
-        return _Linear.apply(x, weight, bias, None, x.detach())
-    return _Linear.apply(x, weight, bias, recipe.function, recipe.source.detach())
+    # The gradient goes to the source itself, unless someone watches that of x.
+    fused = recipe and recipe.gradient and not (x._backward_hooks or x.retains_grad)
+    root = recipe.source if fused else x
+    return _Linear.apply(root, weight, bias, x.detach(), recipe, fused)
 
 
 def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
@@ -85,30 +86,35 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, function, source) -> Tensor:
-        ctx.function, ctx.x_dtype = function, x.dtype
+    def forward(ctx, root, weight, bias, x, recipe, fused) -> Tensor:
+        ctx.function = recipe.function if recipe else None
+        ctx.gradient = recipe.gradient if fused else None
+        ctx.x_dtype = x.dtype
         ctx.autocast = _autocast_state(x.device.type)
-        ctx.save_for_backward(source, weight)
+        ctx.save_for_backward(recipe.source.detach() if recipe else x, weight)
         return _forward(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        grad_x = grad_weight = grad_bias = None
-        if needs_x:
-            grad_x = _forward(grad, weight.to(grad.dtype).t()).to(ctx.x_dtype)
+        source, weight = ctx.saved_tensors
+        needs_root, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        grad_root = grad_weight = grad_bias = None
+        if needs_root:
+            grad_root = _forward(grad, weight.to(grad.dtype).t()).to(ctx.x_dtype)
+            if ctx.gradient is not None:
+                grad_root = ctx.gradient(grad_root, source)
         rows = grad.flatten(0, -2)  # (N, out_features)
         if needs_weight:
+            x = source
             if ctx.function is not None:
                 with ctx.autocast():
-                    x = ctx.function(x)
+                    x = ctx.function(source)
             x = x.flatten(0, -2).to(grad.dtype)  # (N, in_features)
             grad_weight = _grad_weight(rows, x).to(weight.dtype)
         if needs_bias:
             grad_bias = rows.sum(0).to(weight.dtype)
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_root, grad_weight, grad_bias, None, None, None
 
 
 def _autocast_state(device: str) -> Callable:

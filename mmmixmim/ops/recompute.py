@@ -19,11 +19,16 @@ from .switch import runs_eagerly
 
 
 class Recipe(NamedTuple):
-    """How to compute a tensor again: ``function(source)``."""
+    """How to compute a tensor again: ``function(source)``.
+
+    ``gradient(grad, source)``, if there is one, turns the gradient of the tensor into
+    that of ``source`` in place.
+    """
 
     function: Callable[[Tensor], Tensor]
     source: Tensor
     version: int
+    gradient: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class LayerNorm(nn.LayerNorm):
@@ -36,7 +41,7 @@ class LayerNorm(nn.LayerNorm):
 
 def gelu(x: Tensor) -> Tensor:
     """``F.gelu``; a following :class:`~mmmixmim.ops.Linear` recomputes it."""
-    return _note(F.gelu(x), F.gelu, x)
+    return _note(F.gelu(x), F.gelu, x, _gelu_gradient)
 
 
 def recipe_of(x: Tensor) -> Recipe | None:
@@ -45,7 +50,16 @@ def recipe_of(x: Tensor) -> Recipe | None:
     return recipe if recipe and recipe.version == x._version else None
 
 
-def _note(out: Tensor, function: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+def _gelu_gradient(grad: Tensor, source: Tensor) -> Tensor:
+    return torch.ops.aten.gelu_backward.grad_input(grad, source, grad_input=grad)
+
+
+def _note(
+    out: Tensor,
+    function: Callable[[Tensor], Tensor],
+    source: Tensor,
+    gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     if runs_eagerly() and torch.is_grad_enabled():
-        out._recipe = Recipe(function, source, out._version)
+        out._recipe = Recipe(function, source, out._version, gradient)
     return out

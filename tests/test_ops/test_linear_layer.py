@@ -292,3 +292,31 @@ def test_gelu_of_a_linear_layer(bias, monkeypatch):
             ops.linear_gelu(adapted, x), F.gelu(adapted(x)), rtol=0, atol=0
         )
     assert 'gelu' not in activations
+
+
+@pytest.mark.parametrize('watch', ['nothing', 'hook', 'retain_grad', 'second use'])
+def test_gradients_around_gelu(watch):
+    """Straight to its input, and by the output where someone watches or uses it."""
+    layer, x = ops.Linear(4, 5), torch.randn(2, 3, 4, requires_grad=True)
+
+    def run():
+        seen = []
+        hidden = ops.gelu(2 * x)
+        if watch == 'hook':
+            hidden.register_hook(lambda grad: seen.append(grad.clone()) or 3 * grad)
+        if watch == 'retain_grad':
+            hidden.retain_grad()
+        out = layer(hidden).square().sum()
+        if watch == 'second use':
+            out = out + hidden.pow(3).sum()
+        found = torch.autograd.grad(out, [x, *layer.parameters()], retain_graph=True)
+        if watch == 'retain_grad':
+            out.backward()
+            seen.append(hidden.grad)
+        return *found, *seen
+
+    found = run()
+    with ops.plain():
+        wanted = run()
+    assert len(found) == len(wanted) == (4 if watch in ('hook', 'retain_grad') else 3)
+    torch.testing.assert_close(found, wanted)
