@@ -1,7 +1,9 @@
+import argparse
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +20,7 @@ from mmmixmim.benchmarking import (
     interleave,
     largest_batch,
     linear_shapes,
+    machine,
     make_pipelines,
     make_workloads,
     matrix_rate,
@@ -27,6 +30,8 @@ from mmmixmim.benchmarking import (
     waiting_share,
     write_photos,
 )
+from mmmixmim.models import TokenOwnership
+from mmmixmim.registry import MODELS
 
 TINY = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 
@@ -142,6 +147,20 @@ def test_peak_memory_grows_with_the_batch():
     assert peaks[1] > 3 * peaks[0] > 0
 
 
+def test_peak_memory_is_that_of_the_step_alone():
+    """Neither memory that is held nor an earlier peak counts."""
+    code = (
+        'import torch\n'
+        'from mmmixmim.benchmarking import peak_memory\n'
+        'held = torch.ones(2**25)\n'
+        'torch.ones(2**26).sum()\n'
+        'print(peak_memory(lambda: torch.ones(2**24).sum(), "cpu"))'
+    )
+    command = [sys.executable, '-c', code]
+    output = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 60 < int(output.stdout.split()[-1]) / 2**20 < 90
+
+
 def test_photos_and_both_pipelines(tmp_path):
     write_photos(tmp_path, 3, size=(90, 120))
     paths = sorted(tmp_path.glob('*.jpg'))
@@ -167,11 +186,36 @@ def test_waiting_share(tmp_path):
     assert figures['share'] == figures['waiting'] / figures['seconds']
 
 
+def test_waiting_share_leaves_the_warm_up_out(tmp_path, monkeypatch):
+    times = {'train/time': [90, 90, 90, 1, 3], 'train/data_time': [80, 80, 80, 0, 1]}
+    asked = []
+
+    class FakeRunner:
+        def __init__(self, **kwargs):
+            asked.append(kwargs)
+            self.message_hub = self
+
+        def get_scalar(self, name):
+            return argparse.Namespace(data=(np.array(times[name]), None))
+
+        def train(self):
+            pass
+
+    monkeypatch.setattr('mmmixmim.benchmarking.loading.Runner', FakeRunner)
+    arguments = (tmp_path, tmp_path / 'work', PIPELINES['ours'], dict(type='Any'))
+    figures = waiting_share(*arguments, workers=2, batch_size=7, iterations=2)
+    assert figures == dict(seconds=2, waiting=0.5, share=0.25)
+    loader = asked[0]['train_dataloader']
+    assert (loader['num_workers'], loader['batch_size']) == (2, 7)
+    assert loader['persistent_workers'] and asked[0]['train_cfg']['max_iters'] == 5
+
+
 def test_report(tmp_path):
     path = tmp_path / 'new' / 'a.json'
     save_report(path, dict(a=1), '| a |')
     assert json.loads(path.read_text()) == dict(a=1)
     assert path.with_suffix('.md').read_text() == '| a |\n'
+    assert path.read_text().endswith('}\n')
 
 
 @pytest.mark.parametrize(
@@ -183,6 +227,15 @@ def test_largest_batch_to_an_eighth(room, found):
 
 def test_matrix_rate_counts_two_per_mac():
     assert 1e6 < matrix_rate('cpu', torch.float32, size=128, rounds=3) < 1e15
+
+
+def test_matrix_rate_is_that_of_the_median_round(monkeypatch):
+    def interleave(functions, rounds, device):
+        functions['product']()
+        return dict(product=[0.1, 0.5, 9.0])
+
+    monkeypatch.setattr('mmmixmim.benchmarking.throughput.interleave', interleave)
+    assert matrix_rate('cpu', torch.float32, size=10) == 2 * 10**3 / 0.5
 
 
 def test_training_step_trains():
@@ -200,3 +253,97 @@ def test_attention_kernels_are_named():
         'attention' in name for name in attention_kernels(lambda: kernel(x, x, x))
     )
     assert attention_kernels(lambda: x + x) == []
+
+
+def test_functions_of_autograd_are_no_kernels():
+    x = torch.randn(1, 1, 4, 8, requires_grad=True)
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    names = attention_kernels(lambda: kernel(x, x, x).sum().backward())
+    assert any('backward' in name for name in names)
+    assert not any('autograd' in name for name in names)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_models_are_in_the_mode_of_their_task(task):
+    for workload in make_workloads(Setting(task, TINY, 2, 64)).values():
+        assert workload.model.training == (task != 'inference')
+
+
+def test_both_models_get_half_of_the_cells(monkeypatch):
+    masks = []
+
+    def ownership(mask):
+        masks.append(mask)
+        return TokenOwnership(mask)
+
+    monkeypatch.setattr('mmmixmim.benchmarking.workloads.TokenOwnership', ownership)
+    theirs = make_workloads(Setting('pretrain', TINY, 2, 96))['mmpretrain']
+    (mask,) = masks
+    assert mask.shape == (1, 3, 3) and mask.sum() == 4
+    coarse = theirs.model.backbone.random_masking(None, 0.5)[-1]
+    assert torch.equal(coarse.flatten(), mask.flatten())
+
+
+@pytest.mark.parametrize(
+    'options, windows',
+    [
+        (dict(), [14, 14, 14, 7]),
+        (dict(img_size=448), [28, 28, 28, 14]),
+        (dict(window=7), [7, 7, 7, 7]),
+        (dict(window=16, img_size=128), [16, 16, 8, 4]),
+        (dict(task='dense', img_size=512), [16, 16, 16, 16]),
+        (dict(task='dense', img_size=64), [16, 8, 4, 2]),
+    ],
+)
+def test_windows(options, windows, monkeypatch):
+    """Those of both implementations are given by the setting."""
+    given = []
+    build = MODELS.build
+
+    def record(config):
+        given.append(config['backbone']['window_size'])
+        return build(config)
+
+    monkeypatch.setattr(MODELS, 'build', record)
+    options = dict(task='inference') | options
+    make_workloads(Setting(arch=TINY, batch_size=1, **options), ('ours',))
+    assert given[0] == windows
+
+
+@pytest.mark.parametrize('name', IMPLEMENTATIONS)
+def test_activation_checkpointing_recomputes_the_blocks(name):
+    """Linear layers of the blocks run again in the backward pass."""
+    calls = []
+    for with_cp in (False, True):
+        small = Setting('finetune', TINY, 1, 64, with_cp=with_cp)
+        workload = make_workloads(small, (name,))[name]
+        calls.append(0)
+
+        def count(*args):
+            calls[-1] += 1
+
+        for module in workload.model.backbone.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.register_forward_hook(count)
+        workload()
+    assert calls[1] > calls[0] > 0
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_forward_is_compiled_on_request(task, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, 'compile', lambda part: compiled.append(part) or part)
+    make_workloads(Setting(task, TINY, 1, 64))
+    assert not compiled
+    make_workloads(Setting(task, TINY, 1, 64, compiled=True))
+    assert len(compiled) == 2
+
+
+def test_machine_has_the_threads_of_the_process():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert machine()['threads'] == 3
+    finally:
+        torch.set_num_threads(before)
+    assert machine()['torch'] == torch.__version__ and machine()['device']

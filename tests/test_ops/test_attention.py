@@ -119,3 +119,16 @@ def test_under_autocast_and_checkpointing():
     torch.testing.assert_close(out, wanted_out)
     found = torch.autograd.grad(out.square().sum(), (qkv, *biases))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_dropout_reaches_the_weights(masked):
+    qkv, biases = operands(torch.float32)
+    mask = torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool) if masked else None
+    masks = [None, mask]
+    kept, *dropped = (
+        ops.window_attention(qkv, HEADS, SPANS, biases, masks, dropout)[:, 24:]
+        for dropout in (0.0, 0.9, 0.9)
+    )
+    assert not torch.equal(dropped[0], dropped[1])
+    assert not torch.equal(kept, dropped[0])
