@@ -40,7 +40,11 @@ class LayerNorm(nn.LayerNorm):
 
 
 def gelu(x: Tensor) -> Tensor:
-    """``F.gelu``; a following :class:`~mmmixmim.ops.Linear` recomputes it."""
+    """``F.gelu``; a following :class:`~mmmixmim.ops.Linear` recomputes it.
+
+    That layer sends its gradient straight to ``x``. To watch the gradient of the
+    output, register a hook on it, or ``retain_grad``, before the layer runs.
+    """
     return _note(F.gelu(x), F.gelu, x, _gelu_gradient)
 
 
