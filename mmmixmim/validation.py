@@ -30,20 +30,25 @@ class MissingDependencyError(UserError, ImportError):
     """A package that is needed is not installed."""
 
 
-def check_mask(mask: Tensor) -> None:
-    """Raise unless ``mask`` is a cell mask (1 or B, h, w) of zeros and ones."""
+def check_mask(mask: Tensor, images: int = 2) -> None:
+    """Raise unless ``mask`` holds the owner of each cell, (1 or B, h, w).
+
+    Args:
+        mask: Numbers from 0 to ``images`` - 1, of any type.
+        images: Number of images in a mixture.
+    """
     if not isinstance(mask, Tensor) or mask.ndim != 3:
         got = f'shape {tuple(mask.shape)}' if isinstance(mask, Tensor) else type(mask)
         raise UserError(
             f'A mask must be a tensor of shape (1, h, w) or (B, h, w), got {got}.'
         )
     if mask.dtype != torch.bool:
-        odd = mask[(mask != 0) & (mask != 1)]
+        odd = mask[~torch.isin(mask, torch.arange(images, device=mask.device))]
         if odd.numel():
-            raise UserError(
-                f'A mask holds 1 where the partner shows and 0 elsewhere, '
-                f'got the value {odd[0].item()}.'
-            )
+            values = '1 where the partner shows and 0 elsewhere'
+            if images > 2:
+                values = f'the number of the image that shows, from 0 to {images - 1}'
+            raise UserError(f'A mask holds {values}, got the value {odd[0].item()}.')
 
 
 def check_image(images: Tensor, in_channels: int) -> None:

@@ -106,7 +106,7 @@ def test_stages():
     with torch.device('meta'):
         model = MixMIM(dict(type='MixMIMTransformer', arch='base'))
         ownership = model.ownership(torch.empty(4, 3, 224, 224))
-    assert ownership.grid == (7, 7) and ownership._num_hidden == 24
+    assert ownership.grid == (7, 7) and ownership._counts == [25, 24]
     ownership = TokenOwnership.random((7, 7), 24)
     stages = zip(rows, model.backbone.layers, model.backbone.out_channels, strict=True)
     for i, (row, stage, channels) in enumerate(stages):

@@ -261,10 +261,10 @@ def draw_decoder(
         pred = model.neck(model.backbone(images, ownership), ownership)
         loss = model.head.loss(pred, images, ownership)
     target = model.head.construct_target(images)
-    target = ownership.select_masked(target, target.flip(0))
+    target = ownership.select_masked([target, target.flip(0)])
     codes = ownership.mask.flatten(1).float().unsqueeze(-1).expand(len(images), -1, -1)
     passes = ownership.unmix(codes, torch.tensor(2.0))[:: len(images), :, 0]
-    hidden = ownership.at(SIZE, SIZE)[0]
+    hidden = ownership.at(SIZE, SIZE)[0].bool()
 
     side, xs, ys = 1.15, (0.45, 3.0, 5.1), (5.85, 7.5)
     names = ('image i', 'the partner')

@@ -183,8 +183,8 @@ class MixMIMTransformer(BaseModule):
         ownership = None
         if mask is not None:
             check_image_size(tuple(x.shape[2:]), self.stride)
-            ownership = TokenOwnership.of(mask, x.device)
-            ownership.check(len(x), tuple(side // self.stride for side in x.shape[2:]))
+            grid = tuple(side // self.stride for side in x.shape[2:])
+            ownership = TokenOwnership.of(mask, len(x), grid, x.device)
 
         maps = self.patch_embed(x)  # (B, H / patch, W / patch, C)
         if ownership is not None:

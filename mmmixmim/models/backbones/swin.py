@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_activations
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, check_image, check_image_size
+from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
 
@@ -19,10 +19,10 @@ from ..mixing import TokenOwnership
 class MixMIMSwinTransformer(SwinTransformer):
     """Swin (arXiv 2103.14030) with shifted windows, which can encode mixed images.
 
-    Without a mask it is mmpretrain's ``SwinTransformer``, bit by bit and by the same
-    parameter names, so weights pretrained here load into the stock class and back.
-    With a mask, images are mixed after the patch embedding, and each window's attention
-    mask also blocks tokens of the other image.
+    Without an ownership it is mmpretrain's ``SwinTransformer``, bit by bit and by the
+    same parameter names, so weights pretrained here load into the stock class and back.
+    With one, images are mixed after the patch embedding, and each window's attention
+    mask also blocks tokens of other images.
 
     Args:
         *args: Arguments of mmpretrain's ``SwinTransformer``.
@@ -47,24 +47,19 @@ class MixMIMSwinTransformer(SwinTransformer):
         self.out_channels = list(self.num_features)
 
     def forward(
-        self, x: Tensor, mask: Tensor | TokenOwnership | None = None
+        self, x: Tensor, ownership: TokenOwnership | None = None
     ) -> tuple[Tensor, ...]:
-        """Encode images, mixed with their partners if a mask is given.
+        """Encode images, mixed with their partners if an ownership is given.
 
         Args:
             x: Images (B, C, H, W).
-            mask: See :meth:`MixMIMTransformer.forward`.
+            ownership: Who owns each token. Defaults to None: plain images.
 
         Returns:
             One map (B, C, H / s, W / s) for each stage in ``out_indices``.
         """
-        if mask is None:
+        if ownership is None:
             return super().forward(x)
-        check_image(x, self.in_channels)
-        check_image_size(tuple(x.shape[2:]), self.stride)
-        ownership = TokenOwnership.of(mask, x.device)
-        ownership.check(len(x), tuple(side // self.stride for side in x.shape[2:]))
-
         x, size = self.patch_embed(x)  # (B, H * W, C)
         x = ownership.mix(x.unflatten(1, size)).flatten(1, 2)
         if self.use_abs_pos_embed:
@@ -122,16 +117,16 @@ def _attend(
     padded = maps.shape[1:3]
     windows = attn.window_partition(maps, window).flatten(1, 2)  # (B * windows, n, C)
     owners = attn.window_partition(owners, window).flatten(1)  # (1 or B * windows, n)
-    blocked = owners.unsqueeze(1) != owners.unsqueeze(2)
+    same = ownership.same_owner(owners)
 
     mask = attn.get_attn_mask(
         padded, window_size=window, shift_size=shift, device=x.device
     )  # (windows, n, n), or None without a shift
     if mask is None:
         mask = x.new_zeros(1, 1, 1)
-    elif len(mask) != len(blocked):  # masks of each image
+    elif len(mask) != len(same):  # masks of each image
         mask = mask.repeat(len(x), 1, 1)
-    mask = mask.expand_as(blocked).masked_fill(blocked, float('-inf'))
+    mask = mask.expand_as(same).masked_fill(~same, float('-inf'))
     windows = attn.w_msa(windows, mask).unflatten(1, (window, window))
     maps = attn.window_reverse(windows, *padded, window)
     if shift:

@@ -4,12 +4,45 @@ from __future__ import annotations
 
 import torch
 from mmengine.model import BaseModule
+from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import renamed_arguments
+from mmmixmim.validation import UserError, renamed_arguments
 
 from ..mixing import TokenOwnership
+
+
+class _HOGMaps(HOGGenerator):
+    """mmpretrain's HOG features as maps (B, 3 * bins, H / 8, W / 8)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the maps of images (B, 3, H, W)."""
+        side = self.gaussian_window
+        height, width = images.shape[2:]
+        if height != width or height % side:
+            raise UserError(
+                f"target='hog' needs square images of a multiple of {side} pixels, got "
+                f'{height}x{width}.'
+            )
+        return super().forward(images)
+
+    def _reshape(self, hog_feat: Tensor) -> Tensor:
+        return hog_feat.flatten(1, 2)
+
+
+def _build_hog(target: str, stride: int, in_channels: int) -> _HOGMaps | None:
+    if target == 'pixels':
+        return None
+    if target != 'hog':
+        raise UserError(f"target must be 'pixels' or 'hog', got {target!r}.")
+    hog = _HOGMaps()
+    if in_channels != 3 or stride % hog.pool:
+        raise UserError(
+            f"target='hog' needs RGB images and cells of a multiple of {hog.pool} "
+            f"pixels, got in_channels={in_channels} and stride={stride}: use 'pixels'."
+        )
+    return hog
 
 
 @MODELS.register_module()
@@ -23,8 +56,11 @@ class MixMIMPretrainHead(BaseModule):
     Args:
         stride: Side of a cell in pixels. Defaults to 32.
         in_channels: Channels of the images. Defaults to 3.
-        norm_pix: Whether the target is normalised cell by cell, by the mean and the
+        norm_pix: Whether pixels are normalised cell by cell, by the mean and the
             unbiased variance. Defaults to True.
+        target: What is predicted: 'pixels', or 'hog', the histograms of oriented
+            gradients of mmpretrain's MaskFeat (arXiv 2112.09133) over 8x8 pixels.
+            Defaults to 'pixels'.
         loss: Config of a loss of prediction and target, both (B, cells, pixels).
             Defaults to the mean squared error.
         init_cfg: MMEngine's initialisation config.
@@ -38,6 +74,7 @@ class MixMIMPretrainHead(BaseModule):
         stride: int = 32,
         in_channels: int = 3,
         norm_pix: bool = True,
+        target: str = 'pixels',
         loss: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -45,6 +82,7 @@ class MixMIMPretrainHead(BaseModule):
         self.stride = stride
         self.in_channels = in_channels
         self.norm_pix = norm_pix
+        self.hog = _build_hog(target, stride, in_channels)
         loss = loss or dict(type='PixelReconstructionLoss', criterion='L2')
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             self.loss_module = registry.build(loss)
@@ -55,7 +93,8 @@ class MixMIMPretrainHead(BaseModule):
         """Loss on hidden cells.
 
         Args:
-            pred: The decoder's prediction (B, h * w, stride ** 2 * C).
+            pred: The decoder's prediction (B, h * w, target_dims), for K images
+                ((K - 1) * B, h * w, target_dims).
             target: The images (B, C, H, W), not mixed.
             mask: The cells (1 or B, h, w) that encoder and decoder got, or the
                 :class:`TokenOwnership` made of them.
@@ -65,8 +104,12 @@ class MixMIMPretrainHead(BaseModule):
         """
         ownership = self._ownership(mask, target)
         cells = self.construct_target(target)
-        masked = ownership.select_masked(cells, cells.flip(0))
-        return self.loss_module(pred.float(), masked)
+        targets = [ownership.partner(cells, k) for k in range(ownership.passes)]
+        masked = ownership.select_masked(targets)
+        if ownership.scored is None:
+            return self.loss_module(pred.float(), masked)
+        scored = ownership.scored.expand(len(cells), -1)
+        return self.loss_module(pred.float(), masked, scored)
 
     @torch.no_grad()
     def reconstruct(
@@ -83,10 +126,18 @@ class MixMIMPretrainHead(BaseModule):
             mask: As in :meth:`loss`.
 
         Returns:
-            (B, C, H, W) in the target's pixel space. Cells that neither mixed image
-            hides show the true pixels; there are none with a mask that both images of
-            a pair share.
+            (B, C, H, W) in the target's pixel space. Cells that no mixed image hides
+            show the true pixels; there are none with a mask that the batch shares if
+            all images are reconstructed.
+
+        Raises:
+            UserError: If the target is not the pixels.
         """
+        if self.hog is not None:
+            raise UserError(
+                "target='hog' predicts gradients, not an image: there is no "
+                'reconstruction to show.'
+            )
         ownership = self._ownership(mask, target)
         cells = ownership.regroup(pred.float(), self.construct_target(target))
         if self.norm_pix:
@@ -98,8 +149,10 @@ class MixMIMPretrainHead(BaseModule):
         """Cut images (B, C, H, W) into target cells, float32.
 
         Returns:
-            (B, h * w, stride ** 2 * C), normalised with ``norm_pix``.
+            (B, h * w, target_dims), pixels normalised with ``norm_pix``.
         """
+        if self.hog is not None:
+            return self._cut(self.hog(images.float()), self.stride // self.hog.pool)
         cells = self.patchify(images.float())
         if self.norm_pix:
             mean, deviation = self._statistics(cells)
@@ -115,9 +168,7 @@ class MixMIMPretrainHead(BaseModule):
         Returns:
             (B, h * w, stride ** 2 * C), pixels row-major, channels last.
         """
-        side = self.stride
-        cells = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-        return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        return self._cut(images, self.stride)
 
     def unpatchify(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
         """Undo :meth:`patchify`.
@@ -134,13 +185,24 @@ class MixMIMPretrainHead(BaseModule):
         cells = cells.unflatten(2, (side, side, self.in_channels)).unflatten(1, grid)
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
+    @property
+    def target_dims(self) -> int:
+        """Numbers to predict for each cell."""
+        if self.hog is None:
+            return self.stride**2 * self.in_channels
+        return (self.stride // self.hog.pool) ** 2 * self.in_channels * self.hog.nbins
+
+    @staticmethod
+    def _cut(maps: Tensor, side: int) -> Tensor:
+        """Cut maps (B, C, H, W) into squares, (B, squares, side ** 2 * C)."""
+        cells = maps.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+        return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
     def _ownership(
         self, mask: Tensor | TokenOwnership, images: Tensor
     ) -> TokenOwnership:
-        ownership = TokenOwnership.of(mask, images.device)
         grid = tuple(side // self.stride for side in images.shape[2:])
-        ownership.check(len(images), grid)
-        return ownership
+        return TokenOwnership.of(mask, len(images), grid, images.device)
 
     def _statistics(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(cells, dim=-1, keepdim=True)

@@ -82,17 +82,17 @@ class WindowLayout:
         order = []
         for tokens, sides in groups:  # tokens: (windows, n)
             index = relative_position_index(sides, window, device)
-            if ownership is None:
+            if ownership is None or not ownership.isolated:
                 self._append(len(tokens), index)
             elif _can_split_owners(ownership, single_window, device):
                 tokens = self._append_by_owner(tokens, index, ownership, single_window)
             else:
                 owners = ownership.at(*size).flatten(1)[:, tokens]
-                blocked = owners.unsqueeze(-1) != owners.unsqueeze(-2)
+                blocked = ~ownership.same_owner(owners)
                 self._append(len(tokens), index, blocked.unsqueeze(2))
             order.append(tokens.flatten())
         self.order = self.inverse = None
-        if not single_window or ownership is not None:
+        if not single_window or (ownership is not None and ownership.isolated):
             self.order = torch.cat(order)
             self.inverse = self.order.argsort()
         self._rows = torch.cat([each.index.flatten() for each in self.segments])
@@ -167,7 +167,7 @@ class WindowLayout:
         ownership: TokenOwnership,
         single_window: bool,
     ) -> Tensor:
-        """Append two segments per window: the image's own tokens, and its partner's.
+        """Append a segment for each owner of each window.
 
         Args:
             tokens: Token numbers of each window, (windows, n).
@@ -179,16 +179,20 @@ class WindowLayout:
             ``tokens``, in each window ordered by owner.
         """
         if single_window:  # its sizes are static
-            ranks, own = ownership.order(*self.size)
-            ranks, owns = ranks.unsqueeze(0), [own]
+            ranks, counts = ownership.order(*self.size)
+            ranks, counts = ranks.unsqueeze(0), [counts]
         else:
             owners = ownership.at(*self.size).flatten()[tokens].long()  # (windows, n)
             ranks = owners.argsort(stable=True)
-            owns = (tokens.shape[1] - owners.sum(1)).tolist()
-        for rank, own in zip(ranks, owns, strict=True):
+            each = torch.arange(ownership.images, device=owners.device)
+            counts = (owners.unsqueeze(2) == each).sum(1).tolist()
+        for rank, sizes in zip(ranks, counts, strict=True):
             ordered = index[rank][:, rank]
-            self._append(1, ordered[:own, :own])
-            self._append(1, ordered[own:, own:])
+            start = 0
+            for size in sizes:
+                stop = start + size
+                self._append(1, ordered[start:stop, start:stop])
+                start = stop
         return tokens.gather(1, ranks)
 
 

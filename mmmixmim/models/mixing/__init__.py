@@ -1,11 +1,15 @@
 """Mixing images, and keeping track of who owns each token."""
 
 from .encoder import MixingEncoder, check_encoder, check_encoder_attributes
+from .filling import FILLINGS, Filling, build_filling
 from .ownership import TokenOwnership
 
 __all__ = [
+    'FILLINGS',
+    'Filling',
     'MixingEncoder',
     'TokenOwnership',
+    'build_filling',
     'check_encoder',
     'check_encoder_attributes',
 ]

@@ -16,11 +16,15 @@ from .ownership import TokenOwnership
 class MixingEncoder(Protocol):
     """A hierarchical encoder that mixes images.
 
+    The ownership is checked by the algorithm. It does the work of mixing: see ``mix``,
+    ``same_owner``, ``split``, ``merge`` and ``pool`` of :class:`TokenOwnership`.
+
     Attributes:
         stride: Side in pixels of the cell behind each token of the last map.
         img_size: Height and width in pixels that the encoder is made for.
         in_channels: Channels of the images.
-        out_channels: Channels of each stage's map.
+        out_channels: Channels of each stage's map. The embedding, where images are
+            mixed, has as many as the first.
     """
 
     stride: int
@@ -33,10 +37,12 @@ class MixingEncoder(Protocol):
     ) -> tuple[Tensor, ...]:
         """Encode images, mixed with their partners if an ownership is given.
 
-        Tokens of different owners must not exchange information.
+        Tokens of different owners must not exchange information if the ownership is
+        ``isolated``.
 
         Args:
-            images: (B, in_channels, H, W).
+            images: (B, in_channels, H, W), where the stride divides H and W if there is
+                an ownership.
             ownership: Who owns each token. None for plain images.
 
         Returns:

@@ -41,6 +41,8 @@ class MixMIMPretrainDecoder(BaseModule):
         decoder_depth: Number of blocks. Defaults to 8.
         decoder_num_heads: Number of attention heads. Defaults to 16.
         mlp_ratio: FFN expansion ratio. Defaults to 4.
+        target_dims: Numbers that the head wants for each cell. Defaults to None: its
+            pixels, ``stride ** 2 * in_channels``.
         init_cfg: MMEngine's initialisation config. Without one, the decoder keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -65,6 +67,7 @@ class MixMIMPretrainDecoder(BaseModule):
         decoder_depth: int = 8,
         decoder_num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        target_dims: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -88,7 +91,7 @@ class MixMIMPretrainDecoder(BaseModule):
             for _ in range(decoder_depth)
         )
         self.decoder_norm = Norm(dim)
-        self.decoder_pred = Linear(dim, stride**2 * in_channels)
+        self.decoder_pred = Linear(dim, target_dims or stride**2 * in_channels)
         self.apply(init_transformer_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -106,14 +109,15 @@ class MixMIMPretrainDecoder(BaseModule):
                 :class:`TokenOwnership` made of them.
 
         Returns:
-            (B, h * w, stride ** 2 * in_channels): at each cell of mixed image i the
-            pixels of image i where its partner shows, of the partner where image i
-            shows.
+            (B, h * w, target_dims): at each cell of mixed image i the pixels of image i
+            where its partner shows, of the partner where image i shows. For K images
+            ((K - 1) * B, h * w, target_dims), see :meth:`TokenOwnership.select_masked`.
         """
         maps = x if isinstance(x, Tensor) else x[-1]
-        ownership = TokenOwnership.of(mask, maps.device)
-        own, partner = self.decode(maps, ownership).chunk(2)
-        return self.decoder_pred(ownership.select_masked(own, partner))
+        grid = tuple(maps.shape[2:])
+        ownership = TokenOwnership.of(mask, len(maps), grid, maps.device)
+        passes = self.decode(maps, ownership).chunk(ownership.passes)
+        return self.decoder_pred(ownership.select_masked(passes))
 
     def decode(self, maps: Tensor, ownership: TokenOwnership) -> Tensor:
         """Run the blocks on both passes.
@@ -123,12 +127,11 @@ class MixMIMPretrainDecoder(BaseModule):
             ownership: Who owns each cell.
 
         Returns:
-            Decoded tokens (2B, h * w, decoder_embed_dims): first of the passes that see
-            each image's own tokens, then of those that see its partner's.
+            Decoded tokens (passes * B, h * w, decoder_embed_dims): first of the passes
+            that see each image's own tokens, then of those that see its partner's.
         """
-        ownership.check(len(maps), tuple(maps.shape[2:]))
         tokens = self.decoder_embed(maps.flatten(2).transpose(1, 2))  # (B, h * w, dim)
-        tokens = ownership.unmix(tokens, self.mask_token)  # (2B, h * w, dim)
+        tokens = ownership.unmix(tokens, self.mask_token)  # (passes * B, h * w, dim)
         tokens = tokens + resize_position_embedding(
             self.decoder_pos_embed, self.grid, tuple(maps.shape[2:])
         )

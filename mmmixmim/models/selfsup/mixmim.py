@@ -6,13 +6,20 @@ import inspect
 import random
 
 import torch
+from mmpretrain.models.heads import SimMIMHead
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair
+from mmmixmim.validation import (
+    UserError,
+    as_pair,
+    check_image,
+    check_image_size,
+    check_int_between,
+)
 
-from ..mixing import TokenOwnership, check_encoder_attributes
+from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
 
 
 @MODELS.register_module()
@@ -29,24 +36,41 @@ class MixMIM(BaseSelfSupervisor):
     scope ``mmmixmim``, whatever the default scope is. Sizes of neck and head follow
     from the backbone.
 
+    With other values of ``num_images``, ``filling``, ``isolate`` and ``reconstruct`` it
+    is what the paper compares with, or SimMIM (arXiv 2111.09886), whose decoder and
+    head of mmpretrain it takes as they are.
+
     Args:
         backbone: Config of an encoder, or the encoder. What it must offer is said by
             :class:`~mmmixmim.models.mixing.MixingEncoder`.
         neck: Config of the decoder, or the decoder. Defaults to
-            ``dict(type='MixMIMPretrainDecoder')``.
+            ``dict(type='MixMIMPretrainDecoder')``. A decoder without an ownership, as
+            mmpretrain's ``SimMIMLinearDecoder``, gets the last map alone.
         head: Config of the head, or the head. Defaults to
             ``dict(type='MixMIMPretrainHead')``.
-        mask_ratio: Share of an image's cells that its partner covers, rounded down to
-            whole cells. Defaults to 0.5.
+        mask_ratio: Share of an image's cells that are hidden, rounded down to whole
+            cells. Defaults to None: (K - 1) / K, which is 0.5 for two images.
         range_mask_ratio: Every batch adds a uniform number between 0 and this to
             ``mask_ratio``, as the authors' code does. Defaults to 0.
+        num_images: Number K of images in a mixture, 2 to 4. Image i is mixed with the
+            images i + j * B / K, so K must divide the batch size if it is more than 2.
+            The decoder runs K passes. Defaults to 2.
+        filling: What hidden cells show: 'partner', 'mask_token' (learned), 'zeros',
+            'noise' or 'shuffled_cells' (visible cells of the same image). Defaults to
+            'partner'.
+        isolate: Whether tokens of different owners must not exchange information in
+            the encoder. Defaults to None: True with partners, False with another
+            filling, which no token would see otherwise.
+        reconstruct: 'all' images of a mixture, or 'own': image i itself. Defaults to
+            None: 'all' with partners, 'own' with another filling.
         data_preprocessor: Config of the data preprocessor, by default of type
             ``SelfSupDataPreprocessor``.
         init_cfg: MMEngine's initialisation config.
 
     Raises:
-        UserError: If a ratio is out of its range, the encoder cannot be pretrained, or
-            a size of neck or head differs from the backbone's.
+        UserError: If a value is out of its range, values do not go together, the
+            encoder cannot be pretrained, or a size of neck or head differs from the
+            backbone's.
     """
 
     def __init__(
@@ -54,12 +78,24 @@ class MixMIM(BaseSelfSupervisor):
         backbone: dict | nn.Module,
         neck: dict | nn.Module | None = None,
         head: dict | nn.Module | None = None,
-        mask_ratio: float = 0.5,
+        mask_ratio: float | None = None,
         range_mask_ratio: float = 0.0,
+        num_images: int = 2,
+        filling: str = 'partner',
+        isolate: bool | None = None,
+        reconstruct: str | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        check_int_between('num_images', num_images, 2, 4)
+        if mask_ratio is None:
+            mask_ratio = (num_images - 1) / num_images
         _check_ratios(mask_ratio, range_mask_ratio)
+        partners = filling == 'partner'
+        if not partners:
+            _check_single_image(filling, num_images, isolate, reconstruct)
+        if reconstruct not in (None, 'all', 'own'):
+            raise UserError(f"reconstruct must be 'all' or 'own', got {reconstruct!r}.")
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             if isinstance(backbone, dict):
                 backbone = registry.build(backbone)
@@ -70,15 +106,25 @@ class MixMIM(BaseSelfSupervisor):
                 stride=backbone.stride,
                 img_size=backbone.img_size,
             )
+            head = _with_sizes(head, 'MixMIMPretrainHead', sizes)
+            if isinstance(head, dict):
+                head = registry.build(head)
+            if hasattr(head, 'target_dims'):
+                sizes['target_dims'] = head.target_dims
             super().__init__(
                 backbone=backbone,
                 neck=_with_sizes(neck, 'MixMIMPretrainDecoder', sizes),
-                head=_with_sizes(head, 'MixMIMPretrainHead', sizes),
+                head=head,
                 data_preprocessor=data_preprocessor,
                 init_cfg=init_cfg,
             )
         self.mask_ratio = mask_ratio
         self.range_mask_ratio = range_mask_ratio
+        self.num_images = num_images
+        self.filling = build_filling(filling, backbone.out_channels[0])
+        self.isolate = partners if isolate is None else isolate
+        self.passes = num_images if partners and reconstruct != 'own' else 1
+        self.per_cell = _decodes_cells(self.neck, self.head, self.passes, self.isolate)
 
     def loss(
         self,
@@ -99,8 +145,12 @@ class MixMIM(BaseSelfSupervisor):
             ``dict(loss=scalar)``.
         """
         ownership = self.ownership(inputs, mask)
-        pred = self.neck(self.backbone(inputs, ownership), ownership)
-        return dict(loss=self.head.loss(pred, inputs, ownership))
+        pred = self._predict(inputs, ownership)
+        if self.per_cell:
+            return dict(loss=self.head.loss(pred, inputs, ownership))
+        patches = (side // self.head.patch_size for side in inputs.shape[2:])
+        hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
+        return dict(loss=self.head.loss(pred, inputs, hidden.to(pred.dtype)))
 
     @torch.no_grad()
     def reconstruct(
@@ -113,18 +163,27 @@ class MixMIM(BaseSelfSupervisor):
             mask: See :meth:`loss`.
 
         Returns:
-            ``mask``, bool (1 or B, H / stride, W / stride); ``mixed``, the mixed
-            images; and ``reconstruction``, each image assembled from predictions only.
-            The latter two are (B, C, H, W) in the pixel space of the inputs.
+            ``mask``, (1 or B, H / stride, W / stride), bool or for more than two images
+            their numbers; ``mixed``, the mixed images, in which hidden cells are grey
+            (0) if the filling is no image; and ``reconstruction``, each image assembled
+            from predictions, and of its own pixels where none was made. The latter two
+            are (B, C, H, W) in the pixel space of the inputs.
+
+        Raises:
+            UserError: If the target is not the pixels.
         """
         ownership = self.ownership(inputs, mask)
-        pred = self.neck(self.backbone(inputs, ownership), ownership)
-        mixed = ownership.mix(inputs.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return dict(
-            mask=ownership.mask,
-            mixed=mixed,
-            reconstruction=self.head.reconstruct(pred, inputs, ownership),
-        )
+        pred = self._predict(inputs, ownership)
+        hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
+        if self.filling is None:
+            mixed = ownership.mix(inputs.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        else:
+            mixed = inputs.masked_fill(hidden, 0)
+        if self.per_cell:
+            reconstruction = self.head.reconstruct(pred, inputs, ownership)
+        else:
+            reconstruction = torch.where(hidden, pred, inputs)
+        return dict(mask=ownership.mask, mixed=mixed, reconstruction=reconstruction)
 
     def ownership(
         self, inputs: Tensor, mask: Tensor | TokenOwnership | None = None
@@ -132,13 +191,34 @@ class MixMIM(BaseSelfSupervisor):
         """Tell who owns each token of a batch: from ``mask``, else at random.
 
         Raises:
-            UserError: If a random mask would hide no cell.
+            UserError: If the encoder's stride does not divide the images, ``mask`` does
+                not fit them, or a random mask would hide no cell.
         """
-        if mask is not None:
-            return TokenOwnership.of(mask, inputs.device)
-        grid = tuple(side // self.backbone.stride for side in inputs.shape[2:])
+        stride = self.backbone.stride
+        check_image(inputs, self.backbone.in_channels)
+        check_image_size(tuple(inputs.shape[2:]), stride)
+        grid = tuple(side // stride for side in inputs.shape[2:])
+        options = dict(
+            images=self.num_images,
+            filling=self.filling,
+            isolated=self.isolate,
+            passes=self.passes,
+        )
+        if mask is None:
+            hidden = self._count_hidden(grid)
+            mask = TokenOwnership.random(grid, hidden, inputs.device, **options)
+        elif isinstance(mask, Tensor):
+            mask = TokenOwnership(mask, **options)
+        return TokenOwnership.of(mask, len(inputs), grid, inputs.device)
+
+    def _predict(self, inputs: Tensor, ownership: TokenOwnership) -> Tensor:
+        maps = self.backbone(inputs, ownership)
+        return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])
+
+    def _count_hidden(self, grid: tuple[int, int]) -> int:
+        """Number of cells to hide in this batch."""
         cells = grid[0] * grid[1]
-        if cells and int(cells * self.mask_ratio) == 0:
+        if int(cells * self.mask_ratio) < self.num_images - 1:
             raise UserError(
                 f'mask_ratio {self.mask_ratio:g} hides none of the {cells} cells of a '
                 f'{grid[0]}x{grid[1]} grid: at least one cell must be hidden and one '
@@ -148,7 +228,46 @@ class MixMIM(BaseSelfSupervisor):
         ratio = self.mask_ratio
         if self.range_mask_ratio:
             ratio += random.uniform(0, self.range_mask_ratio)
-        return TokenOwnership.random(grid, int(cells * ratio), inputs.device)
+        return int(cells * ratio)
+
+
+def _check_single_image(
+    filling: str, num_images: int, isolate: bool | None, reconstruct: str | None
+) -> None:
+    """Raise for what needs several images where hidden cells show a filling."""
+    for option, wrong, why in (
+        (f'num_images={num_images}', num_images != 2, 'no images are mixed'),
+        ('isolate=True', isolate, 'no token would see the filling'),
+        ("reconstruct='all'", reconstruct == 'all', 'there is one image only'),
+    ):
+        if wrong:
+            raise UserError(
+                f"{option} needs filling='partner', got filling={filling!r}, where "
+                f'{why}: leave {option.split("=")[0]} out.'
+            )
+
+
+def _decodes_cells(
+    neck: nn.Module, head: nn.Module, passes: int, isolate: bool
+) -> bool:
+    """Whether decoder and head work cell by cell, with an ownership.
+
+    mmpretrain's ``SimMIMLinearDecoder`` and ``SimMIMHead`` work on the whole map.
+    """
+    per_cell = len(inspect.signature(neck.forward).parameters) > 1
+    if per_cell == isinstance(head, SimMIMHead):
+        raise UserError(
+            f'{type(neck).__name__} and {type(head).__name__} do not go together: '
+            'use MixMIMPretrainDecoder with MixMIMPretrainHead, or SimMIMLinearDecoder '
+            'with SimMIMHead.'
+        )
+    if not per_cell and (passes > 1 or isolate):
+        raise UserError(
+            f'{type(neck).__name__} predicts a hidden cell from its own token, which '
+            'needs filling="mask_token" (or another one), isolate=False and '
+            'reconstruct="own".'
+        )
+    return per_cell
 
 
 def _check_ratios(mask_ratio: float, range_mask_ratio: float) -> None:
@@ -169,7 +288,8 @@ def _with_sizes(part: dict | nn.Module | None, default: str, sizes: dict):
     Args:
         part: The config, or the module, which is returned as it is.
         default: Type of a config that names none.
-        sizes: Values by argument name. Those that the type takes are used.
+        sizes: Values by argument name. Those that the type takes are used, if it is
+            made for cells, which means that it takes a ``stride``.
 
     Raises:
         UserError: If the config has another size than the backbone.
@@ -183,7 +303,8 @@ def _with_sizes(part: dict | nn.Module | None, default: str, sizes: dict):
     for old, new in getattr(cls.__init__, 'renamed', {}).items():
         if old in part and new not in part:
             part[new] = part.pop(old)
-    for name in inspect.signature(cls).parameters.keys() & sizes.keys():
+    names = inspect.signature(cls).parameters.keys()
+    for name in names & sizes.keys() if 'stride' in names else ():
         size = sizes[name]
         given = part.setdefault(name, size)
         if isinstance(size, tuple):

@@ -72,11 +72,11 @@ def test_swin_learns():
 def test_swin_refuses_what_it_cannot_mix():
     with pytest.raises(UserError, match='does not support out_after_downsample'):
         MixMIMSwinTransformer(**SWIN, out_after_downsample=True)
-    model = MixMIMSwinTransformer(**SWIN)
+    model = MixMIM(MixMIMSwinTransformer(**SWIN))
     with pytest.raises(UserError, match='64x72 is not divisible by the stride 16'):
-        model(torch.rand(2, 3, 64, 72), torch.ones(1, 4, 4))
+        model.loss(torch.rand(2, 3, 64, 72))
     with pytest.raises(UserError, match=r'\(1 or 2, 4, 4\).*got \(1, 2, 2\)'):
-        model(torch.rand(2, 3, 64, 64), torch.ones(1, 2, 2))
+        model.loss(torch.rand(2, 3, 64, 64), mask=torch.ones(1, 2, 2))
 
 
 class Broken(MixMIMTransformer):
