@@ -10,6 +10,5 @@ model = dict(
         img_size=32,
         patch_size=8,
         in_chans=1,
-        out_indices=[3],
     )
 )

@@ -1,9 +1,10 @@
-"""Fine-tuning mmdet's PVT small, pretrained with MixMIM.
+"""Fine-tuning PVT small, pretrained with MixMIM.
 
 Everything is as for our base model. Drop path 0.1 is also that of PVT's own config.
 
-mmdet's class reads init_cfg in its own way: it takes files of PVT's authors and ignores
-the prefix. So here the model loads the checkpoint, not the backbone. Start with
+mmdet's class returns a list of maps, which mmpretrain's classifiers refuse, so this
+recipe uses ours, which returns a tuple. Both ignore the prefix of init_cfg, so the model
+loads the checkpoint, not the backbone. Start with
 --cfg-options model.init_cfg.checkpoint=CHECKPOINT
 """
 
@@ -15,7 +16,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='mmdet.PyramidVisionTransformer',
+        type='MixMIMPyramidVisionTransformer',
         drop_path_rate=0.1,
         **_base_.stock_encoder,
     ),
