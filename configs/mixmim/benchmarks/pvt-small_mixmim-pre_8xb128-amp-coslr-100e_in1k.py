@@ -3,8 +3,8 @@
 Everything is as for our base model. Drop path 0.1 is also that of PVT's own config.
 
 mmdet's class returns a list of maps, which mmpretrain's classifiers refuse, so this
-recipe uses ours, which returns a tuple. Both ignore the prefix of init_cfg, so the model
-loads the checkpoint, not the backbone. Start with
+recipe uses ours, which returns a tuple. Both ignore the prefix of init_cfg, so the
+model loads the checkpoint, not the backbone. Start with
 --cfg-options model.init_cfg.checkpoint=CHECKPOINT
 """
 
