@@ -48,7 +48,8 @@ ALL_PRETRAINING = {*PRETRAINING, *OTHER_PRETRAINING, *SIMMIM}
 _SMALL = dict(arch=dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]))
 _SMALL_V2 = dict(arch=_SMALL['arch'] | dict(extra_norm_every_n_blocks=0))
 _SMALL_CONVNEXT = dict(arch=dict(depths=[1, 1, 2, 1], channels=[16, 32, 64, 128]))
-_SMALL_HIVIT = dict(arch=dict(embed_dims=128, depths=[1, 1, 2], num_heads=4))
+# The stock class needs more blocks in the last stage than before it.
+_SMALL_HIVIT = dict(arch=dict(embed_dims=128, depths=[1, 1, 7], num_heads=4))
 SMALL = {
     'MixMIMTransformer': _SMALL | dict(window_size=None),
     'MixMIMSwinTransformer': _SMALL,
