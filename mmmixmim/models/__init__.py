@@ -1,6 +1,11 @@
 """MixMIM's encoder, decoder, head and algorithm."""
 
-from .backbones import MixMIMSwinTransformer, MixMIMTransformer
+from .backbones import (
+    MixMIMConvNeXt,
+    MixMIMHiViT,
+    MixMIMSwinTransformer,
+    MixMIMTransformer,
+)
 from .heads import MixMIMPretrainHead
 from .mixing import TokenOwnership, check_encoder
 from .necks import MixMIMPretrainDecoder
@@ -8,6 +13,8 @@ from .selfsup import MixMIM
 
 __all__ = [
     'MixMIM',
+    'MixMIMConvNeXt',
+    'MixMIMHiViT',
     'MixMIMPretrainDecoder',
     'MixMIMPretrainHead',
     'MixMIMSwinTransformer',

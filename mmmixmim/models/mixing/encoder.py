@@ -25,6 +25,9 @@ class MixingEncoder(Protocol):
         in_channels: Channels of the images.
         out_channels: Channels of each stage's map. The embedding, where images are
             mixed, has as many as the first.
+
+    An encoder with ``out_indices`` must return the last map only. Its index is the last
+    stage's, or ``last_index`` where such an attribute exists.
     """
 
     stride: int
@@ -59,8 +62,8 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
                 f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder that '
                 'follows mmmixmim.models.mixing.MixingEncoder.'
             )
-    last = len(encoder.out_channels) - 1
-    if getattr(encoder, 'out_indices', (last,)) != (last,):
+    last = getattr(encoder, 'last_index', len(encoder.out_channels) - 1)
+    if tuple(getattr(encoder, 'out_indices', (last,))) != (last,):
         raise UserError(
             'Pretraining uses the last map only: leave out_indices out of the '
             f'backbone, got {encoder.out_indices}.'
@@ -81,6 +84,9 @@ def check_encoder(
     - Every parameter that can be trained gets a gradient.
     - A compiled forward pass agrees.
 
+    Parameters that are all zero at first, as the scales of residual branches may be,
+    would hide what their branch does. They are drawn at random.
+
     Args:
         build: Builds the encoder. A small one is enough, and it should not draw random
             numbers in evaluation mode.
@@ -93,7 +99,7 @@ def check_encoder(
         UserError: At the first check that fails. A leak is named by the first module
             whose output changes with the partner.
     """
-    encoder = build()
+    encoder = _draw_zeros(build())
     encoder.eval()
     check_encoder_attributes(encoder)
     stride = encoder.stride
@@ -108,7 +114,7 @@ def check_encoder(
     if stock is not None:
         _check_stock(encoder, stock(), images)
     ownership = TokenOwnership(_mixed_mask(1, grid))
-    _check_gradients(build(), images, ownership)
+    _check_gradients(_draw_zeros(build()), images, ownership)
     compiled = torch.compile(encoder, backend='aot_eager')
     with torch.no_grad():
         found, wanted = compiled(images, ownership)[-1], encoder(images, ownership)[-1]
@@ -117,6 +123,14 @@ def check_encoder(
             f'{type(encoder).__name__} computes something else when it is compiled: '
             f'maps differ by up to {(found - wanted).abs().max():.2g}.'
         )
+
+
+@torch.no_grad()
+def _draw_zeros(encoder: nn.Module) -> nn.Module:
+    for parameter in encoder.parameters():
+        if not parameter.any():
+            parameter.normal_(std=0.02)
+    return encoder
 
 
 def _mixed_mask(masks: int, grid: tuple[int, int]) -> Tensor:
@@ -240,7 +254,9 @@ def _check_gradients(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership
 ) -> None:
     encoder.train()
-    encoder(images, ownership)[-1].square().sum().backward()
+    maps = encoder(images, ownership)[-1]
+    # No power of the maps: behind a norm their sum is constant.
+    (maps * torch.randn_like(maps)).sum().backward()
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad and (
             parameter.grad is None or not parameter.grad.any()

@@ -88,6 +88,8 @@ class Broken(MixMIMTransformer):
         super().__init__(ARCH, img_size=32, window_size=4)
         if self.fault == 'conv':
             self.layers[1].blocks[1].mlp.drop2 = Blur(32)
+        if self.fault == 'zeros':
+            self.layers[0].blocks[0].drop_path = Blur(16, 0.0)
         if self.fault == 'batch':
             self.layers[0].blocks[0].drop_path = OverImages()
         if self.fault == 'unused':
@@ -105,14 +107,14 @@ class Broken(MixMIMTransformer):
 
 
 class Blur(nn.Module):
-    """Takes means over neighbours on the map."""
+    """Adds neighbours on the map, with a learned weight."""
 
-    def __init__(self, dim):
+    def __init__(self, dim, scale=1.0):
         super().__init__()
-        self.dim = dim
+        self.scale = nn.Parameter(torch.full((dim,), scale))
 
     def forward(self, x):
-        return x + x.roll(1, 1)
+        return x + self.scale * x.roll(1, 1)
 
 
 class OverImages(nn.Module):
@@ -127,6 +129,7 @@ class OverImages(nn.Module):
     [
         ('conv', r'partner reach \d+ of the \d+ cells.*layers\.1'),
         ('batch', r'partner reach \d+ of the \d+ cells.*layers\.0'),
+        ('zeros', r'partner reach \d+ of the \d+ cells.*layers\.0'),
         ('forward', r'partner reach.*its own forward'),
         ('stride', 'stride must be the side of a cell'),
         ('unused', 'extra.weight of Broken gets no gradient'),
