@@ -1,6 +1,11 @@
 """MixMIM's encoder, decoder, head and algorithm."""
 
-from .backbones import MixMIMSwinTransformer, MixMIMTransformer
+from .backbones import (
+    MixMIMPyramidVisionTransformer,
+    MixMIMSwinTransformer,
+    MixMIMSwinTransformerV2,
+    MixMIMTransformer,
+)
 from .heads import MixMIMPretrainHead
 from .mixing import TokenOwnership, check_encoder
 from .necks import MixMIMPretrainDecoder
@@ -10,7 +15,9 @@ __all__ = [
     'MixMIM',
     'MixMIMPretrainDecoder',
     'MixMIMPretrainHead',
+    'MixMIMPyramidVisionTransformer',
     'MixMIMSwinTransformer',
+    'MixMIMSwinTransformerV2',
     'MixMIMTransformer',
     'TokenOwnership',
     'check_encoder',
