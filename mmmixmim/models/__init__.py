@@ -3,7 +3,9 @@
 from .backbones import (
     MixMIMConvNeXt,
     MixMIMHiViT,
+    MixMIMPyramidVisionTransformer,
     MixMIMSwinTransformer,
+    MixMIMSwinTransformerV2,
     MixMIMTransformer,
 )
 from .heads import MixMIMPretrainHead
@@ -17,7 +19,9 @@ __all__ = [
     'MixMIMHiViT',
     'MixMIMPretrainDecoder',
     'MixMIMPretrainHead',
+    'MixMIMPyramidVisionTransformer',
     'MixMIMSwinTransformer',
+    'MixMIMSwinTransformerV2',
     'MixMIMTransformer',
     'TokenOwnership',
     'check_encoder',

@@ -78,7 +78,8 @@ def check_encoder(
     """Check that an encoder can be pretrained by MixMIM.
 
     - Nothing of the partner reaches the tokens of an image, bit by bit: with masks that
-      the batch shares and masks of each image, in odd batches, under autocast.
+      the batch shares and masks of each image, in odd batches, under autocast, and with
+      three images in a mixture. The partner's own tokens do depend on it.
     - Without an ownership it computes what the stock class does, bit by bit, and has
       the same parameters.
     - Every parameter that can be trained gets a gradient.
@@ -107,10 +108,14 @@ def check_encoder(
         size = (encoder.img_size[0], encoder.img_size[1] + stride)
     grid = tuple(side // stride for side in size)
     images = torch.randn(3, encoder.in_channels, *size)
-    for masks in (1, 3):
-        ownership = TokenOwnership(_mixed_mask(masks, grid))
-        for precision in (torch.float32, torch.bfloat16):
-            _check_leaks(encoder, images, ownership, precision)
+    for count, masks, precision in (
+        (2, 1, torch.float32),
+        (2, 3, torch.float32),
+        (3, 3, torch.float32),
+        (2, 1, torch.bfloat16),
+    ):
+        ownership = TokenOwnership(_mixed_mask(masks, grid, count), count)
+        _check_leaks(encoder, images, ownership, precision)
     if stock is not None:
         _check_stock(encoder, stock(), images)
     ownership = TokenOwnership(_mixed_mask(1, grid))
@@ -133,47 +138,61 @@ def _draw_zeros(encoder: nn.Module) -> nn.Module:
     return encoder
 
 
-def _mixed_mask(masks: int, grid: tuple[int, int]) -> Tensor:
-    """Random cells, at least one of each owner in every mask."""
-    mask = torch.rand(masks, *grid) < 0.5
-    mask[:, 0, 0], mask[:, -1, -1] = True, False
-    return mask
+def _mixed_mask(masks: int, grid: tuple[int, int], images: int = 2) -> Tensor:
+    """Random cells, as many of each owner as possible."""
+    cells = torch.arange(grid[0] * grid[1]) % images
+    drawn = [cells[torch.randperm(len(cells))] for _ in range(masks)]
+    return torch.stack(drawn).view(masks, *grid)
 
 
 @torch.no_grad()
 def _check_leaks(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership, dtype: torch.dtype
 ) -> None:
-    """Change every partner, and compare what belongs to the image itself."""
+    """Change every image, and compare what belongs to the others."""
     name = type(encoder).__name__
     low = dtype != torch.float32
-    mask = ownership.mask.expand(len(images), -1, -1)
-    # The middle image of an odd batch is its own partner, so it stays.
-    for i in (0, len(images) - 1):
+    numbers = torch.arange(len(images))
+    shown = [ownership.partner(numbers, k) for k in range(ownership.images)]
+
+    def run(batch: Tensor) -> tuple[Tensor, _Recorder]:
+        with torch.autocast('cpu', dtype, enabled=low), _Recorder(encoder) as seen:
+            return encoder(batch, ownership)[-1], seen
+
+    before, modules = run(images)
+    if before.shape[2:] != ownership.grid:
+        raise UserError(
+            f'The last map of {name} has {tuple(before.shape[2:])} tokens, but the '
+            f'images have {ownership.grid} cells: stride must be the side of a cell.'
+        )
+    for number in range(len(images)):
         changed = images.clone()
-        changed[len(images) - 1 - i].normal_()
-        records = []
-        for batch in (images, changed):
-            with torch.autocast('cpu', dtype, enabled=low), _Recorder(encoder) as seen:
-                maps = encoder(batch, ownership)
-            records.append((maps[-1], seen))
-        (before, modules), (after, others) = records
-        if before.shape[2:] != mask.shape[1:]:
-            raise UserError(
-                f'The last map of {name} has {tuple(before.shape[2:])} tokens, but the '
-                f'images have {tuple(mask.shape[1:])} cells: stride must be the side '
-                'of a cell.'
-            )
-        own = ~mask[i]
-        leaked = (before[i] != after[i]).any(0) & own
-        if leaked.any():
-            where = modules.first_leak(others, i, own)
-            raise UserError(
-                f'{name} lets information of the partner reach {int(leaked.sum())} of '
-                f'the {int(own.sum())} cells that an image owns. The first module '
-                f'whose output there depends on the partner is {where}: tokens of '
-                'different owners must not meet in it.'
-            )
+        changed[number].normal_()
+        after, others = run(changed)
+        # The changed image's own mixture is last: there all modules before the mixture
+        # see the change, so the first that leaks is harder to tell.
+        for i in sorted(range(len(images)), key=lambda i: i == number):
+            owners = ownership.owners[i % len(ownership.owners)]
+            showing = torch.zeros_like(owners, dtype=torch.bool)
+            for k, sources in enumerate(shown):
+                showing |= (owners == k) & (sources[i] == number)
+            differs = (before[i] != after[i]).any(0)
+            leaked, rest = differs & ~showing, int((~showing).sum())
+            if leaked.any():
+                where = 'not found'
+                if i != number:
+                    where = modules.first_leak(others, i, ~showing)
+                raise UserError(
+                    f'{name} lets information of the partner reach {int(leaked.sum())} '
+                    f'of the {rest} cells that an image owns. The first module whose '
+                    f'output there depends on the partner is {where}: tokens of '
+                    'different owners must not meet in it.'
+                )
+            if showing.any() and not (differs & showing).any():
+                raise UserError(
+                    f'{name} does not show the partner: where it owns the cells, the '
+                    'maps do not depend on it. Call ownership.mix on the embedding.'
+                )
 
 
 class _Recorder:
@@ -240,7 +259,8 @@ def _check_stock(encoder: nn.Module, stock: nn.Module, images: Tensor) -> None:
     odd = own.keys() ^ theirs.keys()
     if odd:
         raise UserError(f'{min(odd)} is not a parameter of both {name} and {other}.')
-    stock.load_state_dict(own)
+    # Not strict, since Swin V2 of mmpretrain drops buffers that it makes itself.
+    stock.load_state_dict(own, strict=False)
     stock.eval()
     for found, wanted in zip(encoder(images), stock(images), strict=True):
         if not torch.equal(found, wanted):

@@ -2,19 +2,12 @@
 
 import pytest
 import torch
-from mmpretrain.models.backbones import SwinTransformer
 from torch import nn
 
-from mmmixmim.models import (
-    MixMIM,
-    MixMIMSwinTransformer,
-    MixMIMTransformer,
-    check_encoder,
-)
+from mmmixmim.models import MixMIMTransformer, check_encoder
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4])
-SWIN = dict(arch=ARCH, img_size=64, window_size=4, out_indices=(2,), drop_path_rate=0.0)
 
 
 def ours(**kwargs):
@@ -25,58 +18,6 @@ def ours(**kwargs):
 def test_our_encoder():
     check_encoder(ours)
     check_encoder(lambda: ours(with_cp=True))
-
-
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        dict(use_abs_pos_embed=True, with_cp=True),
-        dict(window_size=7, pad_small_map=True),  # windows that stick out are padded
-    ],
-    ids=['shifted', 'checkpointed', 'padded'],
-)
-def test_swin(options):
-    options = SWIN | options
-    check_encoder(
-        lambda: MixMIMSwinTransformer(**options), lambda: SwinTransformer(**options)
-    )
-
-
-@pytest.mark.parametrize('arch', ['tiny', 'base'])
-def test_swin_of_published_sizes_has_the_stock_parameters(arch):
-    model, stock = MixMIMSwinTransformer(arch), SwinTransformer(arch)
-    assert {k: v.shape for k, v in model.state_dict().items()} == {
-        k: v.shape for k, v in stock.state_dict().items()
-    }
-    assert (model.stride, model.img_size) == (32, (224, 224))
-
-
-def test_swin_learns():
-    model = MixMIM(
-        MixMIMSwinTransformer(**SWIN),
-        dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2),
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    images = torch.rand(4, 3, 64, 64).repeat_interleave(2, 0)
-    losses = []
-    for _ in range(30):
-        loss = model.loss(images)['loss']
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.97 * sum(losses[:5])
-
-
-def test_swin_refuses_what_it_cannot_mix():
-    with pytest.raises(UserError, match='does not support out_after_downsample'):
-        MixMIMSwinTransformer(**SWIN, out_after_downsample=True)
-    model = MixMIM(MixMIMSwinTransformer(**SWIN))
-    with pytest.raises(UserError, match='64x72 is not divisible by the stride 16'):
-        model.loss(torch.rand(2, 3, 64, 72))
-    with pytest.raises(UserError, match=r'\(1 or 2, 4, 4\).*got \(1, 2, 2\)'):
-        model.loss(torch.rand(2, 3, 64, 64), mask=torch.ones(1, 2, 2))
 
 
 class Broken(MixMIMTransformer):
@@ -149,31 +90,3 @@ def test_another_parameter_than_the_stock_class_is_named():
     kind = type('Broken', (Broken,), dict(fault='unused'))
     with pytest.raises(UserError, match='extra.* is not a parameter of both'):
         check_encoder(kind, lambda: MixMIMTransformer(ARCH, img_size=32, window_size=4))
-
-
-def test_pretrained_swin_drops_into_the_stock_classifier(tmp_path):
-    """By MMEngine's own way to load a part of a checkpoint."""
-    from mmengine.registry import init_default_scope
-    from mmpretrain.registry import MODELS as STOCK
-
-    from mmmixmim.registry import MODELS
-
-    backbone = dict(type='MixMIMSwinTransformer', **SWIN)
-    neck = dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2)
-    source = MODELS.build(dict(type='MixMIM', backbone=backbone, neck=neck))
-    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'swin.pth')
-
-    init_default_scope('mmpretrain')
-    init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'swin.pth'), prefix='backbone.'
-    )
-    backbone = dict(type='SwinTransformer', init_cfg=init_cfg, **SWIN)
-    head = dict(type='LinearClsHead', num_classes=3, in_channels=64)
-    neck = dict(type='GlobalAveragePooling')
-    model = STOCK.build(
-        dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
-    )
-    assert type(model.backbone) is SwinTransformer
-    model.init_weights()
-    for name, value in source.backbone.state_dict().items():
-        assert torch.equal(model.backbone.state_dict()[name], value), name
