@@ -39,7 +39,7 @@ from mmmixmim.runtime import (
     run_steps,
 )
 from mmmixmim.synthetic import write_dataset
-from mmmixmim.validation import MissingFileError
+from mmmixmim.validation import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 # Batches hold 2, 3 and 4 times as many images as there are mixtures.
@@ -626,7 +626,7 @@ def run_one(args: argparse.Namespace) -> None:
     args.steps = [each for each in args.steps if each != 'costs']
     found = [run for run in make_plan(args) if run.name == args.run]
     if not found:
-        raise MissingFileError(f'The options given lead to no run {args.run}.')
+        raise UserError(f'The options given lead to no run {args.run}.')
     (run,) = found
     task = run_digits if run.task == 'digits' else run_shapes
     scores = task(run, args.work_dir / 'files' / run.name, args.quick)
