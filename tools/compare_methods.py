@@ -133,6 +133,8 @@ def plan_digits(
 ) -> list[Run]:
     """List the runs on the digits.
 
+    One run serves both budgets if it has the same number of epochs in both.
+
     Args:
         encoders: Keys of ``ENCODERS``.
         arms: Keys of ``ARMS``.
@@ -144,13 +146,11 @@ def plan_digits(
     for encoder in encoders:
         for arm in arms:
             for budget in BUDGETS:
-                length = epochs
-                if budget == 'compute':
-                    if arm in ('mixmim', 'none'):  # the same as at equal steps
-                        continue
+                length = epochs if ARMS[arm][1] is not None else 0
+                if budget == 'compute' and length:
                     length = max(1, round(epochs / costs[encoder][arm]))
-                if ARMS[arm][1] is None:
-                    length = 0
+                if budget == 'compute' and length in (0, epochs):
+                    continue  # the same as at equal steps
                 runs += [
                     Run('digits', encoder, arm, budget, seed, length) for seed in seeds
                 ]
@@ -433,7 +433,7 @@ def tabulate(results: list[dict], task: str) -> str:
                 chosen = select(results, task, encoder, arm, budget)
                 if not chosen:
                     continue
-                when = '' if arm in ('mixmim', 'none') else budget_title
+                when = '' if arm == 'none' else budget_title
                 rows.append(
                     [
                         arm_title,
@@ -530,8 +530,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         choices=['costs', 'digits', 'dense'],
         default=['digits'],
-        help='what to do: measure the costs again, run the comparison on the digits, '
-        'that on the drawn shapes (digits)',
+        help='what to do: measure the costs again, which discards the runs at equal '
+        'compute; compare on the digits; compare on the drawn shapes (digits)',
     )
     parser.add_argument(
         '--arms', nargs='+', choices=ARMS, default=list(ARMS), help='methods (all)'
@@ -575,6 +575,8 @@ def read_costs(work_dir: Path, args: argparse.Namespace) -> dict:
         print('Measuring the cost of a step.', flush=True)
         record = measure_costs(ENCODERS, ARMS, 1 if args.quick else ROUNDS)
         write_json(path, record)
+        for old in (work_dir / 'runs').glob('digits-*-compute-*.json'):
+            old.unlink()  # of other costs
     return record['costs']
 
 

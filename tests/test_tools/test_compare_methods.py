@@ -1,5 +1,6 @@
 """Plan, resuming, table and figures of tools/compare_methods.py."""
 
+import argparse
 import json
 import statistics
 
@@ -22,13 +23,15 @@ def script():
 
 
 def test_equal_compute_divides_the_epochs_by_the_cost(script):
-    costs = dict(mixmim=dict(mixmim=1.0, mask_token=0.8, k4=2.0))
-    arms = ['mixmim', 'mask_token', 'k4', 'none']
+    costs = dict(mixmim=dict(mixmim=1.0, mask_token=0.8, k4=2.0, unblocked=1.01))
+    arms = ['mixmim', 'mask_token', 'unblocked', 'k4', 'none']
     runs = script.plan_digits(['mixmim'], arms, [3], costs, epochs=16)
     assert {run.name: run.epochs for run in runs} == {
         'digits-mixmim-mixmim-steps-seed3': 16,
         'digits-mixmim-mask_token-steps-seed3': 16,
         'digits-mixmim-mask_token-compute-seed3': 20,
+        # About as expensive as MixMIM: one run for both.
+        'digits-mixmim-unblocked-steps-seed3': 16,
         'digits-mixmim-k4-steps-seed3': 16,
         'digits-mixmim-k4-compute-seed3': 8,
         'digits-mixmim-none-steps-seed3': 0,
@@ -80,6 +83,21 @@ def test_table_has_mean_and_deviation_of_the_runs(script):
         *('three images', 'equal compute', '14', '2', f'25.0 ± {deviation:.1f}'),
         *['50.0 ± 0.0'] * 3,
     ]
+
+
+def test_measuring_costs_again_discards_runs_at_equal_compute(script, tmp_path):
+    runs = [
+        script.Run('digits', 'swin', 'k3', budget, 0, 9) for budget in script.BUDGETS
+    ]
+    for run in runs:
+        script.write_json(tmp_path / 'runs' / f'{run.name}.json', script.asdict(run))
+    script.write_json(tmp_path / 'costs.json', dict(costs=dict(swin=dict(k3=1.1))))
+    options = dict(arms=['k3'], encoders=['swin'], quick=True)
+    for steps, done in ((['digits'], [True, True]), (['costs'], [True, False])):
+        args = argparse.Namespace(steps=steps, **options)
+        costs = script.read_costs(tmp_path, args)
+        assert [script.is_done(run, tmp_path) for run in runs] == done
+    assert costs['swin']['mixmim'] == 1
 
 
 def test_a_run_of_another_length_is_done_again(script, tmp_path):
