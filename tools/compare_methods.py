@@ -45,7 +45,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 # Batches hold 2, 3 and 4 times as many images as there are mixtures.
 BATCH_SIZE = 48
 EPOCHS = 16
-FINETUNE_EPOCHS = 20
+FINETUNE_EPOCHS = 40
 FINETUNE_LABELS = 50
 LABELS = (10, 50, None)  # of each class, for the probe; None means all
 ROUNDS = 20  # of timing
@@ -616,7 +616,7 @@ def as_steps(runs: list[Run], args: argparse.Namespace) -> list[tuple[Step, ...]
     for run in runs:
         command = [Path(__file__).resolve(), *common, '--arms', run.arm]
         command += ['--encoders', run.encoder, '--seeds', run.seed, '--run', run.name]
-        cost = run.epochs + (8 if run.task == 'digits' else 6)
+        cost = run.epochs + (14 if run.task == 'digits' else 6)
         cost *= 1 if run.task == 'digits' else 10
         steps.append(Step(run.name, command, cost, run.epochs))
     groups = range(math.ceil(len(steps) / args.jobs))
