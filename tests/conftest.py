@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from torch.overrides import TorchFunctionMode
 
 from mmmixmim.models import MixMIM, MixMIMTransformer
 
@@ -29,6 +31,23 @@ DENSE_CONFIGS = [
 ]
 
 TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+
+
+class _DropPathRatesOnCpu(TorchFunctionMode):
+    """mmpretrain and mmdet read their drop path rates from a tensor's values."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def meta_device():
+    """Build models of any size without memory, those of stock classes too."""
+    with torch.device('meta'), _DropPathRatesOnCpu():
+        yield
 
 
 @pytest.fixture(autouse=True)

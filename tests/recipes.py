@@ -53,6 +53,137 @@ FINETUNING = {
     'mixmim-tiny_1xb64-coslr-100e_folder': (('tiny', 512, 0.1, 64, 'folder', 1000)),
 }
 
+#       pretraining of other encoders: backbone, size of the images
+OTHER_PRETRAINING = {
+    'mixmim_swin-tiny_16xb128-amp-coslr-300e_in1k': (
+        dict(
+            type='MixMIMSwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.0
+        ),
+        224,
+    ),
+    'mixmim_swin-base_16xb128-amp-coslr-300e_in1k': (
+        dict(
+            type='MixMIMSwinTransformer', arch='base', img_size=224, drop_path_rate=0.0
+        ),
+        224,
+    ),
+    'mixmim_swin-v2-base_16xb128-amp-coslr-300e_in1k-256px': (
+        dict(
+            type='MixMIMSwinTransformerV2',
+            arch='base',
+            img_size=256,
+            window_size=8,
+            drop_path_rate=0.0,
+        ),
+        256,
+    ),
+    'mixmim_pvt-small_16xb128-amp-coslr-300e_in1k': (
+        dict(
+            type='MixMIMPyramidVisionTransformer',
+            pretrain_img_size=224,
+            embed_dims=64,
+            num_layers=[3, 4, 6, 3],
+            num_heads=[1, 2, 5, 8],
+            out_indices=(3,),
+            drop_path_rate=0.0,
+        ),
+        224,
+    ),
+    'mixmim_convnext-base_16xb128-amp-coslr-300e_in1k': (
+        dict(
+            type='MixMIMConvNeXt',
+            arch='base',
+            img_size=224,
+            gap_before_final_norm=False,
+        ),
+        224,
+    ),
+    'mixmim_convnext-v2-base_16xb128-amp-coslr-300e_in1k': (
+        dict(
+            type='MixMIMConvNeXt',
+            arch='base',
+            img_size=224,
+            gap_before_final_norm=False,
+            use_grn=True,
+            layer_scale_init_value=0.0,
+        ),
+        224,
+    ),
+    'mixmim_hivit-base_16xb128-amp-coslr-300e_in1k': (
+        dict(type='MixMIMHiViT', arch='base', img_size=224),
+        224,
+    ),
+}
+
+#       their fine-tuning: backbone, its channels, size of the images, margin around it
+OTHER_FINETUNING = {
+    'swin-tiny_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(type='SwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.1),
+        768,
+        224,
+        256,
+    ),
+    'swin-base_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(type='SwinTransformer', arch='base', img_size=224, drop_path_rate=0.1),
+        1024,
+        224,
+        256,
+    ),
+    'swin-v2-base_mixmim-pre_8xb128-amp-coslr-100e_in1k-256px': (
+        dict(
+            type='SwinTransformerV2',
+            arch='base',
+            img_size=256,
+            window_size=8,
+            drop_path_rate=0.1,
+        ),
+        1024,
+        256,
+        292,
+    ),
+    'pvt-small_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(
+            type='MixMIMPyramidVisionTransformer',
+            pretrain_img_size=224,
+            embed_dims=64,
+            num_layers=[3, 4, 6, 3],
+            num_heads=[1, 2, 5, 8],
+            out_indices=(3,),
+            drop_path_rate=0.1,
+        ),
+        512,
+        224,
+        256,
+    ),
+    'convnext-base_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(type='ConvNeXt', arch='base', drop_path_rate=0.4),
+        1024,
+        224,
+        256,
+    ),
+    'convnext-v2-base_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(
+            type='ConvNeXt',
+            arch='base',
+            use_grn=True,
+            layer_scale_init_value=0.0,
+            drop_path_rate=0.1,
+        ),
+        1024,
+        224,
+        256,
+    ),
+    'hivit-base_mixmim-pre_8xb128-amp-coslr-100e_in1k': (
+        dict(type='HiViT', arch='base', img_size=224, drop_path_rate=0.2),
+        512,
+        224,
+        256,
+    ),
+}
+
+#                    SimMIM: epochs
+SIMMIM = {'simmim_swin-base_16xb128-amp-steplr-800e_in1k-192px': (800,)}
+
 #                    linear probing: encoder, its channels
 LINEAR = {
     'mixmim-base_8xb2048-linear-amp-coslr-90e_in1k': ('base', 1024),
@@ -143,15 +274,48 @@ ADE20K = {
     ),
 }
 
+_SWIN = dict(
+    type='mmpretrain.SwinTransformer',
+    arch='base',
+    img_size=224,
+    drop_path_rate=0.3,
+    pad_small_map=True,
+    out_indices=(0, 1, 2, 3),
+    init_cfg=PRETRAINED,
+)
+_CONVNEXT = dict(
+    type='mmpretrain.ConvNeXt',
+    arch='base',
+    drop_path_rate=0.4,
+    gap_before_final_norm=False,
+    out_indices=(0, 1, 2, 3),
+    init_cfg=PRETRAINED,
+)
+#                    Mask R-CNN for 12 epochs: backbone
+OTHER_COCO = {
+    'mask-rcnn_swin-base_fpn_mixmim-pre_8xb2-amp-1x_coco': (_SWIN,),
+    'mask-rcnn_convnext-base_fpn_mixmim-pre_8xb2-amp-1x_coco': (_CONVNEXT,),
+}
+#                    UperNet: backbone
+OTHER_ADE20K = {
+    'swin-base_upernet_mixmim-pre_8xb2-amp-160k_ade20k-512x512': (_SWIN,),
+    'convnext-base_upernet_mixmim-pre_8xb2-amp-160k_ade20k-512x512': (_CONVNEXT,),
+}
+
 
 def recipe(name: str) -> dict:
     """The expected sections of a config."""
     tables = {
         pretraining: PRETRAINING,
+        other_pretraining: OTHER_PRETRAINING,
+        simmim: SIMMIM,
         finetuning: FINETUNING,
+        other_finetuning: OTHER_FINETUNING,
         linear_probing: LINEAR,
         detection: COCO,
+        other_detection: OTHER_COCO,
         segmentation: ADE20K,
+        other_segmentation: OTHER_ADE20K,
     }
     for make, table in tables.items():
         if name in table:
@@ -237,7 +401,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
         ),
         dict(type='PackInputs'),
     ]
-    if name.endswith('_in1k'):
+    if '_in1k' in name:
         dataset = dict(
             type='ImageNet', data_root='data/imagenet', split='train', pipeline=pipeline
         )
@@ -270,6 +434,64 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
             )
         ],
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
+    )
+
+
+def other_pretraining(name: str, backbone: dict, img_size: int) -> dict:
+    """The recipe of the base model for another encoder."""
+    expected = pretraining(name, 'base', 300, 128)
+    expected['model']['backbone'] = backbone
+    expected['train_dataloader']['dataset']['pipeline'][0]['scale'] = img_size
+    return expected
+
+
+def simmim(name: str, epochs: int) -> dict:
+    """mmpretrain's recipe of SimMIM, by our algorithm and our reading of images."""
+    backbone = dict(
+        type='MixMIMSwinTransformer',
+        arch='base',
+        img_size=192,
+        window_size=6,
+        drop_path_rate=0.0,
+    )
+    expected = other_pretraining(name, backbone, 192)
+    expected['train_dataloader']['dataset']['pipeline'][0] = dict(
+        type='LoadRandomResizedCrop',
+        scale=192,
+        crop_ratio_range=(0.67, 1.0),
+        flip_prob=0.5,
+    )
+    expected['model'] |= dict(
+        neck=dict(type='SimMIMLinearDecoder', in_channels=1024, encoder_stride=32),
+        head=dict(
+            type='SimMIMHead',
+            patch_size=4,
+            loss=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),
+        ),
+        filling='mask_token',
+        mask_ratio=0.6,
+    )
+    by_epoch = dict(convert_to_iter_based=True)
+    return expected | dict(
+        optim_wrapper=optimizer_wrapper(
+            name,
+            optimizer=dict(
+                type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05
+            ),
+            clip_grad=dict(max_norm=5.0),
+            paramwise_cfg=dict(
+                flat_decay_mult=0.0,
+                custom_keys=dict(relative_position_bias_table=dict(decay_mult=0.0)),
+            ),
+        ),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=5e-3, end=10, **by_epoch),
+            dict(
+                type='MultiStepLR', milestones=[700], begin=10, end=epochs, **by_epoch
+            ),
+        ],
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
+        auto_scale_lr=dict(enable=True, base_batch_size=512),
     )
 
 
@@ -395,6 +617,27 @@ def finetuning(
         ],
         train_cfg=dict(by_epoch=True, max_epochs=100, val_interval=1),
     )
+
+
+def other_finetuning(
+    name: str, backbone: dict, channels: int, img_size: int, resized: int
+) -> dict:
+    """The recipe of the base model for another encoder, in its stock class."""
+    expected = finetuning(name, 'base', channels, 0.1, 128, 'in1k', 1000)
+    model = expected['model']
+    if backbone['type'].endswith('PyramidVisionTransformer'):
+        model |= dict(
+            backbone=backbone, init_cfg=dict(type='Pretrained', checkpoint='')
+        )
+    else:
+        model['backbone'] = backbone | dict(init_cfg=PRETRAINED)
+    if backbone['type'] == 'ConvNeXt':  # it pools its map itself
+        model['neck'] = None
+    _, crop, *_ = expected['train_dataloader']['dataset']['pipeline']
+    crop['scale'] = img_size
+    _, resize, crop, _ = expected['val_dataloader']['dataset']['pipeline']
+    resize['scale'], crop['crop_size'] = resized, img_size
+    return expected
 
 
 def linear_probing(name: str, size: str, channels: int) -> dict:
@@ -554,6 +797,13 @@ def detection(name, size, channels, drop_path, recomputed, schedule) -> dict:
         auto_scale_lr=dict(enable=True, base_batch_size=64 if jitter else 16),
         custom_hooks=[dict(type='mmmixmim.AnnotationCheckHook')],
     )
+
+
+def other_detection(name: str, backbone: dict) -> dict:
+    """The recipe of the base model, which has as many channels, for another one."""
+    expected = detection(name, 'base', [128, 256, 512, 1024], 0.1, None, '1x')
+    expected['model']['backbone'] = backbone
+    return expected
 
 
 def detection_data(schedule: str) -> tuple[dict, dict]:
@@ -716,6 +966,13 @@ def segmentation(name: str, size: str, channels: list[int], drop_path: float) ->
     )
 
 
+def other_segmentation(name: str, backbone: dict) -> dict:
+    """The recipe of the base model, which has as many channels, for another one."""
+    expected = segmentation(name, 'base', [128, 256, 512, 1024], 0.1)
+    expected['model']['backbone'] = backbone
+    return expected
+
+
 def segmentation_data() -> tuple[dict, dict, list]:
     """Dataloaders of ADE20K, and the pipeline of test-time augmentation."""
     load = dict(type='LoadImageFromFile')
@@ -785,17 +1042,10 @@ _DECAY = {
 _NO_DECAY_OF_VECTORS = {
     'optim_wrapper.paramwise_cfg.flat_decay_mult': 0.0,
 }
-_DIGITS = (
+_ANY_DIGITS = (
     _DECAY
     | _NO_DECAY_OF_VECTORS
     | {
-        'model.backbone.arch.embed_dims': 32,
-        'model.backbone.arch.depths': [1, 1, 4],
-        'model.backbone.arch.num_heads': [2, 4, 8],
-        'model.backbone.img_size': 32,
-        'model.backbone.patch_size': 2,
-        'model.backbone.in_channels': 1,
-        'model.backbone.window_size': 8,
         'model.data_preprocessor.mean': [77.8],
         'model.data_preprocessor.std': [95.9],
         'train_dataloader.dataset.type': 'Digits',
@@ -806,6 +1056,15 @@ _DIGITS = (
         'randomness.seed': 0,
     }
 )
+_DIGITS = _ANY_DIGITS | {
+    'model.backbone.arch.embed_dims': 32,
+    'model.backbone.arch.depths': [1, 1, 4],
+    'model.backbone.arch.num_heads': [2, 4, 8],
+    'model.backbone.img_size': 32,
+    'model.backbone.patch_size': 2,
+    'model.backbone.in_channels': 1,
+    'model.backbone.window_size': 8,
+}
 _DIGITS_FROM_LABELS = _DIGITS | {
     'num_classes': 10,
     'model.head.num_classes': 10,
@@ -852,9 +1111,8 @@ def _cosine(warmup: int, epochs: int) -> dict:
     }
 
 
-# Small configs for a CPU: the entries that decide about their figures.
-DEMOS = {
-    'mixmim_mixmim-tiny_1xb64-coslr-40e_digits': _DIGITS
+_DIGITS_PRETRAINING = (
+    _ANY_DIGITS
     | _cosine(4, 40)
     | {
         'model.neck.decoder_embed_dims': 64,
@@ -863,7 +1121,70 @@ DEMOS = {
         'optim_wrapper.optimizer.lr': 1.5e-3,
         'optim_wrapper.optimizer.betas': (0.9, 0.95),
         'train_dataloader.batch_size': 64,
-    },
+    }
+)
+_SMALL_SWIN = dict(
+    arch=dict(embed_dims=32, depths=[2, 2, 2], num_heads=[2, 4, 8]),
+    img_size=32,
+    patch_size=2,
+    in_channels=1,
+    window_size=4,
+    drop_path_rate=0.0,
+    out_indices=(2,),
+)
+_SMALL_CONVNEXT = dict(
+    type='MixMIMConvNeXt',
+    arch=dict(depths=[1, 1, 4], channels=[32, 64, 128]),
+    img_size=32,
+    stem_patch_size=2,
+    in_channels=1,
+    out_indices=(2,),
+    gap_before_final_norm=False,
+)
+
+# Pretraining of other encoders on the digits: the whole backbone.
+OTHER_DIGITS = {
+    f'mixmim_{name}-tiny_1xb64-coslr-40e_digits': _DIGITS_PRETRAINING
+    | {'model.backbone': backbone}
+    for name, backbone in {
+        'swin': dict(type='MixMIMSwinTransformer', **_SMALL_SWIN),
+        'swin-v2': _SMALL_SWIN
+        | dict(
+            type='MixMIMSwinTransformerV2',
+            arch=_SMALL_SWIN['arch'] | dict(extra_norm_every_n_blocks=0),
+            pretrained_window_sizes=[0, 0, 0],
+        ),
+        'pvt': dict(
+            type='MixMIMPyramidVisionTransformer',
+            pretrain_img_size=32,
+            in_channels=1,
+            embed_dims=32,
+            num_stages=3,
+            num_layers=[1, 1, 4],
+            num_heads=[1, 2, 4],
+            patch_sizes=[2, 2, 2],
+            strides=[2, 2, 2],
+            paddings=[0, 0, 0],
+            sr_ratios=[4, 2, 1],
+            mlp_ratios=[4, 4, 4],
+            drop_path_rate=0.0,
+            out_indices=(2,),
+        ),
+        'convnext': _SMALL_CONVNEXT,
+        'convnext-v2': _SMALL_CONVNEXT | dict(use_grn=True, layer_scale_init_value=0.0),
+        'hivit': dict(
+            type='MixMIMHiViT',
+            arch=dict(embed_dims=128, depths=[1, 1, 4], num_heads=4),
+            img_size=32,
+            patch_size=8,
+            in_chans=1,
+        ),
+    }.items()
+}
+
+# Small configs for a CPU: the entries that decide about their figures.
+DEMOS = OTHER_DIGITS | {
+    'mixmim_mixmim-tiny_1xb64-coslr-40e_digits': _DIGITS | _DIGITS_PRETRAINING,
     'mixmim-tiny_1xb64-coslr-20e_digits': _DIGITS_FROM_LABELS
     | _cosine(2, 20)
     | {'train_dataloader.batch_size': 64},

@@ -17,14 +17,19 @@ from mmengine.runner import Runner
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
-from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT
+from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT, meta_device
 from .recipes import (
     ADE20K,
     COCO,
     DEMOS,
     FINETUNING,
     LINEAR,
+    OTHER_ADE20K,
+    OTHER_COCO,
+    OTHER_FINETUNING,
+    OTHER_PRETRAINING,
     PRETRAINING,
+    SIMMIM,
     flatten,
     recipe,
 )
@@ -33,7 +38,31 @@ BACKBONES = ROOT / 'configs' / '_base_' / 'backbones'
 CONFIGS = [path for path in ALL_CONFIGS if path not in DENSE_CONFIGS]
 RECIPES = [path for path in CONFIGS if 'in1k' in path.stem]
 # Those that classify.
-LABELLED = [path for path in CONFIGS if not path.stem.startswith('mixmim_')]
+LABELLED = [
+    path for path in CONFIGS if not path.stem.startswith(('mixmim_', 'simmim_'))
+]
+ALL_FINETUNING = {*FINETUNING, *OTHER_FINETUNING}
+ALL_PRETRAINING = {*PRETRAINING, *OTHER_PRETRAINING, *SIMMIM}
+
+# Small values of each class's arguments, all with 128 channels in the last map.
+_SMALL = dict(arch=dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]))
+_SMALL_V2 = dict(arch=_SMALL['arch'] | dict(extra_norm_every_n_blocks=0))
+_SMALL_CONVNEXT = dict(arch=dict(depths=[1, 1, 2, 1], channels=[16, 32, 64, 128]))
+_SMALL_HIVIT = dict(arch=dict(embed_dims=128, depths=[1, 1, 2], num_heads=4))
+SMALL = {
+    'MixMIMTransformer': _SMALL | dict(window_size=None),
+    'MixMIMSwinTransformer': _SMALL,
+    'SwinTransformer': _SMALL,
+    'MixMIMSwinTransformerV2': _SMALL_V2,
+    'SwinTransformerV2': _SMALL_V2,
+    'MixMIMPyramidVisionTransformer': dict(
+        embed_dims=16, num_layers=[1, 1, 2, 1], num_heads=[1, 2, 4, 8]
+    ),
+    'MixMIMConvNeXt': _SMALL_CONVNEXT,
+    'ConvNeXt': _SMALL_CONVNEXT,
+    'MixMIMHiViT': _SMALL_HIVIT,
+    'HiViT': _SMALL_HIVIT,
+}
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
@@ -48,14 +77,14 @@ def test_names_are_unique():
 
 
 def test_model_builds(cfg):
-    with torch.device('meta'):
+    with meta_device():
         model = MODELS.build(cfg.model)
     assert any(p.requires_grad for p in model.parameters())
 
 
 def test_pipelines_build(cfg, image_folder):
     """With pictures of ours in place of a dataset that is not here."""
-    size = cfg.model.backbone.img_size
+    size = cfg.img_size
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader) is None:
             continue
@@ -78,6 +107,9 @@ def test_name_tells_batch_epochs_and_precision(cfg):
     name = Path(cfg.filename).stem
     assert f'xb{cfg.train_dataloader.batch_size}-' in name
     assert f'-{cfg.train_cfg.max_epochs}e_' in name
+    size = re.search(r'-(\d+)px', name)
+    if 'in1k' in name:
+        assert cfg.img_size == (int(size[1]) if size else 224)
     assert ('-amp-' in name) == (cfg.optim_wrapper.type == 'AmpOptimWrapper')
 
 
@@ -87,6 +119,8 @@ def test_recipes_have_the_total_batch_and_rate_that_they_follow(cfg):
     name = Path(cfg.filename).stem
     if '-linear-' in name:
         expected = (16384, 6.4, 0)
+    elif name in SIMMIM:
+        expected = (2048, 4e-4, 0)
     else:
         expected = (
             (2048, 1.2e-3, 0) if cfg.model.type == 'MixMIM' else (1024, 2e-3, 1e-6)
@@ -143,7 +177,7 @@ def test_recipe_has_exactly_these_values(path):
     cfg = Config.fromfile(path).to_dict()
     expected = recipe(path.stem)
     found = {section: cfg[section] for section in expected}
-    if path.stem in COCO:  # the heads are mmdet's
+    if path.stem in COCO or path.stem in OTHER_COCO:  # the heads are mmdet's
         kind = 'cascade-mask-rcnn' if 'cascade' in path.stem else 'mask-rcnn'
         base = f"_base_ = 'mmdet::_base_/models/{kind}_r50_fpn.py'"
         original = Config.fromstring(base, '.py').to_dict()['model']
@@ -180,8 +214,9 @@ def test_small_config_has_these_values(name):
 
 
 def test_every_config_is_in_a_table():
-    recipes = {*PRETRAINING, *FINETUNING, *LINEAR, *COCO, *ADE20K}
-    assert {path.stem for path in ALL_CONFIGS} == recipes | set(DEMOS)
+    recipes = ALL_PRETRAINING | ALL_FINETUNING
+    recipes |= {*LINEAR, *COCO, *OTHER_COCO, *ADE20K, *OTHER_ADE20K, *DEMOS}
+    assert {path.stem for path in ALL_CONFIGS} == recipes
 
 
 @pytest.mark.parametrize('cfg', LABELLED, ids=lambda path: path.stem, indirect=True)
@@ -224,6 +259,28 @@ def test_channels_are_those_of_the_encoder(size):
     assert channels == stage_channels(backbone)
 
 
+def test_channels_of_other_encoders():
+    """Those that heads and necks are built with, against the classes."""
+    types = {
+        'swin_base': 'MixMIMSwinTransformer',
+        'swin_tiny': 'MixMIMSwinTransformer',
+        'swin_v2_base': 'MixMIMSwinTransformerV2',
+        'pvt_small': 'MixMIMPyramidVisionTransformer',
+        'convnext_base': 'MixMIMConvNeXt',
+        'convnext_v2_base': 'MixMIMConvNeXt',
+        'hivit_base': 'MixMIMHiViT',
+    }
+    found, expected = {}, {}
+    for path in BACKBONES.glob('*.py'):
+        cfg = Config.fromfile(path)
+        if 'stock_encoder' in cfg:
+            with meta_device():
+                encoder = MODELS.build(dict(type=types[path.stem], **cfg.stock_encoder))
+            found[path.stem] = encoder.out_channels
+            expected[path.stem] = cfg.stock_channels
+    assert found == expected and found.keys() == types.keys()
+
+
 def test_channels_of_the_small_encoders():
     tiny = Config.fromfile(BACKBONES / 'mixmim_tiny.py')
     assert tiny.tiny_channels == stage_channels(MixMIMTransformer(tiny.tiny_arch))
@@ -256,7 +313,7 @@ def test_classifier_starts_with_this_deviation(cfg):
     head = MODELS.build(cfg.model.head)
     head.init_weights()
     name = Path(cfg.filename).stem
-    expected = 2e-5 if name in FINETUNING else 0.01
+    expected = 2e-5 if name in ALL_FINETUNING else 0.01
     assert head.fc.weight.std().item() == pytest.approx(expected, rel=0.05)
     assert abs(head.fc.weight.mean().item()) < expected / 10
     assert not head.fc.bias.any()
@@ -264,7 +321,7 @@ def test_classifier_starts_with_this_deviation(cfg):
 
 @pytest.mark.parametrize(
     'cfg',
-    [path for path in CONFIGS if path.stem in FINETUNING],
+    [path for path in CONFIGS if path.stem in ALL_FINETUNING],
     ids=lambda path: path.stem,
     indirect=True,
 )
@@ -284,15 +341,17 @@ def test_documented_options_reach_what_a_run_reads(path):
     """They name entries of the merged config, so variables must not hide these."""
     cfg = Config.fromfile(path)
     options = {'train_dataloader.dataset.data_root': 'elsewhere'}
-    if path.stem in FINETUNING or path.stem in LINEAR:
+    if path.stem in ALL_FINETUNING or path.stem in LINEAR:
+        # mmdet's PVT ignores the prefix of its own init_cfg.
+        part = 'model' if path.stem.startswith('pvt') else 'model.backbone'
         options |= {
             'model.head.num_classes': 7,
             'model.data_preprocessor.num_classes': 7,
             'val_dataloader.dataset.data_root': 'val',
             'test_dataloader.dataset.data_root': 'test',
-            'model.backbone.init_cfg.checkpoint': 'weights.pth',
+            f'{part}.init_cfg.checkpoint': 'weights.pth',
         }
-    elif path.stem in PRETRAINING:
+    elif path.stem in ALL_PRETRAINING:
         options['train_dataloader.dataset.pipeline.0.ignore_empty'] = True
     before = flatten(cfg.to_dict())
     cfg.merge_from_dict(options)
@@ -339,11 +398,15 @@ class WeightsAtStart(Hook):
 
 def test_trains_and_evaluates(cfg, image_folder, tmp_path):
     """One real epoch of a small model, in float32, on a few pictures."""
-    arch = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
-    if cfg.model.backbone.get('in_channels', 3) == 3:
-        cfg.model.backbone.update(arch=arch, init_cfg=None, window_size=None)
+    digits = cfg.train_dataloader.dataset.type == 'Digits'
+    if not digits:
+        cfg.model.backbone.update(init_cfg=None, **SMALL[cfg.model.backbone.type])
+        cfg.model.init_cfg = None
         if cfg.model.type == 'MixMIM':
-            cfg.model.neck.update(decoder_depth=1, decoder_embed_dims=64)
+            if 'encoder_stride' in cfg.model.neck:
+                cfg.model.neck.in_channels = 128
+            else:
+                cfg.model.neck.update(decoder_depth=1, decoder_embed_dims=64)
         else:
             cfg.model.head.in_channels = 128
             if cfg.model.backbone.get('frozen_stages'):

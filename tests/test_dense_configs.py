@@ -11,11 +11,22 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from mmmixmim.models import MixMIMTransformer
 from mmmixmim.synthetic import write_dataset
 
-from .conftest import DENSE_CONFIGS, ROOT
+from .conftest import DENSE_CONFIGS, ROOT, meta_device
 
+OURS = [path for path in DENSE_CONFIGS if '_mixmim-pre_' not in path.stem]
+STOCK = [path for path in DENSE_CONFIGS if path not in OURS]
+# Small encoders by the arguments of the stock classes, and their channels.
+SMALL = {
+    'mmpretrain.SwinTransformer': dict(
+        arch=dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+    ),
+    'mmpretrain.ConvNeXt': dict(
+        arch=dict(depths=[1, 1, 2, 1], channels=[32, 64, 128, 256])
+    ),
+}
+SMALL_CHANNELS = [32, 64, 128, 256]
 FULL_SIZE = ROOT / 'configs/coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py'
 
 
@@ -97,10 +108,26 @@ def one_iteration(cfg, tmp_path):
     return Runner.from_cfg(cfg)
 
 
+def shrink_stock_encoder(cfg):
+    """Put a small one in place of a stock encoder, if the config has one."""
+    backbone = cfg.model.backbone
+    if backbone.type in SMALL:
+        backbone.update(SMALL[backbone.type])
+        if cfg.default_scope == 'mmdet':
+            cfg.model.neck.in_channels = SMALL_CHANNELS
+        else:
+            cfg.model.decode_head.in_channels = SMALL_CHANNELS
+            cfg.model.auxiliary_head.in_channels = SMALL_CHANNELS[2]
+
+
 @pytest.mark.slow
 def test_trains_and_tests(cfg, shapes, tmp_path):
-    """One real iteration, and a validation, of the config's own model."""
+    """One real iteration, and a validation, of the config's own model.
+
+    Stock encoders are small ones.
+    """
     use_shapes(cfg, shapes, indices=2)
+    shrink_stock_encoder(cfg)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         shrink(loader.dataset.get('dataset', loader.dataset).pipeline)
@@ -114,9 +141,11 @@ def test_trains_and_tests(cfg, shapes, tmp_path):
         cfg.model.test_cfg.rcnn.score_thr = 0
     runner = one_iteration(cfg, tmp_path)
     backbone = runner.model.backbone
-    assert type(backbone) is MixMIMTransformer
+    kind = cfg.model.backbone.type.split('.')[1]
+    assert type(backbone).__name__ == kind
     gradients = []
-    backbone.layers[0].blocks[0].attn.qkv.weight.register_hook(gradients.append)
+    first = next(p for p in backbone.parameters() if p.ndim == 4)
+    first.register_hook(gradients.append)
     runner.train()
     scalars = runner.message_hub.log_scalars
     assert 0 < scalars['train/loss'].current() < 100
@@ -204,6 +233,38 @@ def test_segmentation_with_test_time_augmentation(shapes, tmp_path):
     assert 0 <= Runner.from_cfg(cfg).test()['mIoU'] <= 100
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('cfg', STOCK, ids=lambda path: path.stem, indirect=True)
+def test_small_stock_encoder_learns_the_shapes(cfg, shapes, tmp_path):
+    """On the same four images again and again the loss falls."""
+    use_shapes(cfg, shapes)
+    shrink_stock_encoder(cfg)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    shrink(pipeline)
+    shrink(cfg.model.data_preprocessor)
+    cfg.train_dataloader.update(
+        batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=True)
+    )
+    cfg.train_dataloader.pop('batch_sampler', None)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.model.backbone.drop_path_rate = 0.0
+    for head in ('decode_head', 'auxiliary_head'):
+        if head in cfg.model:
+            cfg.model[head].norm_cfg.type = 'BN'
+            cfg.model[head].channels = 64
+    cfg.optim_wrapper.optimizer.lr = 5e-4
+    runner = one_iteration(cfg, tmp_path)
+    runner.train_loop._max_iters = 16
+    runner.train()
+    losses = [
+        float(value)
+        for value in runner.message_hub.get_scalar('train/loss')._log_history
+    ]
+    assert len(losses) == 16
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+@pytest.mark.parametrize('cfg', OURS, ids=lambda path: path.stem, indirect=True)
 def test_layer_decay_reaches_the_backbone_and_not_the_heads(cfg):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
@@ -229,6 +290,29 @@ def test_layer_decay_reaches_the_backbone_and_not_the_heads(cfg):
     assert len(named) == len(scale)
 
 
+@pytest.mark.parametrize('cfg', STOCK, ids=lambda path: path.stem, indirect=True)
+def test_layer_decay_numbers_the_layers_of_stock_encoders(cfg):
+    """From the patch embedding to the last norm, which has the base rate's decay."""
+    with meta_device():
+        model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    scale = {
+        parameter: group['lr_scale']
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    named = {n: scale[p] for n, p in model.named_parameters() if p.requires_grad}
+    heads = [value for n, value in named.items() if not n.startswith('backbone.')]
+    assert heads and set(heads) == {1}
+    encoder = [value for n, value in named.items() if n.startswith('backbone.')]
+    rate = cfg.optim_wrapper.paramwise_cfg.layer_decay_rate
+    # Swin has a layer per block, ConvNeXt 12 groups of blocks.
+    layers = 24 if 'swin' in cfg.filename else 12
+    assert min(encoder) == pytest.approx(rate ** (layers + 1))
+    first = model.backbone.state_dict()
+    assert next(iter(named.values())) == min(encoder) and len(first) >= len(encoder)
+
+
 def test_name_tells_batch_and_precision(cfg):
     name = cfg.filename.rsplit('/', 1)[-1]
     assert f'xb{cfg.train_dataloader.batch_size}-' in name
@@ -238,7 +322,7 @@ def test_name_tells_batch_and_precision(cfg):
 
 @pytest.mark.parametrize(
     'cfg',
-    [p for p in DENSE_CONFIGS if 'lsj' in p.stem or 'ade20k' in p.stem],
+    [p for p in OURS if 'lsj' in p.stem or 'ade20k' in p.stem],
     ids=lambda path: path.stem,
     indirect=True,
 )
