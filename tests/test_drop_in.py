@@ -6,10 +6,9 @@ from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
-from mmpretrain.models import ConvNeXt
 from torch import nn
 
-from mmmixmim.models import MixMIM, MixMIMSwinTransformer
+from mmmixmim.models import MixMIM, MixMIMConvNeXt, MixMIMSwinTransformer
 
 CHANNELS = [8, 16, 32, 64]
 SWIN = dict(
@@ -40,17 +39,14 @@ def pretrained_swin():
     return pretrain(MixMIMSwinTransformer(img_size=64, **SWIN))
 
 
-def stock_convnext():
-    model = nn.ModuleDict(dict(backbone=ConvNeXt(**CONVNEXT), neck=nn.Linear(2, 2)))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return model
+def pretrained_convnext():
+    return pretrain(MixMIMConvNeXt(img_size=64, **CONVNEXT))
 
 
 # What is pretrained, and the config of the stock class that takes the weights.
 ENCODERS = {
     'swin': (pretrained_swin, dict(type='mmpretrain.SwinTransformer', **SWIN)),
-    'convnext': (stock_convnext, dict(type='mmpretrain.ConvNeXt', **CONVNEXT)),
+    'convnext': (pretrained_convnext, dict(type='mmpretrain.ConvNeXt', **CONVNEXT)),
 }
 
 
