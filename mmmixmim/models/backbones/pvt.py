@@ -25,7 +25,7 @@ except ImportError as error:
     _REASON = str(error)
 
     class PyramidVisionTransformer(nn.Module):
-        """Stands for mmdet's class where mmdet is missing: says how to install it."""
+        """Stand-in for mmdet's class, which says how to install mmdet."""
 
         def __init__(self, *args, **kwargs) -> None:
             name = type(self).__name__
@@ -57,7 +57,7 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
         **kwargs: Other arguments of mmdet's ``PyramidVisionTransformer``.
 
     Raises:
-        MissingDependencyError: If mmdet or mmcv's compiled ops are not installed.
+        MissingDependencyError: If mmdet is not installed, or cannot be imported.
         UserError: If information would pass from cell to cell outside attention: with
             ``use_conv_ffn`` or overlapping patches, as in PVT v2 and MiT, or with
             ``sr_ratios`` that don't divide a cell.
