@@ -1,6 +1,7 @@
 """check_encoder finds what is wrong with an encoder, and where."""
 
 import pytest
+import torch
 from torch import nn
 
 from mmmixmim.models import MixMIMTransformer, check_encoder
