@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mmmixmim.validation import UserError
 
@@ -53,8 +57,15 @@ class MixingEncoder(Protocol):
         """
 
 
+# Norms that take statistics over tokens of several owners.
+_SHARED_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
+
+
 def check_encoder_attributes(encoder: nn.Module) -> None:
-    """Raise a UserError that names what ``encoder`` lacks to be pretrained."""
+    """Raise a UserError that names what ``encoder`` lacks to be pretrained.
+
+    A norm with statistics over several owners gives a warning that names it.
+    """
     for name in MixingEncoder.__annotations__:
         if not hasattr(encoder, name):
             raise UserError(
@@ -68,6 +79,16 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
             'Pretraining uses the last map only: leave out_indices out of the '
             f'backbone, got {encoder.out_indices}.'
         )
+    for name, module in encoder.named_modules():
+        if isinstance(module, _SHARED_NORMS):
+            print_log(
+                f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
+                'which takes statistics over the tokens of all mixed images, so they learn '
+                'something of each other: use LayerNorm over channels.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            break
 
 
 def check_encoder(
@@ -80,6 +101,8 @@ def check_encoder(
     - Nothing of the partner reaches the tokens of an image, bit by bit: with masks that
       the batch shares and masks of each image, in odd batches, under autocast, and with
       three images in a mixture. The partner's own tokens do depend on it.
+    - Nothing of an image's own hidden cells reaches its mixture, as it does where
+      patches overlap.
     - Without an ownership it computes what the stock class does, bit by bit, and has
       the same parameters.
     - Every parameter that can be trained gets a gradient.
@@ -116,6 +139,7 @@ def check_encoder(
     ):
         ownership = TokenOwnership(_mixed_mask(masks, grid, count), count)
         _check_leaks(encoder, images, ownership, precision)
+    _check_hidden(encoder, images, TokenOwnership(_mixed_mask(3, grid)))
     if stock is not None:
         _check_stock(encoder, stock(), images)
     ownership = TokenOwnership(_mixed_mask(1, grid))
@@ -193,6 +217,30 @@ def _check_leaks(
                     f'{name} does not show the partner: where it owns the cells, the '
                     'maps do not depend on it. Call ownership.mix on the embedding.'
                 )
+
+
+@torch.no_grad()
+def _check_hidden(
+    encoder: nn.Module, images: Tensor, ownership: TokenOwnership
+) -> None:
+    """Change what the first mixture hides of its image: nothing there may change."""
+    hidden = ownership.at(*images.shape[2:])[0] != 0
+    changed = images.clone()
+    changed[0] = torch.where(hidden, torch.randn_like(images[0]), images[0])
+    maps, records = [], []
+    for batch in (images, changed):
+        with _Recorder(encoder) as seen:
+            maps.append(encoder(batch, ownership)[-1][0])
+        records.append(seen)
+    differs = (maps[0] != maps[1]).any(0)
+    if differs.any():
+        where = records[0].first_leak(records[1], 0, ownership.owners[0] == 0)
+        raise UserError(
+            f'{type(encoder).__name__} shows {int(differs.sum())} cells something of '
+            'what the mixture hides. The first module that looks across cells before '
+            f'they are mixed is {where}: its patches must not overlap, so use a kernel '
+            'no larger than the stride, without padding.'
+        )
 
 
 class _Recorder:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
-from mmmixmim.models import MixMIMTransformer, check_encoder
+from mmmixmim.models import MixMIM, MixMIMTransformer, check_encoder
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4])
@@ -33,11 +34,13 @@ class Broken(MixMIMTransformer):
             self.layers[0].blocks[0].drop_path = Blur(16, 0.0)
         if self.fault == 'batch':
             self.layers[0].blocks[0].drop_path = OverImages()
+        if self.fault == 'overlap':
+            self.patch_embed.proj = nn.Conv2d(3, 16, kernel_size=6, stride=4, padding=1)
         if self.fault == 'unused':
             self.extra = nn.Linear(2, 2)
 
     def forward(self, x, mask=None):
-        (maps,) = super().forward(x, mask)
+        (maps,) = super().forward(x, None if self.fault == 'unmixed' else mask)
         if self.fault == 'forward':
             maps = maps + maps.mean((2, 3), keepdim=True)
         if self.fault == 'plain' and mask is None:
@@ -72,6 +75,8 @@ class OverImages(nn.Module):
         ('batch', r'partner reach \d+ of the \d+ cells.*layers\.0'),
         ('zeros', r'partner reach \d+ of the \d+ cells.*layers\.0'),
         ('forward', r'partner reach.*its own forward'),
+        ('overlap', r'hides.*mixed is patch_embed\.proj: its patches must not overlap'),
+        ('unmixed', 'does not show the partner.*ownership.mix'),
         ('stride', 'stride must be the side of a cell'),
         ('unused', 'extra.weight of Broken gets no gradient'),
         ('plain', 'does not compute what MixMIMTransformer does'),
@@ -90,3 +95,28 @@ def test_another_parameter_than_the_stock_class_is_named():
     kind = type('Broken', (Broken,), dict(fault='unused'))
     with pytest.raises(UserError, match='extra.* is not a parameter of both'):
         check_encoder(kind, lambda: MixMIMTransformer(ARCH, img_size=32, window_size=4))
+
+
+def logged(encoder, caplog):
+    """What building the algorithm logs."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    MixMIM(encoder)
+    logger.removeHandler(caplog.handler)
+    return caplog.messages
+
+
+@pytest.mark.parametrize(
+    'norm', [nn.BatchNorm1d(16), nn.GroupNorm(2, 16), nn.InstanceNorm1d(16)], ids=str
+)
+def test_norms_over_owners_are_named(norm, caplog):
+    encoder = ours()
+    encoder.layers[0].blocks[1].norm2 = norm
+    warnings = logged(encoder, caplog)
+    (message,) = [each for each in warnings if 'statistics' in each]
+    name = f'layers.0.blocks.1.norm2 of MixMIMTransformer is a {type(norm).__name__}'
+    assert name in message
+
+
+def test_layer_norms_are_fine(caplog):
+    assert not any('statistics' in each for each in logged(ours(), caplog))
