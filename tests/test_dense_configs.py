@@ -137,8 +137,13 @@ def test_trains_and_tests(cfg, shapes, tmp_path):
         for head in ('decode_head', 'auxiliary_head'):
             if head in cfg.model:
                 cfg.model[head].norm_cfg.type = 'BN'
-    else:  # an untrained detector is sure of nothing
-        cfg.model.test_cfg.rcnn.score_thr = 0
+    else:
+        # An untrained detector is sure of nothing. Few boxes take little time.
+        cfg.model.test_cfg.rpn.max_per_img = 50
+        cfg.model.test_cfg.rcnn.update(score_thr=0, max_per_img=10)
+        rcnn = cfg.model.train_cfg.rcnn  # a list for a cascade
+        for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
+            stage.sampler.num = 32
     runner = one_iteration(cfg, tmp_path)
     backbone = runner.model.backbone
     kind = cfg.model.backbone.type.split('.')[1]
@@ -234,34 +239,34 @@ def test_segmentation_with_test_time_augmentation(shapes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('cfg', STOCK, ids=lambda path: path.stem, indirect=True)
-def test_small_stock_encoder_learns_the_shapes(cfg, shapes, tmp_path):
-    """On the same four images again and again the loss falls."""
-    use_shapes(cfg, shapes)
-    shrink_stock_encoder(cfg)
-    pipeline = cfg.train_dataloader.dataset.pipeline
-    shrink(pipeline)
-    shrink(cfg.model.data_preprocessor)
-    cfg.train_dataloader.update(
-        batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=True)
-    )
-    cfg.train_dataloader.pop('batch_sampler', None)
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.model.backbone.drop_path_rate = 0.0
-    for head in ('decode_head', 'auxiliary_head'):
-        if head in cfg.model:
-            cfg.model[head].norm_cfg.type = 'BN'
-            cfg.model[head].channels = 64
-    cfg.optim_wrapper.optimizer.lr = 5e-4
-    runner = one_iteration(cfg, tmp_path)
-    runner.train_loop._max_iters = 16
-    runner.train()
-    losses = [
-        float(value)
-        for value in runner.message_hub.get_scalar('train/loss')._log_history
+@pytest.mark.parametrize('pattern', ['mask-rcnn*', '*upernet*'])
+@pytest.mark.parametrize('encoder', SMALL)
+def test_small_stock_encoder_learns_the_shapes(pattern, encoder, shapes, tmp_path):
+    """In the models for the drawn shapes, as the recipes put it into larger ones."""
+    (path,) = (ROOT / 'configs' / 'shapes').glob(f'{pattern}.py')
+    (recipe, *_) = [
+        p for p in STOCK if Config.fromfile(p).model.backbone.type == encoder
     ]
-    assert len(losses) == 16
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    cfg = load(path)
+    backbone = load(recipe).model.backbone
+    arch = {
+        k: v[:3] if isinstance(v, list) else v
+        for k, v in SMALL[encoder]['arch'].items()
+    }
+    backbone.update(arch=arch, out_indices=(0, 1, 2), drop_path_rate=0.0)
+    cfg.model.backbone = backbone
+    use_shapes(cfg, shapes)
+    cfg.train_dataloader.update(
+        batch_size=4, sampler=dict(type='InfiniteSampler', shuffle=True)
+    )
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.param_scheduler = []
+    runner = one_iteration(cfg, tmp_path)
+    runner.train_loop._max_iters = 12
+    runner.train()
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    assert len(losses) == 12
+    assert losses[-3:].sum() < 0.8 * losses[:3].sum()
 
 
 @pytest.mark.parametrize('cfg', OURS, ids=lambda path: path.stem, indirect=True)
@@ -309,8 +314,7 @@ def test_layer_decay_numbers_the_layers_of_stock_encoders(cfg):
     # Swin has a layer per block, ConvNeXt 12 groups of blocks.
     layers = 24 if 'swin' in cfg.filename else 12
     assert min(encoder) == pytest.approx(rate ** (layers + 1))
-    first = model.backbone.state_dict()
-    assert next(iter(named.values())) == min(encoder) and len(first) >= len(encoder)
+    assert next(iter(named.values())) == min(encoder)
 
 
 def test_name_tells_batch_and_precision(cfg):
