@@ -83,8 +83,8 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
         if isinstance(module, _SHARED_NORMS):
             print_log(
                 f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
-                'which takes statistics over the tokens of all mixed images, so they learn '
-                'something of each other: use LayerNorm over channels.',
+                'which takes statistics over the tokens of all mixed images, so they '
+                'learn something of each other: use LayerNorm over channels.',
                 logger='current',
                 level=logging.WARNING,
             )
