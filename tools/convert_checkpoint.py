@@ -1,5 +1,7 @@
 """Convert a MixMIM checkpoint between the authors', mmpretrain's and our format.
 
+Or export a Swin, Swin V2 or ConvNeXt encoder with mmpretrain's names to timm.
+
 Whole pretraining and classification models, bit by bit the same weights. The format of
 the source is detected. No code in the file is run. The names of the dataset's classes
 are kept; the optimizer's state and the like are not.
@@ -8,12 +10,16 @@ are kept; the optimizer's state and the like are not.
 import argparse
 from pathlib import Path
 
+from torch import Tensor
+
 from mmmixmim.checkpoint import (
     FORMATS,
     detect_format,
     read_checkpoint,
+    to_timm,
     write_weights,
 )
+from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.conversion import convert_state_dict
 from mmmixmim.runtime import one_line_errors
 from mmmixmim.validation import UserError
@@ -25,7 +31,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', help='checkpoint file or address')
     parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument(
-        '--to', choices=FORMATS, default='mmmixmim', help='format to write (mmmixmim)'
+        '--to',
+        choices=[*FORMATS, 'timm'],
+        default='mmmixmim',
+        help='format to write (mmmixmim)',
     )
     return parser.parse_args()
 
@@ -39,6 +48,19 @@ def plain(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
+def export(weights: dict[str, Tensor], args: argparse.Namespace) -> None:
+    """Write the encoder for timm."""
+    converted, left_out = to_timm(weights)
+    write_weights(converted, args.target, format=None)
+    count = sum(value.numel() for value in converted.values())
+    print(
+        f'{args.target}: encoder of {count:,} parameters, for '
+        'timm.create_model(NAME, num_classes=0, checkpoint_path=FILE)'
+    )
+    if left_out:
+        print(f'  left out {len(left_out)} entries: {summarise_keys(left_out)}')
+
+
 def main() -> None:
     """Convert."""
     args = parse_args()
@@ -47,6 +69,8 @@ def main() -> None:
         if source.exists() and args.target.exists() and source.samefile(args.target):
             raise UserError(f'{args.target} is the source: name another file.')
         weights, extras = read_checkpoint(args.source)
+        if args.to == 'timm':
+            return export(weights, args)
         converted = convert_state_dict(weights, args.to)
         meta = extras.get('meta')
         dataset = meta.get('dataset_meta') if isinstance(meta, dict) else None

@@ -8,9 +8,11 @@ import argparse
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from mmmixmim.evaluation import complexity
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
+from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,6 +46,15 @@ def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
     return dict(data_samples=samples, mode='tensor')
 
 
+def build_model(cfg: Config, device: torch.device) -> nn.Module:
+    """Build the model. Stock encoders read values of tensors, so not on ``meta``."""
+    try:
+        with device:
+            return MODELS.build(cfg.model)
+    except RuntimeError:
+        return MODELS.build(cfg.model).to(device)
+
+
 @one_line_errors()
 def main() -> None:
     """Build the model, count and print."""
@@ -52,11 +63,19 @@ def main() -> None:
     scope = cfg.get('default_scope', 'mmmixmim')
     init_default_scope(scope)
     # A detector's boxes depend on values, and tensors on the meta device have none.
-    with torch.device('cpu' if scope == 'mmdet' else 'meta'):
-        model = MODELS.build(cfg.model).eval()
-        size = tuple(args.shape or ()) or tuple(model.backbone.img_size)
-        size = size * (3 - len(size))
-        images = torch.randn(2, model.backbone.in_channels, *size)
+    device = torch.device('cpu' if scope == 'mmdet' else 'meta')
+    model = build_model(cfg, device)
+    model.eval()
+    size = args.shape or getattr(model.backbone, 'img_size', None)
+    if size is None:
+        raise UserError(
+            f'{type(model.backbone).__name__} does not say which image size it is made '
+            'for: add --shape.'
+        )
+    size = tuple(size) * (3 - len(size))
+    channels = next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)
+    with device:
+        images = torch.randn(2, channels, *size)
         figures = complexity(model, images, **forward_arguments(cfg, size))
 
     print(f'{cfg.model.type}, one image of {size[0]}x{size[1]} pixels')

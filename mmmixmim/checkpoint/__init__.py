@@ -12,6 +12,7 @@ from .load import (
     split_init_cfg,
 )
 from .mmengine_hook import register_loaders, translate_checkpoint
+from .timm_names import to_timm
 
 __all__ = [
     'FORMATS',
@@ -26,6 +27,7 @@ __all__ = [
     'read_weights',
     'register_loaders',
     'split_init_cfg',
+    'to_timm',
     'translate_checkpoint',
     'write_weights',
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 
 from mmengine.logging import print_log
 
@@ -12,6 +13,12 @@ from mmmixmim.validation import UserError
 from .formats import DECODER, FORMATS, StateDict, detect_entries, entries_below
 
 ENCODER = 'patch_embed.proj.weight'
+# Native names that every ``MixMIMTransformer`` has.
+NATIVE_ENCODER = (
+    'absolute_pos_embed',
+    ENCODER,
+    'layers.0.blocks.0.attn.relative_position_bias_table',
+)
 # The authors keep decoder and classifier next to the encoder's own entries.
 _OTHER_PARTS = (*DECODER, 'head.')
 
@@ -46,6 +53,43 @@ def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
         if name.startswith(start)
     }
     return weights
+
+
+def is_native(names: Iterable[str]) -> bool:
+    """Whether an encoder with these names is a ``MixMIMTransformer``.
+
+    Only its weights come in several formats. Any other encoder has the names of its
+    stock class.
+    """
+    return set(NATIVE_ENCODER) <= set(names)
+
+
+def stock_weights(
+    state: StateDict, first: str, prefix: str | None = None
+) -> tuple[StateDict, list[str]]:
+    """Extract an encoder by the names of its class from a state dict.
+
+    Args:
+        state: Weights of the encoder, or of any model that holds one.
+        first: Name of a parameter that the encoder has.
+        prefix: See :func:`encoder_weights`.
+
+    Returns:
+        The encoder's entries without the prefix, and the names of all others.
+
+    Raises:
+        UserError: If there is no such encoder, or several and none at ``prefix``.
+    """
+    found = [
+        name.removesuffix(first) for name in state if f'.{name}'.endswith(f'.{first}')
+    ]
+    if not found:
+        raise UserError(
+            f'it has no {first}. Its first entry is {next(iter(state), "nothing")}.'
+        )
+    start = _choose(found, prefix)
+    others = [name for name in state if not name.startswith(start)]
+    return entries_below(start, state), others
 
 
 def keep_encoder(state: StateDict) -> None:
@@ -108,6 +152,16 @@ def _is_encoder(entries: StateDict) -> bool:
 def _find(state: StateDict, prefix: str | None) -> str:
     """Prefix of the encoder that ``prefix`` means."""
     found = find_encoders(state)
+    if not found:
+        raise UserError(
+            f'it holds no MixMIM encoder in one of the formats {", ".join(FORMATS)}. '
+            f'Its first entry is {next(iter(state), "nothing")}.'
+        )
+    return _choose(found, prefix)
+
+
+def _choose(found: list[str], prefix: str | None) -> str:
+    """Which of the prefixes of encoders ``prefix`` means."""
     wanted = 'backbone.' if prefix is None else prefix
     if wanted and not wanted.endswith('.'):
         wanted += '.'
@@ -115,12 +169,7 @@ def _find(state: StateDict, prefix: str | None) -> str:
         return found[0]
     if wanted in found:
         return wanted
-    if found:
-        raise UserError(
-            f'it holds encoders at {", ".join(map(repr, found))}, not at {wanted!r}: '
-            'set prefix to the one that is meant.'
-        )
     raise UserError(
-        f'it holds no MixMIM encoder in one of the formats {", ".join(FORMATS)}. Its '
-        f'first entry is {next(iter(state), "nothing")}.'
+        f'it holds encoders at {", ".join(map(repr, found))}, not at {wanted!r}: '
+        'set prefix to the one that is meant.'
     )

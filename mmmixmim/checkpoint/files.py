@@ -147,14 +147,18 @@ def _reason(error: UnpicklingError) -> str:
 
 
 def write_weights(
-    state: dict[str, Tensor], path: str | Path, format: str, extras: dict | None = None
+    state: dict[str, Tensor],
+    path: str | Path,
+    format: str | None,
+    extras: dict | None = None,
 ) -> None:
     """Write a checkpoint file as the project of a format expects it.
 
     Args:
         state: Parameters and buffers by name.
         path: The file. Its folder is created if need be.
-        format: A key of :data:`~mmmixmim.checkpoint.FORMATS`.
+        format: A key of :data:`~mmmixmim.checkpoint.FORMATS`. None writes the bare
+            state dict, without ``extras``.
         extras: What else to write, as ``meta``. Defaults to None: nothing.
 
     Raises:
@@ -163,10 +167,13 @@ def write_weights(
     if Path(path).is_dir():
         raise UserError(f'{path} is a folder: name the file to write.')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    key, _ = FORMATS[format].file_key('backbone')
     # Reordered weights would otherwise drag the storage they came from along.
     weights = OrderedDict(
         (name, value.contiguous().clone()) for name, value in state.items()
     )
     weights._metadata = getattr(state, '_metadata', {})
+    if format is None:
+        torch.save(weights, path)
+        return
+    key, _ = FORMATS[format].file_key('backbone')
     torch.save({key: weights} | (extras or {}), path)

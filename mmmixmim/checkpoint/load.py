@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -10,10 +11,18 @@ from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import nn
 
-from mmmixmim.geometry import load_position_embedding
+from mmmixmim.geometry import load_bias_table, load_position_embedding
 from mmmixmim.validation import UserError
 
-from .encoder import ENCODER, encoder_weights, extra_keys, has_encoder, keep_encoder
+from .encoder import (
+    ENCODER,
+    encoder_weights,
+    extra_keys,
+    has_encoder,
+    is_native,
+    keep_encoder,
+    stock_weights,
+)
 from .files import read_weights
 from .formats import (
     FORMATS,
@@ -30,19 +39,24 @@ PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 # Norms of any stage's map, and of maps but the last.
 NORM = re.compile(r'norm\d*\.(weight|bias)$')
 DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
+STAGE = re.compile(r'(?:layers|stages)\.(\d+)\.')
+# Buffers of stock encoders that follow from the windows.
+DERIVED = ('relative_position_index', 'relative_coords_table')
 
 
 def load_encoder(
     backbone: nn.Module, path: str | Path, prefix: str | None = None
 ) -> None:
-    """Load a backbone from a checkpoint of any format, completely or not at all.
+    """Load a backbone from a checkpoint, completely or not at all.
 
-    Position embeddings and bias tables are resized if need be. Norms of earlier stages'
-    maps may be new, then they keep their values, or unused. A warning lists both, and
-    what else the file holds.
+    The weights of a ``MixMIMTransformer`` may be in any format. Those of any other
+    encoder have the names of its stock class. Bias tables are resized if need be,
+    position embeddings if the class does that. Norms of other stages' maps may be new,
+    then they keep their values, or unused. A warning lists both, and what else the
+    file holds.
 
     Args:
-        backbone: A ``MixMIMTransformer``.
+        backbone: An encoder.
         path: Checkpoint file or address. No code in it is run.
         prefix: See :func:`encoder_weights`.
 
@@ -51,29 +65,35 @@ def load_encoder(
         UserError: If it holds no encoder, or one that does not fit.
     """
     state = read_weights(path)
+    own = backbone.state_dict()
+    native = is_native(own)
     try:
-        weights = encoder_weights(state, prefix)
-        own = backbone.state_dict()
+        if native:
+            weights, others = encoder_weights(state, prefix), extra_keys(state, prefix)
+        else:
+            first, _ = next(backbone.named_parameters())
+            weights, others = stock_weights(state, first, prefix)
+            weights = _fit_stock(own, weights)
         new = [name for name in own if name not in weights]
         unused = [name for name in weights if name not in own]
-        for kind, names in (
-            ('it lacks', [name for name in new if not DENSE_NORM.match(name)]),
-            ('it has the unknown', [name for name in unused if not NORM.match(name)]),
-        ):
-            if names:
-                raise UserError(
-                    f'{kind} {summarise_keys(names)}. Set arch and qkv_bias to those '
-                    'that it was trained with.'
-                )
-        backbone.load_state_dict(weights, strict=False)
-    except UserError as error:
+        stages = [int(found[1]) for found in map(STAGE.match, own) if found]
+        last = f'norm{max(stages, default=0)}.'
+        _check_names(
+            [n for n in new if not DENSE_NORM.match(n) or n.startswith(last)],
+            [name for name in unused if not NORM.match(name)],
+            'Set arch and qkv_bias to those that it was trained with.'
+            if native
+            else 'Build the backbone with the arguments that it was trained with.',
+        )
+        _load_or_restore(backbone, weights)
+    except (RuntimeError, UserError) as error:
         raise UserError(
-            f'{path} does not fit this {type(backbone).__name__}: {error}'
+            f'{path} does not fit this {type(backbone).__name__}: {_one_line(error)}'
         ) from error
     for names, what in (
         (new, 'norms of other maps, not in the file, new'),
         (unused, 'norms of other maps, in the file, not used'),
-        (extra_keys(state, prefix), 'only the encoder is loaded, not'),
+        (others, 'only the encoder is loaded, not'),
     ):
         if names:
             print_log(
@@ -86,7 +106,7 @@ def load_encoder(
 def load_whole(model: nn.Module, path: str | Path) -> None:
     """Load every parameter of a model from a checkpoint of any format.
 
-    Position embeddings and bias tables are resized if need be.
+    Bias tables are resized if need be, position embeddings if the class does that.
 
     Args:
         model: A pretraining or classification model.
@@ -98,17 +118,60 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
     """
     weights = read_weights(path)
     try:
-        source = detect_format(weights)
-        if source != NATIVE:  # ours may have necks that no other format has
-            weights = to_native(weights, source)
-        model.load_state_dict(weights)
+        own = model.state_dict()
+        if is_native(entries_below('backbone.', own)):
+            source = detect_format(weights)
+            if source != NATIVE:  # ours may have necks that no other format has
+                weights = to_native(weights, source)
+        else:
+            weights = _fit_stock(own, weights)
+        result = model.load_state_dict(weights, strict=False)
+        _check_names(
+            [n for n in result.missing_keys if not n.endswith(DERIVED)],
+            result.unexpected_keys,
+            'Use the config that it was trained with.',
+        )
     except (RuntimeError, UserError) as error:
-        problems = [line.strip() for line in str(error).splitlines()]
-        if len(problems) > 1:  # PyTorch's heading, then a line for each
-            problems = [f'{problems[1]} The first of {len(problems) - 1} problems.']
         raise UserError(
-            f'{path} does not fit this {type(model).__name__}: {problems[0]}'
+            f'{path} does not fit this {type(model).__name__}: {_one_line(error)}'
         ) from error
+
+
+def _fit_stock(own: StateDict, weights: StateDict) -> StateDict:
+    """Resize bias tables, and replace buffers that follow from the windows.
+
+    mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed.
+    """
+    fitted = weights | {n: value for n, value in own.items() if n.endswith(DERIVED)}
+    for name, value in own.items():
+        if name.endswith('relative_position_bias_table'):
+            side = (math.isqrt(len(value)) + 1) // 2
+            load_bias_table(fitted, name, (side, side), None)
+    return fitted
+
+
+def _check_names(missing: list[str], unknown: list[str], hint: str) -> None:
+    for kind, names in (('it lacks', missing), ('it has the unknown', unknown)):
+        if names:
+            raise UserError(f'{kind} {summarise_keys(names)}. {hint}')
+
+
+def _load_or_restore(backbone: nn.Module, weights: StateDict) -> None:
+    """Load weights. PyTorch keeps those that fit even if others don't; undo that."""
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    try:
+        backbone.load_state_dict(weights, strict=False)
+    except (RuntimeError, UserError):
+        backbone.load_state_dict(before, strict=False)
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    """PyTorch writes a heading, then a line for each problem."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if len(lines) == 1:
+        return lines[0]
+    return f'{lines[1]} The first of {len(lines) - 1} problems.'
 
 
 def split_init_cfg(

@@ -20,18 +20,12 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from .encoder import find_encoders
+from .encoder import NATIVE_ENCODER, find_encoders
 from .files import unwrap
 from .formats import FILE_KEYS, FORMATS, StateDict, entries_below, to_native
 
 # Options of the authors' training, which their files hold next to the weights.
 AUTHORS_GLOBALS = [argparse.Namespace]
-# Native names that every MixMIM encoder has.
-ENCODER = (
-    'absolute_pos_embed',
-    'patch_embed.proj.weight',
-    'layers.0.blocks.0.attn.relative_position_bias_table',
-)
 
 
 def register_loaders() -> None:
@@ -101,7 +95,7 @@ def _unroutable_format(state: StateDict, prefix: str) -> tuple[str | None, str]:
         if not each.detect(entries_below(prefix, state)):
             continue
         native = to_native(entries_below(root, state), name)
-        if not all(f'backbone.{entry}' in native for entry in ENCODER):
+        if not all(f'backbone.{entry}' in native for entry in NATIVE_ENCODER):
             continue
         # Our own encoder below a prefix may have such names too. It has neither decoder
         # nor classifier next to them.

@@ -1,8 +1,14 @@
 """Datasets and data transforms."""
 
-from .digits import Digits
+from .digits import Digits, ScatteredDigits
 from .image_folder import ImageFolder
 from .inaturalist import INaturalist
 from .transforms import LoadRandomResizedCrop
 
-__all__ = ['Digits', 'INaturalist', 'ImageFolder', 'LoadRandomResizedCrop']
+__all__ = [
+    'Digits',
+    'INaturalist',
+    'ImageFolder',
+    'LoadRandomResizedCrop',
+    'ScatteredDigits',
+]

@@ -1,6 +1,13 @@
 """MixMIM's encoder, decoder, head and algorithm."""
 
-from .backbones import MixMIMSwinTransformer, MixMIMTransformer
+from .backbones import (
+    MixMIMConvNeXt,
+    MixMIMHiViT,
+    MixMIMPyramidVisionTransformer,
+    MixMIMSwinTransformer,
+    MixMIMSwinTransformerV2,
+    MixMIMTransformer,
+)
 from .heads import MixMIMPretrainHead
 from .mixing import TokenOwnership, check_encoder
 from .necks import MixMIMPretrainDecoder
@@ -8,9 +15,13 @@ from .selfsup import MixMIM
 
 __all__ = [
     'MixMIM',
+    'MixMIMConvNeXt',
+    'MixMIMHiViT',
     'MixMIMPretrainDecoder',
     'MixMIMPretrainHead',
+    'MixMIMPyramidVisionTransformer',
     'MixMIMSwinTransformer',
+    'MixMIMSwinTransformerV2',
     'MixMIMTransformer',
     'TokenOwnership',
     'check_encoder',

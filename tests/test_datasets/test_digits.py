@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mmmixmim.datasets import Digits
+from mmmixmim.datasets import Digits, ScatteredDigits
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import UserError
 
 
 def everything(dataset):
@@ -60,3 +61,46 @@ def test_few_samples_per_class():
 def test_refuses_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Digits(**arguments)
+
+
+def test_scattered_digits_are_the_same_every_time():
+    first, second = (everything(ScatteredDigits('test')) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert (a['img'] == b['img']).all() and a['gt_label'] == b['gt_label']
+
+
+def test_scattered_digits_have_the_labels_of_the_digits_in_every_draw():
+    labels = [x['gt_label'] for x in everything(Digits('test'))]
+    few = ScatteredDigits('test', draws=2)
+    assert list(few.get_gt_labels()) == 2 * labels
+    once, twice = few[0]['img'], few[len(labels)]['img']
+    assert (once != twice).any()
+    assert ScatteredDigits(samples_per_class=2).get_gt_labels().tolist() == (
+        Digits(samples_per_class=2).get_gt_labels().tolist()
+    )
+
+
+def test_scattered_digits_lie_at_different_places():
+    images = [x['img'] for x in everything(ScatteredDigits(img_size=40))]
+    assert images[0].shape == (40, 40, 3) and images[0].dtype == np.uint8
+    assert all((x[..., :1] == x).all() for x in images)  # grey
+    centres = []
+    for image in images[:200]:
+        grey = image[..., 0].astype(float)
+        bright = grey > (grey.min() + grey.max()) / 2
+        assert 0 < bright.mean() < 0.5
+        centres.append(np.argwhere(bright).mean(0))
+    assert (np.std(centres, axis=0) > 2).all()
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(img_size=8), 'img_size must be an int between 16 and 1024, got 8'),
+        (dict(draws=0), 'draws must be a positive int, got 0'),
+        (dict(split='val'), "split must be one of .*got 'val'"),
+    ],
+)
+def test_scattered_digits_refuse_bad_arguments(arguments, message):
+    with pytest.raises(UserError, match=message):
+        ScatteredDigits(**arguments)

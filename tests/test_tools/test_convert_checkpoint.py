@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import timm
 import torch
 
 from ..scripts import call, error_line, passed, run
@@ -75,3 +76,40 @@ def test_mistakes_end_in_one_line(theirs, tmp_path):
     ):
         assert message in error_line(call(TOOL, source, target, cwd=tmp_path))
     assert path.read_bytes() == before and not (tmp_path / 'new.pth').exists()
+
+
+def test_export_to_timm(tmp_path):
+    from mmpretrain.models import SwinTransformer
+
+    arch = dict(embed_dims=8, depths=[1] * 4, num_heads=[1] * 4)
+    encoder = SwinTransformer(arch, img_size=64, window_size=2)
+    encoder.eval()
+    state = {f'backbone.{name}': value for name, value in encoder.state_dict().items()}
+    state |= {'neck.mask_token': torch.ones(1)}
+    torch.save(dict(state_dict=state, meta=dict(epoch=1)), tmp_path / 'swin.pth')
+    options = ['--to', 'timm']
+    output = passed(call(TOOL, 'swin.pth', 'new/timm.pth', *options, cwd=tmp_path))
+    count = sum(each.numel() for each in encoder.parameters())
+    assert f'new/timm.pth: encoder of {count:,} parameters' in output
+    assert 'left out 1 entries: neck.mask_token' in output
+
+    model = timm.create_model(
+        'swin_tiny_patch4_window7_224',
+        num_classes=0,
+        checkpoint_path=str(tmp_path / 'new' / 'timm.pth'),
+        img_size=64,
+        embed_dim=8,
+        depths=[1] * 4,
+        num_heads=[1] * 4,
+        window_size=2,
+    )
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = encoder(images)[-1].mean((2, 3))
+        assert torch.allclose(model.eval()(images), wanted, atol=1e-5)
+
+
+def test_our_encoder_has_no_class_in_timm(pretrained, tmp_path):
+    result = call(TOOL, pretrained, 'timm.pth', '--to', 'timm', cwd=tmp_path)
+    assert 'timm, which has no MixMIMTransformer' in error_line(result)
+    assert not (tmp_path / 'timm.pth').exists()

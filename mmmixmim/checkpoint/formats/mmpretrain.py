@@ -43,7 +43,7 @@ def to_native(entries: dict[str, Tensor]) -> dict[str, Tensor]:
                 f'This checkpoint has {name} twice, by two names; the second is '
                 f'{theirs}.'
             )
-        native[name] = _columns_first(value) if MERGING.search(name) else value
+        native[name] = columns_first(value) if MERGING.search(name) else value
     return native
 
 
@@ -71,7 +71,8 @@ def _rename(name: str, old: int, new: int) -> str:
 # together, column by column.
 
 
-def _columns_first(value: Tensor) -> Tensor:
+def columns_first(value: Tensor) -> Tensor:
+    """Reorder the last axis of a weight of patch merging as the authors and timm."""
     if value.shape[-1] % 4:
         return value
     squares = value.unflatten(-1, (value.shape[-1] // 4, 2, 2))  # channel, row, column

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmmixmim.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmmixmim.validation import UserError
+
+from .layer_depth import layer_depths
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -16,10 +16,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Decay the learning rate from the last layer of the backbone to the first.
 
     Parameters of layer ``i`` of ``n`` get the base learning rate times
-    ``layer_decay_rate ** (n - 1 - i)``, as in the authors' fine-tuning code. The
-    backbone's ``get_layer_depth`` numbers its layers. Parameters outside of
-    backbones keep the base rate. Any model with such a backbone works, whether from
-    mmpretrain, mmdet, mmseg or your own code.
+    ``layer_decay_rate ** (n - 1 - i)``, as in the authors' fine-tuning code. Layers
+    are numbered by a table for Swin, Swin V2, PVT and HiViT, whether from mmpretrain,
+    mmdet or mmseg, and by ``get_layer_depth`` for any other backbone, see
+    :func:`layer_depths`. Parameters outside of backbones keep the base rate.
 
     Parameters with at most one dimension or a name ending in ``.bias`` have no
     weight decay.
@@ -34,8 +34,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
               values of the rules above. The longest matching key applies.
 
     Raises:
-        UserError: If the model has no backbone with ``get_layer_depth``, or
-            ``paramwise_cfg`` has an unknown key.
+        UserError: If the model has no backbone whose layers are numbered, the numbers
+            give no decay, or ``paramwise_cfg`` has an unknown key.
     """
 
     KEYS = ('layer_decay_rate', 'custom_keys')
@@ -61,7 +61,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'paramwise_cfg of {type(self).__name__} takes '
                 f'{" and ".join(self.KEYS)}, got {unknown[0]}: remove or rename it.'
             )
-        backbones = _find_backbones(module)
+        above = _layers_above(module)
         rate = self.paramwise_cfg['layer_decay_rate']
         groups = {}
         for name, parameter in module.named_parameters():
@@ -69,7 +69,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             name = _unwrapped(name)
             lr_mult, decay_mult = self._custom_multipliers(name)
-            scale = rate ** _layers_above(name, backbones) * lr_mult
+            scale = rate ** above.get(name, 0) * lr_mult
             if parameter.ndim <= 1 or name.endswith('.bias'):
                 decay_mult = 0.0
             group = groups.setdefault((scale, decay_mult), dict(params=[]))
@@ -88,20 +88,30 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return chosen.get('lr_mult', 1.0), chosen.get('decay_mult', 1.0)
 
 
-def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
-    """Map parameter name prefixes to modules that number layers, outermost first."""
-    found = {}
-    for name, module in model.named_modules():
-        prefix = _unwrapped(f'{name}.') if name else ''
-        if _numbers_layers(module):
-            found[prefix] = module
+def _layers_above(model: nn.Module) -> dict[str, int]:
+    """Number of layers above that of each parameter, of the outermost backbones."""
+    above: dict[str, int] = {}
+    found = False
+    parameters = [_unwrapped(name) for name, _ in model.named_parameters()]
+    for module_name, module in model.named_modules():
+        prefix = _unwrapped(f'{module_name}.') if module_name else ''
+        inside = [
+            name for name in parameters if name.startswith(prefix) and name not in above
+        ]
+        names = [name.removeprefix(prefix) for name in inside]
+        depths = layer_depths(module, names)
+        if depths is not None:
+            found = True
+            for name, (depth, layers) in depths.items():
+                above[prefix + name] = layers - 1 - depth
     if not found:
         raise UserError(
-            f'{type(model).__name__} has no backbone with get_layer_depth, which '
-            'layer-wise learning rate decay needs: use one that has it, such as '
-            'mmmixmim.MixMIMTransformer, or the default constructor.'
+            f'{type(model).__name__} has no backbone whose layers are numbered, which '
+            'layer-wise learning rate decay needs: use one with get_layer_depth, such '
+            "as mmmixmim.MixMIMTransformer, or one of mmpretrain's, mmdet's or mmseg's "
+            'Swin, Swin V2, PVT or HiViT, or the default constructor.'
         )
-    return found
+    return above
 
 
 def _unwrapped(name: str) -> str:
@@ -113,26 +123,3 @@ def _unwrapped(name: str) -> str:
     ):
         name = name.replace(wrapper, '')
     return name
-
-
-def _numbers_layers(module: nn.Module) -> bool:
-    """Whether ``module`` has ``get_layer_depth`` of mmpretrain's backbones."""
-    method = getattr(module, 'get_layer_depth', None)
-    # mmpretrain's classifiers have a method of this name, without the prefix.
-    return method is not None and 'prefix' in inspect.signature(method).parameters
-
-
-def _layers_above(name: str, backbones: dict[str, nn.Module]) -> int:
-    for prefix, backbone in backbones.items():
-        if not name.startswith(prefix):
-            continue
-        try:
-            depth, layers = backbone.get_layer_depth(name, prefix)
-        except NotImplementedError as error:  # such as ResNet-18
-            raise UserError(
-                f'{type(backbone).__name__}.get_layer_depth does not support {name}, '
-                'which layer-wise learning rate decay needs: use another backbone or '
-                'the default constructor.'
-            ) from error
-        return layers - 1 - depth
-    return 0

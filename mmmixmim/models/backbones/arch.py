@@ -101,21 +101,33 @@ class Arch:
         return [[rates.pop(0) for _ in range(depth)] for depth in self.depths]
 
     def read_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        """Sort the stages that ``out_indices`` names; negative ones count from the end.
+        """See :func:`read_out_indices`."""
+        return read_out_indices(out_indices, self.stages)
 
-        Raises:
-            UserError: If it names none, or one that does not exist.
-        """
-        given = (out_indices,) if isinstance(out_indices, int) else out_indices
-        if not isinstance(given, (list, tuple)) or not given:
-            given = (None,)
-        indices = [i + self.stages if type(i) is int and i < 0 else i for i in given]
-        if any(type(i) is not int or not 0 <= i < self.stages for i in indices):
-            raise UserError(
-                f'out_indices must name some of the stages 0 to {self.stages - 1}, got '
-                f'{out_indices!r}.'
-            )
-        return tuple(sorted(set(indices)))
+
+def read_out_indices(
+    out_indices: int | Sequence[int], count: int, what: str = 'stages'
+) -> tuple[int, ...]:
+    """Sort the stages that ``out_indices`` names; negative ones count from the end.
+
+    Args:
+        out_indices: One or more of them.
+        count: How many there are.
+        what: What they are, if not stages.
+
+    Raises:
+        UserError: If it names none, or one that does not exist.
+    """
+    given = (out_indices,) if isinstance(out_indices, int) else out_indices
+    if not isinstance(given, (list, tuple)) or not given:
+        given = (None,)
+    indices = [i + count if type(i) is int and i < 0 else i for i in given]
+    if any(type(i) is not int or not 0 <= i < count for i in indices):
+        raise UserError(
+            f'out_indices must name some of the {what} 0 to {count - 1}, got '
+            f'{out_indices!r}.'
+        )
+    return tuple(sorted(set(indices)))
 
 
 def _maps(img_size: Size, patch_size: int, stages: int) -> list[Size]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mmmixmim.validation import UserError
 
@@ -25,6 +29,9 @@ class MixingEncoder(Protocol):
         in_channels: Channels of the images.
         out_channels: Channels of each stage's map. The embedding, where images are
             mixed, has as many as the first.
+
+    An encoder with ``out_indices`` must return the last map only. Its index is the last
+    stage's, or ``last_index`` where such an attribute exists.
     """
 
     stride: int
@@ -50,8 +57,15 @@ class MixingEncoder(Protocol):
         """
 
 
+# Norms that take statistics over tokens of several owners.
+_SHARED_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
+
+
 def check_encoder_attributes(encoder: nn.Module) -> None:
-    """Raise a UserError that names what ``encoder`` lacks to be pretrained."""
+    """Raise a UserError that names what ``encoder`` lacks to be pretrained.
+
+    A norm with statistics over several owners gives a warning that names it.
+    """
     for name in MixingEncoder.__annotations__:
         if not hasattr(encoder, name):
             raise UserError(
@@ -59,12 +73,22 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
                 f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder that '
                 'follows mmmixmim.models.mixing.MixingEncoder.'
             )
-    last = len(encoder.out_channels) - 1
-    if getattr(encoder, 'out_indices', (last,)) != (last,):
+    last = getattr(encoder, 'last_index', len(encoder.out_channels) - 1)
+    if tuple(getattr(encoder, 'out_indices', (last,))) != (last,):
         raise UserError(
             'Pretraining uses the last map only: leave out_indices out of the '
             f'backbone, got {encoder.out_indices}.'
         )
+    for name, module in encoder.named_modules():
+        if isinstance(module, _SHARED_NORMS):
+            print_log(
+                f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
+                'which takes statistics over the tokens of all mixed images, so they '
+                'learn something of each other: use LayerNorm over channels.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            break
 
 
 def check_encoder(
@@ -75,11 +99,17 @@ def check_encoder(
     """Check that an encoder can be pretrained by MixMIM.
 
     - Nothing of the partner reaches the tokens of an image, bit by bit: with masks that
-      the batch shares and masks of each image, in odd batches, under autocast.
+      the batch shares and masks of each image, in odd batches, under autocast, and with
+      three images in a mixture. The partner's own tokens do depend on it.
+    - Nothing of an image's own hidden cells reaches its mixture, as it does where
+      patches overlap.
     - Without an ownership it computes what the stock class does, bit by bit, and has
       the same parameters.
     - Every parameter that can be trained gets a gradient.
     - A compiled forward pass agrees.
+
+    Parameters that are all zero at first, as the scales of residual branches may be,
+    would hide what their branch does. They are drawn at random.
 
     Args:
         build: Builds the encoder. A small one is enough, and it should not draw random
@@ -93,7 +123,7 @@ def check_encoder(
         UserError: At the first check that fails. A leak is named by the first module
             whose output changes with the partner.
     """
-    encoder = build()
+    encoder = _draw_zeros(build())
     encoder.eval()
     check_encoder_attributes(encoder)
     stride = encoder.stride
@@ -101,14 +131,19 @@ def check_encoder(
         size = (encoder.img_size[0], encoder.img_size[1] + stride)
     grid = tuple(side // stride for side in size)
     images = torch.randn(3, encoder.in_channels, *size)
-    for masks in (1, 3):
-        ownership = TokenOwnership(_mixed_mask(masks, grid))
-        for precision in (torch.float32, torch.bfloat16):
-            _check_leaks(encoder, images, ownership, precision)
+    for count, masks, precision in (
+        (2, 1, torch.float32),
+        (2, 3, torch.float32),
+        (3, 3, torch.float32),
+        (2, 1, torch.bfloat16),
+    ):
+        ownership = TokenOwnership(_mixed_mask(masks, grid, count), count)
+        _check_leaks(encoder, images, ownership, precision)
+    _check_hidden(encoder, images, TokenOwnership(_mixed_mask(3, grid)))
     if stock is not None:
         _check_stock(encoder, stock(), images)
     ownership = TokenOwnership(_mixed_mask(1, grid))
-    _check_gradients(build(), images, ownership)
+    _check_gradients(_draw_zeros(build()), images, ownership)
     compiled = torch.compile(encoder, backend='aot_eager')
     with torch.no_grad():
         found, wanted = compiled(images, ownership)[-1], encoder(images, ownership)[-1]
@@ -119,47 +154,93 @@ def check_encoder(
         )
 
 
-def _mixed_mask(masks: int, grid: tuple[int, int]) -> Tensor:
-    """Random cells, at least one of each owner in every mask."""
-    mask = torch.rand(masks, *grid) < 0.5
-    mask[:, 0, 0], mask[:, -1, -1] = True, False
-    return mask
+@torch.no_grad()
+def _draw_zeros(encoder: nn.Module) -> nn.Module:
+    for parameter in encoder.parameters():
+        if not parameter.any():
+            parameter.normal_(std=0.02)
+    return encoder
+
+
+def _mixed_mask(masks: int, grid: tuple[int, int], images: int = 2) -> Tensor:
+    """Random cells, as many of each owner as possible."""
+    cells = torch.arange(grid[0] * grid[1]) % images
+    drawn = [cells[torch.randperm(len(cells))] for _ in range(masks)]
+    return torch.stack(drawn).view(masks, *grid)
 
 
 @torch.no_grad()
 def _check_leaks(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership, dtype: torch.dtype
 ) -> None:
-    """Change every partner, and compare what belongs to the image itself."""
+    """Change every image, and compare what belongs to the others."""
     name = type(encoder).__name__
     low = dtype != torch.float32
-    mask = ownership.mask.expand(len(images), -1, -1)
-    # The middle image of an odd batch is its own partner, so it stays.
-    for i in (0, len(images) - 1):
+    numbers = torch.arange(len(images))
+    shown = [ownership.partner(numbers, k) for k in range(ownership.images)]
+
+    def run(batch: Tensor) -> tuple[Tensor, _Recorder]:
+        with torch.autocast('cpu', dtype, enabled=low), _Recorder(encoder) as seen:
+            return encoder(batch, ownership)[-1], seen
+
+    before, modules = run(images)
+    if before.shape[2:] != ownership.grid:
+        raise UserError(
+            f'The last map of {name} has {tuple(before.shape[2:])} tokens, but the '
+            f'images have {ownership.grid} cells: stride must be the side of a cell.'
+        )
+    for number in range(len(images)):
         changed = images.clone()
-        changed[len(images) - 1 - i].normal_()
-        records = []
-        for batch in (images, changed):
-            with torch.autocast('cpu', dtype, enabled=low), _Recorder(encoder) as seen:
-                maps = encoder(batch, ownership)
-            records.append((maps[-1], seen))
-        (before, modules), (after, others) = records
-        if before.shape[2:] != mask.shape[1:]:
-            raise UserError(
-                f'The last map of {name} has {tuple(before.shape[2:])} tokens, but the '
-                f'images have {tuple(mask.shape[1:])} cells: stride must be the side '
-                'of a cell.'
-            )
-        own = ~mask[i]
-        leaked = (before[i] != after[i]).any(0) & own
-        if leaked.any():
-            where = modules.first_leak(others, i, own)
-            raise UserError(
-                f'{name} lets information of the partner reach {int(leaked.sum())} of '
-                f'the {int(own.sum())} cells that an image owns. The first module '
-                f'whose output there depends on the partner is {where}: tokens of '
-                'different owners must not meet in it.'
-            )
+        changed[number].normal_()
+        after, others = run(changed)
+        # The changed image's own mixture is last: there all modules before the mixture
+        # see the change, so the first that leaks is harder to tell.
+        for i in sorted(range(len(images)), key=lambda i: i == number):
+            owners = ownership.owners[i % len(ownership.owners)]
+            showing = torch.zeros_like(owners, dtype=torch.bool)
+            for k, sources in enumerate(shown):
+                showing |= (owners == k) & (sources[i] == number)
+            differs = (before[i] != after[i]).any(0)
+            leaked, rest = differs & ~showing, int((~showing).sum())
+            if leaked.any():
+                where = 'not found'
+                if i != number:
+                    where = modules.first_leak(others, i, ~showing)
+                raise UserError(
+                    f'{name} lets information of the partner reach {int(leaked.sum())} '
+                    f'of the {rest} cells that an image owns. The first module whose '
+                    f'output there depends on the partner is {where}: tokens of '
+                    'different owners must not meet in it.'
+                )
+            if showing.any() and not (differs & showing).any():
+                raise UserError(
+                    f'{name} does not show the partner: where it owns the cells, the '
+                    'maps do not depend on it. Call ownership.mix on the embedding.'
+                )
+
+
+@torch.no_grad()
+def _check_hidden(
+    encoder: nn.Module, images: Tensor, ownership: TokenOwnership
+) -> None:
+    """Change what the first mixture hides of its image: nothing there may change."""
+    hidden = ownership.at(*images.shape[2:])[0] != 0
+    changed = images.clone()
+    changed[0] = torch.where(hidden, torch.randn_like(images[0]), images[0])
+    maps, records = [], []
+    for batch in (images, changed):
+        with _Recorder(encoder) as seen:
+            maps.append(encoder(batch, ownership)[-1][0])
+        records.append(seen)
+    differs = (maps[0] != maps[1]).any(0)
+    if differs.any():
+        where = records[0].first_leak(records[1], 0, ownership.owners[0] == 0)
+        raise UserError(
+            f'{type(encoder).__name__} shows {int(differs.sum())} cells something of '
+            'what the mixture hides. The first module that looks across cells before '
+            f'they are mixed is {where}: its patches must not overlap, so use a kernel '
+            'no larger than the stride, without padding.'
+        )
 
 
 class _Recorder:
@@ -226,7 +307,8 @@ def _check_stock(encoder: nn.Module, stock: nn.Module, images: Tensor) -> None:
     odd = own.keys() ^ theirs.keys()
     if odd:
         raise UserError(f'{min(odd)} is not a parameter of both {name} and {other}.')
-    stock.load_state_dict(own)
+    # Not strict, since Swin V2 of mmpretrain drops buffers that it makes itself.
+    stock.load_state_dict(own, strict=False)
     stock.eval()
     for found, wanted in zip(encoder(images), stock(images), strict=True):
         if not torch.equal(found, wanted):
@@ -240,7 +322,9 @@ def _check_gradients(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership
 ) -> None:
     encoder.train()
-    encoder(images, ownership)[-1].square().sum().backward()
+    maps = encoder(images, ownership)[-1]
+    # No power of the maps: behind a norm their sum is constant.
+    (maps * torch.randn_like(maps)).sum().backward()
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad and (
             parameter.grad is None or not parameter.grad.any()

@@ -102,7 +102,7 @@ def test_backbone_without_numbered_layers_is_refused():
         dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18))
     )
     with pytest.raises(
-        UserError, match='ResNet.get_layer_depth does not support backbone'
+        UserError, match='ResNet.get_layer_depth does not support this arch'
     ):
         settings(model, layer_decay_rate=0.5)
 

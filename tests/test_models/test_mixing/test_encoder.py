@@ -2,19 +2,13 @@
 
 import pytest
 import torch
-from mmpretrain.models.backbones import SwinTransformer
+from mmengine.logging import MMLogger
 from torch import nn
 
-from mmmixmim.models import (
-    MixMIM,
-    MixMIMSwinTransformer,
-    MixMIMTransformer,
-    check_encoder,
-)
+from mmmixmim.models import MixMIM, MixMIMTransformer, check_encoder
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4])
-SWIN = dict(arch=ARCH, img_size=64, window_size=4, out_indices=(2,), drop_path_rate=0.0)
 
 
 def ours(**kwargs):
@@ -27,58 +21,6 @@ def test_our_encoder():
     check_encoder(lambda: ours(with_cp=True))
 
 
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        dict(use_abs_pos_embed=True, with_cp=True),
-        dict(window_size=7, pad_small_map=True),  # windows that stick out are padded
-    ],
-    ids=['shifted', 'checkpointed', 'padded'],
-)
-def test_swin(options):
-    options = SWIN | options
-    check_encoder(
-        lambda: MixMIMSwinTransformer(**options), lambda: SwinTransformer(**options)
-    )
-
-
-@pytest.mark.parametrize('arch', ['tiny', 'base'])
-def test_swin_of_published_sizes_has_the_stock_parameters(arch):
-    model, stock = MixMIMSwinTransformer(arch), SwinTransformer(arch)
-    assert {k: v.shape for k, v in model.state_dict().items()} == {
-        k: v.shape for k, v in stock.state_dict().items()
-    }
-    assert (model.stride, model.img_size) == (32, (224, 224))
-
-
-def test_swin_learns():
-    model = MixMIM(
-        MixMIMSwinTransformer(**SWIN),
-        dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2),
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    images = torch.rand(4, 3, 64, 64).repeat_interleave(2, 0)
-    losses = []
-    for _ in range(30):
-        loss = model.loss(images)['loss']
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.97 * sum(losses[:5])
-
-
-def test_swin_refuses_what_it_cannot_mix():
-    with pytest.raises(UserError, match='does not support out_after_downsample'):
-        MixMIMSwinTransformer(**SWIN, out_after_downsample=True)
-    model = MixMIM(MixMIMSwinTransformer(**SWIN))
-    with pytest.raises(UserError, match='64x72 is not divisible by the stride 16'):
-        model.loss(torch.rand(2, 3, 64, 72))
-    with pytest.raises(UserError, match=r'\(1 or 2, 4, 4\).*got \(1, 2, 2\)'):
-        model.loss(torch.rand(2, 3, 64, 64), mask=torch.ones(1, 2, 2))
-
-
 class Broken(MixMIMTransformer):
     """An encoder with a fault behind its last norm, or in it."""
 
@@ -88,13 +30,17 @@ class Broken(MixMIMTransformer):
         super().__init__(ARCH, img_size=32, window_size=4)
         if self.fault == 'conv':
             self.layers[1].blocks[1].mlp.drop2 = Blur(32)
+        if self.fault == 'zeros':
+            self.layers[0].blocks[0].drop_path = Blur(16, 0.0)
         if self.fault == 'batch':
             self.layers[0].blocks[0].drop_path = OverImages()
+        if self.fault == 'overlap':
+            self.patch_embed.proj = nn.Conv2d(3, 16, kernel_size=6, stride=4, padding=1)
         if self.fault == 'unused':
             self.extra = nn.Linear(2, 2)
 
     def forward(self, x, mask=None):
-        (maps,) = super().forward(x, mask)
+        (maps,) = super().forward(x, None if self.fault == 'unmixed' else mask)
         if self.fault == 'forward':
             maps = maps + maps.mean((2, 3), keepdim=True)
         if self.fault == 'plain' and mask is None:
@@ -105,14 +51,14 @@ class Broken(MixMIMTransformer):
 
 
 class Blur(nn.Module):
-    """Takes means over neighbours on the map."""
+    """Adds neighbours on the map, with a learned weight."""
 
-    def __init__(self, dim):
+    def __init__(self, dim, scale=1.0):
         super().__init__()
-        self.dim = dim
+        self.scale = nn.Parameter(torch.full((dim,), scale))
 
     def forward(self, x):
-        return x + x.roll(1, 1)
+        return x + self.scale * x.roll(1, 1)
 
 
 class OverImages(nn.Module):
@@ -127,7 +73,10 @@ class OverImages(nn.Module):
     [
         ('conv', r'partner reach \d+ of the \d+ cells.*layers\.1'),
         ('batch', r'partner reach \d+ of the \d+ cells.*layers\.0'),
+        ('zeros', r'partner reach \d+ of the \d+ cells.*layers\.0'),
         ('forward', r'partner reach.*its own forward'),
+        ('overlap', r'hides.*mixed is patch_embed\.proj: its patches must not overlap'),
+        ('unmixed', 'does not show the partner.*ownership.mix'),
         ('stride', 'stride must be the side of a cell'),
         ('unused', 'extra.weight of Broken gets no gradient'),
         ('plain', 'does not compute what MixMIMTransformer does'),
@@ -148,29 +97,26 @@ def test_another_parameter_than_the_stock_class_is_named():
         check_encoder(kind, lambda: MixMIMTransformer(ARCH, img_size=32, window_size=4))
 
 
-def test_pretrained_swin_drops_into_the_stock_classifier(tmp_path):
-    """By MMEngine's own way to load a part of a checkpoint."""
-    from mmengine.registry import init_default_scope
-    from mmpretrain.registry import MODELS as STOCK
+def logged(encoder, caplog):
+    """What building the algorithm logs."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    MixMIM(encoder)
+    logger.removeHandler(caplog.handler)
+    return caplog.messages
 
-    from mmmixmim.registry import MODELS
 
-    backbone = dict(type='MixMIMSwinTransformer', **SWIN)
-    neck = dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2)
-    source = MODELS.build(dict(type='MixMIM', backbone=backbone, neck=neck))
-    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'swin.pth')
+@pytest.mark.parametrize(
+    'norm', [nn.BatchNorm1d(16), nn.GroupNorm(2, 16), nn.InstanceNorm1d(16)], ids=str
+)
+def test_norms_over_owners_are_named(norm, caplog):
+    encoder = ours()
+    encoder.layers[0].blocks[1].norm2 = norm
+    warnings = logged(encoder, caplog)
+    (message,) = [each for each in warnings if 'statistics' in each]
+    name = f'layers.0.blocks.1.norm2 of MixMIMTransformer is a {type(norm).__name__}'
+    assert name in message
 
-    init_default_scope('mmpretrain')
-    init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'swin.pth'), prefix='backbone.'
-    )
-    backbone = dict(type='SwinTransformer', init_cfg=init_cfg, **SWIN)
-    head = dict(type='LinearClsHead', num_classes=3, in_channels=64)
-    neck = dict(type='GlobalAveragePooling')
-    model = STOCK.build(
-        dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
-    )
-    assert type(model.backbone) is SwinTransformer
-    model.init_weights()
-    for name, value in source.backbone.state_dict().items():
-        assert torch.equal(model.backbone.state_dict()[name], value), name
+
+def test_layer_norms_are_fine(caplog):
+    assert not any('statistics' in each for each in logged(ours(), caplog))

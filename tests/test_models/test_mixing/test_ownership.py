@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -102,3 +104,104 @@ def test_refuses_what_is_no_mask(mask, message):
 def test_check_refuses_a_mask_of_another_batch_or_grid(shape):
     with pytest.raises(ValueError, match=r'\(1 or 4, 4, 4\).*got \(\d, \d, \d\)'):
         TokenOwnership(torch.ones(shape)).check(4, (4, 4))
+
+
+# Against slow loops ------------------------------------------------------------------
+
+CASES = pytest.mark.parametrize(
+    'images, masks, isolated',
+    [
+        (2, 1, True),
+        (2, 6, True),
+        (2, 6, False),
+        (3, 1, True),
+        (3, 6, True),
+        (3, 1, False),
+    ],
+)
+
+
+def drawn(images, masks, isolated):
+    """An ownership of 2x3 cells with every owner in each mask, and maps 4x6."""
+    owners = torch.stack([torch.randperm(6) % images for _ in range(masks)])
+    ownership = TokenOwnership(owners.view(masks, 2, 3), images, isolated=isolated)
+    return ownership, torch.randn(6, 4, 6, 5)
+
+
+def owner_of(ownership, i, y, x):
+    owners = ownership.owners
+    return int(owners[i % len(owners), y // 2, x // 2])
+
+
+def tokens(maps):
+    batch, height, width, _ = maps.shape
+    return itertools.product(range(batch), range(height), range(width))
+
+
+@CASES
+def test_mix_shows_what_the_owner_shows(images, masks, isolated):
+    ownership, maps = drawn(images, masks, isolated)
+    mixed = ownership.mix(maps)
+    for i, y, x in tokens(maps):
+        k = owner_of(ownership, i, y, x)
+        source = (5 - i if k else i) if images == 2 else (i + k * 6 // images) % 6
+        assert torch.equal(mixed[i, y, x], maps[source, y, x])
+
+
+@CASES
+def test_split_leaves_each_part_one_owner(images, masks, isolated):
+    ownership, maps = drawn(images, masks, isolated)
+    parts = ownership.split(maps)
+    if not isolated:
+        assert len(parts) == 1 and torch.equal(parts[0], maps)
+        return
+    assert len(parts) == images
+    for (i, y, x), (k, part) in itertools.product(tokens(maps), enumerate(parts)):
+        own = owner_of(ownership, i, y, x) == k
+        expected = maps[i, y, x] if own else torch.zeros(5)
+        assert torch.equal(part[i, y, x], expected)
+
+
+@CASES
+def test_merge_takes_each_token_from_its_owners_part(images, masks, isolated):
+    ownership, maps = drawn(images, masks, isolated)
+    parts = [torch.randn(6, 4, 6, 2) for _ in ownership.split(maps)]
+    merged = ownership.merge(parts)
+    for i, y, x in tokens(maps):
+        k = owner_of(ownership, i, y, x) if isolated else 0
+        assert torch.equal(merged[i, y, x], parts[k][i, y, x])
+
+
+@CASES
+@pytest.mark.parametrize('mean', [True, False], ids=['mean', 'sum'])
+def test_pool_takes_the_tokens_of_one_owner(images, masks, isolated, mean):
+    ownership, maps = drawn(images, masks, isolated)
+    pooled = ownership.pool(maps, mean=mean).expand_as(maps)
+    for i, y, x in tokens(maps):
+        k = owner_of(ownership, i, y, x)
+        own = [
+            maps[i, v, u]
+            for v, u in itertools.product(range(4), range(6))
+            if not isolated or owner_of(ownership, i, v, u) == k
+        ]
+        expected = sum(own) / len(own) if mean else sum(own)
+        torch.testing.assert_close(pooled[i, y, x], expected)
+
+
+def test_pool_of_an_owner_without_tokens_changes_no_other():
+    maps = torch.randn(2, 4, 4, 3)
+    pooled = TokenOwnership(torch.zeros(1, 2, 2)).pool(maps)
+    expected = maps.mean((1, 2), keepdim=True).expand_as(maps)
+    torch.testing.assert_close(pooled, expected)
+
+
+@CASES
+def test_same_owner_compares_every_pair(images, masks, isolated):
+    ownership, _ = drawn(images, masks, isolated)
+    queries = ownership.at(4, 6).flatten(1)
+    keys = ownership.owners.flatten(1)
+    pairs = ownership.same_owner(queries), ownership.same_owner(queries, keys)
+    for same, others in zip(pairs, (queries, keys), strict=True):
+        assert same.shape == (masks, 24, others.shape[1])
+        for i, n, m in itertools.product(*map(range, same.shape)):
+            assert same[i, n, m] == (queries[i, n] == others[i, m] or not isolated)

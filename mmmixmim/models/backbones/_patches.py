@@ -1,0 +1,48 @@
+"""Check that the patches of an encoder stay inside the cells that are mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmpretrain.models.utils import to_2tuple
+from torch import nn
+
+from mmmixmim.validation import UserError
+
+
+def cell_side(encoder: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Unfold]) -> int:
+    """Side in pixels of the cell behind each token of the last map.
+
+    Args:
+        encoder: The encoder, for messages.
+        layers: The layers that cut images and maps into patches, each under the
+            argument that sets it.
+
+    Raises:
+        UserError: If patches overlap, are padded or are not equally wide and high. An
+            overlapping patch at the border of a cell also shows the next cell, which
+            may be of another image.
+    """
+    side = 1
+    name = type(encoder).__name__
+    for argument, layer in layers.items():
+        kernel, stride, padding, dilation = (
+            to_2tuple(getattr(layer, each))
+            for each in ('kernel_size', 'stride', 'padding', 'dilation')
+        )
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        if any(padding) or reach[0] > stride[0] or reach[1] > stride[1]:
+            raise UserError(
+                f'{name} cannot mix images with overlapping or padded patches, as in '
+                f'PVT v2 and MiT: those of {argument} have the kernel size {kernel}, '
+                f'stride {stride}, padding {padding} and dilation {dilation}, so '
+                'tokens see cells of other images. Use a kernel no larger than the '
+                'stride, without padding.'
+            )
+        if stride[0] != stride[1]:
+            raise UserError(
+                f'{name} needs patches of the same stride in height and width, got '
+                f'{stride} from {argument}.'
+            )
+        side *= stride[0]
+    return side

@@ -1,0 +1,74 @@
+"""mmpretrain's Swin transformer V2 as an encoder of MixMIM."""
+
+from __future__ import annotations
+
+from mmpretrain.models.backbones import SwinTransformerV2
+from mmpretrain.models.backbones.swin_transformer_v2 import SwinBlockV2
+from torch import Tensor
+
+from mmmixmim.registry import MODELS
+
+from ..mixing import TokenOwnership
+from ._shifted_windows import ShiftedWindowEncoder, attend, run_block
+
+
+@MODELS.register_module()
+class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
+    """Swin V2 (arXiv 2111.09883) with cosine attention, which can encode mixed images.
+
+    Without an ownership it is mmpretrain's ``SwinTransformerV2``, bit by bit and by the
+    same parameter names, so weights pretrained here load into the stock class and back.
+    With one, images are mixed after the patch embedding, and each window's attention
+    mask also blocks tokens of other images.
+
+    Args:
+        *args: Arguments of mmpretrain's ``SwinTransformerV2``.
+        **kwargs: See ``args``. Smaller maps than the window, as of images below 256
+            pixels, need ``pad_small_map=True``.
+
+    Raises:
+        UserError: With overlapping patches.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_sizes()
+        self.out_channels = [stage.out_channels for stage in self.stages]
+
+    def forward(
+        self, x: Tensor, ownership: TokenOwnership | None = None
+    ) -> tuple[Tensor, ...]:
+        """Encode images, mixed with their partners if an ownership is given.
+
+        Args:
+            x: Images (B, C, H, W).
+            ownership: Who owns each token. Defaults to None: plain images.
+
+        Returns:
+            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
+        """
+        if ownership is None:
+            return super().forward(x)
+        x, size = self._embed(x, ownership)  # (B, H * W, C)
+        outputs = []
+        for i, stage in enumerate(self.stages):
+            if stage.downsample is not None:
+                x, size = stage.downsample(x, size)
+            for block in stage.blocks:
+                x = _run_block(block, x, size, ownership)
+            if i in self.out_indices:
+                outputs.append(self._output(i, x, size))
+        return tuple(outputs)
+
+
+def _run_block(
+    block: SwinBlockV2, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
+) -> Tensor:
+    """Mmpretrain's ``SwinBlockV2``, with attention inside owners. x: (B, H * W, C)."""
+
+    def forward(x: Tensor) -> Tensor:
+        x = x + block.norm1(attend(block.attn, x, size, ownership))
+        x = x + block.norm2(block.ffn(x))
+        return block.norm3(x) if block.extra_norm else x
+
+    return run_block(block, forward, x)

@@ -1,0 +1,178 @@
+"""Checkpoints of encoders that have the names of a stock class."""
+
+import mmdet.models.backbones as det
+import mmpretrain.models.backbones as pre
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+
+from mmmixmim.checkpoint import load_encoder, load_whole
+from mmmixmim.geometry import load_bias_table
+from mmmixmim.models import MixMIM, MixMIMSwinTransformer
+from mmmixmim.validation import UserError
+
+ARCH = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
+
+
+def swin(cls=pre.SwinTransformer, **kwargs):
+    options = dict(arch=ARCH, img_size=64, window_size=4, pad_small_map=True)
+    return cls(**options | kwargs)
+
+
+def swin_v2(**kwargs):
+    arch = ARCH | dict(extra_norm_every_n_blocks=0)
+    return swin(pre.SwinTransformerV2, arch=arch, **kwargs)
+
+
+def convnext(**kwargs):
+    return pre.ConvNeXt(arch=dict(depths=[1] * 4, channels=[8] * 4), **kwargs)
+
+
+def pvt(**kwargs):
+    options = dict(embed_dims=8, num_layers=[1] * 4, num_heads=[1] * 4)
+    options |= dict(patch_sizes=[4, 2, 2, 2], paddings=[0] * 4, pretrain_img_size=64)
+    return det.PyramidVisionTransformer(**options | kwargs)
+
+
+def hivit(**kwargs):
+    arch = dict(embed_dims=16, depths=[1, 1, 7], num_heads=2)
+    return pre.HiViT(**dict(arch=arch, img_size=64, out_indices=[6]) | kwargs)
+
+
+BUILDERS = [swin, swin_v2, convnext, pvt, hivit]
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writer of random weights of a module below a prefix."""
+
+    def write(module, prefix='backbone.', **others):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter)
+        state = {f'{prefix}{name}': v for name, v in module.state_dict().items()}
+        path = tmp_path / 'weights.pth'
+        torch.save(dict(state_dict=state | others, meta=dict(epoch=1)), path)
+        return path
+
+    return write
+
+
+def assert_equal(module, source):
+    for name, value in source.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('start', ['backbone.', '', 'teacher.backbone.'])
+@pytest.mark.parametrize('build', BUILDERS)
+def test_encoder_is_found_and_loaded(build, start, save, tmp_path):
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance(f'{build.__name__}-{start}', log_file=str(log))
+    source, backbone = build(), build()
+    others = {'neck.mask_token': torch.ones(1)} if start else {}
+    load_encoder(backbone, save(source, start, **others))
+    assert_equal(backbone, source)
+    assert ('only the encoder is loaded, not: neck.mask_token' in log.read_text()) == (
+        start != ''
+    )
+
+
+@pytest.mark.parametrize('prefix', ['b.net', 'b.net.'])
+def test_prefix_chooses_among_encoders(save, prefix):
+    first, second, backbone = (convnext() for _ in range(3))
+    others = {f'a.{name}': value for name, value in first.state_dict().items()}
+    path = save(second, 'b.net.', **others)
+    load_encoder(backbone, path, prefix)
+    assert_equal(backbone, second)
+    with pytest.raises(UserError, match="encoders at 'b.net.', 'a.', not at 'backb"):
+        load_encoder(backbone, path)
+
+
+@pytest.mark.parametrize('build', [swin, swin_v2, convnext])
+def test_norms_of_other_maps_may_be_new_or_unused(build, save, tmp_path):
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance(f'norms-{build.__name__}', log_file=str(log))
+    one, all_maps = build(out_indices=[3]), build(out_indices=[0, 1, 2, 3])
+    load_encoder(all_maps, save(one))
+    assert_equal(all_maps, one)
+    assert all_maps.norm0.weight.eq(1).all()
+    load_encoder(one, save(all_maps))
+    assert torch.equal(one.norm3.weight, all_maps.norm3.weight)
+    text = log.read_text()
+    assert 'not in the file, new: norm0.weight, norm0.bias, norm1.weight' in text
+    assert 'in the file, not used: norm0.weight' in text
+
+
+@pytest.mark.parametrize(
+    'build, source, message',
+    [
+        (swin, swin_v2, r'it lacks .*relative_position_bias_table, .* first of'),
+        (swin, convnext, r'it has no patch_embed.projection.weight. Its first entry'),
+        (convnext, lambda: convnext(use_grn=True), 'unknown stages.0.0.grn.gamma'),
+        (hivit, lambda: hivit(img_size=32), 'size mismatch for pos_embed'),
+        (pvt, lambda: pvt(embed_dims=16), r'size mismatch .* The first of \d+ prob'),
+        (swin, lambda: swin(arch=ARCH | dict(depths=[1] * 4)), 'it lacks stages.2.bl'),
+        (swin, lambda: swin(out_indices=(2,)), 'it lacks norm3.weight, norm3.bias'),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_loaded(build, source, message, save):
+    backbone = build()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with pytest.raises(UserError, match=f'does not fit this .*{message}'):
+        load_encoder(backbone, save(source()))
+    for name, value in before.items():
+        assert torch.equal(backbone.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('indices', [True, False])
+def test_tables_of_swin_are_resized(save, indices):
+    source, larger = swin(), swin(window_size=7)
+    path = save(source)
+    if not indices:
+        state = torch.load(path)['state_dict']
+        state = {n: v for n, v in state.items() if not n.endswith('index')}
+        torch.save(state, path)
+    load_encoder(larger, path)
+    fresh = swin(window_size=7).state_dict()
+    for name, value in source.state_dict().items():
+        loaded = larger.state_dict()[name]
+        if name.endswith('table'):
+            state = {name: value}
+            load_bias_table(state, name, (7, 7), (4, 4))
+            assert torch.equal(loaded, state[name]), name
+        elif name.endswith('index'):
+            assert torch.equal(loaded, fresh[name]), name
+        else:
+            assert torch.equal(loaded, value), name
+
+
+def test_continuous_bias_of_swin_v2_takes_another_window(save):
+    source, larger = swin_v2(), swin_v2(window_size=8)
+    load_encoder(larger, save(source))
+    for name, value in source.named_parameters():
+        assert torch.equal(larger.get_parameter(name), value), name
+
+
+def pretraining(backbone):
+    neck = dict(decoder_embed_dims=16, decoder_depth=1, decoder_num_heads=2)
+    return MixMIM(backbone=backbone, neck=neck)
+
+
+def test_whole_model_with_another_encoder(save):
+    source, model = (pretraining(swin(MixMIMSwinTransformer)) for _ in range(2))
+    path = save(source, '')
+    load_whole(model, path)
+    assert_equal(model, source)
+    wider = pretraining(swin(MixMIMSwinTransformer, arch=ARCH | dict(embed_dims=16)))
+    with pytest.raises(UserError, match='does not fit this MixMIM: size mismatch'):
+        load_whole(wider, path)
+    alone = save(source.backbone)
+    with pytest.raises(UserError, match='lacks neck.*mask_token.* config that it was'):
+        load_whole(model, alone)
+
+
+def test_whole_classifier_with_swin_v2(save):
+    """Whose class drops the buffers from what it loads."""
+    classifiers = [nn.ModuleDict(dict(backbone=swin_v2())) for _ in range(2)]
+    load_whole(classifiers[0], save(classifiers[1], ''))
+    assert_equal(*classifiers)
