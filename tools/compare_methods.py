@@ -203,7 +203,7 @@ def apply_arm(cfg: Config, arm: str) -> None:
 
 def digits_config(run: Run, pretrain: bool, quick: bool = False) -> Config:
     """The config of pretraining, or else of fine-tuning, on the digits."""
-    kind = 'mixmim_*' if pretrain else 'mixmim-tiny_1xb64-*'
+    kind = 'mixmim_mixmim-*' if pretrain else 'mixmim-tiny_1xb64-*'
     cfg = read_config('digits', f'{kind}.py')
     backbone = ENCODERS[run.encoder][1] | DIGITS_ENCODER
     if run.encoder == 'swin':
@@ -241,7 +241,7 @@ def digits_config(run: Run, pretrain: bool, quick: bool = False) -> Config:
 def shapes_config(run: Run, kind: str, data: Path, quick: bool = False) -> Config:
     """The config of 'pretrain', 'detect' or 'segment' on the drawn shapes."""
     patterns = dict(
-        pretrain='mixmim_*.py', detect='mask-rcnn_*.py', segment='*_upernet_*.py'
+        pretrain='mixmim_mixmim-*.py', detect='mask-rcnn_*.py', segment='*_upernet_*.py'
     )
     cfg = read_config('shapes', patterns[kind])
     backbone = {k: v for k, v in cfg.model.backbone.items() if k != 'type'}
@@ -588,7 +588,7 @@ def make_plan(args: argparse.Namespace) -> list[Run]:
         epochs = 1 if args.quick else EPOCHS
         runs += plan_digits(args.encoders, args.arms, args.seeds, costs, epochs)
     if 'dense' in args.steps:
-        epochs = read_config('shapes', 'mixmim_*.py').train_cfg.max_epochs
+        epochs = read_config('shapes', 'mixmim_mixmim-*.py').train_cfg.max_epochs
         epochs = 1 if args.quick else epochs
         runs += plan_shapes(args.encoders, args.arms, args.seeds, epochs)
     return runs
