@@ -1,6 +1,4 @@
-"""Convert a MixMIM checkpoint between the authors', mmpretrain's and our format.
-
-Or export a Swin, Swin V2 or ConvNeXt encoder with mmpretrain's names to timm.
+"""Convert a MixMIM checkpoint, or export a Swin or ConvNeXt encoder to timm.
 
 Whole pretraining and classification models, bit by bit the same weights. The format of
 the source is detected. No code in the file is run. The names of the dataset's classes
