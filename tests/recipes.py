@@ -364,7 +364,9 @@ def runtime(name: str) -> dict:
             timer=dict(type='IterTimerHook'),
             logger=dict(type='LoggerHook', interval=100),
             param_scheduler=dict(type='ParamSchedulerHook'),
-            checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3),
+            checkpoint=dict(type='SafeCheckpointHook', interval=10, max_keep_ckpts=3),
+            preemption=dict(type='PreemptionHook'),
+            non_finite=dict(type='NonFiniteHook'),
             sampler_seed=dict(type='DistSamplerSeedHook'),
             visualization=dict(type='VisualizationHook', enable=False),
         ),
@@ -433,7 +435,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
                 type='WarmupCosineLR', warmup=40, end=epochs, convert_to_iter_based=True
             )
         ],
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
+        train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
     )
 
 
@@ -490,7 +492,7 @@ def simmim(name: str, epochs: int) -> dict:
                 type='MultiStepLR', milestones=[700], begin=10, end=epochs, **by_epoch
             ),
         ],
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
+        train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
         auto_scale_lr=dict(enable=True, base_batch_size=512),
     )
 
@@ -615,7 +617,7 @@ def finetuning(
                 convert_to_iter_based=True,
             )
         ],
-        train_cfg=dict(by_epoch=True, max_epochs=100, val_interval=1),
+        train_cfg=dict(type='ResumableEpochLoop', max_epochs=100, val_interval=1),
     )
 
 
@@ -697,7 +699,7 @@ def linear_probing(name: str, size: str, channels: int) -> dict:
         param_scheduler=[
             dict(type='WarmupCosineLR', warmup=10, end=90, convert_to_iter_based=True)
         ],
-        train_cfg=dict(by_epoch=True, max_epochs=90, val_interval=1),
+        train_cfg=dict(type='ResumableEpochLoop', max_epochs=90, val_interval=1),
     )
 
 
@@ -788,7 +790,7 @@ def detection(name, size, channels, drop_path, recomputed, schedule) -> dict:
             ),
         ],
         train_cfg=dict(
-            type='EpochBasedTrainLoop',
+            type='mmmixmim.ResumableEpochLoop',
             max_epochs=end,
             val_interval=5 if jitter else 1,
         ),
@@ -950,7 +952,9 @@ def segmentation(name: str, size: str, channels: list[int], drop_path: float) ->
             dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
             dict(type='PolyLR', power=1.0, begin=1500, end=160000, by_epoch=False),
         ],
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000),
+        train_cfg=dict(
+            type='mmmixmim.ResumableIterLoop', max_iters=160000, val_interval=16000
+        ),
         val_cfg=dict(type='ValLoop'),
         test_cfg=dict(type='TestLoop'),
         auto_scale_lr=dict(enable=True, base_batch_size=16),
@@ -959,7 +963,11 @@ def segmentation(name: str, size: str, channels: list[int], drop_path: float) ->
             timer=dict(type='IterTimerHook'),
             logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
             param_scheduler=dict(type='ParamSchedulerHook'),
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000),
+            checkpoint=dict(
+                type='mmmixmim.SafeCheckpointHook', by_epoch=False, interval=16000
+            ),
+            preemption=dict(type='mmmixmim.PreemptionHook'),
+            non_finite=dict(type='mmmixmim.NonFiniteHook'),
             sampler_seed=dict(type='DistSamplerSeedHook'),
             visualization=dict(type='SegVisualizationHook'),
         ),

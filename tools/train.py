@@ -4,8 +4,8 @@ import argparse
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
+from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -49,9 +49,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_resumable(cfg.work_dir)
     backbone = cfg.model.get('backbone') or {}
     init_cfg = backbone.get('init_cfg') or {}
-    if 'checkpoint' in init_cfg and not init_cfg.checkpoint and starts_elsewhere(cfg):
+    if 'checkpoint' in init_cfg and not init_cfg.checkpoint and cfg.get('load_from'):
         backbone.init_cfg = None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
@@ -70,13 +72,6 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
             )
         cfg.auto_scale_lr.enable = True
-
-
-def starts_elsewhere(cfg: Config) -> bool:
-    """Whether the weights come from load_from or from a resumed run."""
-    return bool(cfg.get('load_from')) or bool(
-        cfg.get('resume') and find_latest_checkpoint(cfg.work_dir)
-    )
 
 
 @one_line_errors()

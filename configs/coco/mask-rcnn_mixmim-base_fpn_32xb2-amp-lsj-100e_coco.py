@@ -51,3 +51,10 @@ param_scheduler = [
     dict(type='MultiStepLR', begin=0, end=25, milestones=[22, 24], gamma=0.1),
 ]
 auto_scale_lr = dict(enable=True, base_batch_size=64)
+
+train_cfg = dict(type='mmmixmim.ResumableEpochLoop')
+default_hooks = dict(
+    checkpoint=dict(type='mmmixmim.SafeCheckpointHook'),
+    preemption=dict(type='mmmixmim.PreemptionHook'),
+    non_finite=dict(type='mmmixmim.NonFiniteHook'),
+)

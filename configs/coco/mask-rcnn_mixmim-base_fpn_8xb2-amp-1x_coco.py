@@ -13,7 +13,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_mixmim_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',
     '../_base_/schedules/coco_12e.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/det_runtime.py',
 ]
 
 model = dict(backbone=dict(img_size=896, window_size=[14, 14, 28, 28]))

@@ -33,12 +33,12 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=2, end=20, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=20)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=20, val_interval=20)
 val_cfg = dict()
 test_cfg = dict()
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=20, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=20),
 )
 randomness = dict(seed=0)

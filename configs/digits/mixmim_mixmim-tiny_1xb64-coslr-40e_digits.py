@@ -27,10 +27,10 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=4, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=4, end=40, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=40)
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=40, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=40),
 )
 randomness = dict(seed=0)

@@ -7,7 +7,7 @@ model.backbone.init_cfg.checkpoint=CHECKPOINT
 
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/det_runtime.py',
     '../_base_/backbones/mixmim_shapes.py',
     '../_base_/annotation_check.py',
 ]
@@ -129,12 +129,12 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=12, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
+train_cfg = dict(type='mmmixmim.ResumableEpochLoop', max_epochs=12, val_interval=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=12, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=12),
 )
 randomness = dict(seed=0)

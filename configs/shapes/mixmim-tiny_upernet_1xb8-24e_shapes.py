@@ -105,15 +105,13 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='mmmixmim.WarmupCosineLR', warmup=2, end=24, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=24)
+train_cfg = dict(type='mmmixmim.ResumableEpochLoop', max_epochs=24, val_interval=24)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=True),
-    checkpoint=dict(
-        by_epoch=True, interval=24, save_optimizer=False, save_param_scheduler=False
-    ),
+    checkpoint=dict(by_epoch=True, interval=24),
 )
 env_cfg = dict(cudnn_benchmark=False)
 log_processor = dict(by_epoch=True)

@@ -39,10 +39,10 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=16)
 
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=16, save_optimizer=False, save_param_scheduler=False),
+    checkpoint=dict(interval=16),
 )
 randomness = dict(seed=0)

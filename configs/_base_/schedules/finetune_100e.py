@@ -20,7 +20,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     )
 ]
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=100, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=True, base_batch_size=256)

@@ -12,7 +12,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=10, end=90, convert_to_iter_based=True)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=90, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=True, base_batch_size=256)

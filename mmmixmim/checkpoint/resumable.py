@@ -1,0 +1,104 @@
+"""Find the checkpoint that an interrupted run continues from, and check it."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmixmim.validation import UserError
+
+from .formats import StateDict, summarise_keys
+
+# What training saves, as default names of MMEngine's CheckpointHook and ours.
+NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
+STATE = ('meta', 'message_hub', 'optimizer')
+
+
+def find_resumable(folder: str | Path) -> str | None:
+    """Return the newest undamaged checkpoint of a run, or None if it has none.
+
+    It is the one that ``last_checkpoint`` names, if it is complete, and else the one
+    that was written last.
+
+    Args:
+        folder: Work folder of the run.
+
+    Raises:
+        UserError: If there are checkpoints, all damaged.
+    """
+    folder = Path(folder)
+    found = sorted(
+        (path for name in NAMES for path in folder.glob(name)),
+        key=lambda path: path.stat().st_mtime_ns,
+        reverse=True,
+    )
+    note = folder / 'last_checkpoint'
+    named = note.read_text().strip() if note.exists() else ''
+    if '://' in named:
+        return named
+    for path in [Path(named), *found] if named else found:
+        if is_complete(path):
+            if named and str(path) != named:
+                print_log(
+                    f'{named}, the last checkpoint, is missing or damaged. The run '
+                    f'continues from {path}.',
+                    'current',
+                    logging.WARNING,
+                )
+            return str(path)
+    if named or found:
+        raise UserError(
+            f'No checkpoint in {folder} is complete; the last one is '
+            f'{named or found[0]}. Restore one, or start again without --resume.'
+        )
+    return None
+
+
+def is_complete(path: str | Path) -> bool:
+    """Whether a file is an undamaged checkpoint; or a folder, one of several parts."""
+    if Path(path).is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def check_resumable(checkpoint: dict, own: StateDict, path: str | None) -> None:
+    """Raise unless training can continue from a checkpoint.
+
+    Args:
+        checkpoint: Its content.
+        own: State dict of the model.
+        path: Where it comes from, for the message.
+
+    Raises:
+        UserError: If it has no state of a training, or is of another model.
+    """
+    path = path or 'The checkpoint'
+    missing = [key for key in STATE if key not in checkpoint]
+    if missing:
+        raise UserError(
+            f'{path} has no {" and no ".join(missing)}, so no training can continue '
+            'from it. To start from its weights, leave out --resume and pass '
+            '--cfg-options load_from=FILE.'
+        )
+    state = checkpoint['state_dict']
+    theirs = {
+        name.removeprefix('module.'): value.shape for name, value in state.items()
+    }
+    ours = {name.removeprefix('module.'): value.shape for name, value in own.items()}
+    odd = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
+    if odd:
+        raise UserError(
+            f'{path} is of another model than the config: they differ in '
+            f'{summarise_keys(odd)}. Resume with the config that it was trained with.'
+        )
+
+
+def _shapes(state: StateDict) -> dict[str, tuple]:
+    return {name.removeprefix('module.'): each.shape for name, each in state.items()}

@@ -1,0 +1,175 @@
+"""Stop, or skip a step, where loss or gradients are not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import MMFullyShardedDataParallel, is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
+
+LARGEST = 5  # gradients that a report lists
+LAST = 10  # losses that a report lists
+
+
+@HOOKS.register_module()
+class NonFiniteHook(Hook):
+    """Log the norm of the gradients, and stop where it or the loss is not finite.
+
+    It looks at the gradients just before the optimizer's step and drops bad ones, so
+    the weights stay finite and no checkpoint holds NaN. ``non_finite_N.json`` in
+    the work folder lists learning rate, last losses, largest gradient norms by
+    parameter, and the files of the batch.
+
+    ``grad_norm`` in the log is the norm before clipping. It costs one pass over the
+    gradients, which it does not change; where ``clip_grad`` computes it already,
+    nothing. Steps that mixed precision skips since its loss scale was too large have
+    none.
+
+    Args:
+        max_skips: Number of steps in a run that may be skipped instead. Defaults to 0:
+            stop at the first one.
+
+    Raises:
+        UserError: At the first bad step that may not be skipped.
+    """
+
+    priority = 'HIGH'  # after the loss is logged, before anything is averaged or saved
+
+    def __init__(self, max_skips: int = 0) -> None:
+        if type(max_skips) is not int or max_skips < 0:
+            raise UserError(f'max_skips must be an int from 0, got {max_skips!r}.')
+        self.max_skips = max_skips
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch the steps of the optimizer."""
+        self._runner = runner
+        self._norms: dict[str, float] | None = None  # of bad gradients
+        self._counted = -1
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapper):
+            self._handle = wrapper.optimizer.register_step_pre_hook(self._before_step)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the optimizer alone."""
+        if isinstance(runner.optim_wrapper, OptimWrapper):
+            self._handle.remove()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
+    ) -> None:
+        """Stop or count if the loss or the gradients were not finite."""
+        norms, self._norms = self._norms, None
+        loss = float((outputs or {}).get('loss', 0.0))
+        if math.isfinite(loss) and norms is None:
+            return
+        path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
+        report = _report(runner, loss, norms or {}, _files(data_batch))
+        if get_world_size() > 1:  # each has files of its own
+            path = path.with_stem(f'{path.stem}_rank{get_rank()}')
+        path.write_text(json.dumps(report, indent=2))
+        # The iterations of an accumulation end in one step.
+        wrapper = runner.optim_wrapper
+        step = runner.iter // getattr(wrapper, '_accumulative_counts', 1)
+        skips = runner.message_hub.get_info('skipped_steps', 0)
+        if step != self._counted:
+            skips += 1
+            self._counted = step
+            runner.message_hub.update_info('skipped_steps', skips)
+        text = _text(report, path)
+        if skips > self.max_skips:
+            raise UserError(
+                f'{text} All weights are still finite. Continue from the '
+                'last checkpoint with --resume and another learning rate or without '
+                'these files, or skip up to N such steps with '
+                'default_hooks.non_finite.max_skips=N.'
+            )
+        runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
+
+    def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        if getattr(optimizer, 'grad_scale', None) is not None:
+            return  # a fused optimizer checks scaled gradients on its own
+        hub = self._runner.message_hub
+        wrapper = self._runner.optim_wrapper
+        if wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm':
+            norm = torch.tensor(hub.get_scalar('train/grad_norm').current())
+        else:
+            grads = [p.grad for p in _parameters(optimizer)]
+            norm = nn.utils.get_total_norm(grads)
+            norm = self._over_shards(norm)
+            hub.update_scalar('train/grad_norm', norm.item())
+        if not norm.isfinite():
+            self._norms = _largest(self._runner)
+            optimizer.zero_grad(set_to_none=True)  # the step finds nothing to do
+
+    def _over_shards(self, norm: Tensor) -> Tensor:
+        """The norm of gradients that are spread over the processes."""
+        if not isinstance(self._runner.model, MMFullyShardedDataParallel):
+            return norm
+        square = norm.square()
+        all_reduce(square)
+        return square.sqrt()
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[nn.Parameter]:
+    for group in optimizer.param_groups:
+        yield from (each for each in group['params'] if each.grad is not None)
+
+
+def _largest(runner: Runner) -> dict[str, float]:
+    """Norms of the largest gradients by parameter, those that are not finite first."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    norms = {
+        name: parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    order = sorted(norms, key=lambda n: (math.isfinite(norms[n]), -abs(norms[n])))
+    return {name: norms[name] for name in order[:LARGEST]}
+
+
+def _files(data_batch: dict) -> list[str]:
+    """Paths of the samples of a batch, or their numbers if they come from no files."""
+    samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+    return [
+        str(sample.get('img_path') or f'sample {sample.get("sample_idx")}')
+        for sample in samples or ()
+    ]
+
+
+def _report(runner: Runner, loss: float, norms: dict, files: list[str]) -> dict:
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    return dict(
+        iteration=runner.iter + 1,
+        learning_rate=runner.optim_wrapper.get_lr()['lr'][0],
+        loss=loss,
+        last_losses=[float(each) for each in losses[-LAST - 1 : -1]],
+        gradient_norms=norms,
+        files=files,
+    )
+
+
+def _text(report: dict, path: Path) -> str:
+    """One line about a report."""
+    norms = report['gradient_norms']
+    what = f'The loss is {report["loss"]:g}'
+    if norms:
+        name = next(iter(norms))
+        what += f' and the gradient of {name} has the norm {norms[name]:g}'
+    losses = ', '.join(f'{each:.4g}' for each in report['last_losses'][-3:])
+    return (
+        f'{what} at iteration {report["iteration"]} (learning rate '
+        f'{report["learning_rate"]:.3g}; losses before it: {losses or "none"}). {path} '
+        f'has more, and lists the {len(report["files"])} files of the batch.'
+    )

@@ -1,0 +1,152 @@
+"""Save between epochs: by time, and when the run is told to stop."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError, check_positive
+
+from ..loops import ResumableEpochLoop, ResumableIterLoop
+from .safe_checkpoint import SafeCheckpointHook, accumulated
+
+INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
+NAME = 'latest.pth'
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Save every few minutes, and save and exit with status 75 upon a signal.
+
+    All processes agree, at the end of an iteration that updated the weights. The file
+    is ``latest.pth``, and is removed when the training ends. A validation is finished
+    first, unless a checkpoint of the same weights exists already.
+
+    Args:
+        minutes: Save if the last checkpoint is older. Defaults to 30. None turns it
+            off.
+        signals: Names of the signals. In a single process a second SIGINT stops at
+            once. Defaults to SIGTERM and SIGINT.
+
+    Raises:
+        UserError: If ``minutes`` is not positive, or a signal is unknown.
+    """
+
+    priority = 'LOWEST'  # after all that a checkpoint holds
+
+    def __init__(
+        self,
+        minutes: float | None = 30,
+        signals: Sequence[str] = ('SIGTERM', 'SIGINT'),
+    ) -> None:
+        if minutes is not None:
+            check_positive('minutes', minutes)
+        for name in signals:
+            if name not in signal.Signals.__members__:
+                raise UserError(f'signals must be names such as SIGTERM, got {name!r}.')
+        self.minutes = minutes
+        self.signals = [signal.Signals[name] for name in signals]
+        self._checkpoints = self._received = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen to the signals."""
+        hooks = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+        loops = ResumableEpochLoop, ResumableIterLoop
+        if not hooks or not isinstance(runner.train_loop, loops):
+            self._checkpoints = None
+            runner.logger.warning(
+                'PreemptionHook is off: it needs SafeCheckpointHook as '
+                'default_hooks.checkpoint, and ResumableEpochLoop or ResumableIterLoop '
+                'as train_cfg, to save in the middle of an epoch.'
+            )
+            return
+        self._checkpoints = hooks[0]
+        self._saved = hooks[0].saved_iter, time.monotonic()
+        self._before = {
+            each: signal.signal(each, self._notice) for each in self.signals
+        }
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(_detach, loader.worker_init_fn)
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Save, and stop, if one of the processes is to."""
+        if self._checkpoints is None or not accumulated(runner):
+            return
+        due = torch.tensor(
+            [self._is_due(), self._received is not None], dtype=torch.int
+        )
+        if get_world_size() > 1:
+            all_reduce(due, 'max')
+        save, stop = due.tolist()
+        if (save or stop) and self._checkpoints.saved_iter != runner.iter + 1:
+            path = self._checkpoints.save_now(runner, NAME)
+            runner.logger.info(f'Saved {path} after {runner.iter + 1} iterations')
+        if stop:
+            self._stop(runner)
+
+    def after_val_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Stop if the checkpoint is there already."""
+        # Processes may have different numbers of batches, so they cannot agree here.
+        alone = self._received is not None and get_world_size() == 1
+        if alone and self._checkpoints.saved_iter == runner.iter:
+            self._stop(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave signals to others, and remove what nobody needs any more."""
+        if self._checkpoints is None:
+            return
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+        if is_main_process() and Path(str(self._checkpoints.last_ckpt)).name != NAME:
+            Path(self._checkpoints.out_dir, NAME).unlink(missing_ok=True)
+
+    def _notice(self, number: int, frame) -> None:
+        self._received = signal.Signals(number)
+        # Launchers pass a signal on that the terminal sends to all processes anyway.
+        if number == signal.SIGINT and get_world_size() == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _is_due(self) -> bool:
+        if self._saved[0] != self._checkpoints.saved_iter:
+            self._saved = self._checkpoints.saved_iter, time.monotonic()
+        if self.minutes is None or not is_main_process():
+            return False
+        return time.monotonic() - self._saved[1] >= 60 * self.minutes
+
+    def _stop(self, runner: Runner) -> None:
+        received = self._received.name if self._received else 'a signal to another rank'
+        runner.logger.warning(
+            f'Stopped by {received}; everything is saved. To continue, run the same '
+            f'command with --resume: {_command()}'
+        )
+        raise SystemExit(INTERRUPTED)
+
+
+def _detach(init: Callable | None, worker: int) -> None:
+    """Initialise a worker out of reach of signals to the process group (Ctrl-C)."""
+    os.setsid()
+    if init is not None:
+        init(worker)
+
+
+def _command() -> str:
+    """The command that continues this run."""
+    arguments = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+    starter = 'srun python' if 'SLURM_PROCID' in os.environ else 'python'
+    if 'LOCAL_WORLD_SIZE' in os.environ:
+        starter = f'torchrun --nproc-per-node {os.environ["LOCAL_WORLD_SIZE"]}'
+    return f'{starter} {shlex.join(arguments)}'

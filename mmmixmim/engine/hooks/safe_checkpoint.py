@@ -1,0 +1,251 @@
+"""Write checkpoints that a crash cannot damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mmmixmim.checkpoint.resumable import check_resumable, is_complete
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
+
+PARTIAL = '.partial'  # suffix of files that are being written
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, for runs that may be killed at any moment.
+
+    - Files are written beside, flushed and renamed, ``last_checkpoint`` too. So a file
+      is complete or not there, and ``last_checkpoint`` names a complete one. Old
+      checkpoints are removed after that.
+    - Where gradients are being accumulated, the checkpoint waits for their update.
+    - A folder that cannot be written is found before the training starts.
+    - ``--resume`` refuses a checkpoint without training state or of another model.
+
+    Args:
+        *args: See ``CheckpointHook``.
+        **kwargs: As ``args``.
+
+    Raises:
+        UserError: If a checkpoint cannot be written. The previous one is still there.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Refuse a damaged checkpoint before anything reads it."""
+        path = runner._load_from
+        if runner._resume and path and '://' not in path and not is_complete(path):
+            raise UserError(
+                f'{path} is damaged, no checkpoint, or missing. To continue from the '
+                'last one that is complete, pass --resume without a file.'
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Find out whether the folder can be written."""
+        super().before_train(runner)
+        # The best checkpoint is noted in the last one, also after resuming.
+        self.last_ckpt = runner.message_hub.get_info('last_ckpt')
+        self.saved_iter = None  # iterations done at the last checkpoint
+        self._waiting = None  # epoch or iteration of a checkpoint that is due
+        self._meta = None
+        if '://' not in self.out_dir:
+            folder = Path(self.out_dir)
+            with _one_error(folder / self.filename_tmpl.format(1)):
+                if is_main_process():
+                    _prepare(folder)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse what the training cannot continue from."""
+        if runner._resume:
+            model = getattr(runner.model, 'module', runner.model)
+            check_resumable(checkpoint, model.state_dict(), runner._load_from)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Correct the position, which FlexibleRunner replaces."""
+        if self._meta:
+            checkpoint['meta'].update(self._meta)
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Save if it is time, or was and the gradients are complete now."""
+        if self._waiting is not None and accumulated(runner):
+            step, self._waiting = self._waiting, None
+            meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+            self._save_checkpoint_with_step(runner, step, meta)
+        super().after_train_iter(runner, *args, **kwargs)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint."""
+        super().after_val_epoch(_SafeSaving(runner), metrics)
+
+    def save_now(self, runner: Runner, name: str) -> str:
+        """Save in a file of its own after an iteration, whatever the interval.
+
+        Args:
+            runner: The runner, in ``after_train_iter``.
+            name: Name of the file, which is replaced.
+
+        Returns:
+            Path of the file.
+        """
+        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        return self._save(runner, name, meta, by_epoch=False, whole=True)
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        if accumulated(runner):
+            super()._save_checkpoint(runner)
+        else:
+            self._waiting = (runner.epoch if self.by_epoch else runner.iter) + 1
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        kept, expired = [], []
+        if self.max_keep_ckpts > 0:
+            kept = [each for each in self.keep_ckpt_ids if each != step] + [step]
+            # Also in the file: if the process dies first, resuming removes them.
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+            expired, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
+            self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
+        name = self.filename_tmpl.format(step)
+        self._save(runner, name, meta, by_epoch=self.by_epoch)
+        if expired:
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        if is_main_process():
+            for old in map(self.filename_tmpl.format, expired):
+                path = self.file_backend.join_path(self.out_dir, old)
+                if self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
+                elif self.file_backend.isdir(path):  # of sharded checkpoints
+                    self.file_backend.rmtree(path)
+
+    def _save(
+        self,
+        runner: Runner,
+        name: str,
+        meta: dict,
+        by_epoch: bool,
+        whole: bool = False,  # with the optimizer's state, whatever the config says
+    ) -> str:
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._meta = dict(meta)
+        _SafeSaving(runner).save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=whole or self.save_optimizer,
+            save_param_scheduler=whole or self.save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        self._meta = None
+        self.saved_iter = meta['iter']
+        folder = Path(runner.work_dir)
+        with _one_error(folder / 'last_checkpoint'):
+            if is_main_process():
+                _name_last(folder, self.last_ckpt)
+        return self.last_ckpt
+
+
+def accumulated(runner: Runner) -> bool:
+    """Whether no gradients wait for an update, after a training iteration."""
+    wrapper = runner.optim_wrapper
+    return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+
+
+class _SafeSaving:
+    """A runner that saves its checkpoints safely."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = getattr(runner, '_runner', runner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        if '://' in str(out_dir):  # storage that has whole files only
+            self._runner.save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = Path(out_dir, filename)
+        partial = path.with_name(path.name + PARTIAL)
+        with _one_error(path):
+            if is_main_process():
+                _remove(partial)
+            self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
+        barrier()  # all parts of a sharded checkpoint are there
+        with _one_error(path):
+            if is_main_process():
+                _publish(partial, path)
+
+
+@contextmanager
+def _one_error(path: Path) -> Iterator[None]:
+    """Raise a UserError in all processes if one cannot write a file."""
+    message = None
+    try:
+        yield
+    except OSError as error:
+        message = (
+            f'The checkpoint {path} cannot be written: {error.strerror or error}. The '
+            'previous one is kept. Make room or change the permissions, or set '
+            'default_hooks.checkpoint.out_dir=FOLDER, then continue with --resume.'
+        )
+        with suppress(OSError):
+            _remove(path.with_name(path.name + PARTIAL))
+    messages = [message]
+    broadcast_object_list(messages)
+    if message or messages[0]:
+        raise UserError(message or messages[0])
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give a written file or folder its name, once it is on the disk."""
+    files = [each for each in partial.rglob('*') if each.is_file()] or [partial]
+    for each in files:
+        _flush(each)
+    if path.is_dir():
+        _remove(path)
+    os.replace(partial, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _prepare(folder: Path) -> None:
+    """Raise unless files can be written; remove those of a killed process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in folder.glob(f'*{PARTIAL}'):
+        _remove(each)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b'test')
+
+
+def _name_last(folder: Path, checkpoint: str) -> None:
+    """Write ``last_checkpoint``, which MMEngine's resuming reads."""
+    partial = folder / f'last_checkpoint{PARTIAL}'
+    partial.write_text(checkpoint)
+    _publish(partial, folder / 'last_checkpoint')
