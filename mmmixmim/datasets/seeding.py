@@ -17,8 +17,8 @@ def set_seeds(*key: int, devices: bool = True) -> None:
     """Seed Python, NumPy and PyTorch.
 
     Args:
-        *key: Numbers from 0 that tell streams apart. Keys that differ in one number
-            give unrelated streams.
+        *key: Numbers from 0. Keys of the same length that differ in one of them give
+            unrelated streams.
         devices: Whether to seed PyTorch's generators of all devices, or that of the
             CPU alone. Defaults to True.
     """

@@ -26,6 +26,15 @@ _EXTRA_ENTRIES = {
     'model_wrapper_cfg',
     'runner_type',
 }
+# Default hooks of MMEngine, which None turns off.
+_MMENGINE_HOOKS = {
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+}
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -70,6 +79,10 @@ def load_config(args: argparse.Namespace) -> Config:
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off
+            del hooks[name]
     # The runner saves the config under this file name. Under its own name, mim would
     # find it twice when work_dirs is inside the checkout.
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')

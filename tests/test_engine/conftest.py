@@ -27,3 +27,20 @@ def process_group():
     distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='session')
+def left_alone(tmp_path_factory):
+    """Final checkpoints of runs that nobody killed, by loop and number of processes."""
+    from .runs import CONFIGS, LAST, train
+
+    finals = {}
+
+    def final(loop, processes):
+        if (loop, processes) not in finals:
+            folder = tmp_path_factory.mktemp('left_alone')
+            assert train(CONFIGS[loop](folder), processes=processes) == 0
+            finals[loop, processes] = folder / LAST[loop]
+        return finals[loop, processes]
+
+    return final

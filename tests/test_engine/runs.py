@@ -3,8 +3,8 @@
 import multiprocessing
 import os
 import signal
-import time
 
+import numpy as np
 import torch
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -60,6 +60,10 @@ def tiny_finetuning(work_dir, workers=0):
     return cfg
 
 
+CONFIGS = dict(epoch=tiny_finetuning, iter=tiny_pretraining)
+LAST = dict(epoch='epoch_3.pth', iter='iter_9.pth')
+
+
 def _tiny(path, work_dir, workers):
     cfg = read_config(path)
     cfg.model.backbone.update(arch=dict(ARCH), drop_path_rate=0.2)
@@ -70,7 +74,7 @@ def _tiny(path, work_dir, workers):
         num_batch_per_epoch=PER_EPOCH,
     )
     cfg.default_hooks.logger.interval = 1
-    cfg.work_dir = str(work_dir)
+    cfg.update(work_dir=str(work_dir), launcher='none', experiment_name=work_dir.name)
     return cfg
 
 
@@ -137,7 +141,6 @@ def train(cfg, *hooks, processes=1, killed_rank=0):
 
 def _train(cfg, rank, processes, port, hooks):
     torch.set_num_threads(1)  # OpenMP does not survive a fork
-    cfg.launcher = 'none'
     if processes > 1:
         cfg.launcher = 'pytorch'
         os.environ.update(
@@ -154,13 +157,34 @@ def _train(cfg, rank, processes, port, hooks):
     runner.train()
 
 
-def resumed(cfg):
-    """The config of a run that continues from its last checkpoint."""
-    cfg.resume = True
-    return cfg
+def differences(a, b, name=''):
+    """Names of the entries in which two checkpoints differ in a bit."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = {*a, *b}
+        return [
+            found
+            for key in keys
+            for found in differences(a.get(key), b.get(key), f'{name}.{key}')
+        ]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        if len(a) != len(b):
+            return [name]
+        return differences(dict(enumerate(a)), dict(enumerate(b)), name)
+    if hasattr(a, 'data') and isinstance(a.data, tuple):  # MMEngine's HistoryBuffer
+        a, b = (np.stack(each.data) for each in (a, b))
+    if isinstance(a, (torch.Tensor, np.ndarray)):
+        return [] if a.shape == b.shape and (a == b).all() else [name]
+    return [] if type(a) is type(b) and a == b else [name]
 
 
-def wait_for(condition):
-    """Wait until a condition holds."""
-    while not condition():
-        time.sleep(0.05)
+def content(path):
+    """What must be equal in a checkpoint: all but times and paths."""
+    checkpoint = torch.load(path, weights_only=False)
+    del checkpoint['meta']['time'], checkpoint['meta']['experiment_name']
+    del checkpoint['meta']['cfg']
+    hub = checkpoint['message_hub']
+    for entries in hub.values():
+        for name in list(entries):
+            if name.endswith(('time', 'eta', 'cfg', 'experiment_name', '_ckpt')):
+                del entries[name]
+    return checkpoint

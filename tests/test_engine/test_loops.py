@@ -1,63 +1,15 @@
 """Runs that were killed end with the same bits as runs that were not."""
 
-import numpy as np
 import pytest
-import torch
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import IterableDataset
 
 from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.registry import DATASETS
+from mmmixmim.runtime import build_runner
+from mmmixmim.validation import UserError
 
-from .runs import KillHook, resumed, tiny_finetuning, tiny_pretraining, train
-
-CONFIGS = dict(epoch=tiny_finetuning, iter=tiny_pretraining)
-LAST = dict(epoch='epoch_3.pth', iter='iter_9.pth')
-
-
-@pytest.fixture(scope='module')
-def left_alone(tmp_path_factory):
-    """Final checkpoints of runs that nobody killed, by loop and number of processes."""
-    finals = {}
-
-    def final(loop, processes):
-        if (loop, processes) not in finals:
-            folder = tmp_path_factory.mktemp('left_alone')
-            assert train(CONFIGS[loop](folder), processes=processes) == 0
-            finals[loop, processes] = folder / LAST[loop]
-        return finals[loop, processes]
-
-    return final
-
-
-def differences(a, b, name=''):
-    """Names of the entries in which two checkpoints differ in a bit."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = {*a, *b}
-        return [
-            found
-            for key in keys
-            for found in differences(a.get(key), b.get(key), f'{name}.{key}')
-        ]
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        if len(a) != len(b):
-            return [name]
-        return differences(dict(enumerate(a)), dict(enumerate(b)), name)
-    if hasattr(a, 'data') and isinstance(a.data, tuple):  # MMEngine's HistoryBuffer
-        a, b = (np.stack(each.data) for each in (a, b))
-    if isinstance(a, (torch.Tensor, np.ndarray)):
-        return [] if a.shape == b.shape and (a == b).all() else [name]
-    return [] if type(a) is type(b) and a == b else [name]
-
-
-def content(path):
-    """What must be equal in a checkpoint: all but times and paths."""
-    checkpoint = torch.load(path, weights_only=False)
-    del checkpoint['meta']['time'], checkpoint['meta']['experiment_name']
-    del checkpoint['meta']['cfg']
-    hub = checkpoint['message_hub']
-    for entries in hub.values():
-        for name in list(entries):
-            if name.endswith(('time', 'eta', 'cfg', 'experiment_name', '_ckpt')):
-                del entries[name]
-    return checkpoint
+from .runs import CONFIGS, LAST, KillHook, content, differences, tiny_finetuning, train
 
 
 @pytest.mark.parametrize(
@@ -79,14 +31,76 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     for i, kill in enumerate(kills):
         cfg = CONFIGS[loop](tmp_path, workers)
         if i:
-            cfg.load_from, cfg.resume = find_resumable(tmp_path), True
+            cfg.update(resume=True, load_from=find_resumable(tmp_path))
         rank = processes - 1 if kill[0].endswith('train_iter') else 0
         hook = (KillHook, *kill)
         assert train(cfg, hook, processes=processes, killed_rank=rank) == -9
         assert not (tmp_path / LAST[loop]).exists()
-    cfg = resumed(CONFIGS[loop](tmp_path, workers))
-    cfg.load_from = find_resumable(tmp_path)
+    cfg = CONFIGS[loop](tmp_path, workers)
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
     assert train(cfg, processes=processes) == 0
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert len(expected['message_hub']['log_scalars']['train/loss'].data[0]) == 9
+
+
+def test_validation_that_was_done_is_not_repeated(tmp_path):
+    """The checkpoint of the best epoch is written during its validation."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg) == 0
+    done = content(tmp_path / 'epoch_1.pth')
+    assert len(done['message_hub']['log_scalars']['val/accuracy/top1'].data[0]) == 1
+
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 2
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
+
+
+def test_other_batches_continue_with_a_warning(tmp_path, caplog):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg) == 0
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_dataloader.num_batch_per_epoch = 4
+    cfg.train_cfg.max_epochs = 2
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.iter == 8 and runner.epoch == 2
+    log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
+    assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now' in log
+
+
+def test_samplers_of_the_runner_keep_their_order(tmp_path):
+    """The seed is that of the config, on all ranks."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.randomness = dict(seed=7, diff_rank_seed=True)
+    cfg.train_cfg.max_epochs = 1
+    runner = build_runner(cfg)
+    runner.train()
+    loader = runner.train_dataloader
+    sampler = DefaultSampler(loader.dataset, seed=7)
+    expected = list(sampler)[: 3 * 8]
+    assert [index for batch in loader.batch_sampler for index in batch] == expected
+    assert loader.dataset.metainfo['classes'][0] == '0'
+
+
+def test_data_without_indices_are_refused(tmp_path):
+    class Stream(IterableDataset):
+        def __len__(self):
+            return 24
+
+    DATASETS.register_module(module=Stream)
+    try:
+        cfg = tiny_finetuning(tmp_path)
+        cfg.train_dataloader.dataset = dict(type='Stream')
+        with pytest.raises(UserError, match='map-style dataset.*Stream.*EpochBasedTr'):
+            build_runner(cfg).train()
+    finally:
+        DATASETS.module_dict.pop('Stream')

@@ -71,7 +71,7 @@ class NonFiniteHook(Hook):
     ) -> None:
         """Stop or count if the loss or the gradients were not finite."""
         norms, self._norms = self._norms, None
-        loss = float((outputs or {}).get('loss', 0.0))
+        loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
         if math.isfinite(loss) and norms is None:
             return
         path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.engine import NonFiniteHook
+from mmmixmim.runtime import build_runner
+from mmmixmim.validation import UserError
+
+from ..runs import tiny_finetuning, tiny_pretraining
+
+
+class Poison(Hook):
+    """Make a batch NaN before the training steps of some iterations."""
+
+    def __init__(self, *iterations):
+        self.iterations = iterations
+
+    def before_train_iter(self, runner, batch_idx, data_batch):
+        self.weights = [each.clone() for each in runner.model.parameters()]
+        if runner.iter + 1 in self.iterations:
+            data_batch['inputs'] = data_batch['inputs'] * float('nan')
+            self.before = self.weights
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """Builder of a runner whose batches are NaN at some iterations."""
+
+    def make(*iterations, cfg=None, **options):
+        cfg = cfg or tiny_pretraining(tmp_path)
+        cfg.default_hooks.non_finite.update(options)
+        runner = build_runner(cfg)
+        runner.poison = Poison(*iterations)
+        runner.register_hook(runner.poison)
+        return runner
+
+    return make
+
+
+def test_the_run_stops_with_all_that_helps(make_runner, tmp_path):
+    runner = make_runner(4)
+    with pytest.raises(UserError) as raised:
+        runner.train()
+    message = str(raised.value)
+    for part in (
+        'The loss is nan and the gradient of ',
+        'at iteration 4 (learning rate 0.00',
+        f'{tmp_path}/non_finite_4.json',
+        'the 8 files of the batch',
+        'default_hooks.non_finite.max_skips=N',
+    ):
+        assert part in message
+    assert '\n' not in message
+    report = json.loads((tmp_path / 'non_finite_4.json').read_text())
+    assert report['iteration'] == 4 and report['learning_rate'] > 0
+    assert len(report['last_losses']) == 3 and len(report['gradient_norms']) == 5
+    assert len(report['files']) == 8 and report['files'][0].startswith('sample ')
+
+    # The weights are clean, and the last checkpoint is the one before.
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
+    assert len(list(tmp_path.glob('*.pth'))) == 1
+    for now, before in zip(
+        runner.model.parameters(), runner.poison.before, strict=True
+    ):
+        assert torch.equal(now, before)
+
+
+def test_files_of_the_batch_are_named(make_runner, image_folder, tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.model.backbone.in_channels = 3
+    cfg.model.data_preprocessor.update(mean=[0, 0, 0], std=[255, 255, 255])
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_dataloader.dataset = dict(
+        type='ImageFolder',
+        data_root=str(image_folder),
+        pipeline=[
+            dict(type='LoadRandomResizedCrop', scale=32),
+            dict(type='PackInputs'),
+        ],
+    )
+    with pytest.raises(UserError, match='the 4 files of the batch'):
+        make_runner(1, cfg=cfg).train()
+    files = json.loads((tmp_path / 'non_finite_1.json').read_text())['files']
+    assert len(files) == 4
+    assert all(file.startswith(str(image_folder)) for file in files)
+
+
+def test_steps_are_skipped_up_to_a_number(make_runner, tmp_path):
+    runner = make_runner(3, 7, max_skips=2)
+    runner.train()
+    assert runner.iter == 9 and runner.message_hub.get_info('skipped_steps') == 2
+    state = torch.load(tmp_path / 'iter_9.pth', weights_only=False)
+    assert all(each.isfinite().all() for each in state['state_dict'].values())
+    steps = {each['step'].item() for each in state['optimizer']['state'].values()}
+    assert steps == {7}
+
+
+def test_one_bad_step_too_many_stops_also_after_resuming(make_runner, tmp_path):
+    with pytest.raises(UserError, match='at iteration 7 '):
+        make_runner(3, 7, max_skips=1).train()
+    cfg = tiny_pretraining(tmp_path)
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
+    with pytest.raises(UserError, match='at iteration 9 '):
+        make_runner(9, cfg=cfg, max_skips=1).train()
+
+
+def test_iterations_of_an_accumulation_count_as_one_step(make_runner, tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.model.train_cfg = None  # no mixup
+    runner = make_runner(3, 4, cfg=cfg, max_skips=1)
+    runner.train()
+    assert runner.message_hub.get_info('skipped_steps') == 1
+
+
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1e9), dict(max_norm=0.5)])
+def test_norm_of_the_gradients_is_logged_and_changes_nothing(clip, tmp_path):
+    """MMEngine logs the norm before clipping."""
+
+    def run(name, clip_grad):
+        cfg = tiny_pretraining(tmp_path / name)
+        cfg.train_cfg.max_iters = 3
+        if name == 'plain':
+            del cfg.default_hooks['non_finite']
+        cfg.optim_wrapper.clip_grad = clip_grad
+        runner = build_runner(cfg)
+        runner.train()
+        lines = next((tmp_path / name).glob('*/vis_data/scalars.json')).read_text()
+        assert all('grad_norm' in json.loads(x) for x in lines.splitlines())
+        norms = runner.message_hub.get_scalar('train/grad_norm').data[0].tolist()
+        return norms, list(runner.model.parameters())
+
+    norms, weights = run('hook', clip)
+    expected, unhooked = run('plain', clip or dict(max_norm=1e9))
+    assert len(norms) == 3 and norms == pytest.approx(expected, rel=1e-6)
+    assert all(map(torch.equal, weights, unhooked))
+
+
+def test_bad_option():
+    with pytest.raises(UserError, match="max_skips must be an int from 0, got '1'"):
+        NonFiniteHook(max_skips='1')

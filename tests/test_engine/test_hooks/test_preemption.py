@@ -1,0 +1,92 @@
+import os
+import signal
+
+import pytest
+from mmengine.hooks import Hook
+
+from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.engine import PreemptionHook
+from mmmixmim.validation import UserError
+
+from ..runs import CONFIGS, LAST, content, differences, tiny_finetuning, train
+
+
+class SignalHook(Hook):
+    """Send a signal to this process at a stage."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, stage, number, name):
+        self.left = number
+        self.signal = signal.Signals[name]
+        setattr(self, stage, self._send)
+
+    def _send(self, *args, **kwargs):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), self.signal)
+
+
+@pytest.mark.parametrize(
+    'loop, processes, stage, name',
+    [
+        ('epoch', 1, 'after_val_iter', 'SIGTERM'),
+        ('epoch', 2, 'before_train_iter', 'SIGTERM'),
+        ('iter', 1, 'before_train_iter', 'SIGINT'),
+    ],
+)
+def test_signal_saves_and_the_run_goes_on_later(
+    loop, processes, stage, name, left_alone, tmp_path
+):
+    cfg = CONFIGS[loop](tmp_path)
+    cfg.default_hooks.preemption.minutes = None
+    hook = (SignalHook, stage, 3, name)
+    # With two processes, one of them gets the signal, and both stop.
+    rank = processes - 1
+    assert train(cfg, hook, processes=processes, killed_rank=rank) == 75
+    (log,) = tmp_path.glob('*/*.log')
+    last = log.read_text().rstrip().splitlines()[-1]
+    assert 'everything is saved. To continue, run the same command' in last
+    assert last.endswith(' --resume')
+
+    cfg = CONFIGS[loop](tmp_path)
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
+    assert train(cfg, processes=processes) == 0
+    expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
+    assert not differences(expected, got)
+    assert not (tmp_path / 'latest.pth').exists()
+
+
+def test_validation_ends_at_once_where_the_checkpoint_exists(tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    # Of the three batches of the first validation, the first one.
+    assert train(cfg, (SignalHook, 'after_val_iter', 1, 'SIGTERM')) == 75
+    last = content(find_resumable(tmp_path))
+    assert (last['meta']['epoch'], last['meta']['iter']) == (1, 3)
+    assert 'val/accuracy/top1' not in last['message_hub']['log_scalars']
+
+
+def test_saves_by_time(tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.checkpoint.update(interval=10, save_last=False, save_best=None)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    for minutes, count in ((1e-9, 2), (60, 0), (None, 0)):  # three iterations
+        cfg.default_hooks.preemption.minutes = minutes
+        cfg.work_dir = str(tmp_path / str(minutes))
+        assert train(cfg) == 0
+        (log,) = (tmp_path / str(minutes)).glob('*/*.log')
+        assert log.read_text().count('latest.pth after') == count
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(minutes=0), 'minutes must be a positive'),
+        (dict(signals=['SIGNAL']), "such as SIGTERM, got 'SIGNAL'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        PreemptionHook(**options)

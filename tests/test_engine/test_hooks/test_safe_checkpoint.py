@@ -1,0 +1,145 @@
+import resource
+import shutil
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.runtime import build_runner
+from mmmixmim.validation import UserError
+
+from ..runs import KillHook, tiny_finetuning, tiny_pretraining, train
+
+
+class FullDisk(Hook):
+    """No file may grow beyond a limit, from the second checkpoint on."""
+
+    priority = 'LOWEST'
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        if runner.iter > 2:
+            self.hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, self.hard))
+
+    def free(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.hard, self.hard))
+
+
+@pytest.fixture(scope='module')
+def killed(tmp_path_factory):
+    """Folder of a run that was killed between iterations 6 and 7."""
+    folder = tmp_path_factory.mktemp('killed')
+    train(tiny_pretraining(folder), (KillHook, 'before_train_iter', 7))
+    assert find_resumable(folder) == str(folder / 'iter_6.pth')
+    return folder
+
+
+@pytest.fixture
+def interrupted(killed, tmp_path):
+    """A copy of the folder, for changes."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_6.pth'))
+    return tmp_path
+
+
+def resume(folder, checkpoint, prepare=lambda cfg: None):
+    cfg = tiny_pretraining(folder)
+    prepare(cfg)
+    cfg.update(resume=True, load_from=str(checkpoint))
+    build_runner(cfg).train()
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
+    runner = build_runner(tiny_pretraining(tmp_path))
+    disk = FullDisk()
+    runner.register_hook(disk, 'LOWEST')
+    try:
+        with pytest.raises(UserError, match=r'iter_4.pth cannot be written: File too'):
+            runner.train()
+    finally:
+        disk.free()
+    assert [path.name for path in tmp_path.glob('*.pth*')] == ['iter_2.pth']
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
+    resume(tmp_path, tmp_path / 'iter_2.pth')
+    assert (tmp_path / 'iter_9.pth').exists()
+
+
+def test_folder_that_cannot_be_written_stops_before_the_training(tmp_path):
+    (tmp_path / 'file').touch()
+    cfg = tiny_pretraining(tmp_path / 'work')
+    cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'file' / 'folder')
+    runner = build_runner(cfg)
+    with pytest.raises(UserError, match='folder/work.* cannot be written: Not a dir'):
+        runner.train()
+    assert runner.iter == 0
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'flipped', 'missing'])
+def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
+    last = interrupted / 'iter_6.pth'
+    content = last.read_bytes()
+    middle = len(content) // 2
+    if damage == 'truncated':
+        last.write_bytes(content[:-100])
+    elif damage == 'flipped':
+        flipped = bytes(255 - each for each in content[middle : middle + 1000])
+        last.write_bytes(content[:middle] + flipped + content[middle + 1000 :])
+    else:
+        last.unlink()
+    assert find_resumable(interrupted) == str(interrupted / 'iter_4.pth')
+    with pytest.raises(UserError, match='iter_6.pth is damaged, no .*--resume without'):
+        resume(interrupted, last)
+    (interrupted / 'iter_4.pth').write_text('no checkpoint')
+    with pytest.raises(UserError, match='No checkpoint in .* is complete'):
+        find_resumable(interrupted)
+
+
+def test_run_without_checkpoints_has_none_to_resume(tmp_path):
+    assert find_resumable(tmp_path) is None
+
+
+def test_unfinished_files_are_removed_at_the_next_start(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    assert train(cfg, (KillHook, 'writing', 2)) == -9
+    assert (tmp_path / 'iter_4.pth.partial').exists()
+    assert not (tmp_path / 'iter_4.pth').exists()
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_2.pth')
+    resume(tmp_path, tmp_path / 'iter_2.pth')
+    assert not list(tmp_path.glob('*.partial'))
+    # max_keep_ckpts=2
+    assert {path.name for path in tmp_path.glob('*.pth')} == {
+        'iter_8.pth',
+        'iter_9.pth',
+    }
+
+
+def test_checkpoint_without_training_state_is_refused(interrupted):
+    path = interrupted / 'iter_6.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    del checkpoint['optimizer']
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match='has no optimizer, so no .*load_from=FILE'):
+        resume(interrupted, path)
+
+
+def test_checkpoint_of_another_model_is_refused(interrupted):
+    def widen(cfg):
+        cfg.model.neck.update(decoder_embed_dims=32)
+
+    with pytest.raises(UserError, match='is of another model .*neck'):
+        resume(interrupted, interrupted / 'iter_6.pth', widen)
+
+
+def test_checkpoints_wait_for_the_end_of_an_accumulation(tmp_path):
+    """Three iterations in an epoch, two in an update."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 2
+    cfg.default_hooks.preemption.minutes = None
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=-1, save_best=None)
+    assert train(cfg) == 0
+    metas = [
+        torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['meta']
+        for epoch in (1, 2)
+    ]
+    assert [(meta['epoch'], meta['iter']) for meta in metas] == [(1, 4), (2, 6)]
