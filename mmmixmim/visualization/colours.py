@@ -45,9 +45,9 @@ class RGBProjection:
         channels = images.shape[1]
         images = images.detach().double().cpu()
         pixels = images.permute(0, 2, 3, 1)  # (N, H, W, C)
-        pixels = pixels.reshape(-1, channels) if weight is None else pixels[
-            weight.cpu() > 0
-        ]
+        pixels = (
+            pixels.reshape(-1, channels) if weight is None else pixels[weight.cpu() > 0]
+        )
         if bands is not None:
             if len(bands) not in (1, 3) or not 0 <= min(bands) <= max(bands) < channels:
                 raise UserError(

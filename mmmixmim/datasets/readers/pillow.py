@@ -86,14 +86,10 @@ class Png16Reader(ImageReader):
         return header.startswith(_PNG) and header[24:25] == b'\x10'
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        pixels = cv2.imdecode(
-            np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED
-        )
+        pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise UnreadableFileError('its pixels are damaged')
-        pixels = pixels.reshape(*self.size, -1)[
-            top : top + height, left : left + width
-        ]
+        pixels = pixels.reshape(*self.size, -1)[top : top + height, left : left + width]
         if self.channels == 2:  # OpenCV turns grey with alpha into BGR with alpha
             return pixels[..., [0, 3]]
         order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[self.channels]

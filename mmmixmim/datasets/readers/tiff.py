@@ -103,9 +103,7 @@ class TiffReader(ImageReader):
                     part = tile[max(-y, 0) : height - y, max(-x, 0) : width - x]
                     y, x = max(y, 0), max(x, 0)
                     samples = slice(plane, plane + 1) if self.planar else slice(None)
-                    window[
-                        y : y + part.shape[0], x : x + part.shape[1], samples
-                    ] = part
+                    window[y : y + part.shape[0], x : x + part.shape[1], samples] = part
         return window
 
     def _decode(self, frame, index: int) -> np.ndarray | None:

@@ -26,9 +26,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     """Load a random crop of an image with any channels, resize it and flip it.
 
     As :class:`LoadRandomResizedCrop`, for 1 to 64 channels of 8 or 16 bits or float32,
-    from all files that :func:`~mmmixmim.datasets.readers.open_image` reads. It draws the
-    same crops. Large files are read by windows. Channels keep the file's order and
-    values, so ``to_rgb`` of the data preprocessor must be off. There are no colour
+    from all files that :func:`~mmmixmim.datasets.readers.open_image` reads. It draws
+    the same crops. Large files are read by windows. Channels keep the order and values
+    of the file, so ``to_rgb`` of the data preprocessor must be off. There are no colour
     operations: channels need not be colours.
 
     Pixels without data count nowhere: they are left out when the crop is resized, and
@@ -37,9 +37,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     ``pixel_weight`` in the ``algorithm_keys`` of ``PackInputs``. A crop that shows no
     valid pixel is drawn again.
 
-    **Required Keys:** ``img_path``; or ``img``, an array (H, W), (H, W, C) or
-    (C, H, W); optionally ``mask_path`` or ``mask``, the weights of the pixels: bool or
-    int, where 0 is no data, or floats, not negative.
+    **Required Keys:** ``img_path``, maybe with ``img_bytes``, the file's contents; or
+    ``img``, an array (H, W), (H, W, C) or (C, H, W). Optionally
+    ``mask_path`` or ``mask``, the weights of the pixels: bool or int, where 0 is no data, or floats, not negative.
 
     **Added Keys:** ``img``, ((H, W, C), uint8 if the file is and there are no weights,
     else float32), ``img_shape``, ``ori_shape``, ``flip``, ``flip_direction``, and
@@ -157,8 +157,8 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     def _check(self, image: ImageReader) -> None:
         if self.num_channels not in (None, image.channels):
             raise UnreadableFileError(
-                f'it has {image.channels} channels, expected {self.num_channels}; leave '
-                'out images of other channels, or set num_channels'
+                f'it has {image.channels} channels, expected {self.num_channels}; '
+                'leave out images of other channels, or set num_channels'
             )
         if self.channels and not 0 <= min(self.channels) <= max(self.channels) < (
             image.channels
