@@ -53,7 +53,7 @@ class RasterFolder(ImageFolder):
                 f'There is no folder of masks {mask_root!r}: set mask_root of the '
                 'dataset, or leave it out.'
             )
-        super().__init__(data_root, extensions=extensions, **kwargs)
+        super().__init__(data_root, extensions, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks if there are any."""

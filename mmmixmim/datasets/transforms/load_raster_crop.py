@@ -38,8 +38,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     valid pixel is drawn again.
 
     **Required Keys:** ``img_path``, maybe with ``img_bytes``, the file's contents; or
-    ``img``, an array (H, W), (H, W, C) or (C, H, W). Optionally
-    ``mask_path`` or ``mask``, the weights of the pixels: bool or int, where 0 is no data, or floats, not negative.
+    ``img``, an array (H, W), (H, W, C) or (C, H, W). Optionally ``mask_path`` or
+    ``mask``, the weights of the pixels: bool or int, where 0 is no data, or floats, not
+    negative.
 
     **Added Keys:** ``img``, ((H, W, C), uint8 if the file is and there are no weights,
     else float32), ``img_shape``, ``ori_shape``, ``flip``, ``flip_direction``, and
