@@ -47,7 +47,12 @@ class NumpyReader(ArrayReader):
 
     def __init__(self, source: Path | BytesIO) -> None:
         mapped = 'r' if isinstance(source, Path) else None
-        content = np.load(source, mmap_mode=mapped, allow_pickle=False)
+        try:
+            content = np.load(source, mmap_mode=mapped, allow_pickle=False)
+        except ValueError as error:  # NumPy's message recommends to run the code in it
+            raise UnreadableFileError(
+                'it is no array of numbers; Python objects are not loaded'
+            ) from error
         if not isinstance(content, np.ndarray):
             with content:
                 names = content.files

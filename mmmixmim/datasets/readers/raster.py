@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from .base import ImageReader
+
+# Nobody asks where on Earth the pixels are.
+warnings.filterwarnings('ignore', category=NotGeoreferencedWarning)
 
 
 class RasterioReader(ImageReader):

@@ -206,10 +206,11 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         resized weight is resize(w), and 0 where less than half of a pixel is valid.
         """
         size, mode = tuple(self.scale), self.interpolation
-        if weights is None:
-            dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
-            crop = _as_tensor(pixels, dtype)
-            return F.interpolate(crop[None], size, mode=mode, antialias=True)[0], None
+        if weights is None or (weights == 1).all():
+            keep = weights is None and pixels.dtype == np.uint8
+            crop = _as_tensor(pixels, np.uint8 if keep else np.float32)
+            crop = F.interpolate(crop[None], size, mode=mode, antialias=True)[0]
+            return crop, None if weights is None else torch.ones(size)
         weights = torch.from_numpy(weights)[None]  # (1, h, w)
         valid = weights > 0
         crop = torch.where(valid, _as_tensor(pixels, np.float32), 0)
