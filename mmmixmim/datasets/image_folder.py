@@ -11,6 +11,8 @@ from mmpretrain.datasets import CustomDataset
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError
 
+from .file_list import list_files
+
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
@@ -20,6 +22,9 @@ class ImageFolder(CustomDataset):
         data_root: Path of the folder, local or on any MMEngine file backend.
         extensions: File extensions of images, case-insensitive. Defaults to
             :attr:`EXTENSIONS`.
+        list_cache: File that keeps the list of images of a local folder for the next
+            start. It is written anew if a file has come or gone. Defaults to None: the
+            folder is read at each start.
         **kwargs: Arguments of mmpretrain's ``CustomDataset``, such as ``pipeline``.
 
     Raises:
@@ -39,8 +44,13 @@ class ImageFolder(CustomDataset):
     )
 
     def __init__(
-        self, data_root: str, extensions: Sequence[str] = EXTENSIONS, **kwargs
+        self,
+        data_root: str,
+        extensions: Sequence[str] = EXTENSIONS,
+        list_cache: str | None = None,
+        **kwargs,
     ) -> None:
+        self.list_cache = list_cache
         super().__init__(
             data_root=expanduser(data_root),
             with_label=False,
@@ -55,6 +65,12 @@ class ImageFolder(CustomDataset):
                 f'There is no image folder {self.img_prefix!r}. {hint}'
             )
         try:
+            if self.list_cache:
+                found = list_files(self.img_prefix, self.list_cache)
+                names = [name for name in found if self.is_valid_file(name)]
+                if not names:
+                    raise RuntimeError('no images')
+                return names
             return super()._find_samples()
         except RuntimeError as error:
             raise MissingFileError(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmmixmim.models import MixMIM
 
+from .colours import RGBProjection
+
 
 def draw_reconstruction(
-    model: MixMIM, images: Tensor, path: str | Path, mask: Tensor | None = None
+    model: MixMIM,
+    images: Tensor,
+    path: str | Path,
+    mask: Tensor | None = None,
+    bands: Sequence[int] | None = None,
 ) -> None:
     """Save a figure with rows for the originals, mixtures and reconstructions.
 
@@ -30,11 +36,22 @@ def draw_reconstruction(
             are created.
         mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows.
             Defaults to None: random.
+        bands: Three channels to show as red, green and blue, or one to show as grey.
+            Defaults to None: see :class:`RGBProjection`.
     """
     model.eval()
     preprocessor = model.data_preprocessor
     inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs']
-    result = model.reconstruct(inputs, mask)
+    weight = None
+    if images.is_floating_point() and images.isnan().any():  # pixels without data
+        weight = (~images.isnan().any(1)).float().to(inputs.device)
+    result = model.reconstruct(inputs, mask, weight)
+    to_rgb = RGBProjection(
+        _denormalise(inputs, preprocessor),
+        bands,
+        stretch=images.dtype != torch.uint8,
+        weight=weight,
+    )
     rows = {
         'original': inputs,
         'mixed': result['mixed'],
@@ -47,18 +64,17 @@ def draw_reconstruction(
     for row, (title, batch) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(title)
         for axis, image in zip(row, batch, strict=True):
-            axis.imshow(_to_rgb(image, preprocessor), interpolation='nearest')
+            axis.imshow(
+                to_rgb(_denormalise(image, preprocessor)), interpolation='nearest'
+            )
             axis.set(xticks=[], yticks=[])
     figure.tight_layout(pad=0.3)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
-def _to_rgb(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
-    """Undo the normalisation of an image (C, H, W) and return uint8 (H, W, 3)."""
+def _denormalise(images: Tensor, preprocessor: torch.nn.Module) -> Tensor:
+    """Undo the normalisation of images (..., C, H, W)."""
     if hasattr(preprocessor, 'std'):
-        image = image * preprocessor.std + preprocessor.mean
-    image = image.round().clamp(0, 255).byte().cpu()
-    if len(image) not in (1, 3):
-        image = image.float().mean(0, keepdim=True).round().byte()
-    return image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        return images * preprocessor.std + preprocessor.mean
+    return images
