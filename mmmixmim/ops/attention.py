@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from .switch import runs_eagerly
+from .switch import runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
 Span = tuple[slice, int]
@@ -58,8 +58,8 @@ def window_attention(
         qkv.requires_grad or any(bias.requires_grad for bias in biases)
     )
     masked = any(mask is not None for mask in masks)
-    on_cpu = qkv.device.type == 'cpu'
-    if runs_eagerly() and on_cpu and trained and not (masked or dropout):
+    plain = masked or dropout or not runs_on_cpu(qkv)
+    if runs_eagerly() and trained and not plain:
         return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
     outputs = []
     for (tokens, windows), bias, mask in zip(spans, biases, masks, strict=True):
