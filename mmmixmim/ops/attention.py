@@ -62,8 +62,10 @@ def window_attention(
     if runs_eagerly() and trained and not plain:
         return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
     outputs = []
-    for (tokens, windows), bias, mask in zip(spans, biases, masks, strict=True):
-        part = _windows(qkv, (tokens, windows), 3, num_heads)
+    # The gradients of slices would be padded with zeros and added up.
+    parts = qkv.split([tokens.stop - tokens.start for tokens, _ in spans], dim=1)
+    for part, (_, windows), bias, mask in zip(parts, spans, biases, masks, strict=True):
+        part = _windows(part, (slice(None), windows), 3, num_heads)
         out = plain_attention(part, bias, mask, dropout)  # (B, windows, heads, n, c)
         outputs.append(out.transpose(2, 3).flatten(3).flatten(1, 2))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
