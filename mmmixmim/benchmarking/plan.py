@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -18,6 +19,7 @@ from .step_cost import StepCost, step_cost
 # Share of a card's memory that a step may take. The rest is for the CUDA context, the
 # workspaces of libraries, and fragments.
 USABLE = 0.9
+PASSES = ('forward', 'backward')
 STRATEGIES = ('DDP', 'FSDP')
 GPUS_PER_MACHINE = 8
 
@@ -91,10 +93,10 @@ class Plan:
         recompute: That recomputation.
         size: Height and width of the images.
         precision: 'fp32', 'fp16' or 'bf16'.
-        total_batch: Images per step of all GPUs.
         memory: One entry per strategy and recomputation.
         runs: One entry per number of GPUs, with DDP.
         checkpoint: Bytes of a checkpoint with the optimizer's states.
+        kept: How many checkpoints are kept; None for all.
         images: Training images; None where they are not known.
     """
 
@@ -102,10 +104,10 @@ class Plan:
     recompute: str
     size: tuple[int, int]
     precision: str
-    total_batch: int
     memory: list[Memory]
     runs: list[Run]
     checkpoint: int
+    kept: int | None
     images: int | None
 
 
@@ -130,8 +132,8 @@ def plan(
         cfg: The config.
         card: The card.
         gpus: Numbers of GPUs. The schedule's total batch is divided among them.
-        total_batch: Images per step of all GPUs. Defaults to None: as in the name of
-            the config (``16xb128``), else the batch size times the GPUs.
+        total_batch: Images per step of all GPUs. Defaults to None: the config's batch
+            size times the GPUs.
         size: Height and width in pixels. Defaults to None: the backbone's.
         precision: 'fp32', 'fp16' or 'bf16'. Defaults to None: that of the config.
         recompute: Which recomputations to compare; the first that fits the batch is
@@ -151,43 +153,49 @@ def plan(
     for number in gpus:
         check_positive_int('gpus', number)
     batch = cfg.train_dataloader.batch_size
-    total = total_batch or _total_batch(cfg)
-    for number in gpus:
-        _check_divisible(total or batch * number, number)
+    totals = [total_batch or batch * number for number in gpus]
+    for number, total in zip(gpus, totals, strict=True):
+        _check_divisible(total, number)
     precision = precision or _precision(cfg)
-    costs = {
-        mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute
-    }
-    costs = _without_repeats(costs)
+    costs = _without_repeats(
+        {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
+    )
     memory = [
         Memory(
             strategy,
             mode,
             _peak(cost, batch, strategy, max(gpus)),
             _largest(cost, card, strategy, max(gpus)),
-            _seconds(cost, card, 1.0, 'forward', 'backward', 'optimizer'),
+            _seconds(cost, card, 1.0, *PASSES, 'optimizer'),
         )
         for strategy in STRATEGIES
         for mode, cost in costs.items()
     ]
-    mode = _choose(costs, card, [(total or batch * n) // n for n in gpus])
+    shares = [total // number for number, total in zip(gpus, totals, strict=True)]
+    mode = _choose(costs, card, shares)
     cost = costs[mode]
     images = images or _images(cfg)
     runs = [
-        _run(cfg, cost, card, n, total or batch * n, images, images_per_core, network)
-        for n in gpus
+        _run(cfg, cost, card, number, total, images, images_per_core, network)
+        for number, total in zip(gpus, totals, strict=True)
     ]
     return Plan(
         cost,
         mode,
         cost.size,
         precision,
-        total or batch * gpus[0],
         memory,
         runs,
         4 * (cost.parameters + 2 * cost.trained),
+        _kept(cfg),
         images,
     )
+
+
+def batch_in_name(config: str | Path) -> int | None:
+    """Images per step of all GPUs, from a config's name such as ``8xb128``."""
+    match = re.search(r'_(\d+)xb(\d+)[-_]', Path(config).name)
+    return match and int(match[1]) * int(match[2])
 
 
 def _run(
@@ -204,10 +212,10 @@ def _run(
     largest = _largest(cost, card, 'DDP', gpus)
     if largest == 0:
         raise UserError(
-            f'Not even one image fits the {card.memory / 1e9:.0f} GB of {card.name} with '
-            'DDP: use a card with more memory, or FSDP.'
+            f'Not even one image fits the {card.memory / 1e9:.0f} GB of {card.name} '
+            'with DDP: use a card with more memory, or FSDP.'
         )
-    part = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
+    part = _part(batch, largest)
     accumulate = batch // part
     scale = part / cost.batch
     backward = _seconds(cost, card, scale, 'backward')
@@ -238,7 +246,7 @@ def _run(
 
 def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
     return sum(
-        cost.kernels[each].seconds(card, 1.0 if each == 'optimizer' else scale)
+        cost.kernels[each].seconds(card, scale=1.0 if each == 'optimizer' else scale)
         for each in phases
     )
 
@@ -273,20 +281,24 @@ def _largest(cost: StepCost, card: Card, strategy: str, gpus: int) -> int:
     return int(room * cost.batch / cost.memory['activations'])
 
 
+def _part(batch: int, largest: int) -> int:
+    """The largest equal part of a batch that fits."""
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
+
+
 def _choose(costs: dict[str, StepCost], card: Card, batches: list[int]) -> str:
-    """The fastest recomputation for the largest part of a batch on one GPU."""
+    """The fastest recomputation over all batches of one GPU."""
 
     def seconds(mode: str) -> float:
-        cost, total = costs[mode], 0.0
-        for batch in batches:
-            largest = _largest(cost, card, 'DDP', 2)
-            fitting = [n for n in range(1, batch + 1) if batch % n == 0 and n <= largest]
-            if not fitting:
-                return math.inf
-            scale = fitting[-1] / cost.batch
-            step = _seconds(cost, card, scale, 'forward', 'backward')
-            total += batch / fitting[-1] * step
-        return total
+        cost = costs[mode]
+        largest = _largest(cost, card, 'DDP', 2)
+        if largest == 0:
+            return math.inf
+        parts = [_part(batch, largest) for batch in batches]
+        return sum(
+            batch / part * _seconds(cost, card, part / cost.batch, *PASSES)
+            for batch, part in zip(batches, parts, strict=True)
+        )
 
     return min(costs, key=seconds)
 
@@ -307,12 +319,6 @@ def _precision(cfg: Config) -> str:
     return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
 
 
-def _total_batch(cfg: Config) -> int | None:
-    """GPUs times images from a name such as ``8xb128``."""
-    match = re.search(r'_(\d+)xb(\d+)[-_]', str(cfg.filename or ''))
-    return match and int(match[1]) * int(match[2])
-
-
 def _check_divisible(total: int, gpus: int) -> None:
     if gpus > total:
         raise UserError(
@@ -331,6 +337,11 @@ def _schedule(cfg: Config) -> tuple[int | None, int | None]:
     loop = cfg.get('train_cfg') or {}
     steps, epochs = loop.get('max_iters'), loop.get('max_epochs')
     return steps, None if steps else epochs
+
+
+def _kept(cfg: Config) -> int | None:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    return hook['max_keep_ckpts'] if hook.get('max_keep_ckpts', -1) > 0 else None
 
 
 def _images(cfg: Config) -> int | None:

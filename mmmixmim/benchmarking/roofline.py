@@ -63,7 +63,9 @@ class Card:
 def _card(name, low, full, bandwidth, memory, link) -> Card:
     """From TFLOP/s, TB/s, GB and GB/s."""
     gb = 1e9 if memory > 100 else 2**30  # sold as GB; up to 80 they are GiB
-    return Card(name, low * 1e12, full * 1e12, bandwidth * 1e12, memory * gb, link * 1e9)
+    return Card(
+        name, low * 1e12, full * 1e12, bandwidth * 1e12, memory * gb, link * 1e9
+    )
 
 
 # Vendors' data sheets: dense tensor-core bf16, plain float32, memory, and half of the
@@ -104,7 +106,9 @@ def find_card(name: str) -> Card:
         numbers = [float(each) for each in name.split(',')]
     except ValueError:
         numbers = []
-    if len(numbers) not in (3, 4) or not all(n > 0 and math.isfinite(n) for n in numbers):
+    if len(numbers) not in (3, 4) or not all(
+        n > 0 and math.isfinite(n) for n in numbers
+    ):
         raise UserError(
             f'Unknown GPU {name!r}: choose one of {", ".join(CARDS)}, or give its peak '
             'in TFLOP/s (bfloat16), bandwidth in TB/s and memory in GB: 312,2.0,80.'
@@ -226,7 +230,9 @@ def as_on_gpu() -> Iterator[None]:
 def _in_float32(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(x: Tensor, *args, **kwargs) -> Tensor:
-        return function(x.float() if torch.is_autocast_enabled('cpu') else x, *args, **kwargs)
+        return function(
+            x.float() if torch.is_autocast_enabled('cpu') else x, *args, **kwargs
+        )
 
     return call
 

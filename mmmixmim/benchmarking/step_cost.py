@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from mmmixmim import ops
 
 from .batches import random_batch
+from .memory import peak_memory
 from .roofline import KernelCounter, as_on_gpu
 from .workloads import PRECISIONS
 
@@ -129,6 +130,31 @@ def step_cost(
     cost.memory = _by_kind(memory)
     cost.flops = 3 * cost.kernels['forward'].total().flops / batch
     return cost
+
+
+def measured_memory(
+    cfg: Config, batch: int, size: tuple[int, int] | None = None
+) -> int:
+    """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
+
+    Args:
+        cfg: See :func:`step_cost`, with ``gpu=False``.
+        batch: See :func:`step_cost`.
+        size: See :func:`step_cost`.
+
+    Returns:
+        Bytes of its activations at the peak. They were predicted as
+        ``memory['activations']``.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    model = MODELS.build(cfg.model).train()
+    inputs = random_batch(cfg, model, batch, tuple(size or model.backbone.img_size))
+
+    def step() -> None:
+        data = model.data_preprocessor(inputs, training=True)
+        model.parse_losses(model(**data, mode='loss'))[0].backward()
+
+    return peak_memory(step, 'cpu')
 
 
 class _PeakMemory(MemTracker):

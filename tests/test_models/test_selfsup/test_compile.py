@@ -61,7 +61,7 @@ def test_one_graph_for_all_masks(make_mixmim, given):
 
 @pytest.mark.slow
 def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
-    """The real compiler. A smaller last batch compiles once more, not in every epoch."""
+    """A smaller last batch compiles once more, not in every epoch."""
     model = MixMIM(
         backbone=dict(
             type='MixMIMTransformer',
@@ -77,7 +77,11 @@ def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
         ),
     )
     compiled = torch.compile(model.loss, fullgraph=True)
-    batches = [torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32), torch.rand(3, 3, 32, 32)]
+    batches = [
+        torch.rand(4, 3, 32, 32),
+        torch.rand(4, 3, 32, 32),
+        torch.rand(3, 3, 32, 32),
+    ]
     graphs, masks = [], set()
     for _ in range(3):
         for images in batches:

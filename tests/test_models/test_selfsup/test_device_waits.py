@@ -97,8 +97,8 @@ CASES = [('mixmim', name) for name in OPTIONS]
 CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
 
 
-# PyTorch cannot run the backward pass of fake CUDA tensors without a card. Our code asks
-# only whether a tensor is on a CPU, so the meta device stands for any other.
+# PyTorch cannot run the backward pass of fake CUDA tensors without a card. Our code
+# asks only whether a tensor is on a CPU, so the meta device stands for any other.
 @pytest.mark.parametrize(
     'encoder, option, device',
     [(*CASES[0], 'cuda')] + [(*case, 'meta') for case in CASES],
@@ -124,7 +124,9 @@ def fake(model, device):
         for kind in (module._parameters, module._buffers):
             for name, each in kind.items():
                 if each is not None:
-                    kind[name] = torch.empty(each.shape, dtype=each.dtype, device=device)
+                    kind[name] = torch.empty(
+                        each.shape, dtype=each.dtype, device=device
+                    )
         for name, each in module._parameters.items():
             if each is not None:
                 module._parameters[name] = torch.nn.Parameter(each)
