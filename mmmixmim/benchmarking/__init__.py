@@ -1,9 +1,14 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
+from .batches import random_batch
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import peak_memory
+from .plan import Plan, batch_in_name, plan
+from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
+from .roofline import CARDS, Card, KernelCounter, as_on_gpu, find_card
+from .step_cost import StepCost, measured_memory, step_cost
 from .throughput import (
     attention_kernels,
     largest_batch,
@@ -14,12 +19,20 @@ from .timing import interleave, pairwise_ratio
 from .workloads import IMPLEMENTATIONS, PRECISIONS, TASKS, Setting, make_workloads
 
 __all__ = [
+    'CARDS',
     'IMPLEMENTATIONS',
     'PIPELINES',
     'PRECISIONS',
     'TASKS',
+    'Card',
+    'KernelCounter',
+    'Plan',
     'Setting',
+    'StepCost',
+    'as_on_gpu',
     'attention_kernels',
+    'batch_in_name',
+    'find_card',
     'gemm_floor',
     'gemm_flops',
     'interleave',
@@ -30,9 +43,14 @@ __all__ = [
     'make_workloads',
     'markdown_table',
     'matrix_rate',
+    'measured_memory',
     'pairwise_ratio',
     'peak_memory',
+    'plan',
+    'plan_report',
+    'random_batch',
     'save_report',
+    'step_cost',
     'training_step',
     'waiting_share',
     'with_spread',

@@ -8,12 +8,13 @@ from .attention import window_attention
 from .chunks import in_chunks
 from .linear_layer import Linear, linear, linear_gelu
 from .permutation import permute
-from .recompute import LayerNorm, gelu
-from .switch import is_plain, plain, runs_eagerly
+from .recompute import LayerNorm, gelu, run_block, set_recompute
+from .switch import as_on_gpu, is_plain, plain, runs_eagerly, runs_on_cpu
 
 __all__ = [
     'LayerNorm',
     'Linear',
+    'as_on_gpu',
     'gelu',
     'in_chunks',
     'is_plain',
@@ -21,6 +22,9 @@ __all__ = [
     'linear_gelu',
     'permute',
     'plain',
+    'run_block',
     'runs_eagerly',
+    'runs_on_cpu',
+    'set_recompute',
     'window_attention',
 ]

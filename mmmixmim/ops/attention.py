@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from .switch import runs_eagerly
+from .switch import runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
 Span = tuple[slice, int]
@@ -58,12 +58,14 @@ def window_attention(
         qkv.requires_grad or any(bias.requires_grad for bias in biases)
     )
     masked = any(mask is not None for mask in masks)
-    on_cpu = qkv.device.type == 'cpu'
-    if runs_eagerly() and on_cpu and trained and not (masked or dropout):
+    plain = masked or dropout or not runs_on_cpu(qkv)
+    if runs_eagerly() and trained and not plain:
         return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
     outputs = []
-    for (tokens, windows), bias, mask in zip(spans, biases, masks, strict=True):
-        part = _windows(qkv, (tokens, windows), 3, num_heads)
+    # The gradients of slices would be padded with zeros and added up.
+    parts = qkv.split([tokens.stop - tokens.start for tokens, _ in spans], dim=1)
+    for part, (_, windows), bias, mask in zip(parts, spans, biases, masks, strict=True):
+        part = _windows(part, (slice(None), windows), 3, num_heads)
         out = plain_attention(part, bias, mask, dropout)  # (B, windows, heads, n, c)
         outputs.append(out.transpose(2, 3).flatten(3).flatten(1, 2))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)

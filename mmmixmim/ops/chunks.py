@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .switch import runs_eagerly
+from .switch import runs_eagerly, runs_on_cpu
 
 # Bytes of hidden features per chunk. For 32 images of 224 pixels 4, 8 and 16 MiB were
 # equally fast, and one chunk 10 % slower. For one image, 16 MiB make glibc request
@@ -30,7 +30,7 @@ def in_chunks(layer: nn.Module, x: Tensor, hidden: int) -> Tensor:
     size = x.shape[:-1].numel() * hidden * x.element_size()
     if (
         size <= CHUNK
-        or x.device.type != 'cpu'
+        or not runs_on_cpu(x)
         or torch.is_grad_enabled()
         or not runs_eagerly()
         or any(

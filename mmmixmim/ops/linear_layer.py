@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .recompute import gelu, recipe_of
-from .switch import has_hooks, runs_eagerly
+from .switch import has_hooks, runs_eagerly, runs_on_cpu
 
 # The operator that torch.compile calls for linear layers on a CPU. It is private to
 # PyTorch: where it is missing, F.linear runs.
@@ -28,6 +28,8 @@ if not torch.backends.mkldnn.is_available():
 
 class Linear(nn.Linear):
     """``nn.Linear`` that computes by :func:`linear`."""
+
+    recompute = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
@@ -80,7 +82,7 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
         or has_hooks(layer)
         or not _uses_onednn(x, layer.weight, layer.bias)
     ):
-        return gelu(layer(x))
+        return gelu(layer(x), getattr(layer, 'recompute', None))
     return ONEDNN_LINEAR(x, layer.weight, layer.bias, 'gelu', [], 'none')
 
 
@@ -146,7 +148,7 @@ def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         ONEDNN_LINEAR is not None
-        and x.device.type == 'cpu'
+        and runs_on_cpu(x)
         and x.ndim > 1
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)

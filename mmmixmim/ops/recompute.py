@@ -1,9 +1,11 @@
-"""LayerNorm and GELU whose outputs the backward pass recomputes.
+"""What the backward pass recomputes: nothing, norms and GELU, or whole blocks.
 
-Both are cheap to compute, and their outputs take 6 of the 16 numbers per token and
-channel that a transformer block would store for its backward pass. Each op below
-notes on its output how to compute it again; :class:`~mmmixmim.ops.Linear` then stores
-that recipe instead of the output.
+LayerNorm and GELU are cheap to compute, and their outputs take 6 of the 16 numbers per
+token and channel that a transformer block would store for its backward pass. Each op
+below notes on its output how to compute it again; :class:`~mmmixmim.ops.Linear` then
+stores that recipe instead of the output.
+
+:func:`set_recompute` chooses for a model. Results are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,8 +16,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .switch import runs_eagerly
+from mmmixmim.validation import UserError
+
+from .switch import runs_eagerly, runs_on_cpu
+
+MODES = ('none', 'norms', 'blocks')
 
 
 class Recipe(NamedTuple):
@@ -31,21 +38,63 @@ class Recipe(NamedTuple):
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
+def set_recompute(model: nn.Module, mode: str | None, with_cp: bool = False) -> None:
+    """Choose what the backward pass of a model recomputes instead of storing it.
+
+    Args:
+        model: The model.
+        mode: 'none'; 'norms', the outputs of LayerNorm and GELU; or 'blocks', all that
+            :func:`run_block` runs. None: 'norms' on a CPU, where it costs about 1 % of
+            a step, else 'none', since GPUs are bound by the memory traffic of norms.
+        with_cp: The name of 'blocks' in OpenMMLab.
+
+    Raises:
+        UserError: If there is no such mode.
+    """
+    if mode not in (None, *MODES):
+        raise UserError(
+            f'recompute must be one of {", ".join(MODES)}, or None for the fastest '
+            f'that suits the device; got {mode!r}.'
+        )
+    if with_cp:
+        if mode not in (None, 'blocks'):
+            raise UserError(
+                f"with_cp=True means recompute='blocks', and recompute={mode!r} is "
+                'given too: leave with_cp out.'
+            )
+        mode = 'blocks'
+    for module in model.modules():
+        module.recompute = mode
+
+
+def run_block(block: nn.Module, *args) -> Tensor:
+    """Call a block, with activation checkpointing in the mode 'blocks'."""
+    if getattr(block, 'recompute', None) == 'blocks' and torch.is_grad_enabled():
+        return checkpoint(block, *args, use_reentrant=False)
+    return block(*args)
+
+
 class LayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm``; a following :class:`~mmmixmim.ops.Linear` recomputes it."""
+    """``nn.LayerNorm``; a following :class:`~mmmixmim.ops.Linear` may recompute it."""
+
+    recompute = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., C)."""
-        return _note(super().forward(x), super().forward, x)
+        return _note(super().forward(x), super().forward, x, self.recompute)
 
 
-def gelu(x: Tensor) -> Tensor:
-    """``F.gelu``; a following :class:`~mmmixmim.ops.Linear` recomputes it.
+def gelu(x: Tensor, recompute: str | None = None) -> Tensor:
+    """``F.gelu``; a following :class:`~mmmixmim.ops.Linear` may recompute it.
 
     That layer sends its gradient straight to ``x``. To watch the gradient of the
     output, register a hook on it, or ``retain_grad``, before the layer runs.
+
+    Args:
+        x: Any tensor.
+        recompute: See :func:`set_recompute`.
     """
-    return _note(F.gelu(x), F.gelu, x, _gelu_gradient)
+    return _note(F.gelu(x), F.gelu, x, recompute, _gelu_gradient)
 
 
 def recipe_of(x: Tensor) -> Recipe | None:
@@ -62,8 +111,10 @@ def _note(
     out: Tensor,
     function: Callable[[Tensor], Tensor],
     source: Tensor,
+    mode: str | None,
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    if runs_eagerly() and torch.is_grad_enabled():
+    wanted = runs_on_cpu(out) if mode is None else mode == 'norms'
+    if wanted and runs_eagerly() and torch.is_grad_enabled():
         out._recipe = Recipe(function, source, out._version, gradient)
     return out

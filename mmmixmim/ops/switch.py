@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _plain = os.environ.get('MMMIXMIM_PLAIN', '0') not in ('', '0')
+_cpu = True
 
 
 @contextmanager
@@ -26,6 +27,25 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _plain = before
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Treat tensors on the CPU as if they were on a GPU.
+
+    For counting what a GPU would do, with tensors that need none.
+    """
+    global _cpu
+    before, _cpu = _cpu, False
+    try:
+        yield
+    finally:
+        _cpu = before
+
+
+def runs_on_cpu(tensor: Tensor) -> bool:
+    """Whether a tensor's kernels are those of a CPU."""
+    return _cpu and tensor.device.type == 'cpu'
 
 
 def is_plain() -> bool:

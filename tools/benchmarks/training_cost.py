@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -21,6 +20,7 @@ from mmmixmim.benchmarking import (
     machine,
     markdown_table,
     peak_memory,
+    random_batch,
     save_report,
 )
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
@@ -61,39 +61,6 @@ def parse_args() -> argparse.Namespace:
     )
     add_cfg_options(parser)
     return parser.parse_args()
-
-
-def random_batch(
-    cfg: Config, model: nn.Module, number: int, size: tuple[int, int]
-) -> dict:
-    """Make a random batch as the dataloader of the model would."""
-    scope = cfg.get('default_scope')
-    if scope == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-
-        # Eight objects per image; their classes do not affect the cost.
-        return demo_mm_inputs(
-            number, (3, *size), [8] * number, num_classes=2, with_mask=True
-        )
-    shape = (number, model.backbone.in_channels, *size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    if scope == 'mmseg':
-        from mmengine.structures import PixelData
-        from mmseg.structures import SegDataSample
-
-        images = list(images)
-        meta = dict(img_shape=size, ori_shape=size)
-        classes = model.decode_head.num_classes
-        labels = torch.randint(0, classes, (number, 1, *size))
-        samples = [
-            SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=each))
-            for each in labels
-        ]
-    else:
-        from mmpretrain.structures import DataSample
-
-        samples = [DataSample().set_gt_label(0) for _ in images]
-    return dict(inputs=images, data_samples=samples)
 
 
 def training_step(model: nn.Module, batch: dict, precision: str) -> Callable[[], None]:

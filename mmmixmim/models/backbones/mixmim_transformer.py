@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmmixmim.checkpoint import adapt_encoder, load_pretrained, split_init_cfg
 from mmmixmim.geometry import resize_position_embedding, sincos_position_embedding
+from mmmixmim.ops import set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
     check_image,
@@ -70,8 +71,11 @@ class MixMIMTransformer(BaseModule):
         frozen_stages: 0 freezes the patch embedding, n also the first n stages with
             their norms: no gradients, and evaluation mode during training. Defaults
             to -1: nothing is frozen.
-        with_cp: Whether to save memory by activation checkpointing, block by block.
-            Defaults to False.
+        recompute: What the backward pass recomputes to save memory: 'none'; 'norms',
+            the outputs of LayerNorm and GELU; or 'blocks' (activation checkpointing).
+            Results are the same. docs/performance.md has the costs. Defaults to None:
+            'norms' on a CPU and 'none' on a GPU, the fastest choice.
+        with_cp: OpenMMLab's name of ``recompute='blocks'``. Defaults to False.
         init_cfg: MMEngine's initialisation config. Without one, the model keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -108,6 +112,7 @@ class MixMIMTransformer(BaseModule):
         drop_path_rate: float = 0.0,
         out_indices: int | Sequence[int] = (-1,),
         frozen_stages: int = -1,
+        recompute: str | None = None,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -156,12 +161,12 @@ class MixMIMTransformer(BaseModule):
                     window=sizes.windows[i],
                     downsample=None if last else PatchMerging(sizes.channels[i]),
                     shift_windows=shift_windows,
-                    with_cp=with_cp,
                 )
             )
         for i in self.out_indices:
             self.add_module(self._norm_name(i), Norm(self.out_channels[i]))
         self.apply(init_transformer_weights)
+        set_recompute(self, recompute, with_cp)
         self._freeze()
 
     def forward(

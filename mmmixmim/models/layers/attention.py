@@ -41,7 +41,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend among all tokens (B, N, C)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, c)
+        q, k, v = (each.transpose(1, 2) for each in qkv.unbind(2))  # (B, heads, N, c)
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
         out = out.transpose(1, 2).flatten(2)  # (B, N, C)
         return self.proj_drop(self.proj(out))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute_activations
+
+from mmmixmim.ops import run_block
 
 from ..mixing import TokenOwnership
 from .windows import WindowLayout
@@ -19,7 +19,6 @@ class Stage(nn.Module):
         downsample: The patch merging; None after the last stage.
         shift_windows: Whether every second block shifts its windows, where one window
             does not cover the map.
-        with_cp: Whether to use activation checkpointing.
     """
 
     def __init__(
@@ -28,12 +27,10 @@ class Stage(nn.Module):
         window: tuple[int, int],
         downsample: nn.Module | None,
         shift_windows: bool,
-        with_cp: bool,
     ) -> None:
         super().__init__()
         self.window = window
         self.shift_windows = shift_windows
-        self.with_cp = with_cp
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
@@ -47,12 +44,7 @@ class Stage(nn.Module):
             if wanted is not layout:
                 tokens = wanted.arrange(layout.restore(tokens))
                 layout = wanted
-            if self.with_cp and torch.is_grad_enabled():
-                tokens = recompute_activations(
-                    block, tokens, layout, use_reentrant=False
-                )
-            else:
-                tokens = block(tokens, layout)
+            tokens = run_block(block, tokens, layout)
         return layout.restore(tokens)  # (B, H, W, C)
 
     def _layouts(

@@ -84,7 +84,7 @@ class WindowLayout:
             index = relative_position_index(sides, window, device)
             if ownership is None or not ownership.isolated:
                 self._append(len(tokens), index)
-            elif _can_split_owners(ownership, single_window, device):
+            elif _can_split_owners(ownership, single_window, index):
                 tokens = self._append_by_owner(tokens, index, ownership, single_window)
             else:
                 owners = ownership.at(*size).flatten(1)[:, tokens]
@@ -222,7 +222,9 @@ def window_tokens(
         starts_by_length.append(by_length)
 
     def places(starts: list[int], length: int) -> Tensor:
-        starts = torch.tensor(starts, device=device)
+        # Starts are evenly spaced. A copy of the list would wait for a GPU.
+        step = starts[1] - starts[0] if len(starts) > 1 else 1
+        starts = torch.arange(starts[0], starts[-1] + 1, step, device=device)
         return starts[:, None] + torch.arange(length, device=device)
 
     groups = []
@@ -236,8 +238,8 @@ def window_tokens(
 
 
 def _can_split_owners(
-    ownership: TokenOwnership, single_window: bool, device: torch.device
+    ownership: TokenOwnership, single_window: bool, index: Tensor
 ) -> bool:
     """Whether each owner's tokens can attend by themselves."""
-    dynamic_shapes = device.type == 'cpu' and not torch.compiler.is_compiling()
+    dynamic_shapes = ops.runs_on_cpu(index) and not torch.compiler.is_compiling()
     return ownership.shared and (single_window or dynamic_shapes) and not ops.is_plain()

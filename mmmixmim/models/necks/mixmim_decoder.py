@@ -14,7 +14,7 @@ from mmmixmim.geometry import (
     resize_position_embedding,
     sincos_position_embedding,
 )
-from mmmixmim.ops import Linear
+from mmmixmim.ops import Linear, run_block, set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size, renamed_arguments
 
@@ -43,6 +43,8 @@ class MixMIMPretrainDecoder(BaseModule):
         mlp_ratio: FFN expansion ratio. Defaults to 4.
         target_dims: Numbers that the head wants for each cell. Defaults to None: its
             pixels, ``stride ** 2 * in_channels``.
+        recompute: What the backward pass recomputes, as in :class:`MixMIMTransformer`.
+            Defaults to None.
         init_cfg: MMEngine's initialisation config. Without one, the decoder keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -68,6 +70,7 @@ class MixMIMPretrainDecoder(BaseModule):
         decoder_num_heads: int = 16,
         mlp_ratio: float = 4.0,
         target_dims: int | None = None,
+        recompute: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -94,6 +97,7 @@ class MixMIMPretrainDecoder(BaseModule):
         self.decoder_pred = Linear(dim, target_dims or stride**2 * in_channels)
         self.apply(init_transformer_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+        set_recompute(self, recompute)
 
     def forward(
         self, x: Tensor | tuple[Tensor, ...], mask: Tensor | TokenOwnership
@@ -136,7 +140,7 @@ class MixMIMPretrainDecoder(BaseModule):
             self.decoder_pos_embed, self.grid, tuple(maps.shape[2:])
         )
         for block in self.decoder_blocks:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens)
         return self.decoder_norm(tokens)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:

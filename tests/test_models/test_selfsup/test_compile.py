@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch._dynamo.utils import counters
 
+from mmmixmim.models import MixMIM
+
 MODEL = dict(
     type='MixMIM',
     backbone=dict(
@@ -55,6 +57,44 @@ def test_one_graph_for_all_masks(make_mixmim, given):
             results.append(loss_and_gradients(model, loss(images, **arguments)['loss']))
         torch.testing.assert_close(*results)
     assert len(masks) == 4 and counters['stats']['unique_graphs'] == 1
+
+
+@pytest.mark.slow
+def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
+    """A smaller last batch compiles once more, not in every epoch."""
+    model = MixMIM(
+        backbone=dict(
+            type='MixMIMTransformer',
+            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
+            img_size=32,
+            window_size=[4, 4],
+        ),
+        neck=dict(
+            type='MixMIMPretrainDecoder',
+            decoder_embed_dims=8,
+            decoder_depth=1,
+            decoder_num_heads=1,
+        ),
+    )
+    compiled = torch.compile(model.loss, fullgraph=True)
+    batches = [
+        torch.rand(4, 3, 32, 32),
+        torch.rand(4, 3, 32, 32),
+        torch.rand(3, 3, 32, 32),
+    ]
+    graphs, masks = [], set()
+    for _ in range(3):
+        for images in batches:
+            ownership = model.ownership(images)
+            masks.add(tuple(ownership.mask.flatten().tolist()))
+            results = [
+                loss_and_gradients(model, loss(images, mask=ownership)['loss'])
+                for loss in (model.loss, compiled)
+            ]
+            torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+            graphs.append(counters['stats']['unique_graphs'])
+    assert len(masks) == 9
+    assert graphs == [1, 1, 2, 2, 2, 2, 2, 2, 2]
 
 
 def test_runner_compiles(image_folder, tmp_path):

@@ -1,0 +1,355 @@
+"""Plan a run before renting GPUs: memory, time, communication, loaders, storage."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmixmim.ops.recompute import MODES
+from mmmixmim.validation import UserError, check_positive, check_positive_int
+
+from .roofline import Card
+from .step_cost import StepCost, step_cost
+
+# Share of a card's memory that a step may take. The rest is for the CUDA context, the
+# workspaces of libraries, and fragments.
+USABLE = 0.9
+PASSES = ('forward', 'backward')
+STRATEGIES = ('DDP', 'FSDP')
+GPUS_PER_MACHINE = 8
+
+# Training images of the public datasets, by their class or, where several share one,
+# by a part of their folder.
+IMAGES = dict(
+    ImageNet=1_281_167,
+    ADE20KDataset=20_210,
+    CocoDataset=117_266,  # those with an object
+    inat2018=437_513,
+    inat2019=265_213,
+    places205=2_448_873,
+    places365=1_803_460,
+)
+
+
+@dataclass
+class Memory:
+    """Predicted memory of one GPU.
+
+    Attributes:
+        strategy: 'DDP' or 'FSDP'.
+        recompute: What the backward pass recomputes.
+        peak: Bytes at the peak with the planned number of images.
+        largest: The largest number of images that fits; 0 if not even one does.
+        seconds: Predicted time of the planned step, without communication.
+    """
+
+    strategy: str
+    recompute: str
+    peak: float
+    largest: int
+    seconds: float
+
+
+@dataclass
+class Run:
+    """A whole run on a number of GPUs.
+
+    Attributes:
+        gpus: Number of GPUs.
+        batch: Images per GPU and step.
+        accumulate: Forward and backward passes of a step, so that each fits.
+        seconds: Predicted time of a step.
+        traffic: Bytes that each GPU sends per step.
+        hidden: Share of the communication that the backward pass hides.
+        epoch: Seconds of an epoch; None where the number of images is not known.
+        hours: Hours of the schedule; None likewise.
+        images_per_second: What the loaders of all machines deliver.
+        cores: CPU cores that this takes, of each machine of up to 8 GPUs.
+    """
+
+    gpus: int
+    batch: int
+    accumulate: int
+    seconds: float
+    traffic: float
+    hidden: float
+    epoch: float | None
+    hours: float | None
+    images_per_second: float
+    cores: int
+
+
+@dataclass
+class Plan:
+    """What :func:`plan` found.
+
+    Attributes:
+        cost: Kernels and memory of the step, with the recomputation of the runs.
+        recompute: That recomputation.
+        size: Height and width of the images.
+        precision: 'fp32', 'fp16' or 'bf16'.
+        memory: One entry per strategy and recomputation.
+        runs: One entry per number of GPUs, with DDP.
+        checkpoint: Bytes of a checkpoint with the optimizer's states.
+        kept: How many checkpoints are kept; None for all.
+        images: Training images; None where they are not known.
+    """
+
+    cost: StepCost
+    recompute: str
+    size: tuple[int, int]
+    precision: str
+    memory: list[Memory]
+    runs: list[Run]
+    checkpoint: int
+    kept: int | None
+    images: int | None
+
+
+def plan(
+    cfg: Config,
+    card: Card,
+    gpus: Sequence[int] = (8,),
+    total_batch: int | None = None,
+    size: tuple[int, int] | None = None,
+    precision: str | None = None,
+    recompute: Sequence[str] = MODES,
+    images: int | None = None,
+    images_per_core: float = 700.0,
+    network: float = 50e9,
+) -> Plan:
+    """Predict what a config's training needs.
+
+    Kernels and memory are counted on fake tensors, see :func:`step_cost`; times follow
+    from the roofline of the card. Nothing runs on a GPU.
+
+    Args:
+        cfg: The config.
+        card: The card.
+        gpus: Numbers of GPUs. The schedule's total batch is divided among them.
+        total_batch: Images per step of all GPUs. Defaults to None: the config's batch
+            size times the GPUs.
+        size: Height and width in pixels. Defaults to None: the backbone's.
+        precision: 'fp32', 'fp16' or 'bf16'. Defaults to None: that of the config.
+        recompute: Which recomputations to compare; the first that fits the batch is
+            that of the runs. Defaults to all.
+        images: Number of training images. Defaults to None: that of the public dataset
+            that the config names, else unknown.
+        images_per_core: Images per second that one core loads. Defaults to 700, the
+            pretraining pipeline in docs/performance.md.
+        network: Bytes per second and GPU between machines of 8. Defaults to 50e9.
+
+    Raises:
+        UserError: If there are more GPUs than images in a step, the batch cannot be
+            divided among them, or not even one image fits the card.
+    """
+    check_positive('images_per_core', images_per_core)
+    check_positive('network', network)
+    for number in gpus:
+        check_positive_int('gpus', number)
+    batch = cfg.train_dataloader.batch_size
+    totals = [total_batch or batch * number for number in gpus]
+    for number, total in zip(gpus, totals, strict=True):
+        _check_divisible(total, number)
+    precision = precision or _precision(cfg)
+    costs = _without_repeats(
+        {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
+    )
+    memory = [
+        Memory(
+            strategy,
+            mode,
+            _peak(cost, batch, strategy, max(gpus)),
+            _largest(cost, card, strategy, max(gpus)),
+            _seconds(cost, card, 1.0, *PASSES, 'optimizer'),
+        )
+        for strategy in STRATEGIES
+        for mode, cost in costs.items()
+    ]
+    shares = [total // number for number, total in zip(gpus, totals, strict=True)]
+    mode = _choose(costs, card, shares)
+    cost = costs[mode]
+    images = images or _images(cfg)
+    runs = [
+        _run(cfg, cost, card, number, total, images, images_per_core, network)
+        for number, total in zip(gpus, totals, strict=True)
+    ]
+    return Plan(
+        cost,
+        mode,
+        cost.size,
+        precision,
+        memory,
+        runs,
+        4 * (cost.parameters + 2 * cost.trained),
+        _kept(cfg),
+        images,
+    )
+
+
+def batch_in_name(config: str | Path) -> int | None:
+    """Images per step of all GPUs, from a config's name such as ``8xb128``."""
+    match = re.search(r'_(\d+)xb(\d+)[-_]', Path(config).name)
+    return match and int(match[1]) * int(match[2])
+
+
+def _run(
+    cfg: Config,
+    cost: StepCost,
+    card: Card,
+    gpus: int,
+    total: int,
+    images: int | None,
+    images_per_core: float,
+    network: float,
+) -> Run:
+    batch = total // gpus
+    largest = _largest(cost, card, 'DDP', gpus)
+    if largest == 0:
+        raise UserError(
+            f'Not even one image fits the {card.memory / 1e9:.0f} GB of {card.name} '
+            'with DDP: use a card with more memory, or FSDP.'
+        )
+    part = _part(batch, largest)
+    accumulate = batch // part
+    scale = part / cost.batch
+    backward = _seconds(cost, card, scale, 'backward')
+    compute = accumulate * (_seconds(cost, card, scale, 'forward') + backward)
+    traffic = 2 * (gpus - 1) / gpus * 4 * cost.trained  # ring all-reduce of float32
+    speed = card.link if gpus <= GPUS_PER_MACHINE else min(card.link, network)
+    waiting = max(0.0, traffic / speed - backward)
+    seconds = compute + waiting + _seconds(cost, card, 1.0, 'optimizer')
+    steps, epochs = _schedule(cfg)
+    per_epoch = images and images // total
+    if steps is None and per_epoch:
+        steps = epochs * per_epoch
+    machines = math.ceil(gpus / GPUS_PER_MACHINE)
+    rate = total / seconds
+    return Run(
+        gpus,
+        batch,
+        accumulate,
+        seconds,
+        traffic,
+        min(1.0, backward * speed / traffic) if traffic else 1.0,
+        per_epoch and per_epoch * seconds,
+        steps and steps * seconds / 3600,
+        rate,
+        math.ceil(rate / machines / images_per_core),
+    )
+
+
+def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
+    return sum(
+        cost.kernels[each].seconds(card, scale=1.0 if each == 'optimizer' else scale)
+        for each in phases
+    )
+
+
+def _fixed(cost: StepCost, strategy: str, gpus: int) -> tuple[float, float]:
+    """Bytes that do not depend on the batch: always, and all gradients."""
+    states = cost.memory['weights'] + cost.memory['optimizer']
+    gradients = 4 * cost.trained
+    if strategy == 'DDP':
+        # Its buckets hold a second copy of the gradients.
+        return states + (gradients if gpus > 1 else 0), gradients
+    # Weights and gradients of two blocks are whole at a time.
+    return states / gpus + 4 * cost.largest_block, gradients / gpus
+
+
+def _peak(cost: StepCost, batch: int, strategy: str, gpus: int) -> float:
+    fixed, gradients = _fixed(cost, strategy, gpus)
+    share = gradients / (4 * cost.trained)
+    early = cost.memory['gradients'] * share
+    activations = cost.memory['activations'] * batch / cost.batch
+    return fixed + max(activations + early, gradients)
+
+
+def _largest(cost: StepCost, card: Card, strategy: str, gpus: int) -> int:
+    """The largest batch that fits."""
+    room = USABLE * card.memory - _peak(cost, 0, strategy, gpus)
+    fixed, gradients = _fixed(cost, strategy, gpus)
+    early = cost.memory['gradients'] * gradients / (4 * cost.trained)
+    if room < 0:
+        return 0
+    room = USABLE * card.memory - fixed - early
+    return int(room * cost.batch / cost.memory['activations'])
+
+
+def _part(batch: int, largest: int) -> int:
+    """The largest equal part of a batch that fits."""
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
+
+
+def _choose(costs: dict[str, StepCost], card: Card, batches: list[int]) -> str:
+    """The fastest recomputation over all batches of one GPU."""
+
+    def seconds(mode: str) -> float:
+        cost = costs[mode]
+        largest = _largest(cost, card, 'DDP', 2)
+        if largest == 0:
+            return math.inf
+        parts = [_part(batch, largest) for batch in batches]
+        return sum(
+            batch / part * _seconds(cost, card, part / cost.batch, *PASSES)
+            for batch, part in zip(batches, parts, strict=True)
+        )
+
+    return min(costs, key=seconds)
+
+
+def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
+    """Drop recomputations that a model does not know, which change nothing."""
+    kept: dict[str, StepCost] = {}
+    for mode, cost in costs.items():
+        if all(cost.peak != each.peak for each in kept.values()):
+            kept[mode] = cost
+    return kept
+
+
+def _precision(cfg: Config) -> str:
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('type') != 'AmpOptimWrapper':
+        return 'fp32'
+    return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
+
+
+def _check_divisible(total: int, gpus: int) -> None:
+    if gpus > total:
+        raise UserError(
+            f'{gpus} GPUs are more than the {total} images of a step: use at most '
+            f'{total} GPUs, or a larger total batch.'
+        )
+    if total % gpus:
+        raise UserError(
+            f'{gpus} GPUs do not divide the {total} images of a step: use a number of '
+            'GPUs that does, or another total batch.'
+        )
+
+
+def _schedule(cfg: Config) -> tuple[int | None, int | None]:
+    """Iterations or epochs of the schedule, and None for the other."""
+    loop = cfg.get('train_cfg') or {}
+    steps, epochs = loop.get('max_iters'), loop.get('max_epochs')
+    return steps, None if steps else epochs
+
+
+def _kept(cfg: Config) -> int | None:
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    return hook['max_keep_ckpts'] if hook.get('max_keep_ckpts', -1) > 0 else None
+
+
+def _images(cfg: Config) -> int | None:
+    dataset = cfg.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    folder = str(dataset.get('data_root') or '').lower()
+    for name, number in IMAGES.items():
+        if dataset.get('type') == name or name in folder:
+            return number
+    return None

@@ -1,0 +1,253 @@
+"""Kernels and memory of a config's training step, without running it on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.overrides import TorchFunctionMode
+
+from mmmixmim import ops
+
+from .batches import random_batch
+from .memory import peak_memory
+from .roofline import KernelCounter, as_on_gpu
+from .workloads import PRECISIONS
+
+
+@dataclass
+class StepCost:
+    """What one training step of one GPU needs.
+
+    Attributes:
+        batch: Number of images.
+        size: Height and width of the images in pixels.
+        parameters: Number of parameters.
+        trained: Number of parameters that are trained.
+        largest_block: Parameters of the largest block, of those that a list or a
+            sequence holds.
+        flops: FLOPs of forward and backward pass without recomputation, per image.
+        kernels: Kernels of the step by phase: 'forward', 'backward', 'optimizer'.
+        memory: Bytes at the peak of memory, by kind: 'weights', 'gradients',
+            'optimizer', 'activations' (with temporary tensors and inputs).
+    """
+
+    batch: int
+    size: tuple[int, int]
+    parameters: int
+    trained: int
+    largest_block: int
+    flops: float = 0
+    kernels: dict[str, KernelCounter] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the peak of memory."""
+        return sum(self.memory.values())
+
+
+def step_cost(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None = None,
+    precision: str = 'fp32',
+    recompute: str | None = None,
+    fused: bool = True,
+    gpu: bool = True,
+) -> StepCost:
+    """Count kernels and memory of a training step with AdamW.
+
+    The step runs on fake tensors. Detectors, whose shapes depend on values, run on real
+    ones, where GEMMs, convolutions and attention return zeros instead of computing.
+
+    Args:
+        cfg: Config of a model.
+        batch: Number of images.
+        size: Height and width in pixels. Defaults to None: the backbone's
+            ``img_size``.
+        precision: 'fp32', or 'bf16' or 'fp16' with autocast.
+        recompute: 'none', 'norms' or 'blocks', for all parts that know it. Defaults to
+            None: as configured.
+        fused: Whether AdamW is fused. Defaults to True.
+        gpu: Whether to run what an eager GPU would run, or what a CPU would. Defaults
+            to True.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    real = cfg.get('default_scope') == 'mmdet'
+    model = _build(cfg, real)
+    if recompute is not None:
+        ops.set_recompute(model, recompute)
+    size = tuple(size or model.backbone.img_size)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    cost = StepCost(
+        batch,
+        size,
+        _numel(model.parameters()),
+        _numel(trained),
+        max((_numel(each.parameters()) for each in _blocks(model)), default=0),
+    )
+    with ExitStack() as stack:
+        if not real:
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            _make_fake(model)
+            trained = [each for each in model.parameters() if each.requires_grad]
+        if gpu:
+            stack.enter_context(as_on_gpu())
+        _turn_frozen_into_buffers(model)
+        model.train()
+        inputs = random_batch(cfg, model, batch, size)
+        optimizer = torch.optim.AdamW(trained, fused=fused, foreach=not fused)
+        _make_states(trained, optimizer)
+        memory = _PeakMemory()
+        memory.track_external(model, optimizer)
+        stack.enter_context(memory)
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            cost.kernels[name] = KernelCounter(compute=not real)
+            with cost.kernels[name]:
+                yield
+
+        low = precision != 'fp32'
+        with phase('forward'):
+            data = model.data_preprocessor(inputs, training=True)
+            with torch.autocast('cpu', PRECISIONS[precision], enabled=low):
+                losses = model(**data, mode='loss')
+            loss = model.parse_losses(losses)[0]
+        with phase('backward'):
+            loss.backward()
+        del loss, losses, data
+        with phase('optimizer'):
+            optimizer.step()
+    cost.memory = _by_kind(memory)
+    cost.flops = 3 * cost.kernels['forward'].total().flops / batch
+    return cost
+
+
+def measured_memory(
+    cfg: Config, batch: int, size: tuple[int, int] | None = None
+) -> int:
+    """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
+
+    Args:
+        cfg: See :func:`step_cost`, with ``gpu=False``.
+        batch: See :func:`step_cost`.
+        size: See :func:`step_cost`.
+
+    Returns:
+        Bytes of its activations at the peak. They were predicted as
+        ``memory['activations']``.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    model = MODELS.build(cfg.model).train()
+    inputs = random_batch(cfg, model, batch, tuple(size or model.backbone.img_size))
+
+    def step() -> None:
+        data = model.data_preprocessor(inputs, training=True)
+        model.parse_losses(model(**data, mode='loss'))[0].backward()
+
+    return peak_memory(step, 'cpu')
+
+
+class _PeakMemory(MemTracker):
+    """Without the peaks of every module, which take most of MemTracker's time."""
+
+    def _update_peak_stats(self, *args) -> None:
+        modules, self.memory_tracking = self.memory_tracking, {}
+        super()._update_peak_stats(*args)
+        self.memory_tracking = modules
+
+
+class _RatesOnCpu(TorchFunctionMode):
+    """Stock encoders read their drop path rates from the values of a tensor."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault('device', 'cpu')
+        return func(*args, **kwargs)
+
+
+def _build(cfg: Config, real: bool) -> nn.Module:
+    """Build the model, where it is possible without memory."""
+    if not real:
+        try:
+            with torch.device('meta'), _RatesOnCpu():
+                return MODELS.build(cfg.model)
+        except (RuntimeError, NotImplementedError):  # reads values
+            pass
+    return MODELS.build(cfg.model)
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The innermost parts of lists that hold more than one kind of layer."""
+    return [
+        block
+        for part in model.modules()
+        if isinstance(part, (nn.ModuleList, nn.Sequential))
+        for block in part
+        if not any(isinstance(each, nn.ModuleList) for each in block.modules())
+    ]
+
+
+def _numel(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(each.numel() for each in parameters)
+
+
+def _make_fake(model: nn.Module) -> None:
+    """Replace all tensors of a model; ``Module.to`` refuses fake ones."""
+    for module in model.modules():
+        for name, each in module._parameters.items():
+            if each is not None:
+                empty = torch.empty(each.shape, dtype=each.dtype, device='cpu')
+                parameter = nn.Parameter(empty, each.requires_grad)
+                module._parameters[name] = parameter
+        for name, each in module._buffers.items():
+            if each is not None:
+                module._buffers[name] = torch.empty(
+                    each.shape, dtype=each.dtype, device='cpu'
+                )
+
+
+def _turn_frozen_into_buffers(model: nn.Module) -> None:
+    """MemTracker wants a gradient of every parameter."""
+    for module in model.modules():
+        for name, each in list(module._parameters.items()):
+            if each is not None and not each.requires_grad:
+                del module._parameters[name]
+                module._buffers[name] = each.data
+
+
+def _make_states(
+    parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Let the optimizer allocate its states, as after its first step."""
+    for each in parameters:
+        each.grad = torch.zeros_like(each)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _by_kind(memory: MemTracker) -> dict[str, int]:
+    """The peak by kind, summed over devices."""
+    kinds = dict(weights=0, gradients=0, optimizer=0, activations=0)
+    names = dict(
+        Parameter='weights',
+        Buffer='weights',
+        Gradient='gradients',
+        Optstate='optimizer',
+    )
+    for snapshot in memory.get_tracker_snapshot('peak').values():
+        for kind, size in snapshot.items():
+            if kind != 'Total':
+                key = getattr(kind, 'value', kind)
+                kinds[names.get(key, 'activations')] += size
+    return kinds

@@ -1,0 +1,166 @@
+"""A training step never waits for the device: nothing is copied from or to the host.
+
+A GPU works on a queue of kernels. Reading a value, or copying from memory that is not
+pinned, waits until the queue is empty.
+"""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmmixmim.models import MixMIM
+from tests.conftest import meta_device
+
+ARCH = dict(embed_dims=16, depths=[1, 1, 1], num_heads=[1, 2, 4])
+
+ENCODERS = dict(
+    mixmim=dict(type='MixMIMTransformer', arch=ARCH, img_size=128),
+    shifted=dict(
+        type='MixMIMTransformer',
+        arch=ARCH,
+        img_size=128,
+        window_size=12,
+        shift_windows=True,
+        recompute='blocks',
+    ),
+    swin=dict(
+        type='MixMIMSwinTransformer',
+        arch=dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4]),
+        img_size=128,
+        window_size=4,
+        out_indices=(2,),
+    ),
+    convnext=dict(
+        type='MixMIMConvNeXt',
+        arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 24, 32]),
+        img_size=128,
+    ),
+    hivit=dict(
+        type='MixMIMHiViT',
+        arch=dict(embed_dims=32, depths=[1, 1, 2], num_heads=2),
+        img_size=128,
+    ),
+)
+OPTIONS = dict(
+    default={},
+    four_images=dict(num_images=4),
+    shuffled_cells=dict(filling='shuffled_cells'),
+    own=dict(reconstruct='own', range_mask_ratio=0.2),
+)
+
+
+class NoWaits(TorchDispatchMode):
+    """Raise where a GPU would have to finish all its work first."""
+
+    READS = {'_local_scalar_dense', 'nonzero', 'masked_select', '_unique2', 'equal'}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.split('::')[1]
+        out = func(*args, **(kwargs or {}))
+        places = {
+            each.device.type
+            for each in tree_leaves((args, kwargs, out))
+            if isinstance(each, torch.Tensor)
+        }
+        assert name not in self.READS, f'{name} waits for the device'
+        assert len(places) < 2, f'{name} copies between {places}'
+        return out
+
+
+class NoHostTensors(TorchFunctionMode):
+    """Raise where a tensor is made of a list: on meta no copy is dispatched."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        assert func not in (torch.tensor, torch.as_tensor), 'a list is copied'
+        return func(*args, **(kwargs or {}))
+
+
+def build(encoder, **options):
+    """A tiny model without memory."""
+    with meta_device():
+        return MixMIM(
+            backbone=ENCODERS[encoder],
+            neck=dict(
+                type='MixMIMPretrainDecoder',
+                decoder_embed_dims=32,
+                decoder_depth=1,
+                decoder_num_heads=2,
+            ),
+            **options,
+        ).train()
+
+
+CASES = [('mixmim', name) for name in OPTIONS]
+CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
+
+
+# PyTorch cannot run the backward pass of fake CUDA tensors without a card. Our code
+# asks only whether a tensor is on a CPU, so the meta device stands for any other.
+@pytest.mark.parametrize(
+    'encoder, option, device',
+    [(*CASES[0], 'cuda')] + [(*case, 'meta') for case in CASES],
+)
+def test_step_without_a_wait(encoder, option, device):
+    model = build(encoder, **OPTIONS[option])
+    with FakeTensorMode():
+        fake(model, device)
+        images = torch.empty(4, 3, 128, 96, device=device)
+        with NoWaits(), NoHostTensors():
+            loss = model.loss(images)['loss']
+            assert loss.device.type == device and loss.requires_grad
+            if device == 'meta':
+                loss.backward()
+    if device == 'meta':
+        trained = [each for each in model.parameters() if each.requires_grad]
+        assert trained and all(each.grad is not None for each in trained)
+
+
+def fake(model, device):
+    """Give a model fake weights; ``Module.to`` refuses them."""
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, each in kind.items():
+                if each is not None:
+                    kind[name] = torch.empty(
+                        each.shape, dtype=each.dtype, device=device
+                    )
+        for name, each in module._parameters.items():
+            if each is not None:
+                module._parameters[name] = torch.nn.Parameter(each)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('encoder, option', CASES)
+def test_step_on_a_gpu_without_a_wait(encoder, option):
+    """PyTorch itself watches for synchronisations."""
+    model = build(encoder, **OPTIONS[option]).to_empty(device='cuda')
+    for each in model.parameters():
+        torch.nn.init.normal_(each, std=0.02)
+    images = torch.rand(4, 3, 128, 96, device='cuda')
+    model.loss(images)['loss'].backward()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        model.loss(images)['loss'].backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.parametrize('device', ['cuda', 'meta'])
+def test_the_watch_sees_waits(device):
+    with FakeTensorMode():
+        x = torch.empty(4, device=device)
+        for wait in (
+            lambda: torch.tensor([1, 2], device=device),
+            lambda: torch.arange(2).to(device),
+            lambda: x.cpu(),
+            x.nonzero,
+            lambda: x[x > 0],
+            x.sum().item,
+        ):
+            with pytest.raises((AssertionError, RuntimeError)):
+                with NoWaits(), NoHostTensors():
+                    wait()

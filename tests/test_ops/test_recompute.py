@@ -1,0 +1,83 @@
+"""What is recomputed changes neither losses nor gradients."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmmixmim import ops
+from mmmixmim.models import MixMIMTransformer
+from mmmixmim.ops.recompute import MODES, recipe_of
+from mmmixmim.validation import UserError
+
+
+def results(model, images, dtype):
+    """Loss and gradients of one step."""
+    model.zero_grad()
+    torch.manual_seed(1)
+    with torch.autocast('cpu', dtype, enabled=dtype is not torch.float32):
+        loss = model.loss(images)['loss']
+    loss.backward()
+    trained = [each for each in model.parameters() if each.requires_grad]
+    return [loss.detach(), *(each.grad for each in trained)]
+
+
+@pytest.mark.parametrize('gpu', [False, True], ids=['cpu', 'as-on-gpu'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_all_modes_agree_bit_for_bit(make_mixmim, dtype, gpu):
+    images, found = torch.rand(3, 3, 96, 64), {}
+    for mode in (None, *MODES):
+        torch.manual_seed(0)
+        parts = dict(recompute=mode)
+        model = make_mixmim(backbone=parts | dict(drop_path_rate=0.2), neck=parts)
+        if gpu:
+            with ops.as_on_gpu():
+                found[mode] = results(model, images, dtype)
+        else:
+            found[mode] = results(model, images, dtype)
+    for mode in MODES:
+        assert all(map(torch.equal, found[mode], found[None])), mode
+
+
+def test_the_default_depends_on_the_device():
+    """Norms are recomputed on a CPU, nothing on a GPU."""
+    norm, x = ops.LayerNorm(4), torch.rand(2, 4)
+    assert recipe_of(norm(x)) is not None
+    with ops.as_on_gpu():
+        assert recipe_of(norm(x)) is None
+    for mode in MODES:
+        ops.set_recompute(norm, mode)
+        assert (recipe_of(norm(x)) is not None) == (mode == 'norms')
+
+
+@pytest.mark.parametrize(
+    'options, repeats',
+    [
+        (dict(recompute='none'), False),
+        (dict(recompute='norms'), False),
+        (dict(recompute='blocks'), True),
+        (dict(with_cp=True), True),
+        (dict(recompute='norms', with_cp=False), False),
+    ],
+)
+def test_only_blocks_repeat_gemms(make_mixmim, options, repeats):
+    decoder = {'recompute': 'blocks' if repeats else 'none'}
+    model = make_mixmim(backbone=options, neck=decoder)
+    images = torch.rand(2, 3, 64, 64)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model.loss(images)
+    with FlopCounterMode(display=False) as step:
+        model.loss(images)['loss'].backward()
+    ratio = step.get_total_flops() / forward.get_total_flops()
+    assert (3.5 < ratio < 4) if repeats else (2.8 < ratio < 3)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(recompute='all'), "one of none, norms, blocks.*got 'all'"),
+        (dict(recompute='norms', with_cp=True), 'leave with_cp out'),
+    ],
+)
+def test_what_means_nothing_is_refused(tiny_arch, options, message):
+    with pytest.raises(UserError, match=message):
+        MixMIMTransformer(tiny_arch, **options)
