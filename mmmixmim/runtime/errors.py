@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,16 @@ _OTHERS = (
         '--resume.',
     ),
 )
+# What a user can do something about: full disks, missing permissions.
+_STORAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+}
 
 
 @contextmanager
@@ -41,6 +52,14 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (UserError, FileNotFoundError) as error:
         raise SystemExit(f'error: {_without_traceback(str(error))}') from error
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        where = error.filename or 'a log or checkpoint'
+        raise SystemExit(
+            f'error: {where} cannot be read or written: {error.strerror}. Make room or '
+            'change the permissions; --resume continues a training.'
+        ) from error
     except (TypeError, KeyError, AssertionError) as error:
         line = _explain(error)
         if line is None:

@@ -1,10 +1,12 @@
 """Small training runs in processes of their own, which may be killed."""
 
+import gc
 import multiprocessing
 import os
 import signal
 
 import numpy as np
+import sklearn.datasets  # noqa: F401 (so that the processes below need not import it)
 import torch
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -141,6 +143,7 @@ def train(cfg, *hooks, processes=1, killed_rank=0):
 
 def _train(cfg, rank, processes, port, hooks):
     torch.set_num_threads(1)  # OpenMP does not survive a fork
+    gc.freeze()  # MMEngine collects often, which would go through all that pytest has
     if processes > 1:
         cfg.launcher = 'pytorch'
         os.environ.update(

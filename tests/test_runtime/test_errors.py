@@ -1,5 +1,8 @@
 """Users' mistakes print one line; bugs keep their traceback."""
 
+import errno
+import os
+
 import pytest
 import torch
 from mmengine.registry import Registry
@@ -54,6 +57,13 @@ def test_decorator_is_the_same():
     for _ in range(2):
         with pytest.raises(SystemExit, match='^error: wrong$'):
             main()
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES])
+def test_full_disks_and_missing_permissions_are_one_line(number):
+    line = line_of(throw, OSError(number, os.strerror(number), '/a/b.json'))
+    assert f'/a/b.json cannot be read or written: {os.strerror(number)}. ' in line
+    assert '--resume' in line
 
 
 @pytest.mark.parametrize(

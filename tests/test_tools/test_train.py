@@ -134,6 +134,35 @@ class CountingHook(Hook):
 """
 
 
+SIGNAL_HOOK = """
+import os, signal
+from mmmixmim.registry import HOOKS
+from mmengine.hooks import Hook
+
+@HOOKS.register_module()
+class CountingHook(Hook):
+    def before_train_iter(self, runner, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_terminated_training_ends_with_status_75_and_goes_on(hooked, tmp_path):
+    config, folder = hooked
+    (folder / 'my_hooks.py').write_text(SIGNAL_HOOK)
+    options = ['--work-dir', 'work', '--cfg-options', *ONE_ITERATION]
+    options += ['train_cfg.max_epochs=2', 'custom_imports.imports=[my_hooks]']
+    path = os.pathsep.join((str(folder), os.environ.get('PYTHONPATH', '')))
+    stopped = run('train.py', config, *options, cwd=tmp_path, PYTHONPATH=path)
+    assert stopped.returncode == 75, stopped.stderr
+    last = (stopped.stdout + stopped.stderr).rstrip().splitlines()[-1]
+    assert 'To continue, run the same command with --resume: python ' in last
+    assert last.endswith('custom_imports.imports=[my_hooks]\' --resume')
+    options[-1] = 'custom_hooks=[]'
+    result = call('train.py', config, '--resume', *options, cwd=tmp_path)
+    assert 'resumed epoch: 0, iter: 1' in passed(result)
+    assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+
+
 @pytest.fixture
 def hooked(tmp_path):
     """A config with a custom hook, and the folder of the module that defines it."""
@@ -317,7 +346,8 @@ def test_backbone_needs_no_checkpoint_if_all_is_loaded(
 ):
     latest = others.pop('latest', None)
     if latest:
-        (tmp_path / 'last_checkpoint').write_text(latest)
+        torch.save(dict(), tmp_path / latest)
+        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / latest))
     init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
     model = dict(backbone=dict(type='Any', init_cfg=init_cfg))
     cfg = apply(dict(model=model, work_dir=str(tmp_path), **others))

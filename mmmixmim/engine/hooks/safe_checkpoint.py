@@ -67,7 +67,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse what the training cannot continue from."""
-        if runner._resume:
+        # Strategies of FlexibleRunner have formats of their own.
+        if runner._resume and isinstance(runner, Runner):
             model = getattr(runner.model, 'module', runner.model)
             check_resumable(checkpoint, model.state_dict(), runner._load_from)
 
