@@ -1,7 +1,7 @@
 """Checkpoints of MixMIM in the formats of different projects."""
 
 from .encoder import encoder_weights
-from .files import read_checkpoint, read_weights, write_weights
+from .files import read_checkpoint, read_file, read_weights, write_weights
 from .formats import FORMATS, detect_format
 from .load import (
     adapt_encoder,
@@ -12,6 +12,7 @@ from .load import (
     split_init_cfg,
 )
 from .mmengine_hook import register_loaders, translate_checkpoint
+from .plain import restore_histories, to_plain
 from .timm_names import to_timm
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     'load_pretrained',
     'load_whole',
     'read_checkpoint',
+    'read_file',
     'read_weights',
     'register_loaders',
+    'restore_histories',
     'split_init_cfg',
+    'to_plain',
     'to_timm',
     'translate_checkpoint',
     'write_weights',

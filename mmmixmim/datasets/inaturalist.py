@@ -49,7 +49,8 @@ class INaturalist(BaseDataset):
                 f'There is no annotation file {self.ann_file!r}. Set data_root and '
                 'ann_file of the dataset to the unpacked download.'
             )
-        content = load(self.ann_file)
+        # By its name alone, MMEngine would run code in a pickle.
+        content = load(self.ann_file, file_format='json')
         for part in ('images', 'annotations', 'categories'):
             if part not in content:
                 raise UserError(

@@ -1,6 +1,11 @@
 """Hooks, optimizer wrapper constructors and learning rate schedules."""
 
-from .hooks import AnnotationCheckHook, ClassCheckHook
+from .hooks import (
+    AnnotationCheckHook,
+    ClassCheckHook,
+    PlainCheckpointHook,
+    UnreadableImagesHook,
+)
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
 
@@ -8,5 +13,7 @@ __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
     'LayerDecayOptimWrapperConstructor',
+    'PlainCheckpointHook',
+    'UnreadableImagesHook',
     'WarmupCosineLR',
 ]

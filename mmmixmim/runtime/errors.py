@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, printable
 
 # Errors of other libraries: type, message pattern, printed line. Their types are
 # built-in ones, so only the message tells a user's mistake from a bug.
@@ -40,12 +40,13 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {_without_traceback(str(error))}') from error
+        line = printable(_without_traceback(str(error)))
+        raise SystemExit(f'error: {line}') from error
     except (TypeError, KeyError, AssertionError) as error:
         line = _explain(error)
         if line is None:
             raise
-        raise SystemExit(f'error: {line}') from error
+        raise SystemExit(f'error: {printable(line)}') from error
 
 
 def _without_traceback(message: str) -> str:

@@ -1,5 +1,6 @@
 """Data transforms."""
 
+from .load_image_or_skip import LoadImageOrSkip
 from .load_random_resized_crop import LoadRandomResizedCrop
 
-__all__ = ['LoadRandomResizedCrop']
+__all__ = ['LoadImageOrSkip', 'LoadRandomResizedCrop']

@@ -2,5 +2,12 @@
 
 from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook
+from .plain_checkpoint import PlainCheckpointHook
+from .unreadable_images import UnreadableImagesHook
 
-__all__ = ['AnnotationCheckHook', 'ClassCheckHook']
+__all__ = [
+    'AnnotationCheckHook',
+    'ClassCheckHook',
+    'PlainCheckpointHook',
+    'UnreadableImagesHook',
+]
