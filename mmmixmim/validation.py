@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-
 TRUST_VARIABLE = 'MMMIXMIM_TRUST_FILES'
 
 

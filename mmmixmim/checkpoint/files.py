@@ -30,7 +30,6 @@ from mmmixmim.validation import (
 from .formats import FILE_KEYS, FORMATS
 from .stand_ins import STAND_INS, rebuild
 
-
 # Of a file whose archive is compressed. PyTorch compresses nothing.
 MAX_INFLATION = 4
 # Longer messages of other libraries are cut.
@@ -169,8 +168,7 @@ def _load(file: Path, path: str, location) -> object:
     # Damaged files raise errors of any kind.
     except Exception as error:
         raise UserError(
-            f'{path} is not a PyTorch checkpoint, or is damaged: '
-            f'{_first_line(error)}'
+            f'{path} is not a PyTorch checkpoint, or is damaged: {_first_line(error)}'
         ) from error
     return content
 
@@ -213,7 +211,9 @@ def _check_tensors(value: object) -> None:
             pending += each
         elif isinstance(each, Tensor) and each.layout == torch.strided:
             size = each.numel() * each.element_size()
-            if not each.is_meta and size > max(each.untyped_storage().nbytes(), 1 << 20):
+            if not each.is_meta and size > max(
+                each.untyped_storage().nbytes(), 1 << 20
+            ):
                 raise ValueError(
                     f'a tensor of shape {tuple(each.shape)} has fewer values than that'
                 )

@@ -57,7 +57,9 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
         value, torch.Size
     ):
         items = [to_plain(each, f'{name}[]', unknown) for each in value]
-        kind = next(each for each in (list, tuple, set, frozenset) if isinstance(value, each))
+        kind = next(
+            each for each in (list, tuple, set, frozenset) if isinstance(value, each)
+        )
         return set(items) if kind is frozenset else kind(items)
     if not isinstance(value, (*_PLAIN, torch.Size)) and unknown is not None:
         unknown.append(f'{name} ({type(value).__name__})')

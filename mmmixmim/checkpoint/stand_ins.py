@@ -164,7 +164,9 @@ def make_history(values, counts, max_length) -> HistoryBuffer:
         ValueError: If these are not what a log history holds.
     """
     fits = (
-        all(isinstance(each, np.ndarray) and each.ndim == 1 for each in (values, counts))
+        all(
+            isinstance(each, np.ndarray) and each.ndim == 1 for each in (values, counts)
+        )
         and all(each.dtype.kind in 'biuf' for each in (values, counts))
         and len(values) == len(counts)
         and isinstance(max_length, int)

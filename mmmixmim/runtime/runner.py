@@ -32,7 +32,7 @@ def build_runner(cfg: Config) -> Runner:
     _check_trust(cfg)
     hooks = cfg.setdefault('default_hooks', {})
     for name, kind in _HOOKS.items():
-        hooks.setdefault(name, dict(type=f'mmmixmim.{kind}'))
+        hooks.setdefault(name, {}).setdefault('type', f'mmmixmim.{kind}')
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine assumes NCCL and one GPU per process.
         torch.distributed.init_process_group('gloo')

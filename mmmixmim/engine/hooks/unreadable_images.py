@@ -53,7 +53,9 @@ class UnreadableImagesHook(Hook):
         if file.exists() and is_main_process():
             if runner._resume:
                 lines = file.read_text().splitlines()
-                self._reasons = dict(line.split('\t', 1) for line in lines if '\t' in line)
+                self._reasons = dict(
+                    line.split('\t', 1) for line in lines if '\t' in line
+                )
             else:
                 file.unlink()
 
