@@ -78,6 +78,7 @@ class UnreadableImages:
     def watch(self) -> int:
         """Leave it to the caller to log what is recorded; return where to start."""
         (self.folder / 'watched').touch()
+        self._in_a_row = 0
         return self._size()
 
     def since(self, start: int) -> tuple[list[tuple[str, str]], int]:
@@ -118,12 +119,9 @@ class UnreadableImages:
             return 0
 
 
-@cache
 def unreadable_images() -> UnreadableImages:
-    """Return the record of this process and of those that it starts."""
-    folder = tempfile.mkdtemp(prefix='mmmixmim-')
-    atexit.register(_remove, folder, os.getpid())
-    return UnreadableImages(folder)
+    """Return the record of this process, which transforms hand on to its workers."""
+    return _new_record(os.getpid())
 
 
 @contextmanager
@@ -150,6 +148,13 @@ def naming_lost_files() -> Iterator[None]:
             'file is damaged or far too large, remove it. If memory ran out, lower '
             'train_dataloader.num_workers. Then continue with --resume.'
         ) from error
+
+
+@cache
+def _new_record(process: int) -> UnreadableImages:
+    folder = tempfile.mkdtemp(prefix='mmmixmim-')
+    atexit.register(_remove, folder, process)
+    return UnreadableImages(folder)
 
 
 @cache
