@@ -32,8 +32,8 @@ from .stand_ins import STAND_INS, rebuild
 
 # Of a file whose archive is compressed. PyTorch compresses nothing.
 MAX_INFLATION = 4
-# Longer messages of other libraries are cut.
-_MAX_REASON = 300
+# What PyTorch says of files that would call, make or change something.
+_CODE = re.compile(r'GLOBAL|reduce|[Cc]reate|build|SETITEM|persistent', re.IGNORECASE)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -153,22 +153,28 @@ def _load(file: Path, path: str, location) -> object:
         what = 'is a folder' if file.is_dir() else 'does not exist'
         raise MissingFileError(f'There is no checkpoint file {path!r}: it {what}.')
     try:
+        if not file.stat().st_size:
+            raise ValueError('it is empty')
         _check_archive(file)
         with safe_globals(STAND_INS), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of the pickle protocol
             content = rebuild(torch.load(file, location, weights_only=True))
         _check_tensors(content)
     except UnpicklingError as error:
+        reason = _reason(error)
+        if not _CODE.search(reason):
+            raise UserError(f'{path} is not a PyTorch checkpoint: {reason}') from error
         raise RefusedFileError(
             f'{path} is not loaded, since it holds more than weights and could run '
-            f'code, or is damaged: {_reason(error)}'
+            f'code: {reason}'
         ) from error
     except PermissionError as error:
         raise UnreadableFileError(f'{path} cannot be read: no permission.') from error
     # Damaged files raise errors of any kind.
     except Exception as error:
         raise UserError(
-            f'{path} is not a PyTorch checkpoint, or is damaged: {_first_line(error)}'
+            f'{path} is not a PyTorch checkpoint, or is damaged: '
+            f'{_first(str(error) or type(error).__name__)}'
         ) from error
     return content
 
@@ -220,17 +226,15 @@ def _check_tensors(value: object) -> None:
 
 
 def _reason(error: UnpicklingError) -> str:
-    """The line of PyTorch's long message that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if 'WeightsUnpickler' in line or 'GLOBAL' in line]
-    reason = (telling or lines or ['unknown'])[0]
-    # The rest of PyTorch's line is advice to programmers.
-    return re.sub(r' was not an allowed global by default\. .*', '.', reason)
+    """What is wrong, without PyTorch's long advice to programmers around it."""
+    message = str(error.__context__ or error)
+    return f'{re.sub(" was not an allowed global by default", "", _first(message))}.'
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:_MAX_REASON]
+def _first(message: str) -> str:
+    """The first sentence of a message."""
+    line = (message.strip().splitlines() or ['unknown'])[0]
+    return re.split(r'\.(?:\s|$)', line)[0]
 
 
 def write_weights(

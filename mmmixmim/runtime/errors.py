@@ -18,8 +18,14 @@ _OTHERS = (
     ),
     (
         KeyError,  # MMEngine's registries: an unknown type
-        r'(?P<message>.*registry.*)',
+        r'(?P<message>.*?registry.*?)(\. More details can be found.*)?$',
         '{message}',
+    ),
+    (
+        KeyError,  # MMEngine resumes from a file of weights alone
+        r'^(meta|message_hub)$',
+        'The checkpoint has weights alone, so no run can be resumed from it. To start '
+        'from its weights, set load_from with --cfg-options instead of --resume.',
     ),
     (
         AssertionError,  # mmcv's LoadImageFromFile

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmmixmim.validation import TRUST_VARIABLE, RefusedFileError, is_trusted
+from mmmixmim.validation import (
+    TRUST_VARIABLE,
+    RefusedFileError,
+    UserError,
+    is_trusted,
+)
 
 # Their engines read checkpoints by themselves, as pickles.
 _UNSAFE_STRATEGIES = ('DeepSpeedStrategy', 'ColossalAIStrategy')
@@ -28,8 +35,10 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         RefusedFileError: If an engine would run code in a checkpoint that the user does
             not trust.
+        UserError: If the work folder cannot be written.
     """
     _check_trust(cfg)
+    _make_work_dir(cfg.work_dir)
     hooks = cfg.setdefault('default_hooks', {})
     for name, kind in _HOOKS.items():
         hooks.setdefault(name, {}).setdefault('type', f'mmmixmim.{kind}')
@@ -41,6 +50,21 @@ def build_runner(cfg: Config) -> Runner:
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+def _make_work_dir(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'The work folder {folder!r} cannot be made ({error.strerror}): name '
+            'another one with --work-dir.'
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f'The work folder {folder!r} cannot be written: name another one with '
+            '--work-dir.'
+        )
 
 
 def _check_trust(cfg: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -63,16 +64,19 @@ class UnreadableImagesHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs=None
     ) -> None:
         """Count, and stop if too many images of this rank are unreadable."""
-        self._drawn += len(data_batch.get('data_samples') or data_batch['inputs'])
+        batch = len(data_batch.get('data_samples') or data_batch['inputs'])
+        self._drawn += batch
         new, self._position = self._record.since(self._position)
         if new:
             self._failed += len(new)
             self._add(runner, dict(new))
-            # Other ranks are asked at the end of the epoch. Workers load ahead, so this
-            # epoch counts whole.
-            size = len(runner.train_dataloader.dataset)
-            epochs = self._drawn * get_world_size() // size + 1
-            self._check(runner, self._failed, epochs * size)
+            # Other ranks are asked at the end of the epoch. Epochs count whole, also
+            # the one for which workers load ahead.
+            loader = runner.train_dataloader
+            ahead = loader.num_workers * (loader.prefetch_factor or 0) * batch
+            drawn = (self._drawn + ahead) * get_world_size()
+            size = len(loader.dataset)
+            self._check(runner, self._failed, math.ceil(drawn / size) * size)
 
     def after_train_epoch(self, runner: Runner, metrics=None) -> None:
         """Count over all ranks."""
