@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+TRUST_VARIABLE = 'MMMIXMIM_TRUST_FILES'
 
 
 class UserError(ValueError):
@@ -28,6 +32,35 @@ class UnreadableFileError(UserError, OSError):
 
 class MissingDependencyError(UserError, ImportError):
     """A package that is needed is not installed."""
+
+
+class RefusedFileError(UserError):
+    """A file holds more than plain values and could run code."""
+
+
+def is_trusted(path: str | Path) -> bool:
+    """Whether the user trusts a local file, so that code in it may run.
+
+    Args:
+        path: A file or folder. It is trusted if the environment variable
+            ``MMMIXMIM_TRUST_FILES`` names it or a folder above it, with symbolic links
+            resolved. Several names are separated as those in ``PATH``.
+    """
+    names = filter(None, os.environ.get(TRUST_VARIABLE, '').split(os.pathsep))
+    trusted = [Path(name).expanduser().resolve() for name in names]
+    file = Path(path).expanduser().resolve()
+    return any(file == each or each in file.parents for each in trusted)
+
+
+def printable(text: str) -> str:
+    """Escape line breaks, terminal codes and bytes that are no text.
+
+    Names of files may hold any of them.
+    """
+    return ''.join(
+        each if each.isprintable() else each.encode('unicode_escape').decode()
+        for each in text
+    )
 
 
 def check_mask(mask: Tensor, images: int = 2) -> None:

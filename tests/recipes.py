@@ -368,6 +368,8 @@ def runtime(name: str) -> dict:
             preemption=dict(type='PreemptionHook'),
             non_finite=dict(type='NonFiniteHook'),
             sampler_seed=dict(type='DistSamplerSeedHook'),
+            plain_checkpoint=dict(type='PlainCheckpointHook'),
+            unreadable_images=dict(type='UnreadableImagesHook', max_share=0.01),
             visualization=dict(type='VisualizationHook', enable=False),
         ),
         env_cfg=dict(
@@ -400,6 +402,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
             crop_ratio_range=(0.2, 1.0),
             interpolation='bicubic',
             flip_prob=0.5,
+            ignore_empty=True,
         ),
         dict(type='PackInputs'),
     ]
@@ -462,6 +465,7 @@ def simmim(name: str, epochs: int) -> dict:
         scale=192,
         crop_ratio_range=(0.67, 1.0),
         flip_prob=0.5,
+        ignore_empty=True,
     )
     expected['model'] |= dict(
         neck=dict(type='SimMIMLinearDecoder', in_channels=1024, encoder_stride=32),
@@ -535,7 +539,7 @@ def finetuning(
         backbone['window_size'] = [16, 16, 24, 12]
     resizing = dict(backend='pillow', interpolation='bicubic')
     train_pipeline = [
-        dict(type='LoadImageFromFile'),
+        dict(type='LoadImageOrSkip'),
         dict(type='RandomResizedCrop', scale=img_size, **resizing),
         dict(type='RandomFlip', prob=0.5),
         dict(
@@ -647,7 +651,7 @@ def linear_probing(name: str, size: str, channels: int) -> dict:
     resizing = dict(backend='pillow', interpolation='bicubic')
     train, val = DATA['in1k']
     train_pipeline = [
-        dict(type='LoadImageFromFile'),
+        dict(type='LoadImageOrSkip'),
         dict(type='RandomResizedCrop', scale=224, **resizing),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackInputs'),

@@ -363,7 +363,7 @@ def test_documented_options_reach_what_a_run_reads(path):
             f'{part}.init_cfg.checkpoint': 'weights.pth',
         }
     elif path.stem in ALL_PRETRAINING:
-        options['train_dataloader.dataset.pipeline.0.ignore_empty'] = True
+        options['default_hooks.unreadable_images.max_share'] = 0.5
     before = flatten(cfg.to_dict())
     cfg.merge_from_dict(options)
     after = flatten(cfg.to_dict())

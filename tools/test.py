@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 
+from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -61,6 +62,12 @@ def draw_into(cfg: Config, folder: str) -> None:
         )
 
 
+def shorten(line: str) -> str:
+    """Shorten a list of keys, "what is wrong: key, key, key"."""
+    what, colon, keys = line.partition(': ')
+    return what + colon + summarise_keys(keys.split(', '))
+
+
 @one_line_errors()
 def main() -> None:
     """Test the checkpoint."""
@@ -80,7 +87,8 @@ def main() -> None:
     except RuntimeError as error:
         if 'state dict do not match' not in str(error):
             raise
-        problems = ' '.join(str(error).split())
+        lines = filter(None, str(error).splitlines())
+        problems = '; '.join(map(shorten, lines))
         raise UserError(
             f'{args.checkpoint} is not a checkpoint of this whole model. {problems}'
         ) from error

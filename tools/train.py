@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.datasets import naming_lost_files
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -81,7 +82,8 @@ def main() -> None:
     cfg = load_config(args)
     apply_options(cfg, args)
     check_data_roots(cfg, ('train', 'val'))
-    build_runner(cfg).train()
+    with naming_lost_files():
+        build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -10,6 +10,8 @@ default_hooks = dict(
     preemption=dict(type='PreemptionHook'),
     non_finite=dict(type='NonFiniteHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    plain_checkpoint=dict(type='PlainCheckpointHook'),
+    unreadable_images=dict(type='UnreadableImagesHook', max_share=0.01),
     visualization=dict(type='VisualizationHook', enable=False),
 )
 

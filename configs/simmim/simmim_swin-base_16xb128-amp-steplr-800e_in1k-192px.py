@@ -49,6 +49,7 @@ train_pipeline = [
         scale=img_size,
         crop_ratio_range=(0.67, 1.0),
         flip_prob=0.5,
+        ignore_empty=True,
     ),
     dict(type='PackInputs'),
 ]

@@ -2,7 +2,7 @@
 
 from .channels import fit_in_channels
 from .encoder import encoder_weights
-from .files import read_checkpoint, read_weights, write_weights
+from .files import read_checkpoint, read_file, read_weights, write_weights
 from .formats import FORMATS, detect_format
 from .load import (
     adapt_encoder,
@@ -13,6 +13,7 @@ from .load import (
     split_init_cfg,
 )
 from .mmengine_hook import register_loaders, translate_checkpoint
+from .plain import restore_histories, to_plain
 from .timm_names import to_timm
 
 __all__ = [
@@ -26,9 +27,12 @@ __all__ = [
     'load_pretrained',
     'load_whole',
     'read_checkpoint',
+    'read_file',
     'read_weights',
     'register_loaders',
+    'restore_histories',
     'split_init_cfg',
+    'to_plain',
     'to_timm',
     'translate_checkpoint',
     'write_weights',

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
+import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import (
+    TRUST_VARIABLE,
+    MissingFileError,
+    RefusedFileError,
+    UnreadableFileError,
+    UserError,
+    is_trusted,
+)
 
 from .formats import FILE_KEYS, FORMATS
+from .stand_ins import STAND_INS, rebuild
 
-
-class _Inert:
-    """Stands for an object next to the weights that is not needed."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def __setstate__(self, state) -> None:
-        pass
-
-
-# Logs and options that OpenMMLab's and the authors' trainings save next to the weights.
-# By these names PyTorch makes inert objects, never the real ones.
-_INERT_TYPES = (
-    'argparse.Namespace',
-    'builtins.getattr',
-    'datetime.datetime',
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'numpy.core.multiarray._reconstruct',
-    'numpy.core.multiarray.scalar',
-    'numpy._core.multiarray._reconstruct',
-    'numpy._core.multiarray.scalar',
-    'numpy.dtype',
-    'numpy.ndarray',
-    'pathlib.PosixPath',
-    'pathlib.WindowsPath',
-    'pathlib._local.PosixPath',
-    'pathlib._local.WindowsPath',
-)
+# Of a file whose archive is compressed. PyTorch compresses nothing.
+MAX_INFLATION = 4
+# What PyTorch says of files that would call, make or change something.
+_CODE = re.compile(r'GLOBAL|reduce|[Cc]reate|build|SETITEM|persistent', re.IGNORECASE)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -63,64 +51,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
     Raises:
         MissingFileError: If there is no such file.
-        UserError: If it is not a checkpoint, or holds objects that could run code.
+        UserError: If it is not a checkpoint, or holds objects that could run code and
+            is not trusted, see :func:`~mmmixmim.validation.is_trusted`.
     """
-    path = str(path)
-    if path.startswith(('http://', 'https://')):
-        file = _download(path)
-        try:
-            return _read_file(file, path)
-        except ValueError:
-            file.unlink()  # else it would stay in the cache
-            raise
-    if '://' in path:
-        with get_local_path(path) as file:
-            return _read_file(Path(file), path)
-    return _read_file(Path(path).expanduser(), path)
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read only the weights, see :func:`read_checkpoint`."""
-    return read_checkpoint(path)[0]
-
-
-def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes of DDP and ``torch.compile`` if all names have them."""
-    for prefix in ('module.', '_orig_mod.', 'module.'):
-        if state and all(name.startswith(prefix) for name in state):
-            metadata = getattr(state, '_metadata', None) or {}
-            state = OrderedDict((n.removeprefix(prefix), v) for n, v in state.items())
-            state._metadata = {n.removeprefix(prefix): m for n, m in metadata.items()}
-    return state
-
-
-def _download(url: str) -> Path:
-    # Addresses of different files may end in the same name, or in none.
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    name = url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]
-    file = Path(get_dir(), 'checkpoints', f'{digest}-{name}')
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            download_url_to_file(url, str(file))
-        except OSError as error:
-            raise MissingFileError(f'{url} cannot be fetched: {error}') from error
-    return file
-
-
-def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
-    if not file.is_file():
-        raise MissingFileError(f'There is no checkpoint file {path!r}.')
-    try:
-        with safe_globals([(_Inert, name) for name in _INERT_TYPES]):
-            content = torch.load(file, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f'{path} is not loaded, since it holds more than weights and could run '
-            f'code, or is damaged: {_reason(error)}'
-        ) from error
-    except (EOFError, RuntimeError) as error:
-        raise UserError(f'{path} is not a PyTorch checkpoint: {error}') from error
+    content = read_file(path)
     extras = {}
     if isinstance(content, dict):
         for key in FILE_KEYS:
@@ -139,11 +73,168 @@ def _read_file(file: Path, path: str) -> tuple[dict[str, Tensor], dict]:
     return unwrap(weights), extras
 
 
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read only the weights, see :func:`read_checkpoint`."""
+    return read_checkpoint(path)[0]
+
+
+def unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes of DDP and ``torch.compile`` if all names have them."""
+    for prefix in ('module.', '_orig_mod.', 'module.'):
+        if state and all(name.startswith(prefix) for name in state):
+            metadata = getattr(state, '_metadata', None) or {}
+            state = OrderedDict((n.removeprefix(prefix), v) for n, v in state.items())
+            state._metadata = {n.removeprefix(prefix): m for n, m in metadata.items()}
+    return state
+
+
+def read_file(path: str | Path, map_location=None) -> object:
+    """Read whatever a checkpoint file holds without running code in it.
+
+    Args:
+        path: A file or an address, see :func:`read_checkpoint`.
+        map_location: Where the tensors go, as for ``torch.load``. Defaults to None:
+            to the CPU.
+
+    Returns:
+        Plain values, arrays and log histories; other objects are empty. All of it if
+        the file is trusted.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UserError: If it is damaged, or holds objects that could run code and is not
+            trusted.
+    """
+    path = str(path)
+    location = 'cpu' if map_location is None else map_location
+    if path.startswith(('http://', 'https://')):
+        file = download(path)
+        try:
+            return _load(file, path, location)
+        except ValueError:
+            file.unlink(missing_ok=True)  # else it would stay in the cache
+            raise
+    if '://' in path:
+        with get_local_path(path) as file:
+            return _load(Path(file), path, location)
+    file = Path(path).expanduser()
+    if is_trusted(file):
+        return _load_trusted(file, location)
+    try:
+        return _load(file, path, location)
+    except RefusedFileError as error:
+        raise RefusedFileError(
+            f'{error} If you trust where it comes from, set the environment variable '
+            f'{TRUST_VARIABLE}={path}'
+        ) from error
+
+
+def download(url: str) -> Path:
+    """Fetch a file to PyTorch's cache unless it is there.
+
+    Raises:
+        MissingFileError: If it cannot be fetched.
+    """
+    # Addresses of different files may end in the same name, or in none.
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    name = url.split('?')[0].rstrip('/').rsplit('/', 1)[-1][-100:]
+    file = Path(get_dir(), 'checkpoints', f'{digest}-{name}')
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(url, str(file))
+        except OSError as error:
+            raise MissingFileError(f'{url} cannot be fetched: {error}') from error
+    return file
+
+
+def _load(file: Path, path: str, location) -> object:
+    if not file.is_file():
+        what = 'is a folder' if file.is_dir() else 'does not exist'
+        raise MissingFileError(f'There is no checkpoint file {path!r}: it {what}.')
+    try:
+        if not file.stat().st_size:
+            raise ValueError('it is empty')
+        _check_archive(file)
+        with safe_globals(STAND_INS), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of the pickle protocol
+            content = rebuild(torch.load(file, location, weights_only=True))
+        _check_tensors(content)
+    except UnpicklingError as error:
+        reason = _reason(error)
+        if not _CODE.search(reason):
+            raise UserError(f'{path} is not a PyTorch checkpoint: {reason}') from error
+        raise RefusedFileError(
+            f'{path} is not loaded, since it holds more than weights and could run '
+            f'code: {reason}'
+        ) from error
+    except PermissionError as error:
+        raise UnreadableFileError(f'{path} cannot be read: no permission.') from error
+    # Damaged files raise errors of any kind.
+    except Exception as error:
+        raise UserError(
+            f'{path} is not a PyTorch checkpoint, or is damaged: '
+            f'{_first(str(error) or type(error).__name__)}'
+        ) from error
+    return content
+
+
+def _load_trusted(file: Path, location) -> object:
+    print_log(
+        f'{file} is trusted by {TRUST_VARIABLE}: code in it runs.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return torch.load(file, location, weights_only=False)
+
+
+def _check_archive(file: Path) -> None:
+    """Raise for an archive that unpacks to far more than its size."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MAX_INFLATION * file.stat().st_size:
+        raise ValueError(
+            f'its {file.stat().st_size:,} bytes unpack to {unpacked:,} bytes'
+        )
+
+
+def _check_tensors(value: object) -> None:
+    """Raise for a tensor that claims more values than the file holds for it.
+
+    A copy of it could exceed the memory.
+    """
+    pending, seen = [value], set()
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, dict):
+            pending += each.values()
+        elif isinstance(each, (list, tuple)):
+            pending += each
+        elif isinstance(each, Tensor) and each.layout == torch.strided:
+            size = each.numel() * each.element_size()
+            if not each.is_meta and size > max(
+                each.untyped_storage().nbytes(), 1 << 20
+            ):
+                raise ValueError(
+                    f'a tensor of shape {tuple(each.shape)} has fewer values than that'
+                )
+
+
 def _reason(error: UnpicklingError) -> str:
-    """The line of PyTorch's long message that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if 'WeightsUnpickler' in line or 'GLOBAL' in line]
-    return (telling or lines)[0]
+    """What is wrong, without PyTorch's long advice to programmers around it."""
+    message = str(error.__context__ or error)
+    return f'{re.sub(" was not an allowed global by default", "", _first(message))}.'
+
+
+def _first(message: str) -> str:
+    """The first sentence of a message."""
+    line = (message.strip().splitlines() or ['unknown'])[0]
+    return re.split(r'\.(?:\s|$)', line)[0]
 
 
 def write_weights(

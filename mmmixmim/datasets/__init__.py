@@ -7,7 +7,8 @@ from .inaturalist import INaturalist
 from .raster_folder import RasterFolder
 from .shards import ShardStream, write_shards
 from .statistics import ChannelStatistics, measure_channels
-from .transforms import LoadRandomResizedCrop, LoadRasterCrop
+from .transforms import LoadImageOrSkip, LoadRandomResizedCrop, LoadRasterCrop
+from .unreadable import naming_lost_files, unreadable_images
 from .wrapped import WrappedDataset, WrappedIterable
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'INaturalist',
     'ImageFolder',
     'ImageTable',
+    'LoadImageOrSkip',
     'LoadRandomResizedCrop',
     'LoadRasterCrop',
     'RasterFolder',
@@ -24,5 +26,7 @@ __all__ = [
     'WrappedDataset',
     'WrappedIterable',
     'measure_channels',
+    'naming_lost_files',
+    'unreadable_images',
     'write_shards',
 ]

@@ -1,11 +1,13 @@
-"""Hooks, training loops, optimizer wrapper constructors and learning rate schedules."""
+"""Hooks, loops, optimizer wrapper constructors and learning rate schedules."""
 
 from .hooks import (
     AnnotationCheckHook,
     ClassCheckHook,
     NonFiniteHook,
+    PlainCheckpointHook,
     PreemptionHook,
     SafeCheckpointHook,
+    UnreadableImagesHook,
 )
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .optimizers import LayerDecayOptimWrapperConstructor
@@ -16,9 +18,11 @@ __all__ = [
     'ClassCheckHook',
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteHook',
+    'PlainCheckpointHook',
     'PreemptionHook',
     'ResumableEpochLoop',
     'ResumableIterLoop',
     'SafeCheckpointHook',
+    'UnreadableImagesHook',
     'WarmupCosineLR',
 ]

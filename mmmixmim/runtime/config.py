@@ -14,7 +14,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import (
+    MissingFileError,
+    UserError,
+    check_int_between,
+    check_positive_int,
+)
 
 from .dependencies import check_dependencies, require
 
@@ -64,6 +69,15 @@ def load_config(args: argparse.Namespace) -> Config:
             if str(error).startswith(scope):
                 require(scope, f'the config uses {scope}, which')
         raise
+    except (UserError, FileNotFoundError):
+        raise
+    # The file is a program, which may fail in any way.
+    except Exception as error:
+        line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
+        raise UserError(
+            f'The config {args.config} cannot be read: {type(error).__name__}{line}: '
+            f'{error.msg if line else error}'
+        ) from error
     _check_option_names(args.cfg_options, cfg)
     cfg.merge_from_dict(args.cfg_options)
     if cfg.get('custom_imports'):
@@ -78,11 +92,15 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.setdefault('experiment_name', Path(args.config).stem)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
+            _check_dataloader(cfg[loader], loader)
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off
             del hooks[name]
+    rate = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr', 0.0)
+    if not isinstance(rate, (int, float)):
+        raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {rate!r}.')
     # The runner saves the config under this file name. Under its own name, mim would
     # find it twice when work_dirs is inside the checkout.
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
@@ -162,6 +180,13 @@ def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
             yield from _datasets(part, f'{key}.datasets.{i}')
     elif 'type' in node:
         yield key, node
+
+
+def _check_dataloader(loader: dict, key: str) -> None:
+    """Check the numbers of a dataloader."""
+    if loader.get('batch_size') is not None:
+        check_positive_int(f'{key}.batch_size', loader['batch_size'])
+    check_int_between(f'{key}.num_workers', loader.get('num_workers', 0), 0, 1024)
 
 
 def _complete_dataloader(loader: dict, scope: str | None) -> None:

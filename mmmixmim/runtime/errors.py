@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, printable
 
 # Errors of other libraries: type, message pattern, printed line. Their types are
 # built-in ones, so only the message tells a user's mistake from a bug.
@@ -19,8 +19,14 @@ _OTHERS = (
     ),
     (
         KeyError,  # MMEngine's registries: an unknown type
-        r'(?P<message>.*registry.*)',
+        r'(?P<message>.*?registry.*?)(\. More details can be found.*)?$',
         '{message}',
+    ),
+    (
+        KeyError,  # MMEngine resumes from a file of weights alone
+        r'^(meta|message_hub)$',
+        'The checkpoint has weights alone, so no run can be resumed from it. To start '
+        'from its weights, set load_from with --cfg-options instead of --resume.',
     ),
     (
         AssertionError,  # mmcv's LoadImageFromFile
@@ -51,11 +57,12 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {_without_traceback(str(error))}') from error
+        line = printable(_without_traceback(str(error)))
+        raise SystemExit(f'error: {line}') from error
     except OSError as error:
         if error.errno not in _STORAGE:
             raise
-        where = error.filename or 'a log or checkpoint'
+        where = printable(str(error.filename or 'a log or checkpoint'))
         raise SystemExit(
             f'error: {where} cannot be read or written: {error.strerror}. Make room or '
             'change the permissions; --resume continues a training.'
@@ -64,7 +71,7 @@ def one_line_errors() -> Iterator[None]:
         line = _explain(error)
         if line is None:
             raise
-        raise SystemExit(f'error: {line}') from error
+        raise SystemExit(f'error: {printable(line)}') from error
 
 
 def _without_traceback(message: str) -> str:

@@ -7,12 +7,24 @@ import argparse
 from mmengine.config import DictAction
 
 
+class _Options(DictAction):
+    """MMEngine's action, with an error for options without a value."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for option in values:
+            if '=' not in option:
+                parser.error(
+                    f'argument {option_string}: expected KEY=VALUE, got {option!r}'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``, which overrides config entries."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         default={},
         metavar='KEY=VALUE',
         help='override config entries, e.g. train_dataloader.batch_size=32',

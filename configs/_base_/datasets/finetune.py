@@ -32,7 +32,7 @@ augmentation = [
     ),
 ]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageOrSkip'),
     dict(
         type='RandomResizedCrop',
         scale=img_size,

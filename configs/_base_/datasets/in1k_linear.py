@@ -3,7 +3,7 @@
 _base_ = 'in1k_finetune.py'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageOrSkip'),
     dict(
         type='RandomResizedCrop',
         scale=_base_.img_size,

@@ -9,6 +9,7 @@ train_pipeline = [
         crop_ratio_range=(0.2, 1.0),
         interpolation='bicubic',
         flip_prob=0.5,
+        ignore_empty=True,  # UnreadableImagesHook counts and lists them
     ),
     dict(type='PackInputs'),
 ]

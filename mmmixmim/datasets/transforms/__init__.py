@@ -1,6 +1,7 @@
 """Data transforms."""
 
+from .load_image_or_skip import LoadImageOrSkip
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .load_raster_crop import LoadRasterCrop
 
-__all__ = ['LoadRandomResizedCrop', 'LoadRasterCrop']
+__all__ = ['LoadImageOrSkip', 'LoadRandomResizedCrop', 'LoadRasterCrop']

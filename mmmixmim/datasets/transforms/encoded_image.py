@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +17,23 @@ from mmmixmim.validation import UnreadableFileError
 
 Box = tuple[int, int, int, int]
 
+# Where Pillow raises by default: 537 MB as RGB. At half of it, Pillow warns.
+MAX_PIXELS = 178_956_970
+# Pillow runs Ghostscript on EPS, and reads dozens of rare formats, whatever the name.
+FORMATS = (
+    'AVIF',
+    'BMP',
+    'DIB',
+    'GIF',
+    'JPEG',
+    'JPEG2000',
+    'MPO',
+    'PNG',
+    'PPM',
+    'TIFF',
+    'WEBP',
+)
+
 
 class EncodedImage:
     """An image file whose header has been read and whose pixels have not.
@@ -25,22 +43,23 @@ class EncodedImage:
     8 bits. Of a file with several images, only the first is decoded.
 
     Args:
-        data: Contents of an image file in any format that Pillow supports.
+        data: Contents of an image file in one of :data:`FORMATS`.
 
     Attributes:
         size: Height and width in pixels, after applying the EXIF orientation.
 
     Raises:
-        UnreadableFileError: If Pillow does not recognise the format.
+        UnreadableFileError: If it is in none of the formats, damaged, or has more than
+            :data:`MAX_PIXELS` pixels.
     """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         try:
-            self.image = Image.open(io.BytesIO(data))
+            self.image = open_image(io.BytesIO(data))
         except UnidentifiedImageError as error:
             raise UnreadableFileError(
-                'it is no image in a format that Pillow supports'
+                'it is no image in a supported format' if data else 'it is empty'
             ) from error
         width, height = self.image.size
         orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -82,6 +101,8 @@ class EncodedImage:
             pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
         except RuntimeError as error:
             raise UnreadableFileError(str(error).splitlines()[0]) from error
+        if tuple(pixels.shape[1:]) != self.size:  # they disagree on a damaged EXIF
+            raise UnreadableFileError('its EXIF block is damaged')
         top, left, height, width = box
         crop = pixels[None, :, top : top + height, left : left + width]
         return F.interpolate(crop, size, mode=interpolation, antialias=True)[0]
@@ -103,6 +124,34 @@ class EncodedImage:
         resampling = Image.Resampling[interpolation.upper()]
         crop = crop.resize(size[::-1], resampling, box=inner)
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+
+
+def open_image(source) -> Image.Image:
+    """Read the header of an image in one of :data:`FORMATS`.
+
+    Args:
+        source: A path, or a file opened for reading.
+
+    Raises:
+        UnreadableFileError: If it has more than :data:`MAX_PIXELS` pixels.
+        UnidentifiedImageError: If it is in none of the formats.
+    """
+    too_large = UnreadableFileError(
+        f'it has more than {MAX_PIXELS:,} pixels: resize it, or cut it into tiles'
+    )
+    try:
+        image = Image.open(source, formats=_known_formats())
+    except Image.DecompressionBombError as error:
+        raise too_large from error
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large
+    return image
+
+
+@cache
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
-from mmengine.logging import print_log
 from mmpretrain.datasets import RandomResizedCrop
 
 from mmmixmim.registry import TRANSFORMS
 from mmmixmim.validation import UnreadableFileError, UserError
 
+from ..unreadable import unreadable_images
 from .encoded_image import EncodedImage
 
 
@@ -45,8 +43,10 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         reducing_gap: Minimum oversampling of reduced JPEGs, as in Pillow. Defaults
             to 2: the mean error against full decoding is below 1 of 255 levels. None
             always decodes at full size; the mean error against Pillow is then 0.1.
-        ignore_empty: Whether to log a warning and return None for unreadable files,
-            upon which datasets load another sample. Defaults to False: raise.
+        ignore_empty: Whether to record unreadable files and return None, upon which
+            datasets load another sample, see
+            :class:`~mmmixmim.engine.UnreadableImagesHook`. Our training recipes set it.
+            Defaults to False: raise, as evaluation must.
         backend_args: Arguments of MMEngine's file backend. Defaults to None.
 
     Raises:
@@ -93,27 +93,29 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         self.reducing_gap = reducing_gap
         self.ignore_empty = ignore_empty
         self.backend_args = backend_args
+        self._record = unreadable_images()
 
     def transform(self, results: dict) -> dict | None:
         """Load the image at ``results['img_path']``, crop, resize and flip it."""
         path = results['img_path']
         try:
-            data = results.get('img_bytes')
-            if data is None:
-                data = fileio.get(path, backend_args=self.backend_args)
-            image = EncodedImage(data)
-            # The parent class reads nothing but the shape.
-            box = self.rand_crop_params(np.empty((*image.size, 0)))
-            crop = image.resized_crop(
-                box, tuple(self.scale), self.interpolation, self._reduction(box)
-            )
+            with self._record.reading(path):
+                data = results.get('img_bytes')
+                if data is None:
+                    data = fileio.get(path, backend_args=self.backend_args)
+                image = EncodedImage(data)
+                # The parent class reads nothing but the shape.
+                box = self.rand_crop_params(np.empty((*image.size, 0)))
+                crop = image.resized_crop(
+                    box, tuple(self.scale), self.interpolation, self._reduction(box)
+                )
         except Exception as error:
-            message = f'The image {str(path)!r} cannot be read: {error}.'
             if self.ignore_empty:
-                print_log(f'{message} Skipped.', 'current', logging.WARNING)
+                self._record.add(path, error)
                 return None
             raise UnreadableFileError(
-                f'{message} Repair or remove the file, or skip unreadable files with '
+                f'The image {str(path)!r} cannot be read: {error}. Repair or remove '
+                'the file, or replace unreadable files by others with '
                 'ignore_empty=True (--cfg-options '
                 'train_dataloader.dataset.pipeline.0.ignore_empty=True if this is the '
                 'first transform).'

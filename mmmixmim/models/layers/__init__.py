@@ -9,8 +9,8 @@ from .stage import Stage
 from .windows import WindowLayout
 
 __all__ = [
-    'Attention',
     'FFN',
+    'Attention',
     'Norm',
     'PatchEmbed',
     'PatchMerging',

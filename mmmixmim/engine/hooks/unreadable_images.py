@@ -1,0 +1,129 @@
+"""Name, count and list the training images that cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmmixmim.datasets import unreadable_images
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
+
+
+@HOOKS.register_module()
+class UnreadableImagesHook(Hook):
+    """Name, count and list training images that were replaced by other ones.
+
+    Loading transforms with ``ignore_empty=True`` replace an image that cannot be read.
+    This hook logs each such file once, whichever process met it, and lists all of them
+    in ``unreadable_images.txt`` in the work folder: path, tab, reason.
+
+    The run stops if the share of unreadable images exceeds ``max_share`` of the images
+    drawn. While an epoch runs, it counts as drawn whole.
+
+    :func:`mmmixmim.runtime.build_runner` adds this hook to every run.
+
+    Args:
+        max_share: Largest share of unreadable images, from 0 to 1. Defaults to 0.01.
+
+    Raises:
+        UserError: If ``max_share`` is out of range, or exceeded.
+    """
+
+    FILE = 'unreadable_images.txt'
+
+    def __init__(self, max_share: float = 0.01) -> None:
+        if not isinstance(max_share, (int, float)) or not 0 <= max_share <= 1:
+            raise UserError(f'max_share must be from 0 to 1, got {max_share!r}.')
+        self.max_share = max_share
+
+    def before_train(self, runner: Runner) -> None:
+        """Start to count, and continue the list of a resumed run."""
+        self._record = unreadable_images()
+        self._position = self._record.watch()
+        self._reasons: dict[str, str] = {}
+        self._drawn = self._failed = 0
+        file = Path(runner.work_dir, self.FILE)
+        if file.exists() and is_main_process():
+            if runner._resume:
+                lines = file.read_text().splitlines()
+                self._reasons = dict(
+                    line.split('\t', 1) for line in lines if '\t' in line
+                )
+            else:
+                file.unlink()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs=None
+    ) -> None:
+        """Count, and stop if too many images of this rank are unreadable."""
+        batch = len(data_batch.get('data_samples') or data_batch['inputs'])
+        self._drawn += batch
+        new, self._position = self._record.since(self._position)
+        if new:
+            self._failed += len(new)
+            self._add(runner, dict(new))
+            # Other ranks are asked at the end of the epoch. Epochs count whole, also
+            # the one for which workers load ahead.
+            loader = runner.train_dataloader
+            ahead = loader.num_workers * (loader.prefetch_factor or 0) * batch
+            drawn = (self._drawn + ahead) * get_world_size()
+            size = len(loader.dataset)
+            self._check(runner, self._failed, math.ceil(drawn / size) * size)
+
+    def after_train_epoch(self, runner: Runner, metrics=None) -> None:
+        """Count over all ranks."""
+        counts = (self._drawn, self._failed, self._reasons)
+        drawn, failed, reasons = zip(*all_gather_object(counts), strict=True)
+        for each in reasons:
+            self._add(runner, each)
+        size = len(runner.train_dataloader.dataset)
+        self._check(runner, sum(failed), max(sum(drawn), size))
+
+    def after_train(self, runner: Runner) -> None:
+        """Say where the list is."""
+        if self._reasons:
+            print_log(
+                f'{len(self._reasons)} images could not be read and were replaced by '
+                f'others: see {Path(runner.work_dir, self.FILE)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _add(self, runner: Runner, reasons: dict[str, str]) -> None:
+        new = {path: why for path, why in reasons.items() if path not in self._reasons}
+        for path, why in new.items():
+            print_log(
+                f'The image {path} cannot be read: {why}. It is replaced by another.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self._reasons |= new
+        if new and is_main_process():
+            self._write(runner)
+
+    def _write(self, runner: Runner) -> None:
+        file = Path(runner.work_dir, self.FILE)
+        lines = (f'{path}\t{why}\n' for path, why in self._reasons.items())
+        file.with_suffix('.tmp').write_text(''.join(lines))
+        os.replace(file.with_suffix('.tmp'), file)
+
+    def _check(self, runner: Runner, failed: int, images: int) -> None:
+        if failed <= self.max_share * images:
+            return
+        self._write(runner)
+        path, why = next(iter(self._reasons.items()))
+        raise UserError(
+            f'Too many images cannot be read: {failed} so far, more than '
+            f'{self.max_share:.2%} of {images}. The first is {path}: {why}. All are '
+            f'listed in {Path(runner.work_dir, self.FILE)}. Repair or remove them, or '
+            'allow a larger share: --cfg-options '
+            'default_hooks.unreadable_images.max_share=0.1'
+        )
