@@ -1,12 +1,14 @@
-"""Hooks, optimizer wrapper constructors and learning rate schedules."""
+"""Hooks, optimizer wrapper constructors, learning rate schedules and strategies."""
 
 from .hooks import AnnotationCheckHook, ClassCheckHook
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
+from .strategies import FSDPStrategy
 
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'FSDPStrategy',
     'LayerDecayOptimWrapperConstructor',
     'WarmupCosineLR',
 ]
