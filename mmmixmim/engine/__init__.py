@@ -3,11 +3,12 @@
 from .hooks import AnnotationCheckHook, ClassCheckHook
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
-from .strategies import FSDPStrategy
+from .strategies import DeepSpeedStrategy, FSDPStrategy
 
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'DeepSpeedStrategy',
     'FSDPStrategy',
     'LayerDecayOptimWrapperConstructor',
     'WarmupCosineLR',

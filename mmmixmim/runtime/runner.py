@@ -41,6 +41,7 @@ def _count_accumulation(runner: Runner | FlexibleRunner, cfg: Config) -> None:
     """
     scaling = cfg.get('auto_scale_lr') or {}
     batches = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    batches *= (cfg.get('strategy') or {}).get('gradient_accumulation_steps') or 1
     if not scaling.get('enable') or batches == 1:
         return
     base = scaling['base_batch_size']
