@@ -42,7 +42,9 @@ class RecordingMixMIM(MixMIM):
         """Hide the darker half of each image's cells."""
         cells = self.head.patchify(images).mean(2)
         hidden = cells < cells.median(1, keepdim=True).values
-        return hidden.unflatten(1, [side // self.backbone.stride for side in images.shape[2:]])
+        return hidden.unflatten(
+            1, [side // self.backbone.stride for side in images.shape[2:]]
+        )
 
 
 @HOOKS.register_module()

@@ -167,7 +167,12 @@ def position(y, x, channels):
     quarter = channels // 4
     angles = [[at / 10000 ** (j / quarter) for j in range(quarter)] for at in (x, y)]
     return np.array(
-        [wave(angle) for axis in angles for wave in (math.sin, math.cos) for angle in axis]
+        [
+            wave(angle)
+            for axis in angles
+            for wave in (math.sin, math.cos)
+            for angle in axis
+        ]
     )
 
 

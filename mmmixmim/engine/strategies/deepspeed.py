@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from mmengine._strategy import DeepSpeedStrategy as MMEngineDeepSpeedStrategy
 from torch import nn
 
@@ -30,3 +31,9 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
         self.optim_wrapper = super().build_optim_wrapper(optim_wrapper, model)
         self._scale_lr()
         return self.optim_wrapper
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        wrapper = super()._wrap_model(model)
+        # gloo gathers by writing into views, which autograd refuses.
+        wrapper.model.step = torch.no_grad()(wrapper.model.step)
+        return wrapper
