@@ -74,7 +74,8 @@ def _set_variables(launcher: str) -> None:
             )
         os.environ[name] = os.environ[source]
     if launcher == 'slurm':
-        os.environ.setdefault('MASTER_ADDR', _first_slurm_host())
+        if 'MASTER_ADDR' not in os.environ:
+            os.environ['MASTER_ADDR'] = _first_slurm_host()
         # Jobs that share a machine must not share a port.
         job = int(os.environ.get('SLURM_JOB_ID', 0))
         os.environ.setdefault('MASTER_PORT', str(20000 + job % 10000))
