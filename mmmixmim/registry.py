@@ -7,6 +7,7 @@ and mmseg search only these, and would not find ``mmmixmim.MixMIMTransformer``
 otherwise.
 """
 
+from mmengine.registry import STRATEGIES as ROOT_STRATEGIES
 from mmengine.registry import Registry
 from mmpretrain import registry as parents
 
@@ -27,6 +28,7 @@ __all__ = [
     'PARAM_SCHEDULERS',
     'RUNNERS',
     'RUNNER_CONSTRUCTORS',
+    'STRATEGIES',
     'TASK_UTILS',
     'TRANSFORMS',
     'VISBACKENDS',
@@ -56,6 +58,7 @@ def _extend(parent: Registry, package: str) -> Registry:
 
 RUNNERS = _extend(parents.RUNNERS, 'engine')
 RUNNER_CONSTRUCTORS = _extend(parents.RUNNER_CONSTRUCTORS, 'engine')
+STRATEGIES = _extend(ROOT_STRATEGIES, 'engine')  # mmpretrain has none
 LOOPS = _extend(parents.LOOPS, 'engine')
 HOOKS = _extend(parents.HOOKS, 'engine')
 LOG_PROCESSORS = _extend(parents.LOG_PROCESSORS, 'engine')

@@ -15,6 +15,10 @@ PRETRAINING = {
     'mixmim_mixmim-base_16xb128-amp-coslr-600e_in1k': ('base', 600, 128),
     'mixmim_mixmim-large_16xb128-amp-coslr-600e_in1k': ('large', 600, 128),
     'mixmim_mixmim-huge_32xb64-amp-coslr-600e_in1k': ('huge', 600, 64),
+    'mixmim_mixmim-large_16xb128-fsdp-coslr-600e_in1k': ('large', 600, 128),
+    'mixmim_mixmim-huge_32xb64-fsdp-coslr-600e_in1k': ('huge', 600, 64),
+    'mixmim_mixmim-large_16xb128-zero2-coslr-600e_in1k': ('large', 600, 128),
+    'mixmim_mixmim-huge_32xb64-zero3-coslr-600e_in1k': ('huge', 600, 64),
     'mixmim_mixmim-tiny_1xb64-coslr-300e_folder': ('tiny', 300, 64),
     'mixmim_mixmim-base_1xb64-coslr-300e_folder': ('base', 300, 64),
     'mixmim_mixmim-large_1xb64-coslr-300e_folder': ('large', 300, 64),
@@ -386,8 +390,42 @@ def runtime(name: str) -> dict:
 
 def optimizer_wrapper(name: str, **entries) -> dict:
     """Mixed precision where the name says so."""
+    if '-zero' in name:
+        return dict(type='DeepSpeedOptimWrapper', **entries)
     amp = '-amp-' in name
     return dict(type='AmpOptimWrapper' if amp else 'OptimWrapper', **entries)
+
+
+def sharding(name: str) -> dict:
+    """FSDP or DeepSpeed's ZeRO, where the name says so."""
+    flexible = dict(runner_type='FlexibleRunner')
+    if '-fsdp-' in name:
+        precision = dict(
+            param_dtype='bfloat16',
+            reduce_dtype='float32',
+            cast_forward_inputs=True,
+            cast_root_forward_inputs=False,
+        )
+        return flexible | dict(
+            strategy=dict(
+                type='mmmixmim.FSDPStrategy',
+                model_wrapper=dict(mixed_precision=precision),
+                state_dict_cfg='full',
+            )
+        )
+    if '-zero' in name:
+        zero = dict(stage=2, overlap_comm=True, contiguous_gradients=True)
+        if '-zero3-' in name:
+            zero |= dict(stage=3, stage3_gather_16bit_weights_on_model_save=True)
+        return flexible | dict(
+            strategy=dict(
+                type='mmmixmim.DeepSpeedStrategy',
+                bf16=dict(enabled=True),
+                inputs_to_half=['inputs'],
+                zero_optimization=zero,
+            )
+        )
+    return {}
 
 
 def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
@@ -413,32 +451,42 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
         train = loader(batch, 8, dataset, True, drop_last=True)
     else:
         dataset = dict(type='ImageFolder', data_root='data/images', pipeline=pipeline)
-        train = loader(batch, 4, dataset, True)
-    return runtime(name) | dict(
-        model=dict(
-            type='MixMIM',
-            backbone=dict(type='MixMIMTransformer', arch=ARCHS[size], img_size=224),
-            neck=neck,
-            head=dict(type='MixMIMPretrainHead', norm_pix=True),
-            mask_ratio=0.5,
-            data_preprocessor=dict(
-                type='SelfSupDataPreprocessor', mean=RGB_MEAN, std=RGB_STD, to_rgb=True
+        train = loader(batch, 4, dataset, True, drop_last=True)
+    return (
+        runtime(name)
+        | sharding(name)
+        | dict(
+            model=dict(
+                type='MixMIM',
+                backbone=dict(type='MixMIMTransformer', arch=ARCHS[size], img_size=224),
+                neck=neck,
+                head=dict(type='MixMIMPretrainHead', norm_pix=True),
+                mask_ratio=0.5,
+                data_preprocessor=dict(
+                    type='SelfSupDataPreprocessor',
+                    mean=RGB_MEAN,
+                    std=RGB_STD,
+                    to_rgb=True,
+                ),
             ),
-        ),
-        train_dataloader=train,
-        optim_wrapper=optimizer_wrapper(
-            name,
-            optimizer=dict(
-                type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
+            train_dataloader=train,
+            optim_wrapper=optimizer_wrapper(
+                name,
+                optimizer=dict(
+                    type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
+                ),
+                paramwise_cfg=dict(flat_decay_mult=0.0),
             ),
-            paramwise_cfg=dict(flat_decay_mult=0.0),
-        ),
-        param_scheduler=[
-            dict(
-                type='WarmupCosineLR', warmup=40, end=epochs, convert_to_iter_based=True
-            )
-        ],
-        train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
+            param_scheduler=[
+                dict(
+                    type='WarmupCosineLR',
+                    warmup=40,
+                    end=epochs,
+                    convert_to_iter_based=True,
+                )
+            ],
+            train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
+        )
     )
 
 

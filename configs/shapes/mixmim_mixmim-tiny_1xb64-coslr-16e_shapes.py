@@ -28,6 +28,7 @@ train_pipeline = [
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
+    drop_last=False,
     dataset=dict(data_root='data/shapes/images/unlabelled', pipeline=train_pipeline),
 )
 

@@ -1,4 +1,4 @@
-"""Hooks, loops, optimizer wrapper constructors and learning rate schedules."""
+"""Hooks, loops, optimizer groups, learning rate schedules and strategies."""
 
 from .hooks import (
     AnnotationCheckHook,
@@ -12,10 +12,13 @@ from .hooks import (
 from .loops import ResumableEpochLoop, ResumableIterLoop
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
+from .strategies import DeepSpeedStrategy, FSDPStrategy
 
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'DeepSpeedStrategy',
+    'FSDPStrategy',
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteHook',
     'PlainCheckpointHook',

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
-import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import FlexibleRunner, Runner, find_latest_checkpoint
+from torch.utils.data import DataLoader
 
 from mmmixmim.validation import (
     TRUST_VARIABLE,
@@ -16,6 +16,8 @@ from mmmixmim.validation import (
     UserError,
     is_trusted,
 )
+
+from .launchers import init_processes
 
 # Their engines read checkpoints by themselves, as pickles.
 _UNSAFE_STRATEGIES = ('DeepSpeedStrategy', 'ColossalAIStrategy')
@@ -26,8 +28,14 @@ _HOOKS = dict(
 )
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, with hooks for plain checkpoints and bad images.
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """Build the runner of a config.
+
+    Some things are added to what MMEngine does. Distributed runs work on a CPU too.
+    ``auto_scale_lr`` counts ``accumulative_counts`` of the optimizer wrapper: the
+    learning rate follows the images per update. A training set that is smaller than a
+    batch shrinks the batch, where ``drop_last`` would leave nothing. Hooks keep
+    checkpoints free of code and count images that cannot be read.
 
     Args:
         cfg: A config from :func:`~mmmixmim.runtime.load_config`.
@@ -35,21 +43,19 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         RefusedFileError: If an engine would run code in a checkpoint that the user does
             not trust.
-        UserError: If the work folder cannot be written.
+        UserError: If the work folder cannot be written, or a launcher is named that did
+            not start this process.
     """
     _check_trust(cfg)
     _make_work_dir(cfg.work_dir)
     hooks = cfg.setdefault('default_hooks', {})
     for name, kind in _HOOKS.items():
         hooks.setdefault(name, {}).setdefault('type', f'mmmixmim.{kind}')
-    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
-        # MMEngine assumes NCCL and one GPU per process.
-        torch.distributed.init_process_group('gloo')
-        wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-        cfg.setdefault('model_wrapper_cfg', wrapper)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    init_processes(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    _count_accumulation(runner, cfg)
+    runner.build_dataloader = functools.partial(_build_dataloader, runner)
+    return runner
 
 
 def _make_work_dir(folder: str) -> None:
@@ -79,3 +85,44 @@ def _check_trust(cfg: Config) -> None:
             f'{path} is not loaded: {strategy} runs code in checkpoints. If you trust '
             f'where it comes from, set the environment variable {TRUST_VARIABLE}={path}'
         )
+
+
+def _count_accumulation(runner: Runner | FlexibleRunner, cfg: Config) -> None:
+    """Let ``auto_scale_lr`` see the images of an update instead of a batch.
+
+    The runner's copy changes and the config does not, since the runner has saved it:
+    training again with the saved config must give the same rate.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    batches = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    batches *= (cfg.get('strategy') or {}).get('gradient_accumulation_steps') or 1
+    if not scaling.get('enable') or batches == 1:
+        return
+    base = scaling['base_batch_size']
+    scaling = dict(scaling, base_batch_size=base / batches)
+    if isinstance(runner, FlexibleRunner):
+        runner.strategy._auto_scale_lr = scaling
+    else:
+        runner.auto_scale_lr = scaling
+    runner.logger.info(
+        f'An update accumulates {batches} batches, so the learning rate is scaled as '
+        f'for a batch {batches} times as large: base {base} counts as {base / batches}.'
+    )
+
+
+def _build_dataloader(
+    runner: Runner | FlexibleRunner, dataloader: dict | DataLoader, *args, **kwargs
+) -> DataLoader:
+    """Build a dataloader; shrink its batch if it would drop all of a small dataset."""
+    build = type(runner).build_dataloader
+    loader = build(dataloader, *args, **kwargs)
+    if not isinstance(dataloader, dict) or not loader.drop_last or len(loader):
+        return loader
+    size = len(loader.sampler)
+    runner.logger.warning(
+        f'The dataset has {len(loader.dataset)} samples, {size} for each of '
+        f'{runner.world_size} processes, fewer than a batch of '
+        f'{dataloader["batch_size"]}: the batch shrinks to {size}.'
+    )
+    dataloader['batch_size'] = size  # the learning rate follows
+    return build({**dataloader, 'dataset': loader.dataset}, *args, **kwargs)

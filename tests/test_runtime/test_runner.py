@@ -8,6 +8,8 @@ from mmengine.runner import Runner
 
 from mmmixmim.runtime import build_runner
 
+from ..scripts import free_port
+
 
 @pytest.fixture
 def cfg(tmp_path):
@@ -17,6 +19,7 @@ def cfg(tmp_path):
             model=dict(type='ToyModel'),
             work_dir=str(tmp_path),
             launcher='none',
+            env_cfg=dict(),
             default_scope='mmengine',
             experiment_name=tmp_path.name,
         )
@@ -29,6 +32,10 @@ def toy_model():
     from mmengine.registry import MODELS
 
     class ToyModel(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
         def forward(self, inputs, data_samples=None, mode='tensor'):
             return inputs
 
@@ -55,26 +62,106 @@ def test_runner_type_of_the_config(cfg):
         RUNNERS.module_dict.pop('OtherRunner')
 
 
-@pytest.mark.parametrize(
-    'launcher, device, backends',
-    [
-        ('pytorch', 'cpu', ['gloo']),
-        ('pytorch', 'cuda', []),
-        ('none', 'cpu', []),
-        ('slurm', 'cpu', []),
-    ],
-)
-def test_processes_on_a_cpu_use_gloo(cfg, monkeypatch, launcher, device, backends):
-    """See ``test_tools/test_shell_scripts.py`` for two real processes."""
-    asked = []
-    monkeypatch.setattr(torch.distributed, 'init_process_group', asked.append)
-    monkeypatch.setattr('mmmixmim.runtime.runner.get_device', lambda: device)
-    monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: cfg)
-    cfg.launcher = launcher
-    built = build_runner(cfg)
-    assert asked == backends
-    wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    assert built.get('model_wrapper_cfg') == (wrapper if backends else None)
+@pytest.fixture
+def one_process(monkeypatch):
+    """The environment in which torchrun starts a single process."""
+    values = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1')
+    for name, value in (values | dict(MASTER_PORT=free_port())).items():
+        monkeypatch.setenv(name, value)
+    yield
+    torch.distributed.destroy_process_group()
 
-    own = cfg.model_wrapper_cfg = dict(type='Own')
-    assert build_runner(cfg).model_wrapper_cfg == own
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without')
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+def test_processes_on_a_cpu_use_gloo(cfg, one_process, runner_type):
+    """See ``test_tools/test_distributed.py`` for two processes."""
+    cfg.runner_type = runner_type
+    cfg.launcher = 'pytorch'
+    cfg.find_unused_parameters = True
+    runner = build_runner(cfg)
+    assert torch.distributed.get_backend() == 'gloo'
+    if runner_type == 'FlexibleRunner':
+        runner.strategy.prepare(runner.model)
+        model = runner.strategy.model
+    else:
+        model = runner.model
+    assert type(model).__name__ == 'MMDistributedDataParallel'
+    assert model.device_ids is None and model.find_unused_parameters
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without')
+def test_a_wrapper_of_the_config_is_kept(cfg, one_process):
+    cfg.launcher = 'pytorch'
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=True
+    )
+    assert build_runner(cfg).model.broadcast_buffers
+
+
+# The learning rate of an update, and the batch
+
+
+@pytest.fixture
+def training(cfg):
+    """Training on five samples; an epoch is one iteration of all or of some."""
+    from mmengine.registry import DATASETS
+
+    DATASETS.register_module('Five', module=lambda: list(range(5)), force=True)
+    cfg.train_dataloader = dict(
+        batch_size=2,
+        drop_last=True,
+        dataset=dict(type='Five'),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=1.0))
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=3)
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=16)
+    yield cfg
+    DATASETS.module_dict.pop('Five')
+
+
+def rate(runner):
+    """The learning rate that a run starts with; it does not iterate."""
+    runner.train_loop.run = lambda: runner.model
+    runner.train()
+    return runner.optim_wrapper.param_groups[0]['lr']
+
+
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+@pytest.mark.parametrize('batches', [1, 4])
+def test_rate_follows_the_images_of_an_update(training, runner_type, batches):
+    training.runner_type = runner_type
+    training.optim_wrapper.accumulative_counts = batches
+    runner = build_runner(training)
+    assert rate(runner) == 2 * batches / 16
+    # Training again with the saved config gives the same rate.
+    assert runner.cfg.auto_scale_lr.base_batch_size == 16
+
+
+def test_rate_without_scaling_is_that_of_the_config(training):
+    training.auto_scale_lr.enable = False
+    training.optim_wrapper.accumulative_counts = 4
+    assert rate(build_runner(training)) == 1
+
+
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+def test_a_small_dataset_shrinks_the_batch(training, runner_type, caplog):
+    training.runner_type = runner_type
+    training.train_dataloader.batch_size = 8
+    runner = build_runner(training)
+    runner.logger.addHandler(caplog.handler)
+    assert rate(runner) == 5 / 16
+    (batch,) = runner.train_dataloader
+    assert batch == [0, 1, 2, 3, 4]
+    assert 'has 5 samples' in caplog.text and 'shrinks to 5' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'options, batches',
+    [(dict(batch_size=2), 2), (dict(batch_size=8, drop_last=False), 1)],
+)
+def test_other_batches_stay(training, options, batches):
+    training.train_dataloader.update(options)
+    loader = build_runner(training).train_dataloader
+    assert (len(loader), loader.batch_size) == (batches, options['batch_size'])

@@ -1,27 +1,40 @@
 """Launch scripts of distributed runs."""
 
 import os
+import pickle
+import re
 
 import pytest
 import torch
 
-from ..scripts import CLASSIFY, ONE_ITERATION, TOOLS, free_port, passed, run
+from ..scripts import CLASSIFY, ONE_ITERATION, TOOLS, call, free_port, passed, run
 
 FAKE = '#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n'
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without')
 @pytest.mark.slow
-def test_two_processes_train_and_test_on_a_cpu(tmp_path):
+def test_two_processes_evaluate_each_sample_once(tmp_path):
+    """37 samples: the process with one less repeats one, which must not count."""
     options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
-    port = free_port()
-    result = run('dist_train.sh', CLASSIFY, 2, *options, cwd=tmp_path, PORT=port)
-    passed(result)
+    passed(call('train.py', CLASSIFY, *options, cwd=tmp_path))
+    checkpoint = tmp_path / 'epoch_1.pth'
+    options = ['--cfg-options', 'test_dataloader.dataset.indices=37']
+    options += ['test_dataloader.batch_size=8', 'test_dataloader.num_workers=0']
 
-    out = tmp_path / 'predictions.pkl'
-    arguments = [CLASSIFY, tmp_path / 'epoch_1.pth', 2, '--out', out]
-    passed(run('dist_test.sh', *arguments, cwd=tmp_path, PORT=free_port()))
-    assert out.is_file()
+    one, two = tmp_path / 'one.pkl', tmp_path / 'two.pkl'
+    arguments = [CLASSIFY, checkpoint, '--out', one, *options]
+    alone = passed(call('test.py', *arguments, cwd=tmp_path))
+    arguments = [CLASSIFY, checkpoint, 2, '--out', two, *options]
+    shared = passed(run('dist_test.sh', *arguments, cwd=tmp_path, PORT=free_port()))
+
+    expected, found = (pickle.loads(path.read_bytes()) for path in (one, two))
+    assert len(found) == len(expected) == 37
+    for sample, other in zip(found, expected, strict=True):
+        assert sample['sample_idx'] == other['sample_idx']
+        torch.testing.assert_close(sample['pred_score'], other['pred_score'])
+    accuracy = re.compile(r'accuracy/top1: [\d.]+')
+    assert accuracy.findall(shared) == accuracy.findall(alone) != []
 
 
 @pytest.fixture
@@ -61,13 +74,15 @@ def test_arguments_reach_torchrun(script, arguments, end, several, fake, tmp_pat
 @pytest.mark.parametrize('several', [False, True])
 def test_arguments_reach_slurm(several, fake, tmp_path):
     asked = dict(GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='3')
-    environment = fake | (asked | dict(SRUN_ARGS='--time 1 -x') if several else {})
+    gres = 'gpu:a100:4' if several else 'gpu:8'
+    more = dict(SRUN_ARGS='--time 1 -x', GRES=gres)
+    environment = fake | (asked | more if several else {})
     arguments = ['gpu', 'my job', 'c d.py', '--amp']
     result = run('slurm_train.sh', *arguments, cwd=tmp_path, **environment)
     gpus, per_node, cpus = asked.values() if several else ('8', '8', '5')
     assert passed(result).splitlines() == [
         *('--partition', 'gpu', '--job-name', 'my job', '--ntasks', gpus),
-        *('--ntasks-per-node', per_node, '--gres', f'gpu:{per_node}'),
+        *('--ntasks-per-node', per_node, '--gres', gres),
         *('--cpus-per-task', cpus, '--kill-on-bad-exit=1'),
         *(('--time', '1', '-x') if several else ()),
         *(fake['PYTHON'], '-u', f'{TOOLS}/train.py', 'c d.py'),

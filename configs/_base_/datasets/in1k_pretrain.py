@@ -5,6 +5,5 @@ _base_ = ['in1k.py', 'pretrain.py']
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    drop_last=True,
     dataset=dict(**_base_.imagenet, split='train'),
 )

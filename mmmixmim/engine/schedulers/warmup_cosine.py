@@ -30,7 +30,9 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     one step early. This schedule computes each rate from the time alone.
 
     Set ``convert_to_iter_based=True`` in the config to give ``warmup`` and ``end``
-    in epochs and update the rate at every iteration, as in the authors' code.
+    in epochs and update the rate at every iteration, as in the authors' code. While an
+    optimizer wrapper accumulates gradients, the rate stays that of the first iteration,
+    as there.
 
     Args:
         optimizer: Optimizer or optimizer wrapper.
@@ -86,6 +88,8 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
 
     def _get_value(self) -> list[float]:
         time, end = self.last_step, self.end - 1
+        if not self.by_epoch:
+            time -= time % getattr(self.optimizer, '_accumulative_counts', 1)
         if time < self.warmup:
             return [value * time / self.warmup for value in self.base_values]
         phase = math.pi * (time - self.warmup) / (end - self.warmup)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import warnings
 
 import torch
 from mmpretrain.models.heads import SimMIMHead
@@ -20,6 +21,13 @@ from mmmixmim.validation import (
 )
 
 from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
+
+_ALONE = (
+    'A batch of one image: images are mixed within the batch of a process, so this one '
+    'is mixed with itself and hides nothing but its own other half. Use at least 2 '
+    'images per process; accumulative_counts of the optimizer wrapper makes up for a '
+    'small batch.'
+)
 
 
 @MODELS.register_module()
@@ -147,6 +155,8 @@ class MixMIM(BaseSelfSupervisor):
         Returns:
             ``dict(loss=scalar)``.
         """
+        if len(inputs) == 1 and self.training and self.filling is None:
+            warnings.warn(_ALONE, stacklevel=2)
         weight = _pixel_weight(data_samples, inputs)
         if weight is not None:
             inputs = torch.where(weight.unsqueeze(1) > 0, inputs, 0)

@@ -1,0 +1,196 @@
+"""Shard a model over the processes: fully sharded data parallel (FSDP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
+
+import torch
+from mmengine._strategy import FSDPStrategy as MMEngineFSDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    apply_activation_checkpointing,
+)
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
+
+from mmmixmim.registry import STRATEGIES
+from mmmixmim.validation import UserError
+
+
+@STRATEGIES.register_module()
+class FSDPStrategy(MMEngineFSDPStrategy):
+    """MMEngine's FSDP, on GPUs and CPUs, with the recipes of one process.
+
+    Each process holds a share of the weights, gradients and optimizer state. It gathers
+    the weights of one unit at a time. What differs from MMEngine's strategy:
+
+    - The optimizer's groups are made of the whole model, before it is sharded. A shard
+      is flat and has another name, so weight decay and layer decay would go wrong.
+    - Optimizer states are resumed. MMEngine passes arguments in the order of
+      PyTorch 2.0, which later versions refuse.
+    - It also runs on CPUs, where checkpoints are gathered without a copy.
+
+    Args:
+        units: Names of the classes that are sharded unit by unit. What is in none of
+            them forms one more unit. Defaults to the blocks of MixMIM's encoder and
+            decoder, and these two.
+        recomputed: Names of the classes, among ``units``, whose activations are
+            recomputed in the backward pass. Defaults to the blocks; () keeps all.
+        model_wrapper: Arguments of ``MMFullyShardedDataParallel``, e.g.
+            ``mixed_precision``.
+        state_dict_cfg: 'full' gathers checkpoints to one file that every tool reads.
+            'local' writes one file per process, which resumes as many processes only.
+            Defaults to 'full'.
+        **kwargs: See MMEngine's strategy.
+
+    Raises:
+        UserError: If no launcher connected the processes, or the model has none of
+            ``units``.
+    """
+
+    def __init__(
+        self,
+        *,
+        units: Sequence[str] = (
+            'TransformerBlock',
+            'MixMIMTransformer',
+            'MixMIMPretrainDecoder',
+        ),
+        recomputed: Sequence[str] = ('TransformerBlock',),
+        model_wrapper: dict | None = None,
+        state_dict_cfg: str | dict = 'full',
+        **kwargs,
+    ) -> None:
+        self.units = units
+        self.recomputed = recomputed
+        wrapper = dict(
+            type='MMFullyShardedDataParallel',
+            use_orig_params=True,
+            auto_wrap_policy=partial(
+                lambda_auto_wrap_policy, lambda_fn=partial(_is_one_of, units)
+            ),
+        )
+        if get_device() == 'cpu':
+            wrapper['device_id'] = torch.device('cpu')
+            if state_dict_cfg == 'full':  # offloading from the CPU crashes
+                options = dict(rank0_only=True, offload_to_cpu=False)
+                state_dict_cfg = dict(
+                    state_dict_type='FULL_STATE_DICT',
+                    state_dict_config=dict(type='FullStateDictConfig', **options),
+                    optim_state_dict_config=dict(
+                        type='FullOptimStateDictConfig', **options
+                    ),
+                )
+        super().__init__(
+            model_wrapper=wrapper | (model_wrapper or {}),
+            state_dict_cfg=state_dict_cfg,
+            **kwargs,
+        )
+
+    def prepare(self, model: nn.Module | dict, *, optim_wrapper=None, **kwargs):
+        """Build and shard model and optimizer; see MMEngine's strategy."""
+        self._optim_wrapper_cfg = optim_wrapper
+        return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        if not is_distributed():
+            raise UserError(
+                'FSDPStrategy needs processes that are connected: start them with '
+                'tools/dist_train.sh CONFIG GPUS or another launcher.'
+            )
+        if not any(_is_one_of(self.units, module) for module in model.modules()):
+            raise UserError(
+                f'FSDPStrategy shards by units, but the model has none of '
+                f'{", ".join(self.units)}: name the classes of its blocks in '
+                'strategy.units.'
+            )
+        # Before sharding, which flattens parameters and renames them.
+        if isinstance(self._optim_wrapper_cfg, dict):
+            self._whole = super().build_optim_wrapper(self._optim_wrapper_cfg, model)
+        model = super()._wrap_model(model)
+        apply_activation_checkpointing(
+            model, check_fn=partial(_is_one_of, self.recomputed)
+        )
+        return model
+
+    def build_optim_wrapper(self, optim_wrapper, model: nn.Module | None = None):
+        """Give the optimizer of the whole model the shards in place of parameters."""
+        if not isinstance(optim_wrapper, dict):
+            return super().build_optim_wrapper(optim_wrapper, model)
+        shards = {_whole_name(name): shard for name, shard in model.named_parameters()}
+        for group in self._whole.optimizer.param_groups:
+            names = (self.id_to_name[id(param)] for param in group['params'])
+            group['params'] = [shards[name] for name in names]
+        return self._whole
+
+    def model_state_dict(self) -> dict:
+        """The whole weights, or the shards of this process, by the model's names."""
+        if not self._is_full_state_dict():
+            return self._shards()
+        state_dict = super().model_state_dict()
+        metadata = state_dict._metadata
+        for name in list(metadata):
+            metadata[_whole_name(f'{name}.')[:-1]] = metadata.pop(name)
+        return state_dict
+
+    def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:
+        """Load whole weights, or the shards of this process."""
+        if not self._is_full_state_dict():
+            return self._load_shards(state_dict)
+        metadata = getattr(state_dict, '_metadata', {})
+        for name, _ in self.model.named_modules():
+            whole = _whole_name(f'{name}.')[:-1]
+            if whole in metadata:
+                metadata[name] = metadata[whole]
+        super().load_model_state_dict(state_dict, **kwargs)
+
+    def optim_state_dict(self) -> dict:
+        """State of the optimizer wrapper: gathered, or of this process."""
+        if not self._is_full_state_dict():
+            return self.optim_wrapper.state_dict()
+        state_dict = super().optim_state_dict()
+        if state_dict:  # that of other ranks is empty if rank 0 gathers
+            state_dict = self.optim_wrapper.state_dict() | state_dict
+        return state_dict
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Resume the optimizer wrapper."""
+        if self._is_full_state_dict():
+            names = ('state', 'param_groups')
+            state_dict = state_dict | FSDP.optim_state_dict_to_load(
+                model=self.model,
+                optim=self.optim_wrapper.optimizer,
+                optim_state_dict={name: state_dict[name] for name in names},
+            )
+        self.optim_wrapper.load_state_dict(state_dict)
+
+    def _shards(self) -> dict[str, Tensor]:
+        tensors = chain(self.model.named_parameters(), self.model.named_buffers())
+        return {_whole_name(name): tensor.detach() for name, tensor in tensors}
+
+    def _load_shards(self, state_dict: dict[str, Tensor]) -> None:
+        shards = self._shards()
+        sizes = {name: shard.shape for name, shard in shards.items()}
+        if sizes != {name: shard.shape for name, shard in state_dict.items()}:
+            raise UserError(
+                'A sharded checkpoint continues the same model in as many processes as '
+                f'saved it, and this one does not fit {self.world_size}. Gathered ones '
+                "(strategy.state_dict_cfg='full') fit any number."
+            )
+        for name, shard in shards.items():
+            shard.copy_(state_dict[name])
+
+
+def _is_one_of(names: Sequence[str], module: nn.Module) -> bool:
+    return type(module).__name__ in names
+
+
+def _whole_name(name: str) -> str:
+    """Name of a parameter before sharding and activation checkpointing."""
+    for wrapper in ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.'):
+        name = name.replace(wrapper, '')
+    return name

@@ -1,0 +1,134 @@
+"""Sharded training; two processes train in ``test_tools/test_distributed.py``."""
+
+import pytest
+import torch
+from mmengine.registry import STRATEGIES
+from mmengine.utils import ManagerMixin
+
+from mmmixmim.engine import FSDPStrategy
+from mmmixmim.validation import UserError
+
+from ...scripts import free_port
+
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without'),
+    pytest.mark.filterwarnings('ignore:FSDP is switching to use `NO_SHARD`'),
+]
+OPTIMIZER = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+)
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """A single process of a distributed run."""
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    address = f'tcp://127.0.0.1:{free_port()}'
+    torch.distributed.init_process_group(
+        'gloo', init_method=address, rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Builder of strategies, by the registry."""
+    before = {each: dict(each._instance_dict) for each in ManagerMixin.__subclasses__()}
+
+    def build(**options):
+        return STRATEGIES.build(
+            dict(
+                type='mmmixmim.FSDPStrategy',
+                work_dir=str(tmp_path),
+                env_kwargs=dict(launcher='pytorch', randomness=dict(seed=0)),
+                **options,
+            )
+        )
+
+    yield build
+    for each, instances in before.items():
+        each._instance_dict.clear()
+        each._instance_dict.update(instances)
+
+
+def prepare(strategy, model):
+    strategy.prepare(model, optim_wrapper=OPTIMIZER, dispatch_kwargs={})
+    return strategy
+
+
+def step(strategy):
+    loss = strategy.model(torch.ones(2, 3, 64, 64), mode='loss')['loss']
+    strategy.optim_wrapper.update_params(loss)
+
+
+def test_the_scope_finds_it(process, make):
+    assert type(make()) is FSDPStrategy
+
+
+def test_weight_decay_is_that_of_the_whole_model(process, make, make_mixmim):
+    """Shards are vectors, which the recipe would not decay."""
+    model = make_mixmim()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    expected = [0.05 * (p.ndim > 1) for p in trained]
+    groups = prepare(make(), model).optim_wrapper.param_groups
+    found = [group['weight_decay'] for group in groups for p in group['params']]
+    assert sorted(found) == sorted(expected)
+    assert set(found) == {0, 0.05}
+
+
+@pytest.mark.parametrize('kind', ['full', 'local'])
+def test_checkpoints_continue(process, make, make_mixmim, kind, tmp_path):
+    first = prepare(make(state_dict_cfg=kind), make_mixmim())
+    step(first)
+    meta = dict(meta=dict(iter=1))
+    first.save_checkpoint(str(tmp_path / 'one.pth'), extra_ckpt=meta)
+
+    second = prepare(make(state_dict_cfg=kind), make_mixmim())
+    second.resume(str(tmp_path / 'one.pth'))
+    torch.manual_seed(1)
+    step(first)
+    torch.manual_seed(1)
+    step(second)
+    found, expected = second.model_state_dict(), first.model_state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_gathered_checkpoints_fit_the_plain_model(process, make, make_mixmim, tmp_path):
+    """Also where the window of a bias table is not square."""
+    options = dict(img_size=(64, 128), window_size=[(8, 4), (8, 4), (4, 2), (2, 1)])
+    strategy = prepare(make(), make_mixmim(backbone=options))
+    strategy.save_checkpoint(str(tmp_path / 'one.pth'))
+    state_dict = torch.load(tmp_path / 'one.pth', weights_only=True)['state_dict']
+    plain = make_mixmim(backbone=options | dict(window_size=[(8, 8), 4, 4, 2]))
+    plain.load_state_dict(state_dict)
+    name = 'backbone.layers.0.blocks.0.attn'
+    assert state_dict._metadata[name]['window'] == (8, 4)
+
+
+def test_shards_of_another_model_are_refused(process, make, make_mixmim):
+    strategy = prepare(make(state_dict_cfg='local'), make_mixmim())
+    shards = strategy.model_state_dict()
+    shards['neck.mask_token'] = shards['neck.mask_token'].flatten()[:5]
+    with pytest.raises(UserError, match="as many processes.*'full'"):
+        strategy.load_model_state_dict(shards)
+
+
+def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
+    for recomputed, count in ((('TransformerBlock',), 7), ((), 0)):
+        model = prepare(make(recomputed=recomputed), make_mixmim()).model
+        names = [type(module).__name__ for module in model.modules()]
+        assert names.count('CheckpointWrapper') == count
+
+
+def test_a_model_without_units_is_refused(process, make):
+    with pytest.raises(UserError, match='none of TransformerBlock.*strategy.units'):
+        prepare(make(), torch.nn.Linear(1, 1))
+
+
+def test_a_launcher_is_needed(make, make_mixmim, monkeypatch):
+    monkeypatch.setattr(FSDPStrategy, '_setup_distributed', lambda *args, **kwargs: 0)
+    with pytest.raises(UserError, match='tools/dist_train.sh'):
+        prepare(make(), make_mixmim())
