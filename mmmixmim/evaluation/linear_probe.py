@@ -55,6 +55,26 @@ def linear_probe(
         UserError: If a class has fewer samples than ``samples_per_class``.
         MissingDependencyError: If scikit-learn is not installed.
     """
+    features, labels = train
+    if samples_per_class is not None:
+        chosen = sample_per_class(labels, samples_per_class, seed)
+        features, labels = features[chosen], labels[chosen]
+    return 100 * fit_linear_classifier(features, labels).score(*test)
+
+
+def fit_linear_classifier(features: np.ndarray, labels: np.ndarray):
+    """Fit logistic regression to standardised features.
+
+    Args:
+        features: (N, C).
+        labels: (N, ).
+
+    Returns:
+        scikit-learn's pipeline of ``StandardScaler`` and ``LogisticRegression``.
+
+    Raises:
+        MissingDependencyError: If scikit-learn is not installed.
+    """
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -64,10 +84,5 @@ def linear_probe(
             'The linear probe needs scikit-learn, which is not installed: run '
             '`pip install scikit-learn`.'
         ) from error
-    features, labels = train
-    if samples_per_class is not None:
-        chosen = sample_per_class(labels, samples_per_class, seed)
-        features, labels = features[chosen], labels[chosen]
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    classifier.fit(features, labels)
-    return 100 * classifier.score(*test)
+    return classifier.fit(features, labels)

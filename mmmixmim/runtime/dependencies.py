@@ -60,8 +60,13 @@ def require(scope: str, who: str = 'this') -> None:
             what = "mmcv's compiled ops" if module == 'mmcv.ops' else module
             raise MissingDependencyError(
                 f'{who} needs {what} ({error}). '
-                f'Install it with: {_COMMANDS[module][not _has_forks()]}'
+                f'Install it with: {install_command(module)}'
             ) from error
+
+
+def install_command(module: str) -> str:
+    """Command that installs a module, for the forks or for upstream."""
+    return _COMMANDS[module][not _has_forks()]
 
 
 def _scopes(cfg: dict) -> set[str]:
