@@ -2,7 +2,7 @@
 
 from .complexity import complexity
 from .diagnosis import Finding, History, diagnose
-from .history import read_history
+from .history import read_history, run_starts
 from .linear_probe import extract_features, linear_probe
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     'extract_features',
     'linear_probe',
     'read_history',
+    'run_starts',
 ]

@@ -46,8 +46,9 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
     ============================ ===================================================
     verdict                      threshold and reason
     ============================ ===================================================
-    loss is not finite           any NaN or infinity among the last three points: AMP
-                                 skips single bad steps, three in a row are none
+    loss is not finite           the last two training losses, or the last held-out
+                                 one, are NaN or infinite: mixed precision skips
+                                 single bad steps, which change nothing
     diverged                     last level 25 % above the lowest: noise of a batch
                                  moves a level by a few per cent
     learning rate too high       learned nothing, and the highest loss is 50 % above
@@ -71,7 +72,7 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
 
     Args:
         history: Scalars by name, each a list of (iteration, value): ``loss``, and, as
-            far as they were measured, ``lr``, ``reconstruction/loss`` and
+            far as they were measured, ``lr``, ``epoch``, ``reconstruction/loss`` and
             ``features/{rank,std,dead}_stageN``. Other names are ignored.
         mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
             normalised pixels. None if it is unknown.
@@ -107,16 +108,19 @@ _LOWER = (
 
 def _not_finite(history: History) -> list[Finding]:
     loss = _values(history, 'loss')
-    if np.isfinite(loss[-3:]).all():
+    held_out = _values(history, 'reconstruction/loss')
+    finite = np.isfinite(loss)
+    if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
         return []
-    step = next(step for step, value in history['loss'] if not np.isfinite(value))
+    after = int(finite.nonzero()[0].max(initial=-1)) + 1
+    step = history['loss'][min(after, len(loss) - 1)][0]
     return [
         Finding(
             'error',
             'Loss is not finite',
-            f'The training loss is {loss[-1]} since iteration {step}.',
+            f'The loss is NaN or infinite since {_when(history, step)}.',
             f'The weights are lost: stop. {_LOWER}, then start from a checkpoint of '
-            f'before iteration {step}. With mixed precision, also try bfloat16.',
+            'before it. With mixed precision, also try bfloat16.',
         )
     ]
 
@@ -251,14 +255,15 @@ def _held_out_rise(history: History) -> list[Finding]:
         Finding(
             'warning',
             'Held-out loss rises',
-            f'The loss on held-out images was lowest around iteration {step} '
+            f'The loss on held-out images was lowest around '
+            f'{_when(history, step)} '
             f'({best:.3g}) and is {last:.3g} now, while the training loss fell from '
             f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
             'its images. There are too few of them for so long a training.',
             'More images help most. Published: on 10 % of ImageNet the held-out loss '
             'rises with longer training although fine-tuning stays about the same, '
             'so longer training does little harm here, but it gains nothing either. '
-            f'You can stop, or use a checkpoint of about iteration {step}.',
+            'You can stop, or use a checkpoint of about that time.',
         )
     ]
 
@@ -284,6 +289,12 @@ def _healthy(history: History) -> Finding:
         'your task.'
     )
     return Finding('info', 'Healthy', f'{seen}.', advice)
+
+
+def _when(history: History, step: int) -> str:
+    """Name an iteration, with its epoch if there are epochs."""
+    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
+    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
 
 
 def _values(history: History, name: str) -> np.ndarray:

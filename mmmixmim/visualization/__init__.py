@@ -1,6 +1,13 @@
-"""Figures of reconstructions and predictions."""
+"""Figures of reconstructions and predictions, and reports of runs."""
 
 from .label_maps import draw_label_maps, paint_instances
 from .reconstruction import draw_reconstruction
+from .report import render_report, write_report
 
-__all__ = ['draw_label_maps', 'draw_reconstruction', 'paint_instances']
+__all__ = [
+    'draw_label_maps',
+    'draw_reconstruction',
+    'paint_instances',
+    'render_report',
+    'write_report',
+]
