@@ -128,7 +128,7 @@ def test_a_rise_within_the_noise_is_none():
 
 def test_both_losses_rising_is_no_overfitting():
     loss = curve(1.1, 0.5)
-    loss = [(step, value + (step > 900) * step * 5e-5) for step, value in loss]
+    loss = [(step, value + (step > 900) * step * 1.5e-4) for step, value in loss]
     history = {'loss': loss, 'reconstruction/loss': rising(0.8)}
     assert 'Held-out loss rises' not in titles(history)
 
