@@ -1,6 +1,11 @@
-"""Figures of reconstructions and predictions."""
+"""Pictures of reconstructions and predictions."""
 
 from .label_maps import draw_label_maps, paint_instances
-from .reconstruction import draw_reconstruction
+from .reconstruction import draw_reconstruction, paint_reconstruction
 
-__all__ = ['draw_label_maps', 'draw_reconstruction', 'paint_instances']
+__all__ = [
+    'draw_label_maps',
+    'draw_reconstruction',
+    'paint_instances',
+    'paint_reconstruction',
+]

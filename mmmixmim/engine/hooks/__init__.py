@@ -2,5 +2,14 @@
 
 from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook
+from .diagnosis import DiagnosisHook
+from .online_probe import OnlineProbeHook
+from .reconstruction_pictures import ReconstructionHook
 
-__all__ = ['AnnotationCheckHook', 'ClassCheckHook']
+__all__ = [
+    'AnnotationCheckHook',
+    'ClassCheckHook',
+    'DiagnosisHook',
+    'OnlineProbeHook',
+    'ReconstructionHook',
+]
