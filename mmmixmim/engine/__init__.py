@@ -1,12 +1,23 @@
-"""Hooks, optimizer wrapper constructors and learning rate schedules."""
+"""Loops, hooks, optimizer wrapper constructors and learning rate schedules."""
 
-from .hooks import AnnotationCheckHook, ClassCheckHook
+from .held_out_loop import HeldOutLoop
+from .hooks import (
+    AnnotationCheckHook,
+    ClassCheckHook,
+    DiagnosisHook,
+    OnlineProbeHook,
+    ReconstructionHook,
+)
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
 
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'DiagnosisHook',
+    'HeldOutLoop',
     'LayerDecayOptimWrapperConstructor',
+    'OnlineProbeHook',
+    'ReconstructionHook',
     'WarmupCosineLR',
 ]

@@ -1,17 +1,22 @@
-"""Linear probing, model complexity, and verdicts on a run."""
+"""Probing, model complexity, metrics of pretraining, and verdicts on a run."""
 
 from .complexity import complexity
 from .diagnosis import Finding, History, diagnose
-from .history import read_history, run_starts
+from .history import read_history
+from .knn import knn
 from .linear_probe import extract_features, linear_probe
+from .metrics import FeatureHealth, ReconstructionLoss, feature_health
 
 __all__ = [
+    'FeatureHealth',
     'Finding',
     'History',
+    'ReconstructionLoss',
     'complexity',
     'diagnose',
     'extract_features',
+    'feature_health',
+    'knn',
     'linear_probe',
     'read_history',
-    'run_starts',
 ]

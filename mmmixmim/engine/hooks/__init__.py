@@ -2,6 +2,16 @@
 
 from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook
+from .diagnosis import DiagnosisHook
+from .online_probe import OnlineProbeHook
+from .reconstruction_pictures import ReconstructionHook
 from .report import ReportHook
 
-__all__ = ['AnnotationCheckHook', 'ClassCheckHook', 'ReportHook']
+__all__ = [
+    'AnnotationCheckHook',
+    'ClassCheckHook',
+    'DiagnosisHook',
+    'OnlineProbeHook',
+    'ReconstructionHook',
+    'ReportHook',
+]

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mmmixmim.evaluation import (
-    Finding,
-    History,
-    diagnose,
-    read_history,
-    run_starts,
-)
+from mmmixmim.evaluation import Finding, History, diagnose, read_history
+from mmmixmim.evaluation.history import run_starts
 from mmmixmim.runtime.config_text import read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
