@@ -93,7 +93,7 @@ def test_collapse_of_the_last_stage_is_an_error():
     assert '1.27' in finding.seen
 
 
-@pytest.mark.parametrize('name, value', (('std', 0.01), ('dead', 0.95)))
+@pytest.mark.parametrize('name, value', (('std', 0.001), ('dead', 0.95)))
 def test_constant_or_dead_channels_are_a_collapse_too(name, value):
     history = {'loss': curve(1.1, 0.5), f'features/{name}_stage4': [(2000, value)]}
     assert titles(history) == ['Features collapsed']
@@ -131,6 +131,13 @@ def test_both_losses_rising_is_no_overfitting():
     loss = [(step, value + (step > 900) * step * 1.5e-4) for step, value in loss]
     history = {'loss': loss, 'reconstruction/loss': rising(0.8)}
     assert 'Held-out loss rises' not in titles(history)
+
+
+def test_a_long_history_is_judged_like_a_short_one():
+    loss = [(i, 0.5 + 0.6 * np.exp(-i / 2e4)) for i in range(200_000)]
+    assert titles({'loss': loss}) == ['Healthy']
+    loss[150_000:] = [(i, 2.0) for i, _ in loss[150_000:]]
+    assert titles({'loss': loss}) == ['Loss diverged']
 
 
 def test_the_most_severe_finding_is_first():

@@ -40,6 +40,7 @@ def runs(iterations: int) -> dict[str, dict]:
         'high-learning-rate': dict(optim_wrapper=dict(optimizer=dict(lr=1.0))),
         'few-images': few,
         'broken-target': dict(model=dict(head=dict(type='ConstantTargetHead'))),
+        'blank': dict(model=dict(data_preprocessor=dict(std=[1e6]))),
         'mask-ratio-0.9': dict(model=dict(mask_ratio=0.9)),
     }
 
@@ -50,6 +51,12 @@ def build_config(options: dict, work_dir: Path, iterations: int) -> Config:
     small = dict(embed_dims=16, depths=[1, 1, 2], num_heads=[1, 2, 4])
     cfg.merge_from_dict(
         dict(
+            custom_hooks=[
+                dict(type='OnlineProbeHook', max_images=128),
+                dict(type='ReconstructionHook'),
+                dict(type='DiagnosisHook', interval=50),
+            ],
+            val_cfg=dict(max_images=128),
             model=dict(
                 backbone=dict(arch=dict(small, _delete_=True)),
                 neck=dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2),
@@ -79,6 +86,12 @@ def build_config(options: dict, work_dir: Path, iterations: int) -> Config:
                 num_workers=0,
                 persistent_workers=False,
                 sampler=dict(type='InfiniteSampler', shuffle=True),
+                dataset=dict(
+                    pipeline=[
+                        dict(type='Resize', scale=(32, 32), interpolation='bicubic'),
+                        dict(type='PackInputs'),
+                    ]
+                ),
             ),
             default_hooks=dict(
                 checkpoint=dict(interval=iterations, by_epoch=False),

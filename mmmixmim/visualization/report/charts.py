@@ -23,6 +23,7 @@ _STYLE = {
     'axes.grid': True,
     'axes.grid.axis': 'y',
     'axes.axisbelow': True,
+    'axes.formatter.limits': (-3, 5),
 }
 # Colours that matplotlib writes, each replaced by one of the style sheet, which knows
 # light and dark.
@@ -101,7 +102,7 @@ def _draw(axes, line: Line) -> None:
     x, y = np.array(line.points).T
     style = dict(
         color=_COLOURS[line.colour],
-        linewidth=1.8,
+        linewidth=line.width,
         linestyle='--' if line.dashed else '-',
         solid_capstyle='round',
     )

@@ -45,6 +45,9 @@ def facts_of(run: Run) -> dict[str, str]:
         'Speed': _speed(run),
         'Started': ', resumed '.join(f'{time:%Y-%m-%d %H:%M}' for time in run.started),
     }
+    facts['Checkpoints'] = (
+        ', '.join(path.name for path in run.checkpoints) or 'none yet'
+    )
     return {name: fact for name, fact in facts.items() if fact}
 
 
@@ -59,6 +62,13 @@ def progress(run: Run) -> str:
     if planned is None:
         return f'{done} {unit}'
     return f'{done} of {planned} {unit}'
+
+
+def when(run: Run, step: int) -> str:
+    """Name an iteration, with its epoch if there are epochs."""
+    if not run.iters_per_epoch:
+        return f'iteration {step}'
+    return f'epoch {step / run.iters_per_epoch:.3g}, iteration {step}'
 
 
 def is_complete(run: Run) -> bool:

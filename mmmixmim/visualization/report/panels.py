@@ -53,7 +53,7 @@ MEASURES = (
         '1 if the channels of normalised features vary independently, 0 if all images '
         'get the same features.',
         {'features/std_stage{stage}': 'stage {stage}'},
-        limits=(0, 1),
+        limits=(0, 0),
     ),
     Measure(
         'Dead channels, %',
@@ -91,6 +91,7 @@ class Line:
         points: (x, y), ordered by x, all finite.
         colour: Name of a colour of the style sheet.
         dashed: Whether it is dashed, to tell it apart without colours.
+        width: Its width in points; of stages, the last one has the widest.
         last: Its last value, formatted.
         words: The line in words.
     """
@@ -99,6 +100,7 @@ class Line:
     points: list[tuple[float, float]]
     colour: str
     dashed: bool
+    width: float
     last: str
     words: str
 
@@ -214,7 +216,8 @@ def _line(
     words = f'{label}: from {first} to {last}, between {lowest} and {highest}'
     if not math.isfinite(run.history[name][-1][1]):
         last = 'not finite'
-    return Line(label, points, colour, dashed, last, words)
+    width = 0.8 + 0.4 * int(colour[-1]) if colour.startswith('stage') else 1.8
+    return Line(label, points, colour, dashed, width, last, words)
 
 
 def _staged(measure: Measure) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from mmmixmim.validation import UserError
 from mmmixmim.version import __version__
 
 from .charts import draw_panel
-from .facts import commands_of, facts_of, is_complete, progress
+from .facts import commands_of, facts_of, progress, when
 from .panels import panels_of, panels_of_all
 from .run import Picture, Run, read_run
 
@@ -81,11 +83,11 @@ def render_report(runs: Sequence[str | Path]) -> str:
         data_uri=_data_uri,
         draw_panel=draw_panel,
         facts_of=facts_of,
-        is_complete=is_complete,
         panels_of=panels_of,
         pictures_of=_pictures,
         progress=progress,
         table_of=_table,
+        when=when,
     )
     return environment.get_template('report.html.j2').render(
         runs=runs,
@@ -97,8 +99,11 @@ def render_report(runs: Sequence[str | Path]) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'data:image/png;base64,{data}'
+    """Encode a picture as JPEG, which takes a fraction of the space, into a URI."""
+    file = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert('RGB').save(file, 'JPEG', quality=85, subsampling=0)
+    return f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}'
 
 
 def _pictures(run: Run) -> dict[str, list[Picture]]:

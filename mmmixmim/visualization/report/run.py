@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from PIL import Image
+
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
 from mmmixmim.evaluation.history import run_starts
 from mmmixmim.runtime.config_text import read_config_text
@@ -135,10 +137,20 @@ def _pictures(starts: list[Path]) -> list[Picture]:
     for start in starts:
         for path in sorted((start / 'vis_data' / 'vis_image').glob('*.png')):
             match = re.fullmatch(r'(.+)_(\d+)', path.stem)
-            if match:
+            if match and _is_picture(path):
                 name, step = match[1], int(match[2])
                 found[name, step] = Picture(name, step, path)
     return [found[key] for key in sorted(found)]
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a complete PNG file; a run may be writing it, or be stopped."""
+    try:
+        with Image.open(path, formats=['PNG']) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def _time(name: str) -> datetime | None:
