@@ -24,11 +24,25 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
+held_out_pipeline = [
+    dict(
+        type='LoadRandomResizedCrop',
+        scale=img_size,
+        max_attempts=0,
+        aspect_ratio_range=(1.0, 1.0),
+        interpolation='bicubic',
+        ignore_empty=True,
+    ),
+    dict(type='PackInputs'),
+]
 # On two cores a loader process costs more time than it saves.
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root='data/shapes/images/unlabelled', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=held_out_pipeline)
 )
 
 optim_wrapper = dict(
@@ -39,7 +53,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=4)
 
 default_hooks = dict(
     logger=dict(interval=20),

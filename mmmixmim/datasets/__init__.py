@@ -3,6 +3,7 @@
 from .digits import Digits, ScatteredDigits
 from .image_folder import ImageFolder
 from .inaturalist import INaturalist
+from .mixture_groups import MixtureGroups
 from .transforms import LoadRandomResizedCrop
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     'INaturalist',
     'ImageFolder',
     'LoadRandomResizedCrop',
+    'MixtureGroups',
     'ScatteredDigits',
 ]

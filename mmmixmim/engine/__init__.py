@@ -1,6 +1,14 @@
-"""Hooks, optimizer wrapper constructors and learning rate schedules."""
+"""Loops, hooks, optimizer wrapper constructors and learning rate schedules."""
 
-from .hooks import AnnotationCheckHook, ClassCheckHook, ProgressLineHook
+from .held_out_loop import HeldOutLoop
+from .hooks import (
+    AnnotationCheckHook,
+    ClassCheckHook,
+    DiagnosisHook,
+    OnlineProbeHook,
+    ProgressLineHook,
+    ReconstructionHook,
+)
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .quiet_runner import QuietRunner
 from .schedulers import WarmupCosineLR
@@ -8,8 +16,12 @@ from .schedulers import WarmupCosineLR
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'DiagnosisHook',
+    'HeldOutLoop',
     'LayerDecayOptimWrapperConstructor',
+    'OnlineProbeHook',
     'ProgressLineHook',
     'QuietRunner',
+    'ReconstructionHook',
     'WarmupCosineLR',
 ]

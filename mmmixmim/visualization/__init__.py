@@ -1,8 +1,9 @@
-"""Figures of reconstructions and predictions."""
+"""Pictures of reconstructions and predictions, and reports of runs."""
 
 from .label_maps import draw_label_maps, paint_instances
 from .mistakes import draw_confusion, draw_worst
-from .reconstruction import draw_reconstruction
+from .reconstruction import draw_reconstruction, paint_reconstruction
+from .report import render_report, write_report
 
 __all__ = [
     'draw_confusion',
@@ -10,4 +11,7 @@ __all__ = [
     'draw_reconstruction',
     'draw_worst',
     'paint_instances',
+    'paint_reconstruction',
+    'render_report',
+    'write_report',
 ]

@@ -1,4 +1,4 @@
-"""Figures of images, their mixtures and their reconstructions."""
+"""Pictures of images, their mixtures and their reconstructions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mmmixmim.models import MixMIM
+from mmmixmim.models.mixing import TokenOwnership
+
+_GAP = 4  # pixels between images
+_LABELS = 96  # width in pixels of the names of the rows
+_BRIGHTEST = 64  # grey levels of error
 
 
 def draw_reconstruction(
-    model: MixMIM, images: Tensor, path: str | Path, mask: Tensor | None = None
+    model: MixMIM,
+    images: Tensor,
+    path: str | Path,
+    mask: Tensor | TokenOwnership | None = None,
+    details: bool = False,
 ) -> None:
-    """Save a figure with rows for the originals, mixtures and reconstructions.
+    """Save a picture with rows for the originals, mixtures and reconstructions.
+
+    Args:
+        model: See :func:`paint_reconstruction`.
+        images: See :func:`paint_reconstruction`.
+        path: Output file. Its extension sets the format, and missing parent folders
+            are created.
+        mask: See :func:`paint_reconstruction`.
+        details: See :func:`paint_reconstruction`.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(paint_reconstruction(model, images, mask, details)).save(path)
+
+
+@torch.no_grad()
+def paint_reconstruction(
+    model: MixMIM,
+    images: Tensor,
+    mask: Tensor | TokenOwnership | None = None,
+    details: bool = False,
+) -> np.ndarray:
+    """Paint rows of the originals, mixtures and reconstructions.
 
     The encoder sees only the mixed images. Each image occurs in two of them, its
     own mixture and its partner's. Each cell of a reconstruction is predicted from
@@ -26,39 +57,74 @@ def draw_reconstruction(
         model: The pretrained model. It is switched to evaluation mode.
         images: Batch from the dataloader, before normalisation, (B, C, H, W).
             Image i is mixed with image B - 1 - i.
-        path: Output file. Its extension sets the format, and missing parent folders
-            are created.
-        mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows.
-            Defaults to None: random.
+        mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows, or
+            the ownership made of it. Defaults to None: random.
+        details: Whether to add rows for the visible cells, for the predictions of
+            hidden cells pasted into the original, and for the root mean square error of
+            each cell, from 0 (black) to 64 or more of 255 grey levels (bright).
+            Defaults to False.
+
+    Returns:
+        RGB, uint8 (height, width, 3). Small images are enlarged.
     """
     model.eval()
     preprocessor = model.data_preprocessor
     inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs']
-    result = model.reconstruct(inputs, mask)
-    rows = {
-        'original': inputs,
-        'mixed': result['mixed'],
-        'reconstructed': result['reconstruction'],
-    }
+    ownership = model.ownership(inputs, mask)
+    result = model.reconstruct(inputs, ownership)
+    original, mixed, reconstructed = (
+        _to_levels(each, preprocessor)
+        for each in (inputs, result['mixed'], result['reconstruction'])
+    )
+    if not details:
+        rows = dict(original=original, mixed=mixed, reconstructed=reconstructed)
+        return _tile({name: _to_rgb(batch) for name, batch in rows.items()})
+    hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
+    error = (reconstructed - original).square().mean(1, keepdim=True)
+    error = torch.nn.functional.avg_pool2d(error, model.backbone.stride).sqrt()
+    error = error.repeat_interleave(model.backbone.stride, 2)
+    error = error.repeat_interleave(model.backbone.stride, 3)[:, 0] / _BRIGHTEST
+    heat = colormaps['inferno'](error.clamp(0, 1).cpu().numpy())[..., :3]
+    rows = dict(
+        original=original,
+        visible=original.masked_fill(hidden, 127),
+        mixed=mixed,
+        reconstructed=reconstructed,
+        pasted=torch.where(hidden, reconstructed, original),
+    )
+    painted = {name: _to_rgb(batch) for name, batch in rows.items()}
+    return _tile(painted | dict(error=(255 * heat).round().astype(np.uint8)))
 
-    height, width = images.shape[2:]
-    figure = Figure(figsize=(1.4 * len(images) + 0.3, 4.2 * height / width + 0.1))
-    axes = figure.subplots(len(rows), len(images), squeeze=False)
-    for row, (title, batch) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(title)
-        for axis, image in zip(row, batch, strict=True):
-            axis.imshow(_to_rgb(image, preprocessor), interpolation='nearest')
-            axis.set(xticks=[], yticks=[])
-    figure.tight_layout(pad=0.3)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
 
-
-def _to_rgb(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
-    """Undo the normalisation of an image (C, H, W) and return uint8 (H, W, 3)."""
+def _to_levels(batch: Tensor, preprocessor: torch.nn.Module) -> Tensor:
+    """Undo the normalisation of images (B, C, H, W)."""
     if hasattr(preprocessor, 'std'):
-        image = image * preprocessor.std + preprocessor.mean
-    image = image.round().clamp(0, 255).byte().cpu()
-    if len(image) not in (1, 3):
-        image = image.float().mean(0, keepdim=True).round().byte()
-    return image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        batch = batch * preprocessor.std + preprocessor.mean
+    return batch
+
+
+def _to_rgb(batch: Tensor) -> np.ndarray:
+    """Return images (B, C, H, W) as uint8 (B, H, W, 3)."""
+    batch = batch.round().clamp(0, 255)
+    if batch.shape[1] not in (1, 3):
+        batch = batch.mean(1, keepdim=True).round()
+    batch = batch.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    return batch.byte().cpu().numpy()
+
+
+def _tile(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Arrange images (B, H, W, 3) of each row on white, behind the row's name."""
+    count, height, width, _ = next(iter(rows.values())).shape
+    zoom = -(-128 // width)
+    height, width = height * zoom, width * zoom
+    size = _LABELS + count * (width + _GAP), len(rows) * (height + _GAP)
+    canvas = Image.new('RGB', size, 'white')
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(13)
+    for i, (name, batch) in enumerate(rows.items()):
+        top = i * (height + _GAP)
+        draw.text((_GAP, top + height / 2), name, 'black', font, anchor='lm')
+        for j, image in enumerate(batch):
+            enlarged = Image.fromarray(image).resize((width, height), 0)
+            canvas.paste(enlarged, (_LABELS + j * (width + _GAP), top))
+    return np.asarray(canvas)

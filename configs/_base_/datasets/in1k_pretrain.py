@@ -8,3 +8,5 @@ train_dataloader = dict(
     drop_last=True,
     dataset=dict(**_base_.imagenet, split='train'),
 )
+val_dataloader = dict(dataset=dict(**_base_.imagenet, split='val'))
+val_cfg = dict(max_images=5000)
