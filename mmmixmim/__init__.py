@@ -3,7 +3,7 @@
 import warnings
 
 with warnings.catch_warnings():
-    # mmcv's, where its compiled ops are missing. Only detection needs them, and says so.
+    # mmcv's, where its compiled ops are missing, which only detection needs.
     warnings.filterwarnings('ignore', 'Fail to import', module='mmcv')
     from .checkpoint import register_loaders
     from .model_hub import register_models

@@ -355,7 +355,10 @@ def _config(
         Section('', dict(default_scope='mmmixmim')),
         Section(
             'The model: the encoder, its pooled last map, and a linear classifier.',
-            dict(model=model, custom_hooks=[dict(type='ClassCheckHook')]),
+            dict(
+                model=model,
+                custom_hooks=[dict(type='ClassCheckHook'), dict(type='ReportHook')],
+            ),
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(

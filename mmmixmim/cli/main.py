@@ -17,10 +17,12 @@ from mmmixmim.version import __version__
 _PATH = click.Path(path_type=Path)
 
 
-@click.group(context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100))
+@click.group(
+    context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100)
+)
 @click.version_option(__version__, prog_name='mmmixmim')
 def cli() -> None:
-    """Pretrain MixMIM on your own images, and use the encoder.
+    r"""Pretrain MixMIM on your own images, and use the encoder.
 
     \b
     mixmim pretrain /data/images --out runs/first
@@ -54,11 +56,17 @@ def _options(*decorators: Callable) -> Callable:
 
 def _out(default: str) -> Callable:
     return click.option(
-        '--out', type=_PATH, default=default, show_default=True, help='Folder of the run.'
+        '--out',
+        type=_PATH,
+        default=default,
+        show_default=True,
+        help='Folder of the run.',
     )
 
 
-_SEED = click.option('--seed', type=int, default=0, show_default=True, help='Random seed.')
+_SEED = click.option(
+    '--seed', type=int, default=0, show_default=True, help='Random seed.'
+)
 _FROM = click.option(
     '--from',
     'start',
@@ -88,11 +96,13 @@ _VAL_SHARE = click.option(
 
 @cli.command()
 @click.argument('data', type=_PATH, required=False)
-@click.option('--demo', is_flag=True, help='Use small digits that come with scikit-learn.')
+@click.option(
+    '--demo', is_flag=True, help='Use small digits that come with scikit-learn.'
+)
 @_out('runs/pretrain')
 @_SETTINGS
 def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
-    """Pretrain on a folder of images, without labels.
+    r"""Pretrain on a folder of images, without labels.
 
     DATA is a folder, nested or flat; or a list of paths: a .csv with a column `path`,
     or a .txt. Settings that you leave out are chosen, and each is printed with its
@@ -117,7 +127,7 @@ def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
 @_SETTINGS
 @_VAL_SHARE
 def finetune(data: Path, out: Path, **settings) -> None:
-    """Train a classifier on labelled images.
+    r"""Train a classifier on labelled images.
 
     DATA is a folder with a folder for each class, or with such folders below train and
     val; or a .csv with the columns `path` and `label`. Without a split, one is drawn
@@ -139,7 +149,7 @@ def finetune(data: Path, out: Path, **settings) -> None:
 @_SEED
 @_VAL_SHARE
 def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
-    """Classify the frozen features of an encoder: how good are they?
+    r"""Classify the frozen features of an encoder: how good are they?
 
     DATA is as for finetune. Without --from, the encoder is untrained, to compare with.
 
@@ -159,7 +169,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
 )
 @_SEED
 def reconstruct(run: Path, **options) -> None:
-    """Draw images, their mixtures and their reconstructions.
+    r"""Draw images, their mixtures and their reconstructions.
 
     RUN is the folder of a pretraining.
 
@@ -174,7 +184,7 @@ def reconstruct(run: Path, **options) -> None:
 @click.argument('runs', type=_PATH, nargs=-1, required=True)
 @click.option('--out', type=_PATH, help='File [first RUN/report.html].')
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Write one page about a run, or about several side by side.
+    r"""Write one page about a run, or about several side by side.
 
     \b
     Example:
@@ -185,7 +195,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check the installation and the machine, and name the way out.
+    r"""Check the installation and the machine, and name the way out.
 
     \b
     Example:

@@ -299,17 +299,12 @@ def _config(
     model['data_preprocessor'] = dict(
         type='SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True
     )
-    pipeline = [
-        dict(
-            type='LoadRandomResizedCrop',
-            scale=chosen.image_size,
-            crop_ratio_range=(0.2, 1.0),
-            interpolation='bicubic',
-            flip_prob=0.5,
-            ignore_empty=True,
-        ),
-        dict(type='PackInputs'),
-    ]
+    load = dict(type='LoadRandomResizedCrop', scale=chosen.image_size)
+    load |= dict(interpolation='bicubic', ignore_empty=True)
+    crop = load | dict(crop_ratio_range=(0.2, 1.0), flip_prob=0.5)
+    dataset = dict(type='ImageFolder', **source)
+    if chosen.held_out:
+        dataset['held_out'] = chosen.held_out
     loader = dict(
         batch_size=chosen.batch_size,
         num_workers=chosen.workers,
@@ -318,8 +313,36 @@ def _config(
         drop_last=True,
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
-        dataset=dict(type='ImageFolder', **source, pipeline=pipeline),
+        dataset=dataset | dict(pipeline=[crop, dict(type='PackInputs')]),
     )
+    loop = dict(type='EpochBasedTrainLoop', max_epochs=chosen.epochs)
+    hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
+    held_out = []
+    if chosen.held_out:
+        loop['val_interval'] = max(1, chosen.epochs // 20)
+        hooks.insert(0, dict(type='ReconstructionHook'))
+        # The largest square in the middle, without draws.
+        middle = load | dict(max_attempts=0, aspect_ratio_range=(1.0, 1.0))
+        val_set = dict(type='ImageFolder', part='held_out')
+        val_set['pipeline'] = [middle, dict(type='PackInputs')]
+        val_loader = loader | dict(
+            batch_size=max(1, chosen.batch_size // 2),
+            drop_last=False,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=val_set,
+        )
+        measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
+        held_out = [
+            Section(
+                'The held-out images, in pairs, always with the same crops and masks.',
+                dict(
+                    val_dataloader=val_loader,
+                    val_cfg=dict(type='HeldOutLoop'),
+                    val_evaluator=measured,
+                ),
+                ('held_out',),
+            )
+        ]
     schedule = dict(
         type='WarmupCosineLR',
         warmup=chosen.warmup,
@@ -338,6 +361,7 @@ def _config(
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),
+        *held_out,
         Section(
             'The optimizer. Biases and norms do not decay.',
             dict(
@@ -353,11 +377,12 @@ def _config(
         ),
         Section(
             'The schedule.',
-            dict(
-                param_scheduler=[schedule],
-                train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=chosen.epochs),
-            ),
+            dict(param_scheduler=[schedule], train_cfg=loop),
             ('epochs', 'warmup'),
+        ),
+        Section(
+            'Pictures, verdicts and the report while it trains.',
+            dict(custom_hooks=hooks),
         ),
         *runtime_sections(chosen, seed),
     ]

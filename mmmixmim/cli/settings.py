@@ -76,12 +76,13 @@ def choose_pretraining(
         UserError: If a setting that the user gave cannot work.
     """
     chosen, cost = _choose_model(scan, machine, known, given)
-    total = _total_batch(scan.images)
+    images = scan.images - chosen.add('held_out', lambda: _held_out(scan.images))
+    total = _total_batch(images)
     fits = largest_batch(cost, machine)
     chosen.add('batch_size', lambda: _batch_size(total, fits, machine))
-    check_batch(chosen.batch_size, fits, cost, machine, scan.images)
+    check_batch(chosen.batch_size, fits, cost, machine, images)
     chosen.add('accumulation', lambda: _accumulation(total, chosen.batch_size))
-    chosen.add('epochs', lambda: _epochs(scan.images, cost, machine))
+    chosen.add('epochs', lambda: _epochs(images, cost, machine))
     batch = chosen.batch_size * chosen.accumulation
     chosen.add('lr', lambda: _learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: _warmup(chosen.epochs))
@@ -262,6 +263,13 @@ def _precision(machine: Machine) -> tuple[str, str]:
     if machine.bf16:
         return 'bf16', f'the {machine.name} computes in it'
     return 'fp16', f'the {machine.name} has no bfloat16'
+
+
+def _held_out(images: int) -> tuple[int, str]:
+    if images < 64:
+        return 0, f'{images} images are too few to leave some out'
+    count = min(1000, max(16, images // 20))
+    return count, '5 % of the images, 16 to 1,000, measure what is learned'
 
 
 def _total_batch(images: int) -> int:

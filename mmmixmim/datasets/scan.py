@@ -134,7 +134,9 @@ def find_images(
     endings = tuple(extensions)
     found = []
     for folder, _, names in os.walk(root, followlinks=True):
-        found += [Path(folder, each) for each in names if each.lower().endswith(endings)]
+        found += [
+            Path(folder, each) for each in names if each.lower().endswith(endings)
+        ]
     if not found:
         raise MissingFileError(
             f'The folder {str(root)!r} holds no images: no file at any depth ends in '
@@ -187,7 +189,9 @@ def scan_images(
                 readable.append(path)
                 headers.append(header)
         chosen = sorted(random.Random(0).sample(readable, min(sample, len(readable))))
-        for path, problem in zip(chosen, pool.map(_look_at_pixels, chosen), strict=True):
+        for path, problem in zip(
+            chosen, pool.map(_look_at_pixels, chosen), strict=True
+        ):
             if problem == 'unreadable':
                 scan.unreadable += 1
             elif problem:
