@@ -11,6 +11,7 @@ from mmmixmim.checkpoint import adapt_encoder, load_pretrained, split_init_cfg
 from mmmixmim.geometry import resize_position_embedding, sincos_position_embedding
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
+    UserError,
     check_image,
     check_image_size,
     check_int_between,
@@ -72,6 +73,8 @@ class MixMIMTransformer(BaseModule):
             to -1: nothing is frozen.
         with_cp: Whether to save memory by activation checkpointing, block by block.
             Defaults to False.
+        pretrained: A checkpoint, short for ``init_cfg`` of type ``Pretrained``.
+            mmsegmentation sets it from ``pretrained`` of the model. Defaults to None.
         init_cfg: MMEngine's initialisation config. Without one, the model keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -109,9 +112,10 @@ class MixMIMTransformer(BaseModule):
         out_indices: int | Sequence[int] = (-1,),
         frozen_stages: int = -1,
         with_cp: bool = False,
+        pretrained: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(_with_pretrained(init_cfg, pretrained))
         sizes = Arch.read(arch, img_size, patch_size, window_size)
         check_positive_int('in_channels', in_channels)
         check_positive('mlp_ratio', mlp_ratio)
@@ -289,3 +293,16 @@ class MixMIMTransformer(BaseModule):
         for module in (*self._frozen_modules(), *unused):
             if module is not None:
                 module.requires_grad_(False)
+
+
+def _with_pretrained(
+    init_cfg: dict | list[dict] | None, pretrained: str | None
+) -> dict | list[dict] | None:
+    if pretrained is None:
+        return init_cfg
+    if init_cfg is not None:
+        raise UserError(
+            f'pretrained={pretrained!r} and init_cfg={init_cfg} both say how to start: '
+            'leave one of them out.'
+        )
+    return dict(type='Pretrained', checkpoint=pretrained)
