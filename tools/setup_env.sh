@@ -123,7 +123,8 @@ install() {
     if [[ $profile == test ]]; then
         install_ops
         pip_install --build-constraint "$constraints" -r requirements/det.txt \
-            -r requirements/seg.txt -r requirements/test.txt
+            -r requirements/seg.txt -r requirements/test.txt -r requirements/images.txt \
+            -r requirements/data.txt
     fi
     pip_install --quiet --no-build-isolation --editable .
     # In the working directory it would shadow the installed metadata.

@@ -1,5 +1,6 @@
 """Checkpoints of MixMIM in the formats of different projects."""
 
+from .channels import fit_in_channels
 from .encoder import encoder_weights
 from .files import read_checkpoint, read_weights, write_weights
 from .formats import FORMATS, detect_format
@@ -20,6 +21,7 @@ __all__ = [
     'adapt_part',
     'detect_format',
     'encoder_weights',
+    'fit_in_channels',
     'load_encoder',
     'load_pretrained',
     'load_whole',

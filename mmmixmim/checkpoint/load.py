@@ -14,6 +14,7 @@ from torch import nn
 from mmmixmim.geometry import load_bias_table, load_position_embedding
 from mmmixmim.validation import UserError
 
+from .channels import check_mode, fit_embedding
 from .encoder import (
     ENCODER,
     encoder_weights,
@@ -40,12 +41,19 @@ PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 NORM = re.compile(r'norm\d*\.(weight|bias)$')
 DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
 STAGE = re.compile(r'(?:layers|stages)\.(\d+)\.')
+_OTHER_CHANNELS = (
+    " For images of other channels, load with in_channels='mean' (init_cfg of the "
+    'backbone).'
+)
 # Buffers of stock encoders that follow from the windows.
 DERIVED = ('relative_position_index', 'relative_coords_table')
 
 
 def load_encoder(
-    backbone: nn.Module, path: str | Path, prefix: str | None = None
+    backbone: nn.Module,
+    path: str | Path,
+    prefix: str | None = None,
+    in_channels: str | None = None,
 ) -> None:
     """Load a backbone from a checkpoint, completely or not at all.
 
@@ -59,11 +67,16 @@ def load_encoder(
         backbone: An encoder.
         path: Checkpoint file or address. No code in it is run.
         prefix: See :func:`encoder_weights`.
+        in_channels: How to fit the patch embedding if the file's encoder is made for
+            images of another number of channels: 'mean' or 'repeat', see
+            :func:`fit_in_channels`. Defaults to None: raise.
 
     Raises:
         MissingFileError: If there is no such file.
         UserError: If it holds no encoder, or one that does not fit.
     """
+    if in_channels is not None:
+        check_mode(in_channels)
     state = read_weights(path)
     own = backbone.state_dict()
     native = is_native(own)
@@ -74,6 +87,8 @@ def load_encoder(
             first, _ = next(backbone.named_parameters())
             weights, others = stock_weights(state, first, prefix)
             weights = _fit_stock(own, weights)
+        if in_channels is not None:
+            fit_embedding(weights, own, in_channels)
         new = [name for name in own if name not in weights]
         unused = [name for name in weights if name not in own]
         stages = [int(found[1]) for found in map(STAGE.match, own) if found]
@@ -196,7 +211,12 @@ def load_pretrained(backbone: nn.Module, entries: list[dict]) -> None:
                 'set model.backbone.init_cfg.checkpoint=FILE by --cfg-options, or '
                 'model.backbone.init_cfg=None to start from scratch or from load_from.'
             )
-        load_encoder(backbone, entry['checkpoint'], entry.get('prefix'))
+        load_encoder(
+            backbone,
+            entry['checkpoint'],
+            entry.get('prefix'),
+            entry.get('in_channels'),
+        )
 
 
 def adapt_part(state: StateDict, prefix: str) -> None:
@@ -262,4 +282,5 @@ def _check_arch(backbone: nn.Module, state: StateDict, prefix: str) -> None:
                 'the weights to load are of another arch, patch_size or in_channels: '
                 f'{prefix}{name} has the shape {tuple(given.shape)} there and '
                 f'{tuple(parameter.shape)} in this model.'
+                + (_OTHER_CHANNELS if name == ENCODER else '')
             )

@@ -2,15 +2,29 @@
 
 from .digits import Digits, ScatteredDigits
 from .image_folder import ImageFolder
+from .image_table import ImageTable
 from .inaturalist import INaturalist
 from .mixture_groups import MixtureGroups
-from .transforms import LoadRandomResizedCrop
+from .raster_folder import RasterFolder
+from .shards import ShardStream, write_shards
+from .statistics import ChannelStatistics, measure_channels
+from .transforms import LoadRandomResizedCrop, LoadRasterCrop
+from .wrapped import WrappedDataset, WrappedIterable
 
 __all__ = [
+    'ChannelStatistics',
     'Digits',
     'INaturalist',
     'ImageFolder',
+    'ImageTable',
     'LoadRandomResizedCrop',
+    'LoadRasterCrop',
     'MixtureGroups',
+    'RasterFolder',
     'ScatteredDigits',
+    'ShardStream',
+    'WrappedDataset',
+    'WrappedIterable',
+    'measure_channels',
+    'write_shards',
 ]

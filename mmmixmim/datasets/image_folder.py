@@ -15,6 +15,8 @@ from mmpretrain.datasets import CustomDataset
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
+from .file_list import list_files
+
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
@@ -35,6 +37,9 @@ class ImageFolder(CustomDataset):
             Defaults to 0: none.
         extensions: File extensions of images, case-insensitive. Defaults to
             :attr:`EXTENSIONS`.
+        list_cache: File that keeps the list of images of a local folder for the next
+            start. It is written anew if a file has come or gone. Defaults to None: the
+            folder is read at each start.
         **kwargs: Arguments of mmpretrain's ``CustomDataset``, such as ``pipeline``.
 
     Raises:
@@ -64,6 +69,7 @@ class ImageFolder(CustomDataset):
         extensions: Sequence[str] = EXTENSIONS,
         part: str = 'train',
         held_out: int | float = 0,
+        list_cache: str | None = None,
         **kwargs,
     ) -> None:
         if part not in ('train', 'held_out'):
@@ -78,6 +84,7 @@ class ImageFolder(CustomDataset):
             raise UserError(f'held_out must not be negative, got {held_out}.')
         self.part = part
         self.held_out = held_out
+        self.list_cache = list_cache
         super().__init__(
             data_root=expanduser(data_root),
             with_label=False,
@@ -92,6 +99,12 @@ class ImageFolder(CustomDataset):
                 f'There is no image folder {self.img_prefix!r}. {hint}'
             )
         try:
+            if self.list_cache:
+                found = list_files(self.img_prefix, self.list_cache)
+                names = [name for name in found if self.is_valid_file(name)]
+                if not names:
+                    raise RuntimeError('no images')
+                return names
             return super()._find_samples()
         except RuntimeError as error:
             raise MissingFileError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
@@ -16,6 +16,11 @@ from mmmixmim.models.mixing import TokenOwnership
 _GAP = 4  # pixels between images
 _LABELS = 96  # width in pixels of the names of the rows
 _BRIGHTEST = 64  # grey levels of error
+_DEVIATION = (
+    57  # of photos, in grey levels; errors of other images are shown like those
+)
+
+from .colours import RGBProjection
 
 
 def draw_reconstruction(
@@ -24,6 +29,7 @@ def draw_reconstruction(
     path: str | Path,
     mask: Tensor | TokenOwnership | None = None,
     details: bool = False,
+    bands: Sequence[int] | None = None,
 ) -> None:
     """Save a picture with rows for the originals, mixtures and reconstructions.
 
@@ -34,9 +40,12 @@ def draw_reconstruction(
             are created.
         mask: See :func:`paint_reconstruction`.
         details: See :func:`paint_reconstruction`.
+        bands: See :func:`paint_reconstruction`.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(paint_reconstruction(model, images, mask, details)).save(path)
+    Image.fromarray(paint_reconstruction(model, images, mask, details, bands)).save(
+        path
+    )
 
 
 @torch.no_grad()
@@ -45,6 +54,7 @@ def paint_reconstruction(
     images: Tensor,
     mask: Tensor | TokenOwnership | None = None,
     details: bool = False,
+    bands: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Paint rows of the originals, mixtures and reconstructions.
 
@@ -63,6 +73,8 @@ def paint_reconstruction(
             hidden cells pasted into the original, and for the root mean square error of
             each cell, from 0 (black) to 64 or more of 255 grey levels (bright).
             Defaults to False.
+        bands: Three channels to show as red, green and blue, or one to show as grey.
+            Defaults to None: see :class:`RGBProjection`.
 
     Returns:
         RGB, uint8 (height, width, 3). Small images are enlarged.
@@ -70,30 +82,46 @@ def paint_reconstruction(
     model.eval()
     preprocessor = model.data_preprocessor
     inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs']
+    weight = None
+    if images.is_floating_point() and images.isnan().any():  # pixels without data
+        weight = (~images.isnan().any(1)).float().to(inputs.device)
     ownership = model.ownership(inputs, mask)
-    result = model.reconstruct(inputs, ownership)
+    result = model.reconstruct(inputs, ownership, weight)
     original, mixed, reconstructed = (
         _to_levels(each, preprocessor)
         for each in (inputs, result['mixed'], result['reconstruction'])
     )
+    eight_bits = images.dtype == torch.uint8
+    project = RGBProjection(original, bands, stretch=not eight_bits, weight=weight)
+
+    def to_rgb(batch: Tensor) -> np.ndarray:
+        return np.stack([project(image) for image in batch])
+
+    rows = dict(
+        original=to_rgb(original),
+        mixed=to_rgb(mixed),
+        reconstructed=to_rgb(reconstructed),
+    )
     if not details:
-        rows = dict(original=original, mixed=mixed, reconstructed=reconstructed)
-        return _tile({name: _to_rgb(batch) for name, batch in rows.items()})
+        return _tile(rows)
     hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
-    error = (reconstructed - original).square().mean(1, keepdim=True)
+    difference = reconstructed - original
+    if not eight_bits and hasattr(preprocessor, 'std'):
+        difference = difference / preprocessor.std * _DEVIATION
+    error = difference.square().mean(1, keepdim=True)
     error = torch.nn.functional.avg_pool2d(error, model.backbone.stride).sqrt()
     error = error.repeat_interleave(model.backbone.stride, 2)
     error = error.repeat_interleave(model.backbone.stride, 3)[:, 0] / _BRIGHTEST
     heat = colormaps['inferno'](error.clamp(0, 1).cpu().numpy())[..., :3]
+    concealed = hidden[:, 0, ..., None].expand(*error.shape, 1).cpu().numpy()
     rows = dict(
-        original=original,
-        visible=original.masked_fill(hidden, 127),
-        mixed=mixed,
-        reconstructed=reconstructed,
-        pasted=torch.where(hidden, reconstructed, original),
+        original=rows['original'],
+        visible=np.where(concealed, np.uint8(127), rows['original']),
+        mixed=rows['mixed'],
+        reconstructed=rows['reconstructed'],
+        pasted=np.where(concealed, rows['reconstructed'], rows['original']),
     )
-    painted = {name: _to_rgb(batch) for name, batch in rows.items()}
-    return _tile(painted | dict(error=(255 * heat).round().astype(np.uint8)))
+    return _tile(rows | dict(error=(255 * heat).round().astype(np.uint8)))
 
 
 def _to_levels(batch: Tensor, preprocessor: torch.nn.Module) -> Tensor:
@@ -101,15 +129,6 @@ def _to_levels(batch: Tensor, preprocessor: torch.nn.Module) -> Tensor:
     if hasattr(preprocessor, 'std'):
         batch = batch * preprocessor.std + preprocessor.mean
     return batch
-
-
-def _to_rgb(batch: Tensor) -> np.ndarray:
-    """Return images (B, C, H, W) as uint8 (B, H, W, 3)."""
-    batch = batch.round().clamp(0, 255)
-    if batch.shape[1] not in (1, 3):
-        batch = batch.mean(1, keepdim=True).round()
-    batch = batch.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
-    return batch.byte().cpu().numpy()
 
 
 def _tile(rows: dict[str, np.ndarray]) -> np.ndarray:

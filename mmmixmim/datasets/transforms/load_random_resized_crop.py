@@ -26,7 +26,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     ``reducing_gap`` times the pixels of the result. See :class:`EncodedImage` for
     colour modes and EXIF orientation.
 
-    **Required Keys:** ``img_path``
+    **Required Keys:** ``img_path``; optionally ``img_bytes``, the file's contents
 
     **Added Keys:** ``img`` (BGR, uint8, (H, W, 3)), ``img_shape``, ``ori_shape``,
     ``flip``, ``flip_direction``
@@ -98,7 +98,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Load the image at ``results['img_path']``, crop, resize and flip it."""
         path = results['img_path']
         try:
-            data = fileio.get(path, backend_args=self.backend_args)
+            data = results.get('img_bytes')
+            if data is None:
+                data = fileio.get(path, backend_args=self.backend_args)
             image = EncodedImage(data)
             # The parent class reads nothing but the shape.
             box = self.rand_crop_params(np.empty((*image.size, 0)))

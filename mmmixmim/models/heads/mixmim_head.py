@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmengine.model import BaseModule
+from mmpretrain.models.losses import PixelReconstructionLoss
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor
 
@@ -88,9 +89,24 @@ class MixMIMPretrainHead(BaseModule):
             self.loss_module = registry.build(loss)
 
     def loss(
-        self, pred: Tensor, target: Tensor, mask: Tensor | TokenOwnership
+        self,
+        pred: Tensor,
+        target: Tensor,
+        mask: Tensor | TokenOwnership,
+        pixel_weight: Tensor | None = None,
     ) -> Tensor:
         """Loss on hidden cells.
+
+        With weights w of the values x (pixels times channels) of a cell, x is
+        normalised by the weighted mean and the unbiased variance for weights::
+
+            mean = sum(w x) / V1                        V1 = sum(w)
+            var  = sum(w (x - mean)^2) / (V1 - V2 / V1) V2 = sum(w^2)
+
+        and the loss over all hidden cells is ``sum(w (pred - x)^2) / sum(w)``. With
+        weights 0 and 1 these are the statistics and the error of the valid pixels
+        alone; a cell without any counts nowhere. With weights that are all 1 the loss
+        is that without weights, bit for bit.
 
         Args:
             pred: The decoder's prediction (B, h * w, target_dims), for K images
@@ -98,11 +114,19 @@ class MixMIMPretrainHead(BaseModule):
             target: The images (B, C, H, W), not mixed.
             mask: The cells (1 or B, h, w) that encoder and decoder got, or the
                 :class:`TokenOwnership` made of them.
+            pixel_weight: How much each pixel counts, (B, H, W), not negative, 0 for
+                pixels without data. Defaults to None: all the same.
 
         Returns:
-            Scalar, float32.
+            Scalar, float32. 0 if no hidden pixel counts.
+
+        Raises:
+            UserError: If there are weights and the target is not the pixels, or the
+                loss is no ``PixelReconstructionLoss``.
         """
         ownership = self._ownership(mask, target)
+        if pixel_weight is not None and not bool((pixel_weight == 1).all()):
+            return self._weighted_loss(pred, target, ownership, pixel_weight)
         cells = self.construct_target(target)
         targets = [ownership.partner(cells, k) for k in range(ownership.passes)]
         masked = ownership.select_masked(targets)
@@ -111,9 +135,43 @@ class MixMIMPretrainHead(BaseModule):
         scored = ownership.scored.expand(len(cells), -1)
         return self.loss_module(pred.float(), masked, scored)
 
+    def _weighted_loss(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        ownership: TokenOwnership,
+        pixel_weight: Tensor,
+    ) -> Tensor:
+        """The loss with weights, see :meth:`loss`."""
+        if self.hog is not None or type(self.loss_module) is not (
+            PixelReconstructionLoss
+        ):
+            raise UserError(
+                "Weights of pixels need target='pixels' and a PixelReconstructionLoss "
+                'as loss of MixMIMPretrainHead.'
+            )
+        weights = self._cell_weights(pixel_weight)
+        cells = self.construct_target(target, weights)
+        passes = range(ownership.passes)
+        masked, weights = (
+            ownership.select_masked([ownership.partner(each, k) for k in passes])
+            for each in (cells, weights)
+        )
+        total = 1
+        if ownership.scored is not None:
+            weights = weights * ownership.scored.unsqueeze(-1)
+            total = self.loss_module.channel
+        error = self.loss_module.penalty(pred.float(), masked)
+        # Without a weight the sum is 0, too.
+        return (weights * error).sum() / weights.sum().clamp(min=1e-12) / total
+
     @torch.no_grad()
     def reconstruct(
-        self, pred: Tensor, target: Tensor, mask: Tensor | TokenOwnership
+        self,
+        pred: Tensor,
+        target: Tensor,
+        mask: Tensor | TokenOwnership,
+        pixel_weight: Tensor | None = None,
     ) -> Tensor:
         """Assemble predicted cells to images.
 
@@ -124,6 +182,7 @@ class MixMIMPretrainHead(BaseModule):
             pred: As in :meth:`loss`.
             target: As in :meth:`loss`.
             mask: As in :meth:`loss`.
+            pixel_weight: As in :meth:`loss`.
 
         Returns:
             (B, C, H, W) in the target's pixel space. Cells that no mixed image hides
@@ -139,14 +198,21 @@ class MixMIMPretrainHead(BaseModule):
                 'reconstruction to show.'
             )
         ownership = self._ownership(mask, target)
-        cells = ownership.regroup(pred.float(), self.construct_target(target))
+        weights = None if pixel_weight is None else self._cell_weights(pixel_weight)
+        truth = self.construct_target(target, weights)
+        cells = ownership.regroup(pred.float(), truth)
         if self.norm_pix:
-            mean, deviation = self._statistics(self.patchify(target.float()))
+            mean, deviation = self._statistics(self.patchify(target.float()), weights)
             cells = cells * deviation + mean
         return self.unpatchify(cells, tuple(target.shape[2:]))
 
-    def construct_target(self, images: Tensor) -> Tensor:
+    def construct_target(self, images: Tensor, weights: Tensor | None = None) -> Tensor:
         """Cut images (B, C, H, W) into target cells, float32.
+
+        Args:
+            images: (B, C, H, W).
+            weights: Weights of the pixels, cut as the images are. Where they are 0 the
+                target is 0. Defaults to None: all the same.
 
         Returns:
             (B, h * w, target_dims), pixels normalised with ``norm_pix``.
@@ -155,9 +221,9 @@ class MixMIMPretrainHead(BaseModule):
             return self._cut(self.hog(images.float()), self.stride // self.hog.pool)
         cells = self.patchify(images.float())
         if self.norm_pix:
-            mean, deviation = self._statistics(cells)
+            mean, deviation = self._statistics(cells, weights)
             cells = (cells - mean) / deviation
-        return cells
+        return cells if weights is None else torch.where(weights > 0, cells, 0)
 
     def patchify(self, images: Tensor) -> Tensor:
         """Cut images into cells.
@@ -204,6 +270,22 @@ class MixMIMPretrainHead(BaseModule):
         grid = tuple(side // self.stride for side in images.shape[2:])
         return TokenOwnership.of(mask, len(images), grid, images.device)
 
-    def _statistics(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(cells, dim=-1, keepdim=True)
+    def _cell_weights(self, pixel_weight: Tensor) -> Tensor:
+        """Weights (B, H, W) for each value of the cells, as :meth:`patchify` cuts."""
+        maps = pixel_weight.float().unsqueeze(1).expand(-1, self.in_channels, -1, -1)
+        return self.patchify(maps)
+
+    def _statistics(
+        self, cells: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if weights is None:
+            variance, mean = torch.var_mean(cells, dim=-1, keepdim=True)
+        else:
+            cells = torch.where(weights > 0, cells, 0)
+            total = weights.sum(-1, keepdim=True).clamp(min=1e-12)
+            mean = (weights * cells).sum(-1, keepdim=True) / total
+            freedom = total - weights.square().sum(-1, keepdim=True) / total
+            squares = (weights * (cells - mean).square()).sum(-1, keepdim=True)
+            # A single value has no deviation, and freedom 0 up to rounding.
+            variance = squares / torch.maximum(freedom, 1e-4 * total)
         return mean, (variance + self.EPS).sqrt()

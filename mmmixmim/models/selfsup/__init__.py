@@ -1,3 +1,4 @@
 from .mixmim import MixMIM
+from .raster_preprocessor import RasterDataPreprocessor
 
-__all__ = ['MixMIM']
+__all__ = ['MixMIM', 'RasterDataPreprocessor']

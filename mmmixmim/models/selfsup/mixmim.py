@@ -150,7 +150,10 @@ class MixMIM(BaseSelfSupervisor):
 
         Args:
             inputs: Images (B, C, H, W). Image i is mixed with image B - 1 - i.
-            data_samples: Not used.
+            data_samples: Samples that may have a ``pixel_weight``, float (H, W), not
+                negative: how much each pixel counts in the target's statistics and in
+                the loss. The encoder sees 0 where it is 0. Defaults to None: all
+                pixels count the same.
             mask: Cells (1 or B, H / stride, W / stride), 1 where the partner shows, or
                 the :class:`TokenOwnership` made of them. Defaults to None: drawn at
                 random, one mask for the batch.
@@ -158,9 +161,12 @@ class MixMIM(BaseSelfSupervisor):
         Returns:
             ``dict(loss=scalar)``.
         """
+        weight = _pixel_weight(data_samples, inputs)
+        if weight is not None:
+            inputs = torch.where(weight.unsqueeze(1) > 0, inputs, 0)
         ownership = self.ownership(inputs, mask)
         pred = self._predict(inputs, ownership)
-        return dict(loss=self._compare(pred, inputs, ownership))
+        return dict(loss=self._compare(pred, inputs, ownership, weight))
 
     @torch.no_grad()
     def predict(
@@ -267,13 +273,18 @@ class MixMIM(BaseSelfSupervisor):
 
     @torch.no_grad()
     def reconstruct(
-        self, inputs: Tensor, mask: Tensor | TokenOwnership | None = None
+        self,
+        inputs: Tensor,
+        mask: Tensor | TokenOwnership | None = None,
+        pixel_weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Mix images and reconstruct what is hidden.
 
         Args:
             inputs: See :meth:`loss`.
             mask: See :meth:`loss`.
+            pixel_weight: How much each pixel counts, (B, H, W), see :meth:`loss`.
+                Defaults to None: all the same.
 
         Returns:
             ``mask``, (1 or B, H / stride, W / stride), bool or for more than two images
@@ -285,6 +296,9 @@ class MixMIM(BaseSelfSupervisor):
         Raises:
             UserError: If the target is not the pixels.
         """
+        weight = () if pixel_weight is None else (pixel_weight,)
+        if weight:
+            inputs = torch.where(pixel_weight.unsqueeze(1) > 0, inputs, 0)
         ownership = self.ownership(inputs, mask)
         pred = self._predict(inputs, ownership)
         hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
@@ -293,7 +307,7 @@ class MixMIM(BaseSelfSupervisor):
         else:
             mixed = inputs.masked_fill(hidden, 0)
         if self.per_cell:
-            reconstruction = self.head.reconstruct(pred, inputs, ownership)
+            reconstruction = self.head.reconstruct(pred, inputs, ownership, *weight)
         else:
             reconstruction = torch.where(hidden, pred, inputs)
         return dict(mask=ownership.mask, mixed=mixed, reconstruction=reconstruction)
@@ -329,10 +343,21 @@ class MixMIM(BaseSelfSupervisor):
         return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])
 
     def _compare(
-        self, pred: Tensor, inputs: Tensor, ownership: TokenOwnership
+        self,
+        pred: Tensor,
+        inputs: Tensor,
+        ownership: TokenOwnership,
+        weight: Tensor | None = None,
     ) -> Tensor:
-        if self.per_cell:
+        if self.per_cell and weight is None:
             return self.head.loss(pred, inputs, ownership)
+        if self.per_cell:
+            return self.head.loss(pred, inputs, ownership, weight)
+        if weight is not None:
+            raise UserError(
+                f'{type(self.head).__name__} takes no weights of pixels: use '
+                'MixMIMPretrainHead, or images without no_data and masks.'
+            )
         patches = (side // self.head.patch_size for side in inputs.shape[2:])
         hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
         return self.head.loss(pred, inputs, hidden.to(pred.dtype))
@@ -352,6 +377,21 @@ class MixMIM(BaseSelfSupervisor):
             if self.range_mask_ratio:
                 added = random.uniform(0, self.range_mask_ratio)
         return int(cells * (self.mask_ratio + added))
+
+
+def _pixel_weight(samples: list | None, images: Tensor) -> Tensor | None:
+    """Collect the weights of the samples' pixels, (B, H, W), or None."""
+    weights = [getattr(sample, 'pixel_weight', None) for sample in samples or ()]
+    if all(weight is None for weight in weights):
+        return None
+    sizes = {None if weight is None else tuple(weight.shape) for weight in weights}
+    if sizes != {tuple(images.shape[2:])} or len(weights) != len(images):
+        raise UserError(
+            f'Each of {len(images)} images of {images.shape[2]}x{images.shape[3]} '
+            'pixels needs a pixel_weight of this size, or none does; got '
+            f'{len(weights)} of the sizes {sorted(map(str, sizes))}.'
+        )
+    return torch.stack(weights).to(images.device)
 
 
 def _check_single_image(

@@ -1,0 +1,39 @@
+"""Pretraining a tiny model on a folder of grey images of 16 bits.
+
+For X-rays, microscopy or infrared. Measure the images first, see
+configs/_base_/datasets/raster_pretrain.py.
+"""
+
+_base_ = [
+    '../_base_/models/mixmim_pretrain.py',
+    '../_base_/datasets/raster_pretrain.py',
+    '../_base_/schedules/pretrain_300e.py',
+    '../_base_/backbones/mixmim_tiny.py',
+    '../_base_/default_runtime.py',
+]
+
+num_channels = 1
+
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, **_base_.tiny_arch), in_channels=num_channels
+    ),
+    neck=dict(decoder_embed_dims=256, decoder_depth=4, decoder_num_heads=8),
+    data_preprocessor=dict(
+        _delete_=True,
+        type='RasterDataPreprocessor',
+        statistics='data/statistics.json',
+    ),
+)
+train_pipeline = [
+    dict(
+        type='LoadRasterCrop',
+        scale=_base_.img_size,
+        crop_ratio_range=(0.2, 1.0),
+        interpolation='bicubic',
+        flip_prob=0.5,
+        num_channels=num_channels,
+    ),
+    dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,75 @@
+"""The files of a folder, remembered between starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+FORMAT = 'mmmixmim files 1'
+
+
+def list_files(root: str, cache: str) -> list[str]:
+    """List the files of a local folder and its subfolders, or read the list.
+
+    The list is read if no folder has changed since it was written: adding, removing or
+    renaming a file changes the modification time of its folder. So it takes a look at
+    the folders, not at the files.
+
+    Args:
+        root: The folder. Names that start with a dot are left out.
+        cache: File of the list. It is written if it is missing, out of date, damaged,
+            or that of another folder.
+
+    Returns:
+        Sorted paths, relative to ``root``, with slashes.
+    """
+    root = os.path.abspath(os.path.expanduser(root))
+    file = Path(cache).expanduser()
+    names = _read(file, root)
+    if names is None:
+        folders: dict[str, int] = {}
+        names = sorted(_scan(root, folders))
+        header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f'{file.name}.{os.getpid()}')
+        # No name holds a zero byte. Names need not be valid Unicode.
+        part.write_bytes(os.fsencode('\0'.join([header, *names])))
+        part.replace(file)  # ranks may write at the same time
+    return names
+
+
+def _read(file: Path, root: str) -> list[str] | None:
+    """The list, or None if it is not that of the folder as it is now."""
+    try:
+        header, *names = os.fsdecode(file.read_bytes()).split('\0')
+        known = json.loads(header)
+        if known['format'] != FORMAT or known['root'] != root:
+            return None
+        for folder, modified in known['folders'].items():
+            if os.stat(os.path.join(root, folder)).st_mtime_ns != modified:
+                return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return names
+
+
+def _scan(root: str, folders: dict[str, int]) -> list[str]:
+    """Names of all files; collects the modification times of the folders."""
+    names, waiting = [], ['']
+    while waiting:
+        folder = waiting.pop()
+        path = os.path.join(root, folder)
+        # Before its files are read: what comes later changes the time again.
+        folders[folder] = os.stat(path).st_mtime_ns
+        prefix = f'{folder}/' if folder else ''
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith('.'):
+                    continue
+                name = prefix + entry.name
+                if entry.is_dir():
+                    waiting.append(name)
+                else:
+                    names.append(name)
+    return names

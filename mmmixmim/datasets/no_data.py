@@ -1,0 +1,76 @@
+"""Which pixels hold data, and how much they count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mmmixmim.validation import UnreadableFileError, UserError
+
+
+def check_no_data(no_data: float | str | None) -> float | None:
+    """Return the value of pixels without data as a number.
+
+    Args:
+        no_data: A number, 'nan', or None for images without such pixels.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if no_data is None:
+        return None
+    try:
+        return float(no_data)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"no_data must be a number, 'nan' or None, got {no_data!r}."
+        ) from None
+
+
+def pixel_weights(
+    pixels: np.ndarray, no_data: float | None = None, mask: np.ndarray | None = None
+) -> np.ndarray | None:
+    """How much each pixel counts: 0 without data.
+
+    Args:
+        pixels: (H, W, C). A pixel is without data if one of its channels is.
+        no_data: Value without data, or NaN. NaN is never data if this is set.
+            Defaults to None.
+        mask: (H, W, 1), bool or int, where 0 is no data; or floats, the weights.
+            Defaults to None: 1 everywhere.
+
+    Returns:
+        float32 (H, W), or None with neither ``no_data`` nor ``mask``.
+
+    Raises:
+        UnreadableFileError: If pixels or weights are no finite numbers where they
+            should be.
+    """
+    weights = None
+    if mask is not None:
+        weights = mask[..., 0]
+        if weights.dtype.kind != 'f':
+            weights = weights != 0
+        weights = weights.astype(np.float32)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise UnreadableFileError(
+                'the weights in its mask are not all finite and at least 0'
+            )
+    if no_data is not None:
+        valid = np.ones(pixels.shape[:2], bool)
+        if not math.isnan(no_data):
+            # Compare in the type of the pixels: 0.1 is another number in float32.
+            kind = pixels.dtype.type if pixels.dtype.kind == 'f' else np.float64
+            valid = (pixels != kind(no_data)).all(axis=2)
+        if pixels.dtype.kind == 'f':
+            valid &= ~np.isnan(pixels).any(axis=2)
+        weights = valid.astype(np.float32) * (1 if weights is None else weights)
+    if pixels.dtype.kind == 'f':
+        counted = pixels if weights is None else pixels[weights > 0]
+        if not np.isfinite(counted).all():
+            raise UnreadableFileError(
+                'it has NaN or infinite pixels; set no_data="nan", or another value if '
+                'they are none of them, or give a mask'
+            )
+    return weights

@@ -1,0 +1,108 @@
+"""What every reader offers: sizes from the header, pixels by boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mmmixmim.validation import (
+    MissingDependencyError,
+    MissingFileError,
+    UnreadableFileError,
+)
+
+Box = tuple[int, int, int, int]
+MAX_CHANNELS = 64
+
+
+class UnreadableImageError(UnreadableFileError):
+    """An image cannot be read; the message names it."""
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name the image in errors of decoders, which raise anything."""
+    try:
+        yield
+    except (MissingFileError, MissingDependencyError, UnreadableImageError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip('.')
+        raise UnreadableImageError(
+            f'The image {str(path)!r} cannot be read: {reason}.'
+        ) from error
+
+
+class ImageReader:
+    """An image whose header has been read and whose pixels have not.
+
+    A subclass reads the header in its constructor, and pixels in :meth:`_read`. Use it
+    as a context manager, which closes the file.
+
+    Args:
+        size: Height and width in pixels.
+        channels: Number of channels, 1 to 64.
+        dtype: Type of the pixels: bool, integers of up to 32 bits, or floats.
+
+    Raises:
+        UnreadableFileError: If the image is empty, or has another number of channels
+            or another type.
+    """
+
+    name: str | Path = 'of the dataset'
+
+    def __init__(self, size: tuple[int, int], channels: int, dtype) -> None:
+        self.size = tuple(int(side) for side in size)
+        self.channels = int(channels)
+        self.dtype = np.dtype(dtype)
+        if min(self.size) < 1:
+            raise UnreadableFileError(f'it is empty: {self.size[0]}x{self.size[1]}')
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise UnreadableFileError(
+                f'it has {self.channels} channels, expected 1 to {MAX_CHANNELS}'
+            )
+        if self.dtype.kind not in 'buif' or (
+            self.dtype.kind != 'f' and self.dtype.itemsize > 4
+        ):
+            raise UnreadableFileError(
+                f'its pixels are {self.dtype}, expected integers of up to 32 bits or '
+                'floats'
+            )
+
+    def read(self, box: Box | None = None) -> np.ndarray:
+        """Read the pixels of a box.
+
+        Args:
+            box: Top, left, height and width in pixels. Defaults to None: all.
+
+        Returns:
+            (height, width, channels), channels in the file's order, RGB for colours.
+            It may be a read-only view of the file.
+
+        Raises:
+            UnreadableImageError: If the pixels are damaged.
+        """
+        box = (0, 0, *self.size) if box is None else box
+        wanted = (*box[2:], self.channels)
+        with naming(self.name):
+            pixels = self._read(*map(int, box))
+            if pixels.shape != wanted:
+                raise UnreadableFileError(
+                    f'its pixels are {pixels.shape}, its header says {wanted}'
+                )
+        return pixels
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(self, *args) -> None:
+        self.close()

@@ -1,0 +1,123 @@
+"""TIFF by tifffile, by windows."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from mmmixmim.validation import UnreadableFileError
+
+from .base import ImageReader
+
+
+class TiffReader(ImageReader):
+    """A TIFF, BigTIFF or GeoTIFF of any layout: planar, tiled, of several pages.
+
+    Pages of one size are channels, before the samples of a pixel: so are further axes,
+    as z and time. Of pages of different sizes, as the levels of a pyramid, the first
+    size is read. Pixels keep their values: palettes and colour spaces are not applied.
+
+    Uncompressed pixels in one piece are memory-mapped. Of others only the tiles or
+    strips that a box touches are decoded.
+
+    Args:
+        source: A local file, or the contents of one.
+    """
+
+    def __init__(self, source: Path | BytesIO) -> None:
+        self.file = tifffile.TiffFile(source)
+        series = self.file.series[0]
+        page = series.keyframe
+        if page.dtype is None:
+            raise UnreadableFileError(
+                f'its pixels of {page.bitspersample} bits are not supported'
+            )
+        super().__init__(
+            (page.imagelength, page.imagewidth),
+            int(np.prod(series.shape)) // (page.imagelength * page.imagewidth),
+            page.dtype,
+        )
+        self.series = series
+        self.planar = page.samplesperpixel > 1 and page.planarconfig == 2
+        self.samples = page.samplesperpixel
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        whole = self.series.dataoffset is not None
+        if whole and self.series.keyframe.is_memmappable:
+            mapped = self.series.asarray(out='memmap', maxworkers=1)
+            # All axes but those of the page's pixels are channels.
+            pages = mapped.reshape(-1, *self._page_shape())
+            return self._join([self._channels_last(page) for page in pages])[
+                rows, columns
+            ]
+        if whole and len(self.series.pages) > 1 and self.series.pages[1] is None:
+            # One header describes all pages, and there is no file to map.
+            pages = self.series.asarray(maxworkers=1).reshape(-1, *self._page_shape())
+            return self._join([self._channels_last(page) for page in pages])[
+                rows, columns
+            ]
+        return self._join([self._window(page, rows, columns) for page in self.series])
+
+    def _page_shape(self) -> tuple[int, int, int]:
+        if self.planar:
+            return (self.samples, *self.size)
+        return (*self.size, self.samples)
+
+    def _channels_last(self, page: np.ndarray) -> np.ndarray:
+        return page.transpose(1, 2, 0) if self.planar else page
+
+    def _join(self, pages: list[np.ndarray]) -> np.ndarray:
+        return pages[0] if len(pages) == 1 else np.concatenate(pages, axis=2)
+
+    def _window(self, page, rows: slice, columns: slice) -> np.ndarray:
+        """Decode what a page shows in a window, (height, width, samples)."""
+        frame, page = page, page.keyframe
+        if page.imagedepth > 1:
+            raise UnreadableFileError('its tiles are volumes, expected images')
+        tile_height = page.tilelength if page.is_tiled else page.rowsperstrip
+        tile_width = page.tilewidth if page.is_tiled else page.imagewidth
+        down, right = (
+            -(-page.imagelength // tile_height),
+            -(-page.imagewidth // tile_width),
+        )
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        window = np.full((height, width, self.samples), page.nodata, page.dtype)
+        for plane in range(self.samples if self.planar else 1):
+            for i in range(rows.start // tile_height, -(-rows.stop // tile_height)):
+                for j in range(
+                    columns.start // tile_width, -(-columns.stop // tile_width)
+                ):
+                    index = (plane * down + i) * right + j
+                    tile = self._decode(frame, index)
+                    if tile is None:  # not stored
+                        continue
+                    y, x = i * tile_height - rows.start, j * tile_width - columns.start
+                    part = tile[max(-y, 0) : height - y, max(-x, 0) : width - x]
+                    y, x = max(y, 0), max(x, 0)
+                    samples = slice(plane, plane + 1) if self.planar else slice(None)
+                    window[y : y + part.shape[0], x : x + part.shape[1], samples] = part
+        return window
+
+    def _decode(self, frame, index: int) -> np.ndarray | None:
+        """Decode a tile or strip, (height, width, samples), or None."""
+        count = frame.databytecounts[index]
+        if not count:
+            return None
+        self.file.filehandle.seek(frame.dataoffsets[index])
+        data = self.file.filehandle.read(count)
+        page = frame.keyframe
+        tables = {}
+        if page.jpegtables is not None:
+            tables['jpegtables'] = page.jpegtables
+        if page.jpegheader is not None:
+            tables['jpegheader'] = page.jpegheader
+        tile, _, shape = page.decode(data, index, **tables)
+        return None if tile is None else tile[0, : shape[1], : shape[2]]

@@ -1,0 +1,71 @@
+"""What datasets of other libraries return, as samples of our pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import Compose
+from PIL import Image
+from torch import Tensor
+
+from mmmixmim.registry import TRANSFORMS
+from mmmixmim.validation import UserError
+
+_KEYS = ('img', 'image', 'images', 'pixel_values')
+
+
+def build_pipeline(transforms: Sequence[dict | Callable]) -> Compose:
+    """Build transforms by our names and mmpretrain's, whatever the default scope is."""
+    return Compose(
+        [
+            TRANSFORMS.build(each) if isinstance(each, dict) else each
+            for each in transforms
+        ]
+    )
+
+
+def as_sample(item: object) -> dict:
+    """Turn an item of a torch dataset or an iterable into a sample.
+
+    Args:
+        item: A path; a PIL image; an array (H, W), (H, W, C) or (C, H, W); a tensor
+            (C, H, W) or (H, W); a tuple or list that starts with one of them, as
+            ``(image, label)``; or a dict with one of them as ``img`` or ``image``, and
+            maybe with a ``mask``.
+
+    Returns:
+        ``img`` or ``img_path``, and ``mask`` if there is one, for
+        :class:`LoadRasterCrop`. Labels are left out.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if isinstance(item, Mapping):
+        name = next((key for key in _KEYS if key in item), None)
+        if name is None:
+            raise UserError(
+                f'An item of the dataset has the keys {", ".join(map(str, item))}: '
+                f'expected an image as {_KEYS[0]} or {_KEYS[1]}.'
+            )
+        sample = as_sample(item[name])
+        if item.get('mask') is not None:
+            sample['mask'] = as_sample(item['mask'])['img']
+        return sample
+    if isinstance(item, (tuple, list)) and len(item):
+        return as_sample(item[0])
+    if isinstance(item, (str, Path)):
+        return dict(img_path=str(item))
+    if isinstance(item, Tensor):
+        item = item.detach().cpu()
+        return dict(img=(item.permute(1, 2, 0) if item.ndim == 3 else item).numpy())
+    if isinstance(item, Image.Image):
+        item = item.convert('RGB') if item.mode in ('P', 'PA') else item
+        return dict(img=np.asarray(item))
+    if isinstance(item, np.ndarray):
+        return dict(img=item)
+    raise UserError(
+        f'An item of the dataset is a {type(item).__name__}: expected a path, a PIL '
+        'image, an array or a tensor, or a tuple or dict with one.'
+    )

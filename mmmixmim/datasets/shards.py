@@ -1,0 +1,219 @@
+"""Images in WebDataset's tar files."""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from os.path import basename, dirname, expanduser, splitext
+from pathlib import Path
+
+from mmengine.fileio import dump, join_path, load
+from torch.utils.data import IterableDataset
+
+from mmmixmim.registry import DATASETS
+from mmmixmim.validation import (
+    MissingDependencyError,
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+    check_positive_int,
+)
+
+from .raster_folder import RASTERS, RasterFolder
+from .samples import build_pipeline
+
+INDEX = 'shards.json'
+
+
+@DATASETS.register_module()
+class ShardStream(IterableDataset):
+    """Images from WebDataset's tar files, local or over HTTP, without end.
+
+    The order of the shards is drawn anew for each pass. The ranks and their loader
+    processes share the shards, and each shuffles its samples in a buffer. The order
+    depends on ``seed`` and the number of processes alone. It takes an iteration-based
+    loop, and ``sampler=None`` of the dataloader. A run that is resumed reads and drops
+    what it has seen, so it goes on with the very next batch; that takes as long as
+    loading did.
+
+    Args:
+        shards: A local folder of ``.tar`` files; an index ``shards.json`` of
+            :func:`write_shards`, local or an address; the files or addresses as a list,
+            or as one string with braces, as ``'http://host/{0000..0099}.tar'``.
+            Addresses are read by curl.
+        pipeline: Transforms, of which the first takes ``img_path`` and ``img_bytes``:
+            :class:`LoadRandomResizedCrop` or :class:`LoadRasterCrop`.
+        shuffle_buffer: Number of encoded images in memory from which the next one is
+            drawn; 0 keeps the order inside shards. Defaults to 1000.
+        seed: Seed of the order. Defaults to 0.
+
+    Raises:
+        MissingDependencyError: If webdataset is not installed.
+        MissingFileError: If there are no shards.
+        UserError: If there are fewer shards than loader processes.
+    """
+
+    def __init__(
+        self,
+        shards: str | Sequence[str],
+        pipeline: Sequence[dict | Callable],
+        shuffle_buffer: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.webdataset = _webdataset()
+        self.shards = self._find(shards)
+        self.pipeline = build_pipeline(pipeline)
+        self.shuffle_buffer = shuffle_buffer
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[dict]:
+        for epoch in count():
+            for sample in self._samples(epoch):
+                result = self.pipeline(_find_image(sample))
+                if result is not None:  # else it cannot be read and is to be skipped
+                    yield result
+
+    def _samples(self, epoch: int) -> Iterator[dict]:
+        """One pass over the shards of this process."""
+        wds = self.webdataset
+        shards = list(self.shards)
+        random.Random(f'{self.seed} {epoch}').shuffle(shards)
+        own = list(wds.split_by_worker(wds.split_by_node(shards)))
+        if not own:
+            raise UserError(
+                f'There are {len(shards)} shards, fewer than loader processes on all '
+                'ranks: lower num_workers, or write smaller shards.'
+            )
+        samples = wds.tarfile_to_samples()(dict(url=url) for url in own)
+        if self.shuffle_buffer:
+            samples = wds.shuffle(
+                self.shuffle_buffer,
+                initial=self.shuffle_buffer,
+                rng=random.Random(f'{self.seed} {epoch} {own[0]}'),
+            )(samples)
+        try:
+            yield from samples
+        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+            raise UnreadableFileError(
+                f'A shard of {", ".join(own[:3])}{", ..." * (len(own) > 3)} cannot be '
+                f'read: {str(error).splitlines()[0]}.'
+            ) from error
+
+    def _find(self, shards: str | Sequence[str]) -> list[str]:
+        if not isinstance(shards, str):
+            found = [str(shard) for shard in shards]
+        elif shards.endswith('.json'):
+            index = _load_index(expanduser(shards))
+            found = [join_path(dirname(shards), name) for name in index['shards']]
+        elif os.path.isdir(expanduser(shards)):
+            found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
+        else:
+            found = self.webdataset.shardlists.expand_urls(expanduser(shards))
+        missing = [
+            each for each in found if '://' not in each and not Path(each).is_file()
+        ]
+        if missing or not found:
+            raise MissingFileError(
+                f'There is no shard {(missing or [shards])[0]!r}: expected .tar files, '
+                f'as `python tools/write_shards.py FOLDER OUT` writes them.'
+            )
+        return found
+
+
+def write_shards(
+    folder: str | Path,
+    out: str | Path,
+    images_per_shard: int = 1000,
+    seed: int | None = 0,
+) -> list[str]:
+    """Write the images of a folder to WebDataset's tar files, in random order.
+
+    The files are stored as they are; the name of each in its shard is its path in the
+    folder, where dots other than the last are underscores, and its number.
+
+    Args:
+        folder: Images at any depth.
+        out: Folder for ``000000.tar``, ``000001.tar``, ... and the index
+            ``shards.json``, which is written last.
+        images_per_shard: Number of images in each file but the last. Defaults to 1000.
+        seed: Seed of the order, which mixes the classes of subfolders. None keeps the
+            order of the names. Defaults to 0.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingDependencyError: If webdataset is not installed.
+        MissingFileError: If there are no images.
+        UserError: If ``out`` has shards already.
+    """
+    check_positive_int('images_per_shard', images_per_shard)
+    wds = _webdataset()
+    dataset = RasterFolder(str(folder))
+    out = Path(out).expanduser()
+    if out.is_dir() and any(out.glob('*.tar')):
+        raise UserError(f'{out} has shards already: choose another folder.')
+    out.mkdir(parents=True, exist_ok=True)
+    order = list(range(len(dataset)))
+    if seed is not None:
+        random.Random(seed).shuffle(order)
+    root = join_path(dataset.img_prefix, '')
+    with wds.ShardWriter(
+        str(out / '%06d.tar'),
+        maxcount=images_per_shard,
+        maxsize=float('inf'),
+        verbose=0,
+        encoder=False,
+    ) as writer:
+        for number, index in enumerate(order):
+            path = dataset.get_data_info(index)['img_path']
+            name, ending = splitext(path.removeprefix(root))
+            name = join_path(dirname(name), basename(name).replace('.', '_'))
+            writer.write(
+                {
+                    '__key__': f'{name}-{number}',
+                    ending[1:].lower(): Path(path).read_bytes(),
+                }
+            )
+    files = sorted(map(str, out.glob('*.tar')))
+    names = [basename(file) for file in files]
+    dump(dict(images=len(order), shards=names), str(out / INDEX))
+    return files
+
+
+def _find_image(sample: dict) -> dict:
+    """The image of what webdataset read: a path for messages, and the contents."""
+    where = f'{sample["__url__"]}/{sample["__key__"]}'
+    for ending, content in sample.items():
+        if f'.{ending.rsplit(".", 1)[-1].lower()}' in RASTERS:
+            return dict(img_path=f'{where}.{ending}', img_bytes=content)
+    endings = [key for key in sample if not key.startswith('__')]
+    raise UnreadableFileError(
+        f'The sample {where} has no image, but files ending in {", ".join(endings)}.'
+    )
+
+
+def _load_index(path: str) -> dict:
+    try:
+        index = load(path)
+        if not isinstance(index['shards'], list):
+            raise TypeError('shards is no list')
+        return index
+    except FileNotFoundError as error:
+        raise MissingFileError(f'There is no index of shards {path!r}.') from error
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f'{path} is no index of shards: {error}.') from error
+
+
+def _webdataset():
+    try:
+        import webdataset
+    except ImportError as error:
+        raise MissingDependencyError(
+            'Shards need webdataset, which is not installed: run `pip install '
+            'webdataset`.'
+        ) from error
+    return webdataset

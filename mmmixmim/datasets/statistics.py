@@ -1,0 +1,185 @@
+"""Mean and deviation of each channel, measured in one pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+
+from .no_data import check_no_data, pixel_weights
+from .readers import ImageReader, open_image
+from .readers.base import naming
+
+# Pixels that are read at a time: 64 channels of float64 take 512 MB.
+CHUNK = 1 << 20
+
+
+@dataclass
+class ChannelStatistics:
+    """Statistics of each channel over all valid pixels of some images.
+
+    Attributes:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        minimum: Least value of each channel.
+        maximum: Greatest value of each channel.
+        pixels: Number of valid pixels.
+        images: Number of images.
+    """
+
+    mean: list[float]
+    std: list[float]
+    minimum: list[float]
+    maximum: list[float]
+    pixels: int
+    images: int
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file. Its folder is created if need be."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(asdict(self), indent=2) + '\n')
+
+    @classmethod
+    def load(cls, path: str | Path) -> ChannelStatistics:
+        """Read a JSON file that :meth:`save` wrote.
+
+        Raises:
+            MissingFileError: If there is no such file.
+            UserError: If it holds something else.
+        """
+        try:
+            return cls(**json.loads(Path(path).expanduser().read_text()))
+        except FileNotFoundError as error:
+            raise MissingFileError(
+                f'There is no file of channel statistics {str(path)!r}: write it with '
+                '`python tools/measure_channels.py FOLDER --out FILE`.'
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f'{path} holds no channel statistics: write it with `python '
+                'tools/measure_channels.py FOLDER --out FILE`.'
+            ) from error
+
+
+class RunningMoments:
+    """Mean and variance in one pass, by merging the moments of chunks.
+
+    Sums of squares of large numbers would cancel; merging means and squared deviations
+    does not.
+
+    Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance" (1983),
+    equation 2.1.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.squares = 0.0
+        self.minimum, self.maximum = np.inf, -np.inf
+
+    def update(self, values: np.ndarray) -> None:
+        """Merge a chunk of values (N, C)."""
+        if not len(values):
+            return
+        self.minimum = np.minimum(self.minimum, values.min(0))
+        self.maximum = np.maximum(self.maximum, values.max(0))
+        values = values.astype(np.float64)
+        mean = values.mean(0)
+        squares = np.square(values - mean).sum(0)
+        count = self.count + len(values)
+        step = mean - self.mean
+        self.mean = self.mean + step * (len(values) / count)
+        self.squares += squares + np.square(step) * (self.count * len(values) / count)
+        self.count = count
+
+
+def measure_channels(
+    paths: Iterable[str | Path],
+    no_data: float | str | None = None,
+    channels: Sequence[int] | None = None,
+    masks: Iterable[str | Path] | None = None,
+) -> ChannelStatistics:
+    """Measure mean and deviation of each channel over the valid pixels of images.
+
+    Reads each file once, by rows, in float64.
+
+    Args:
+        paths: Image files.
+        no_data: See :class:`LoadRasterCrop`. Defaults to None.
+        channels: Which channels to take, counted from 0. Defaults to None: all.
+        masks: Mask file of each image; pixels of weight 0 don't count. Defaults to
+            None.
+
+    Raises:
+        UnreadableFileError: If a file cannot be read, or has other channels than the
+            first one.
+        UserError: If there is no valid pixel, or a channel is constant.
+    """
+    no_data = check_no_data(no_data)
+    moments, images, first = RunningMoments(), 0, None
+    masks = iter(masks) if masks is not None else None
+    for path in paths:
+        with open_image(path) as image, naming(path):
+            first = first or (path, image.channels)
+            if image.channels != first[1]:
+                raise UnreadableFileError(
+                    f'it has {image.channels} channels, {str(first[0])!r} has '
+                    f'{first[1]}; pretrain on images of one number of channels'
+                )
+            if channels is not None and max(channels) >= image.channels:
+                raise UnreadableFileError(
+                    f'it has the channels 0 to {image.channels - 1}, channels='
+                    f'{list(channels)} are asked for'
+                )
+            mask = None if masks is None else open_image(next(masks))
+            for values in _valid_pixels(image, mask, no_data, channels):
+                moments.update(values)
+        images += 1
+    if not moments.count:
+        raise UserError(
+            f'{images} images have no valid pixel (no_data={no_data}): check no_data '
+            'and the masks.'
+        )
+    std = np.sqrt(moments.squares / moments.count)
+    for channel, deviation in enumerate(std):
+        if deviation == 0:
+            number = channel if channels is None else channels[channel]
+            raise UserError(
+                f'Channel {number} has the value {moments.minimum[channel]:g} in all '
+                f'{moments.count} pixels of {images} images, so there is nothing to '
+                'learn: leave it out with channels, or set no_data.'
+            )
+    return ChannelStatistics(
+        moments.mean.tolist(),
+        std.tolist(),
+        np.asarray(moments.minimum, float).tolist(),
+        np.asarray(moments.maximum, float).tolist(),
+        int(moments.count),
+        images,
+    )
+
+
+def _valid_pixels(
+    image: ImageReader,
+    mask: ImageReader | None,
+    no_data: float | None,
+    channels: Sequence[int] | None,
+) -> Iterable[np.ndarray]:
+    """Yield all valid pixels, (N, C), in bands of rows."""
+    height, width = image.size
+    rows = max(1, CHUNK // width)
+    for top in range(0, height, rows):
+        box = (top, 0, min(rows, height - top), width)
+        pixels = image.read(box)
+        if channels is not None:
+            pixels = pixels[..., list(channels)]
+        weights = pixel_weights(pixels, no_data, mask and mask.read(box))
+        yield (
+            pixels.reshape(-1, pixels.shape[2])
+            if weights is None
+            else pixels[weights > 0]
+        )

@@ -1,0 +1,236 @@
+"""Load a random resized crop of an image of any kind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmcv.transforms.utils import cache_randomness
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmmixmim.registry import TRANSFORMS
+from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+
+from ..no_data import check_no_data, pixel_weights
+from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError
+from ..readers.opening import choose_reader, naming
+from .load_random_resized_crop import LoadRandomResizedCrop
+
+
+@TRANSFORMS.register_module()
+class LoadRasterCrop(LoadRandomResizedCrop):
+    """Load a random crop of an image with any channels, resize it and flip it.
+
+    As :class:`LoadRandomResizedCrop`, for 1 to 64 channels of 8 or 16 bits or float32,
+    from all files that :func:`~mmmixmim.datasets.readers.open_image` reads. It draws
+    the same crops. Large files are read by windows. Channels keep the order and values
+    of the file, so ``to_rgb`` of the data preprocessor must be off. There are no colour
+    operations: channels need not be colours.
+
+    Pixels without data count nowhere: they are left out when the crop is resized, and
+    become NaN, which :class:`~mmmixmim.models.RasterDataPreprocessor` turns into 0
+    after normalisation. The loss does not count them either; for this, list
+    ``pixel_weight`` in the ``algorithm_keys`` of ``PackInputs``. A crop that shows no
+    valid pixel is drawn again.
+
+    **Required Keys:** ``img_path``, maybe with ``img_bytes``, the file's contents; or
+    ``img``, an array (H, W), (H, W, C) or (C, H, W). Optionally ``mask_path`` or
+    ``mask``, the weights of the pixels: bool or int, where 0 is no data, or floats, not
+    negative.
+
+    **Added Keys:** ``img``, ((H, W, C), uint8 if the file is and there are no weights,
+    else float32), ``img_shape``, ``ori_shape``, ``flip``, ``flip_direction``, and
+    ``pixel_weight``, float32 tensor (H, W), if there are weights
+
+    Args:
+        *args: See :class:`LoadRandomResizedCrop`.
+        channels: Which channels to take, counted from 0, in this order. Defaults to
+            None: all.
+        num_channels: How many channels each file must have. Defaults to None: any,
+            though those of a batch must agree.
+        no_data: Value of pixels without data, in any of their channels; or 'nan'.
+            Defaults to None: all pixels are data, and NaN is an error.
+        min_valid: Least share of the crop's pixels that must be valid, at least one
+            pixel. Defaults to 0.
+        vertical_flip_prob: Probability of a vertical flip, for images without an up
+            and down. Defaults to 0.
+        **kwargs: See :class:`LoadRandomResizedCrop`; ``reducing_gap`` has no effect.
+
+    Raises:
+        UserError: If an argument is out of range.
+        UnreadableFileError: If a file cannot be read, has other channels, or has NaN
+            where ``no_data`` is not set.
+    """
+
+    _methods_with_randomness = ['rand_crop_params', 'rand_flip']
+    ATTEMPTS = 10
+
+    def __init__(
+        self,
+        *args,
+        channels: Sequence[int] | None = None,
+        num_channels: int | None = None,
+        no_data: float | str | None = None,
+        min_valid: float = 0.0,
+        vertical_flip_prob: float = 0.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value in (
+            ('vertical_flip_prob', vertical_flip_prob),
+            ('min_valid', min_valid),
+        ):
+            if not 0 <= value <= 1:
+                raise UserError(f'{name} must be from 0 to 1, got {value}.')
+        self.channels = None if channels is None else list(channels)
+        self.num_channels = num_channels
+        self.no_data = check_no_data(no_data)
+        self.min_valid = min_valid
+        self.vertical_flip_prob = vertical_flip_prob
+
+    def transform(self, results: dict) -> dict | None:
+        """Load a crop of the image, resize and flip it."""
+        path = results.get('img_path') or 'of the dataset'
+        try:
+            with naming(path), self._open(results, 'img') as image:
+                crop, weight = self._load(image, results)
+                results['ori_shape'] = image.size
+        except (MissingFileError, UnreadableImageError) as error:
+            if self.ignore_empty:
+                print_log(f'{error} Skipped.', 'current', logging.WARNING)
+                return None
+            raise UnreadableFileError(
+                f'{error} Repair or remove the file, or skip such files with '
+                'ignore_empty=True.'
+            ) from error
+        flips = [
+            axis
+            for axis, flip in ((2, self.rand_flip()), (1, self.rand_vertical_flip()))
+            if flip
+        ]
+        if flips:
+            crop = crop.flip(flips)
+        results['img'] = crop.permute(1, 2, 0).contiguous().numpy()
+        results['img_shape'] = tuple(self.scale)
+        results['flip'] = bool(flips)
+        results['flip_direction'] = {
+            (): None,
+            (2,): 'horizontal',
+            (1,): 'vertical',
+            (2, 1): 'diagonal',
+        }[tuple(flips)]
+        if weight is not None:
+            weight = weight.flip([axis - 1 for axis in flips]) if flips else weight
+            results['pixel_weight'] = weight
+        return results
+
+    @cache_randomness
+    def rand_vertical_flip(self) -> bool:
+        """Draw whether to flip the crop upside down."""
+        probability = self.vertical_flip_prob
+        return bool(probability and np.random.rand() < probability)
+
+    def _open(self, results: dict, key: str) -> ImageReader:
+        """Open the image or the mask."""
+        if results.get(key) is not None:
+            return ArrayReader(np.asarray(results[key]))
+        path = results[f'{key}_path']
+        return choose_reader(path, self.backend_args, results.get(f'{key}_bytes'))
+
+    def _load(self, image: ImageReader, results: dict) -> tuple[Tensor, Tensor | None]:
+        """Draw a crop with valid pixels: float32 or uint8 (C, H, W), weights (H, W)."""
+        self._check(image)
+        if results.get('mask') is None and not results.get('mask_path'):
+            return self._draw(image, None)
+        with self._open(results, 'mask') as mask:
+            if mask.size != image.size or mask.channels != 1:
+                raise UnreadableFileError(
+                    f'its mask has {mask.size[0]}x{mask.size[1]} pixels and '
+                    f'{mask.channels} channels, expected {image.size[0]}x'
+                    f'{image.size[1]} pixels and 1 channel'
+                )
+            return self._draw(image, mask)
+
+    def _check(self, image: ImageReader) -> None:
+        if self.num_channels not in (None, image.channels):
+            raise UnreadableFileError(
+                f'it has {image.channels} channels, expected {self.num_channels}; '
+                'leave out images of other channels, or set num_channels'
+            )
+        if self.channels and not 0 <= min(self.channels) <= max(self.channels) < (
+            image.channels
+        ):
+            raise UnreadableFileError(
+                f'it has the channels 0 to {image.channels - 1}, channels='
+                f'{self.channels} are asked for'
+            )
+
+    def _draw(
+        self, image: ImageReader, mask: ImageReader | None
+    ) -> tuple[Tensor, Tensor | None]:
+        for attempt in range(self.ATTEMPTS + 1):
+            # The parent class reads nothing but the shape.
+            box = self.rand_crop_params(np.empty((*image.size, 0)))
+            if attempt == self.ATTEMPTS:  # as for crops: fall back to the whole image
+                box = (0, 0, *image.size)
+            pixels = self._read(image, box)
+            weights = pixel_weights(
+                pixels, self.no_data, None if mask is None else mask.read(box)
+            )
+            crop, weight = self._resize(pixels, weights)
+            if weight is None:
+                return crop, None
+            valid = (weight > 0).float().mean().item()
+            if valid > 0 and valid >= self.min_valid:
+                return crop, weight
+        raise UnreadableFileError(
+            f'{self.ATTEMPTS} crops and the whole image have too few valid pixels '
+            f'(no_data={self.no_data}, min_valid={self.min_valid:g}): leave it out'
+        )
+
+    def _read(self, image: ImageReader, box: Box) -> np.ndarray:
+        pixels = image.read(box)
+        return pixels if self.channels is None else pixels[..., self.channels]
+
+    def _resize(
+        self, pixels: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Resize with antialiasing over valid pixels only.
+
+        With weights w the resized image is resize(x * v) / resize(v), where v is 1 at
+        valid pixels (w > 0) and 0 elsewhere, so values without data leak nowhere. The
+        resized weight is resize(w), and 0 where less than half of a pixel is valid.
+        """
+        size, mode = tuple(self.scale), self.interpolation
+        if weights is None or (weights == 1).all():
+            keep = weights is None and pixels.dtype == np.uint8
+            crop = _as_tensor(pixels, np.uint8 if keep else np.float32)
+            crop = F.interpolate(crop[None], size, mode=mode, antialias=True)[0]
+            return crop, None if weights is None else torch.ones(size)
+        weights = torch.from_numpy(weights)[None]  # (1, h, w)
+        valid = weights > 0
+        crop = torch.where(valid, _as_tensor(pixels, np.float32), 0)
+        stack = torch.cat([crop, valid.float()])[None]
+        *crop, share = F.interpolate(stack, size, mode=mode, antialias=True)[0]
+        weight = F.interpolate(weights[None], size, mode='bilinear', antialias=True)
+        weight = torch.where(share < 0.5, 0, weight[0, 0].clamp(min=0))
+        crop = torch.stack(crop) / share
+        return crop.masked_fill(weight == 0, torch.nan), weight
+
+    def __repr__(self) -> str:
+        return (
+            f'{super().__repr__()[:-1]}, channels={self.channels}, '
+            f'num_channels={self.num_channels}, no_data={self.no_data}, '
+            f'min_valid={self.min_valid}, '
+            f'vertical_flip_prob={self.vertical_flip_prob})'
+        )
+
+
+def _as_tensor(pixels: np.ndarray, dtype: type) -> Tensor:
+    """Copy pixels (H, W, C) to a tensor (C, H, W)."""
+    pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=dtype)
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())

@@ -1,0 +1,82 @@
+"""Normalise images of any number of channels, some of whose pixels hold no data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.models import SelfSupDataPreprocessor
+
+from mmmixmim.datasets.statistics import ChannelStatistics
+from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
+
+
+@MODELS.register_module()
+class RasterDataPreprocessor(SelfSupDataPreprocessor):
+    """``SelfSupDataPreprocessor`` for any channels, which turns NaN into 0.
+
+    MMEngine's normalisation takes one or three channels, and a single NaN would reach
+    every token. NaN marks pixels without data, see
+    :class:`~mmmixmim.datasets.LoadRasterCrop`. They are filled after normalisation, so
+    they show the channel's mean.
+
+    Args:
+        mean: Mean of each channel. Defaults to None: no normalisation, if
+            ``statistics`` is None too.
+        std: Standard deviation of each channel.
+        statistics: JSON file with both, written by ``tools/measure_channels.py``.
+        **kwargs: See ``SelfSupDataPreprocessor``.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UserError: If mean and deviation are given twice or don't go together.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        statistics: str | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if statistics is not None:
+            if mean is not None or std is not None:
+                raise UserError(
+                    'Mean and deviation are given by statistics and again by mean or '
+                    'std: leave one of them out.'
+                )
+            measured = ChannelStatistics.load(statistics)
+            mean, std = measured.mean, measured.std
+        if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
+            raise UserError(
+                f'mean and std need one number per channel each, got {mean} and {std}.'
+            )
+        if mean is None:
+            return
+        if not min(std) > 0:
+            raise UserError(f'std must be positive for each channel, got {list(std)}.')
+        self._enable_normalize = True
+        for name, values in (('mean', mean), ('std', std)):
+            values = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, values, False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Normalise a batch: ``inputs`` (B, C, H, W) to float32.
+
+        Raises:
+            UserError: If the batch has other channels than mean and std.
+        """
+        images = data['inputs']
+        if self._enable_normalize and images.shape[1] != len(self.mean):
+            raise UserError(
+                f'The images have {images.shape[1]} channels, mean and std of the data '
+                f'preprocessor {len(self.mean)}: measure them on these images, and set '
+                'channels of LoadRasterCrop and in_channels of the backbone to fit.'
+            )
+        result = super().forward(data, training)
+        if images.is_floating_point():
+            inputs = result['inputs']
+            result['inputs'] = inputs.masked_fill(inputs.isnan(), 0)
+        return result

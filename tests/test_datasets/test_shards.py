@@ -1,0 +1,132 @@
+import json
+import tarfile
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmmixmim.datasets import ShardStream, write_shards
+from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+
+PIPELINE = [dict(type='LoadRandomResizedCrop', scale=8)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(23):
+        path = tmp_path / 'images' / ('a.b' if i % 2 else '.') / f'x.{i}.JPG'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).save(path)
+    return tmp_path / 'images'
+
+
+@pytest.fixture
+def shards(folder, tmp_path):
+    write_shards(folder, tmp_path / 'shards', images_per_shard=5)
+    return tmp_path / 'shards'
+
+
+def names(stream, n):
+    return [sample['img_path'] for sample in islice(stream, n)]
+
+
+def stream(shards, **kwargs):
+    return ShardStream(str(shards), PIPELINE, **dict(shuffle_buffer=4) | kwargs)
+
+
+def test_shards_hold_every_file_as_it_is(folder, shards):
+    files = sorted(shards.glob('*.tar'))
+    assert [file.name for file in files] == [f'{i:06}.tar' for i in range(5)]
+    found = []
+    for file in files:
+        with tarfile.open(file) as tar:
+            found += [tar.extractfile(member).read() for member in tar]
+    wanted = [path.read_bytes() for path in folder.rglob('*.JPG')]
+    assert sorted(found) == sorted(wanted) and found != wanted
+    index = json.loads((shards / 'shards.json').read_text())
+    assert index == dict(images=23, shards=[file.name for file in files])
+
+
+def test_each_pass_has_all_images_in_another_order(shards):
+    found = names(stream(shards), 69)
+    passes = [found[:23], found[23:46], found[46:]]
+    assert len({tuple(each) for each in passes}) == 3
+    assert [sorted(each) for each in passes] == [sorted(found[:23])] * 3
+    assert len(set(found)) == 23
+
+
+def test_order_follows_the_seed(shards):
+    assert names(stream(shards), 30) == names(stream(shards), 30)
+    assert names(stream(shards), 30) != names(stream(shards, seed=1), 30)
+    plain = names(stream(shards, shuffle_buffer=0), 5)
+    assert len({name.split('.tar')[0] for name in plain}) == 1
+
+
+def test_loader_processes_share_the_shards(shards):
+    """And a loader that is started anew goes over the same batches."""
+    runs = []
+    for _ in range(2):
+        loader = DataLoader(stream(shards), None, num_workers=2)
+        runs.append(names(loader, 20))
+    assert runs[0] == runs[1]
+    # The first ten of each process, which has at least ten images in a pass.
+    assert len(set(runs[0])) == 20
+
+
+def test_ranks_share_the_shards(shards, monkeypatch):
+    found = []
+    for rank in range(2):
+        monkeypatch.setenv('RANK', str(rank))
+        monkeypatch.setenv('WORLD_SIZE', '2')
+        found.append({name.split('.tar')[0] for name in names(stream(shards), 10)})
+    assert found[0] and found[1] and not found[0] & found[1]
+
+
+def test_reads_from_a_web_server(shards, server):
+    address = server(shards)
+    wanted = {name.rsplit('/', 1)[-1] for name in names(stream(shards), 23)}
+    for source in (address + '{000000..000004}.tar', address + 'shards.json'):
+        found = names(stream(source), 23)
+        assert {name.rsplit('/', 1)[-1] for name in found} == wanted
+        assert found[0].startswith(address)
+
+
+def test_lists_of_files_are_taken(shards):
+    files = sorted(map(str, shards.glob('*.tar')))
+    found = ShardStream(files[:1], PIPELINE)
+    assert len(set(names(found, 10))) == 5
+
+
+def test_damaged_shard_is_named(shards):
+    file = shards / '000002.tar'
+    file.write_bytes(file.read_bytes()[:1500] + b'x' * 900)
+    with pytest.raises(UnreadableFileError, match=r'000002\.tar'):
+        names(ShardStream([str(file)], PIPELINE), 10)
+
+
+def test_missing_shard_of_a_server_is_named(shards, server):
+    with pytest.raises(UnreadableFileError, match='none.tar'):
+        names(stream(server(shards) + 'none.tar'), 1)
+
+
+def test_shards_without_images_are_refused(tmp_path):
+    (tmp_path / 'note.txt').write_text('a')
+    with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
+        tar.add(tmp_path / 'note.txt', 'note.txt')
+    with pytest.raises(UnreadableFileError, match='note has no image.*txt'):
+        names(stream(tmp_path), 1)
+
+
+def test_what_cannot_be_shared_or_found_is_refused(shards, folder, tmp_path):
+    loader = DataLoader(stream(shards / '000000.tar'), None, num_workers=2)
+    with pytest.raises(UserError, match='fewer than loader processes'):
+        names(loader, 30)
+    with pytest.raises(MissingFileError, match='no shard'):
+        stream(folder)
+    with pytest.raises(MissingFileError, match='no index of shards'):
+        stream(tmp_path / 'none.json')
+    with pytest.raises(UserError, match='has shards already'):
+        write_shards(folder, shards)

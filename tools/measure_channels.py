@@ -1,0 +1,62 @@
+"""Measure mean and deviation of each channel of a folder of images, in one pass.
+
+Pretraining reads the file as `statistics` of RasterDataPreprocessor.
+"""
+
+import argparse
+
+from mmengine.utils import track_iter_progress
+
+from mmmixmim.datasets import RasterFolder, measure_channels
+from mmmixmim.datasets.no_data import check_no_data
+from mmmixmim.runtime import one_line_errors
+from mmmixmim.validation import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folder', help='folder of images, at any depth')
+    parser.add_argument('--out', required=True, help='JSON file to write')
+    parser.add_argument('--no-data', help="value of pixels without data, or 'nan'")
+    parser.add_argument('--mask-root', help='folder of masks')
+    parser.add_argument('--mask-suffix', help='ending of the masks, as .png')
+    parser.add_argument(
+        '--channels', nargs='+', type=int, help='channels to take, from 0 (all)'
+    )
+    parser.add_argument(
+        '--max-images', type=int, help='measure this many, evenly spread (all)'
+    )
+    return parser.parse_args()
+
+
+@one_line_errors()
+def main() -> None:
+    """Measure, print and write."""
+    args = parse_args()
+    no_data = check_no_data(args.no_data)
+    if args.max_images is not None and args.max_images < 1:
+        raise UserError(f'--max-images must be positive, got {args.max_images}.')
+    dataset = RasterFolder(
+        args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
+    )
+    step = max(1, len(dataset) // (args.max_images or len(dataset)))
+    samples = [
+        dataset.get_data_info(i)
+        for i in range(0, len(dataset), step)[: args.max_images]
+    ]
+    masks = [s['mask_path'] for s in samples] if args.mask_root else None
+    paths = [sample['img_path'] for sample in samples]
+    found = measure_channels(track_iter_progress(paths), no_data, args.channels, masks)
+    found.save(args.out)
+    print(f'\n{found.images} images, {found.pixels} valid pixels')
+    columns = (found.mean, found.std, found.minimum, found.maximum)
+    print('channel       mean  deviation    minimum    maximum')
+    for i, row in enumerate(zip(*columns, strict=True)):
+        channel = i if args.channels is None else args.channels[i]
+        print(f'{channel:7}', *(f'{value:10.5g}' for value in row))
+    print(f'Written to {args.out}.')
+
+
+if __name__ == '__main__':
+    main()
