@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.checkpoint import load_encoder
+from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.evaluation import extract_features, find_mistakes
@@ -24,22 +25,23 @@ from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 from .config_text import Section, config_text
-from .machine import this_machine
-from .models import SIZES, encoder
-from .pretrain import (
+from .data import (
     MEAN,
     STD,
     cached_scan,
-    checkpoint_of,
-    goes_on,
-    known_settings,
-    optimizer,
+    central_crop,
+    load_transform,
+    measure,
+    pack,
     print_scan,
-    runtime_sections,
 )
+from .machine import this_machine
+from .models import SIZES, encoder
 from .report import print_report
-from .run import Run, check_disk, print_settings, train
+from .run import Run, check_disk, goes_on, print_settings, train
+from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification
+from .start import checkpoint_of, known_settings, pretrained
 
 
 def finetune(
@@ -116,7 +118,13 @@ def finetune(
             return out
         out.mkdir(parents=True, exist_ok=True)
         labelled.write(out)
-        run.config.write_text(_config(data, out, labelled, chosen, start, seed))
+        measure(scan, labelled.files, out, None)
+        model = _model(scan, chosen, out, len(labelled.classes))
+        if start:
+            entry = pretrained(start, known, chosen.in_channels)
+            model['backbone']['init_cfg'] = entry
+        text = _config(data, out, labelled, scan, model, chosen, seed)
+        run.config.write_text(text)
         run.settings = {name: choice.value for name, choice in chosen.items()}
         run.data = asdict(scan) | dict(classes=labelled.classes)
         run.save()
@@ -176,17 +184,18 @@ def probe(
     )
     out.mkdir(parents=True, exist_ok=True)
     labelled.write(out)
-    run.config.write_text(_config(data, out, labelled, chosen, start, seed))
+    measure(scan, labelled.files, out, None)
     run.data = asdict(scan) | dict(classes=labelled.classes)
     init_default_scope('mmmixmim')
     set_random_seed(seed)
-    built = MODELS.build(_model(chosen, len(labelled.classes)))
+    built = MODELS.build(_model(scan, chosen, out, len(labelled.classes)))
     if start:
-        load_encoder(built.backbone, checkpoint_of(start))
+        load_encoder(built.backbone, checkpoint_of(start), in_channels='mean')
     built.to(get_device())
     features = []
+    pipeline = [central_crop(scan, chosen), pack()]
     for part in ('train', 'val'):
-        dataset = _dataset(out, part, labelled.classes, _test_pipeline(chosen))
+        dataset = _dataset(out, part, labelled.classes, pipeline)
         loader = _loader(chosen, dataset, batch_size=min(64, count))
         features.append(extract_features(built, Runner.build_dataloader(loader)))
     train_features, (val_features, labels) = features
@@ -252,7 +261,11 @@ def _predict(
     return np.stack(scores), np.array(labels), files
 
 
-def _model(chosen: Choices, classes: int) -> dict:
+def _model(scan: Scan, chosen: Choices, out: Path, classes: int) -> dict:
+    preprocessor = dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True)
+    if scan.is_raster:
+        measured = ChannelStatistics.load(out / 'statistics.json')
+        preprocessor |= dict(mean=measured.mean, std=measured.std, to_rgb=False)
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
     size = SIZES[chosen.model]
     return dict(
@@ -265,7 +278,7 @@ def _model(chosen: Choices, classes: int) -> dict:
             in_channels=size.embed_dims * 2 ** (len(size.depths) - 1),
             loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         ),
-        data_preprocessor=dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True),
+        data_preprocessor=preprocessor,
     )
 
 
@@ -277,22 +290,6 @@ def _dataset(out: Path, part: str, classes: list[str], pipeline: list) -> dict:
         metainfo=dict(classes=classes),
         pipeline=pipeline,
     )
-
-
-def _test_pipeline(chosen: Choices) -> list[dict]:
-    size = chosen.image_size
-    return [
-        dict(type='LoadImageFromFile'),
-        dict(
-            type='ResizeEdge',
-            scale=size,
-            edge='short',
-            backend='pillow',
-            interpolation='bicubic',
-        ),
-        dict(type='CenterCrop', crop_size=size),
-        dict(type='PackInputs'),
-    ]
 
 
 def _loader(chosen: Choices, dataset: dict, **changes) -> dict:
@@ -312,29 +309,18 @@ def _config(
     data: Path,
     out: Path,
     labelled: Labelled,
+    scan: Scan,
+    model: dict,
     chosen: Choices,
-    start: str | Path | None,
     seed: int,
 ) -> str:
-    model = _model(chosen, len(labelled.classes))
-    if start:
-        model['backbone']['init_cfg'] = dict(
-            type='Pretrained',
-            checkpoint=str(checkpoint_of(start).absolute()),
-            prefix='backbone.',
-        )
-    pipeline = [
-        dict(
-            type='LoadRandomResizedCrop',
-            scale=chosen.image_size,
-            crop_ratio_range=(0.4, 1.0),
-            interpolation='bicubic',
-            flip_prob=0.5,
-        ),
-        dict(type='PackInputs'),
-    ]
+    crop = load_transform(
+        scan, chosen, None, crop_ratio_range=(0.4, 1.0), flip_prob=0.5
+    )
+    pipeline = [crop, pack()]
+    test_pipeline = [central_crop(scan, chosen), pack()]
     train_set = _dataset(out, 'train', labelled.classes, pipeline)
-    val_set = _dataset(out, 'val', labelled.classes, _test_pipeline(chosen))
+    val_set = _dataset(out, 'val', labelled.classes, test_pipeline)
     shuffled = dict(type='DefaultSampler', shuffle=True)
     evaluator = dict(type='Accuracy', topk=1)
     val_loader = _loader(chosen, val_set)

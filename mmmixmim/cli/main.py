@@ -101,6 +101,7 @@ _VAL_SHARE = click.option(
 )
 @_out('runs/pretrain')
 @_SETTINGS
+@click.option('--no-data', help="Value of pixels without data, or 'nan'.")
 def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
     r"""Pretrain on a folder of images, without labels.
 

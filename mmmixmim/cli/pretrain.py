@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-
-from mmmixmim.checkpoint import encoder_weights, read_weights
-from mmmixmim.datasets.labelled import read_paths
-from mmmixmim.datasets.scan import (
-    Scan,
-    check_scan,
-    find_images,
-    fingerprint,
-    scan_images,
-)
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.datasets.scan import Scan, check_scan
 
 from .config_text import Section, config_text
+from .data import (
+    MEAN,
+    STD,
+    cached_scan,
+    central_crop,
+    list_files,
+    load_transform,
+    measure,
+    pack,
+    print_scan,
+)
 from .machine import this_machine
-from .models import model_of_weights, pretraining_model
+from .models import pretraining_model
 from .reconstruct import reconstruct
 from .report import print_report
-from .run import KEPT_CHECKPOINTS, Run, check_disk, print_settings, train
+from .run import Run, check_disk, goes_on, print_settings, train
+from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining
-
-# ImageNet's, of RGB images with values from 0 to 255.
-MEAN = [123.675, 116.28, 103.53]
-STD = [58.395, 57.12, 57.375]
+from .start import known_settings, pretrained
 
 
 def pretrain(
@@ -46,6 +41,7 @@ def pretrain(
     precision: str | None = None,
     workers: int | None = None,
     start: str | Path | None = None,
+    no_data: str | float | None = None,
     seed: int = 0,
     dry_run: bool = False,
 ) -> Path:
@@ -66,6 +62,8 @@ def pretrain(
         precision: 'float32', 'bf16' or 'fp16'.
         workers: Processes that load images.
         start: Checkpoint or run whose encoder the training starts from.
+        no_data: Value of pixels without data, or 'nan'. They count nowhere. Defaults to
+            None: all are data.
         seed: Random seed. Defaults to 0.
         dry_run: Whether to stop after printing the settings. Defaults to False.
 
@@ -89,17 +87,21 @@ def pretrain(
         precision=precision,
         workers=workers,
     )
-    arguments = dict(data=data.absolute(), start=start, seed=seed) | given
-    run = Run.open(out, 'pretrain', arguments)
+    arguments = dict(data=data.absolute(), start=start, no_data=no_data, seed=seed)
+    run = Run.open(out, 'pretrain', arguments | given)
+    if run.exists and dry_run:
+        print(f'{out} holds this run already.')
+        return out
     if run.finished:
-        print(f'{out} has come to its end already: see {run.config.parent}.')
+        print(f'{out} has come to its end already.')
+        _print_end(run)
         return out
     if not run.exists:
         known = known_settings(start)
         files, kind = list_files(data)
         scan = cached_scan(data, files, out / 'scan.json')
         print_scan(scan, kind)
-        check_scan(scan)
+        check_scan(scan, no_data)
         machine = this_machine()
         chosen, cost = choose_pretraining(scan, machine, known, **given)
         print('\nSettings')
@@ -108,20 +110,30 @@ def pretrain(
         if dry_run:
             print('\nThis was a dry run: nothing was trained.')
             return out
+        unreadable = set(scan.examples.get('unreadable', ()))
+        files = [file for file in files if str(file) not in unreadable]
         out.mkdir(parents=True, exist_ok=True)
-        source = dict(data_root=str(data.absolute()))
-        if data.is_file() or scan.unreadable:
-            source = dict(data_root='', ann_file=str(out.absolute() / 'images.txt'))
-            unreadable = set(scan.examples.get('unreadable', ()))
-            kept = [str(file) for file in files if str(file) not in unreadable]
-            (out / 'images.txt').write_text('\n'.join(kept) + '\n')
-        run.config.write_text(_config(data, scan, source, chosen, known, start, seed))
+        measure(scan, files, out, no_data)
+        model = _model(scan, chosen, out)
+        if start:
+            entry = pretrained(start, known, chosen.in_channels)
+            model['backbone']['init_cfg'] = entry
+        dataset = dict(type='RasterFolder' if scan.is_raster else 'ImageFolder')
+        dataset['data_root'] = str(data.absolute())
+        if data.is_file() or unreadable:
+            (out / 'images.txt').write_text(''.join(f'{file}\n' for file in files))
+            dataset |= dict(data_root='', ann_file=str(out.absolute() / 'images.txt'))
+        sections = _sections(model, dataset, scan, chosen, no_data)
+        docstring = (
+            f'Pretraining on {scan.images:,} images of {data}.\n\n'
+            'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
+            'mim train mmmixmim config.py --work-dir FOLDER'
+        )
+        sections += runtime_sections(chosen, seed)
+        run.config.write_text(config_text(docstring, sections, chosen))
         run.settings = {name: choice.value for name, choice in chosen.items()}
         run.data = asdict(scan)
         run.save()
-    elif dry_run:
-        print(f'{out} holds this run, which would go on.')
-        return out
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on():
         train(run)
@@ -132,177 +144,31 @@ def pretrain(
     return out
 
 
-def known_settings(start: str | Path | None) -> dict | None:
-    """Settings that follow from the weights to start from.
-
-    Raises:
-        UserError: If there are no such weights.
-    """
-    if start is None:
-        return None
-    checkpoint = checkpoint_of(start)
-    try:
-        return model_of_weights(encoder_weights(read_weights(checkpoint)))
-    except MissingFileError:
-        raise
-    except UserError as error:
-        raise UserError(f'--from {str(start)!r}: {error}') from error
-
-
-def checkpoint_of(start: str | Path) -> Path:
-    """The checkpoint that a run or a file stands for."""
-    path = Path(start).expanduser()
-    return Run.load(path).checkpoint if path.is_dir() else path
-
-
-def list_files(data: Path) -> tuple[list[Path], str]:
-    """List the images of a folder or a list, and say what it is."""
-    if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
-        files = read_paths(data)
-        with data.open() as file:
-            labels = data.suffix == '.csv' and 'label' in file.readline().split(',')
-        return files, 'a list with labels, which are not used' if labels else 'a list'
-    files = find_images(data)
-    folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
-    if len(folders) > 1:
-        return files, f'{len(folders)} folders, whose names are not used as labels'
-    return files, 'a folder'
-
-
-def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
-    """Scan the images, or read the scan of the same files back."""
-    scan = Scan.load(cache)
-    if scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files)):
-        return scan
-    with _progress(len(files)) as advance:
-        scan = scan_images(data, files, progress=advance)
-    scan.save(cache)
-    return scan
-
-
-def print_scan(scan: Scan, kind: str) -> None:
-    """Print what was found, and what is odd but no reason to stop."""
-
-    def counts(found: dict, unit: str = '') -> str:
-        order = sorted(found, key=found.get, reverse=True)
-        return ', '.join(f'{found[each]:,} {each}{unit}' for each in order)
-
-    print(f'Data: {scan.root}, {kind}')
-    if not scan.formats:
-        return
-    low, middle, high = scan.short_sides
-    size = f'{scan.bytes / 1e6:,.1f} MB'
-    print(f'  {scan.images:,} images, {size}: {counts(scan.formats)}')
-    print(f'  shorter side {low} to {high} pixels, median {middle}')
-    bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
-    channels = ', '.join(map(str, sorted(scan.channels)))
-    print(f'  channels {channels}; {bits}')
-    for name, said in (
-        ('unreadable', 'cannot be read and are left out'),
-        ('duplicates', 'are copies of another one; remove them to save time'),
-        ('constant', f'of {scan.sampled} that were looked at are constant'),
-    ):
-        count = getattr(scan, name)
-        if count:
-            example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
-            print(f'  {count:,} {said}, such as {example[0]}')
-
-
-@contextmanager
-def goes_on() -> Iterator[None]:
-    """Say how to go on when the user interrupts a run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print('\nInterrupted. Give the same command again to go on.', flush=True)
-        raise SystemExit(130) from None
-
-
-def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
-    """Sections that all configs share."""
-    interval = max(1, chosen.epochs // 20)
-    hooks = dict(
-        timer=dict(type='IterTimerHook'),
-        logger=dict(type='LoggerHook', interval=10),
-        param_scheduler=dict(type='ParamSchedulerHook'),
-        checkpoint=dict(
-            type='CheckpointHook', interval=interval, max_keep_ckpts=KEPT_CHECKPOINTS
-        ),
-        sampler_seed=dict(type='DistSamplerSeedHook'),
-        visualization=dict(type='VisualizationHook', enable=False),
-    )
-    environment = dict(
-        cudnn_benchmark=False,
-        mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-        dist_cfg=dict(backend='nccl'),
-    )
-    return [
-        Section(
-            'Logs every 10 iterations, and about 20 checkpoints, of which the last '
-            f'{KEPT_CHECKPOINTS} are kept.',
-            dict(default_hooks=hooks),
-        ),
-        Section(
-            'The rest of the runtime.',
-            dict(
-                randomness=dict(seed=seed, diff_rank_seed=True),
-                env_cfg=environment,
-                vis_backends=[dict(type='LocalVisBackend')],
-                visualizer=dict(
-                    type='UniversalVisualizer',
-                    vis_backends=[dict(type='LocalVisBackend')],
-                ),
-                log_level='INFO',
-                load_from=None,
-                resume=False,
-            ),
-        ),
-    ]
-
-
-def optimizer(chosen: Choices, betas: tuple[float, float], **paramwise) -> dict:
-    """``optim_wrapper`` of a config."""
-    wrapper = dict(
-        type='OptimWrapper',
-        optimizer=dict(type='AdamW', lr=chosen.lr, betas=betas, weight_decay=0.05),
-    )
-    if paramwise:
-        wrapper |= paramwise
-    if chosen.precision != 'float32':
-        wrapper['type'] = 'AmpOptimWrapper'
-        names = dict(bf16='bfloat16', fp16='float16')
-        wrapper['dtype'] = names[chosen.precision]
-        if chosen.precision == 'fp16':
-            wrapper['loss_scale'] = 'dynamic'
-    if chosen.accumulation > 1:
-        wrapper['accumulative_counts'] = chosen.accumulation
-    return wrapper
-
-
-def _config(
-    data: Path,
-    scan: Scan,
-    source: dict,
-    chosen: Choices,
-    known: dict | None,
-    start: str | Path | None,
-    seed: int,
-) -> str:
+def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
+    preprocessor = dict(type='SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True)
+    if scan.is_raster:
+        statistics = str(out.absolute() / 'statistics.json')
+        preprocessor = dict(type='RasterDataPreprocessor', statistics=statistics)
     model = pretraining_model(chosen.model, *sizes)
-    if known:
-        model['backbone']['init_cfg'] = dict(
-            type='Pretrained',
-            checkpoint=str(checkpoint_of(start).absolute()),
-            prefix='backbone.',
-        )
-    model['data_preprocessor'] = dict(
-        type='SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True
+    return model | dict(data_preprocessor=preprocessor)
+
+
+def _sections(
+    model: dict,
+    dataset: dict,
+    scan: Scan,
+    chosen: Choices,
+    no_data: str | float | None,
+) -> list[Section]:
+    crop = load_transform(
+        scan,
+        chosen,
+        no_data,
+        crop_ratio_range=(0.2, 1.0),
+        flip_prob=0.5,
+        ignore_empty=True,
     )
-    load = dict(type='LoadRandomResizedCrop', scale=chosen.image_size)
-    load |= dict(interpolation='bicubic', ignore_empty=True)
-    crop = load | dict(crop_ratio_range=(0.2, 1.0), flip_prob=0.5)
-    dataset = dict(type='ImageFolder', **source)
     if chosen.held_out:
         dataset['held_out'] = chosen.held_out
     loader = dict(
@@ -313,7 +179,7 @@ def _config(
         drop_last=True,
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
-        dataset=dataset | dict(pipeline=[crop, dict(type='PackInputs')]),
+        dataset=dataset | dict(pipeline=[crop, pack(no_data)]),
     )
     loop = dict(type='EpochBasedTrainLoop', max_epochs=chosen.epochs)
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
@@ -321,35 +187,33 @@ def _config(
     if chosen.held_out:
         loop['val_interval'] = max(1, chosen.epochs // 20)
         hooks.insert(0, dict(type='ReconstructionHook'))
-        # The largest square in the middle, without draws.
-        middle = load | dict(max_attempts=0, aspect_ratio_range=(1.0, 1.0))
-        val_set = dict(type='ImageFolder', part='held_out')
-        val_set['pipeline'] = [middle, dict(type='PackInputs')]
+        middle = central_crop(scan, chosen, no_data)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=val_set,
+            dataset=dict(
+                type=dataset['type'], part='held_out', pipeline=[middle, pack()]
+            ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
-        held_out = [
-            Section(
-                'The held-out images, in pairs, always with the same crops and masks.',
-                dict(
-                    val_dataloader=val_loader,
-                    val_cfg=dict(type='HeldOutLoop'),
-                    val_evaluator=measured,
-                ),
-                ('held_out',),
-            )
-        ]
+        entries = dict(
+            val_dataloader=val_loader,
+            val_cfg=dict(type='HeldOutLoop'),
+            val_evaluator=measured,
+        )
+        title = 'The held-out images, in pairs, always with the same crops and masks.'
+        held_out = [Section(title, entries, ('held_out',))]
+    wrapper = optimizer(chosen, (0.9, 0.95), paramwise_cfg=dict(flat_decay_mult=0.0))
+    total = chosen.batch_size * chosen.accumulation
+    scaling = dict(enable=False, base_batch_size=total)
     schedule = dict(
         type='WarmupCosineLR',
         warmup=chosen.warmup,
         end=chosen.epochs,
         convert_to_iter_based=True,
     )
-    sections = [
+    return [
         Section('', dict(default_scope='mmmixmim')),
         Section(
             'The model. Decoder and head take their sizes from the backbone.',
@@ -364,15 +228,7 @@ def _config(
         *held_out,
         Section(
             'The optimizer. Biases and norms do not decay.',
-            dict(
-                optim_wrapper=optimizer(
-                    chosen, (0.9, 0.95), paramwise_cfg=dict(flat_decay_mult=0.0)
-                ),
-                auto_scale_lr=dict(
-                    enable=False,
-                    base_batch_size=chosen.batch_size * chosen.accumulation,
-                ),
-            ),
+            dict(optim_wrapper=wrapper, auto_scale_lr=scaling),
             ('lr', 'precision', 'accumulation'),
         ),
         Section(
@@ -384,14 +240,7 @@ def _config(
             'Pictures, verdicts and the report while it trains.',
             dict(custom_hooks=hooks),
         ),
-        *runtime_sections(chosen, seed),
     ]
-    docstring = (
-        f'Pretraining on {scan.images:,} images of {data}.\n\n'
-        'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
-        'mim train mmmixmim config.py --work-dir FOLDER'
-    )
-    return config_text(docstring, sections, chosen)
 
 
 def _print_end(run: Run) -> None:
@@ -403,13 +252,3 @@ def _print_end(run: Run) -> None:
         f'  python -m mmmixmim probe /data/labelled --from {run.folder}\n'
         f'  python -m mmmixmim finetune /data/labelled --from {run.folder}'
     )
-
-
-@contextmanager
-def _progress(count: int) -> Iterator[Callable[[], object]]:
-    """A progress bar in a terminal, nothing elsewhere."""
-    if not sys.stdout.isatty():
-        yield lambda: None
-        return
-    with click.progressbar(length=count, label='Looking at the images') as bar:
-        yield lambda: bar.update(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,6 +146,16 @@ def train(run: Run) -> Runner:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
     runner.train()
     return runner
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Say how to go on when the user interrupts a run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print('\nInterrupted. Give the same command again to go on.', flush=True)
+        raise SystemExit(130) from None
 
 
 def check_disk(folder: Path, parameters: int) -> None:

@@ -134,7 +134,7 @@ def _choose_model(
             f'--model must be one of {", ".join(SIZES)}, got {chosen.model!r}.'
         )
     chosen.add('patch_size', lambda: _patch_size(chosen.model, chosen.image_size))
-    chosen.add('in_channels', lambda: (3, 'images are read as RGB'))
+    chosen.add('in_channels', lambda: _in_channels(scan))
     check_sizes(chosen, scan)
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
     model = pretraining_model(chosen.model, *sizes)
@@ -148,7 +148,8 @@ def _choose_model(
 
 def _known(chosen: Choices, known: dict | None) -> None:
     """Take settings that follow from given weights; they cannot be changed."""
-    for name, value in (known or {}).items():
+    for name in ('model', 'image_size', 'patch_size') if known else ():
+        value = known[name]
         if name == 'model' and chosen.given.get(name, value) != value:
             raise UserError(
                 f'--model {chosen.given[name]} does not fit the weights of --from, '
@@ -255,6 +256,12 @@ def _patch_size(model: str, image_size: int) -> tuple[int, str]:
     size = largest_patch(model, image_size)
     cell = stride(model, size)
     return size, f'makes cells of {cell} pixels, {image_size // cell} per side'
+
+
+def _in_channels(scan: Scan) -> tuple[int, str]:
+    if scan.is_raster:
+        return min(scan.channels), 'those of the files, in their order and range'
+    return 3, 'images of 8 bits are read as RGB'
 
 
 def _precision(machine: Machine) -> tuple[str, str]:

@@ -15,30 +15,14 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image
 
 from mmmixmim.validation import MissingFileError, UserError
 
-from .image_folder import ImageFolder
+from .raster_folder import RASTERS
+from .readers import open_image
 
-# Channels and bits per channel of Pillow's modes. Palettes are colours.
-_MODES = {
-    '1': (1, 1),
-    'L': (1, 8),
-    'P': (3, 8),
-    'LA': (2, 8),
-    'PA': (4, 8),
-    'RGB': (3, 8),
-    'RGBA': (4, 8),
-    'RGBX': (3, 8),
-    'CMYK': (4, 8),
-    'YCbCr': (3, 8),
-    'LAB': (3, 8),
-    'HSV': (3, 8),
-    'I': (1, 32),
-    'F': (1, 32),
-}
 _EXAMPLES = 20  # paths that are kept of each kind of problem
+_WINDOW = 2048  # pixels of a side that are looked at
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,7 @@ class Scan:
         sampled: Number of images whose pixels were looked at.
         constant: Number of those in which all pixels are the same.
         not_finite: Number of those with NaN or infinite pixels.
-        examples: Some paths for each kind of problem.
+        examples: Some paths for each kind of problem; of unreadable files, all.
         fingerprint: Changes when files are added, removed or rewritten.
     """
 
@@ -105,6 +89,15 @@ class Scan:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=2) + '\n')
 
+    @property
+    def is_raster(self) -> bool:
+        """Whether the channels are not those of ordinary pictures.
+
+        Those have 8 bits and at most four channels, and are read as RGB.
+        """
+        plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
+        return not plain or bool({'NPY', 'NPZ', 'DCM', 'DICOM'} & set(self.formats))
+
     @classmethod
     def load(cls, path: Path) -> Scan | None:
         """Read a scan back; None if there is none or it is damaged."""
@@ -117,9 +110,7 @@ class Scan:
             return None
 
 
-def find_images(
-    root: Path, extensions: Iterable[str] = ImageFolder.EXTENSIONS
-) -> list[Path]:
+def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     """List the images of a folder and its subfolders, sorted.
 
     Raises:
@@ -175,7 +166,7 @@ def scan_images(
     examples = defaultdict(list)
 
     def note(kind: str, path: Path) -> None:
-        if len(examples[kind]) < _EXAMPLES:
+        if kind == 'unreadable' or len(examples[kind]) < _EXAMPLES:
             examples[kind].append(str(path))
 
     readable, headers = [], []
@@ -211,10 +202,9 @@ def scan_images(
             max(each.height, each.width) / min(each.height, each.width)
             for each in headers
         )
-        rarest = min(scan.channels, key=scan.channels.get)
         for path, header in zip(readable, headers, strict=True):
-            if len(scan.channels) > 1 and header.channels == rarest:
-                note(f'{rarest} channels', path)
+            note(f'{header.channels} channels', path)
+            note(f'{header.bits} bits', path)
     scan.bytes = sum(path.stat().st_size for path in readable)
     scan.folders = len({path.parent for path in readable})
     for path in _duplicates(readable):
@@ -228,21 +218,21 @@ def read_header(path: Path) -> Header:
     """Read the header of an image file.
 
     Raises:
-        OSError: If it cannot be read.
+        UserError: If it cannot be read.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow's, on odd metadata
-        with Image.open(path) as image:
-            channels, bits = _MODES.get(image.mode, (1, 16))  # 'I;16' and its kin
-            width, height = image.size
-            return Header(image.format, height, width, channels, bits)
+    with open_image(path) as image:
+        bits = 1 if image.dtype == bool else 8 * image.dtype.itemsize
+        name = path.suffix[1:].upper()
+        name = dict(JPG='JPEG', TIF='TIFF').get(name, name)
+        return Header(name, *image.size, image.channels, bits)
 
 
-def check_scan(scan: Scan, least: int = 2) -> None:
+def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
     """Raise if nothing can be learned from the images.
 
     Args:
         scan: The scan.
+        no_data: Value of pixels without data, or 'nan'. Defaults to None: all are.
         least: Smallest number of images. Defaults to 2: images are mixed in pairs.
 
     Raises:
@@ -257,11 +247,11 @@ def check_scan(scan: Scan, least: int = 2) -> None:
             f'{scan.root!r} holds {found}{more}, and training needs at least {least}, '
             'because images are mixed in pairs: add images.'
         )
-    if scan.not_finite:
+    if scan.not_finite and no_data is None:
         raise UserError(
             f'{scan.not_finite} of {scan.sampled} images that were looked at have NaN '
-            f'or infinite pixels, such as {scan.examples["not_finite"][0]!r}: write '
-            'finite values, or remove these files.'
+            f'or infinite pixels, such as {scan.examples["not_finite"][0]!r}: if they '
+            'are pixels without data, say --no-data nan; else remove these files.'
         )
     if scan.constant == scan.sampled:
         raise UserError(
@@ -269,15 +259,17 @@ def check_scan(scan: Scan, least: int = 2) -> None:
             f'{scan.examples["constant"][0]!r}: there is nothing to learn from. Check '
             'how the files were written.'
         )
-    colours = {count for count in scan.channels if count <= 4}
-    if len(scan.channels) > 1 and colours != set(scan.channels):
-        counts = ', '.join(f'{n} with {c}' for c, n in sorted(scan.channels.items()))
-        rarest = min(scan.channels, key=scan.channels.get)
-        raise UserError(
-            f'The images differ in their number of channels: {counts}, such as '
-            f'{scan.examples[f"{rarest} channels"][0]!r}. Put images of different '
-            'kinds into different folders.'
-        )
+    if not scan.is_raster:
+        return
+    for what, counts in (('channels', scan.channels), ('bits', scan.bits)):
+        if len(counts) > 1:
+            listed = ', '.join(f'{n} with {count}' for count, n in counts.items())
+            rarest = min(counts, key=counts.get)
+            example = scan.examples[f'{rarest} {what}'][0]
+            raise UserError(
+                f'The images differ in their number of {what}: {listed}, such as '
+                f'{example!r}. Put images of different kinds into different folders.'
+            )
 
 
 def _try_header(path: Path) -> Header | None:
@@ -290,18 +282,20 @@ def _try_header(path: Path) -> Header | None:
 def _look_at_pixels(path: Path) -> str | None:
     """Return the name of the problem with an image's pixels."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_image(path) as image:
             warnings.simplefilter('ignore')
-            with Image.open(path) as image:
-                if image.format == 'JPEG':  # an eighth of it is enough
-                    image.draft(None, (64, 64))
-                pixels = np.asarray(image)
+            pixels = image.read(_middle(image.size))
     except Exception:
         return 'unreadable'
     if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
         return 'not_finite'
-    flat = pixels.reshape(-1, *pixels.shape[2:])
-    return 'constant' if (flat == flat[0]).all() else None
+    return 'constant' if (pixels == pixels[:1, :1]).all() else None
+
+
+def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The middle of an image, for large ones not all of it."""
+    height, width = (min(side, _WINDOW) for side in size)
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
 
 def _duplicates(files: list[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
@@ -13,14 +14,14 @@ from torch import Tensor
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
 
+from .colours import RGBProjection
+
 _GAP = 4  # pixels between images
 _LABELS = 96  # width in pixels of the names of the rows
 _BRIGHTEST = 64  # grey levels of error
 _DEVIATION = (
     57  # of photos, in grey levels; errors of other images are shown like those
 )
-
-from .colours import RGBProjection
 
 
 def draw_reconstruction(
