@@ -26,8 +26,8 @@ def list_files(data: Path) -> tuple[list[Path], str]:
     """List the images of a folder or a list, and say what it is."""
     if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
         files = read_paths(data)
-        with data.open() as file:
-            labels = data.suffix == '.csv' and 'label' in file.readline().split(',')
+        with data.open(encoding='utf-8-sig') as file:
+            labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
     files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}

@@ -137,7 +137,7 @@ def train(run: Run) -> Runner:
     )
     cfg = load_config(args)
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
-    cfg.runner_type = 'QuietRunner'
+    cfg.runner_type = 'mmmixmim.QuietRunner'
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
     run.config.write_text(text)  # the runner has dumped it without its comments

@@ -79,7 +79,7 @@ def choose_pretraining(
     images = scan.images - chosen.add('held_out', lambda: _held_out(scan.images))
     total = _total_batch(images)
     fits = largest_batch(cost, machine)
-    chosen.add('batch_size', lambda: _batch_size(total, fits, machine))
+    chosen.add('batch_size', lambda: _batch_size(images, total, fits))
     check_batch(chosen.batch_size, fits, cost, machine, images)
     chosen.add('accumulation', lambda: _accumulation(total, chosen.batch_size))
     chosen.add('epochs', lambda: _epochs(images, cost, machine))
@@ -108,7 +108,7 @@ def choose_classification(
     chosen, cost = _choose_model(scan, machine, known, given)
     total = min(256, _total_batch(images))
     fits = largest_batch(cost, machine)
-    chosen.add('batch_size', lambda: _batch_size(total, fits, machine))
+    chosen.add('batch_size', lambda: _batch_size(images, total, fits))
     check_batch(chosen.batch_size, fits, cost, machine, images)
     chosen.add('accumulation', lambda: _accumulation(total, chosen.batch_size))
     batch = chosen.batch_size * chosen.accumulation
@@ -280,15 +280,16 @@ def _held_out(images: int) -> tuple[int, str]:
 
 
 def _total_batch(images: int) -> int:
-    """Images per update: a power of two that leaves 16 updates or more per epoch."""
-    return min(1024, 2 ** max(1, int(math.log2(max(1, images / 16)))))
+    """Images per update: a power of two that leaves about 16 updates per epoch."""
+    size = min(1024, max(8, 2 ** int(math.log2(max(1, images / 16)))))
+    return min(size, max(2, images - images % 2))
 
 
-def _batch_size(total: int, fits: int, machine: Machine) -> tuple[int, str]:
+def _batch_size(images: int, total: int, fits: int) -> tuple[int, str]:
     size = min(total, 2 ** int(math.log2(max(2, fits))))
     if size < total:
         return size, f'the largest power of two that fits into the memory ({fits})'
-    return size, 'leaves 16 or more updates in an epoch'
+    return size, f'{images // size} updates in an epoch of {images:,} images'
 
 
 def _accumulation(total: int, batch_size: int) -> tuple[int, str]:

@@ -11,8 +11,10 @@ from mmengine.runner import Runner
 
 from mmmixmim.registry import RUNNERS
 
-# Warnings of MMEngine in every run, which concern nobody who reads the terminal.
-_EVERYDAY = re.compile('is skipped since its requires_grad|deprecated in future')
+# Warnings of every run, which concern nobody who reads the terminal.
+_EVERYDAY = re.compile(
+    'is skipped since its requires_grad|deprecated in future|only the encoder is loaded'
+)
 
 
 @RUNNERS.register_module()
