@@ -194,9 +194,10 @@ def probe(
     built.to(get_device())
     features = []
     pipeline = [central_crop(scan, chosen), pack()]
+    on_gpu = torch.cuda.is_available()
     for part in ('train', 'val'):
         dataset = _dataset(out, part, labelled.classes, pipeline)
-        loader = _loader(chosen, dataset, batch_size=min(64, count))
+        loader = _loader(chosen, dataset, batch_size=64, pin_memory=on_gpu)
         features.append(extract_features(built, Runner.build_dataloader(loader)))
     train_features, (val_features, labels) = features
     classifier = fit_linear_classifier(*train_features)

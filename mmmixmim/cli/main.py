@@ -22,7 +22,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.version_option(__version__, prog_name='mmmixmim')
 def cli() -> None:
-    r"""Pretrain MixMIM on your own images, and use the encoder.
+    """Pretrain MixMIM on your own images, and use the encoder.
 
     \b
     mixmim pretrain /data/images --out runs/first
@@ -103,7 +103,7 @@ _VAL_SHARE = click.option(
 @_SETTINGS
 @click.option('--no-data', help="Value of pixels without data, or 'nan'.")
 def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
-    r"""Pretrain on a folder of images, without labels.
+    """Pretrain on a folder of images, without labels.
 
     DATA is a folder, nested or flat; or a list of paths: a .csv with a column `path`,
     or a .txt. Settings that you leave out are chosen, and each is printed with its
@@ -128,7 +128,7 @@ def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
 @_SETTINGS
 @_VAL_SHARE
 def finetune(data: Path, out: Path, **settings) -> None:
-    r"""Train a classifier on labelled images.
+    """Train a classifier on labelled images.
 
     DATA is a folder with a folder for each class, or with such folders below train and
     val; or a .csv with the columns `path` and `label`. Without a split, one is drawn
@@ -150,7 +150,7 @@ def finetune(data: Path, out: Path, **settings) -> None:
 @_SEED
 @_VAL_SHARE
 def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
-    r"""Classify the frozen features of an encoder: how good are they?
+    """Classify the frozen features of an encoder: how good are they?
 
     DATA is as for finetune. Without --from, the encoder is untrained, to compare with.
 
@@ -170,7 +170,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
 )
 @_SEED
 def reconstruct(run: Path, **options) -> None:
-    r"""Draw images, their mixtures and their reconstructions.
+    """Draw images, their mixtures and their reconstructions.
 
     RUN is the folder of a pretraining.
 
@@ -185,7 +185,7 @@ def reconstruct(run: Path, **options) -> None:
 @click.argument('runs', type=_PATH, nargs=-1, required=True)
 @click.option('--out', type=_PATH, help='File [first RUN/report.html].')
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    r"""Write one page about a run, or about several side by side.
+    """Write one page about a run, or about several side by side.
 
     \b
     Example:
@@ -196,7 +196,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 @cli.command()
 def doctor() -> None:
-    r"""Check the installation and the machine, and name the way out.
+    """Check the installation and the machine, and name the way out.
 
     \b
     Example:
