@@ -7,6 +7,7 @@ from .hooks import (
     DiagnosisHook,
     OnlineProbeHook,
     ReconstructionHook,
+    ReportHook,
 )
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .schedulers import WarmupCosineLR
@@ -19,5 +20,6 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'OnlineProbeHook',
     'ReconstructionHook',
+    'ReportHook',
     'WarmupCosineLR',
 ]

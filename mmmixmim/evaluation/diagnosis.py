@@ -51,9 +51,9 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
                                  single bad steps, which change nothing
     diverged                     last level 25 % above the lowest: noise of a batch
                                  moves a level by a few per cent
-    learning rate too high       learned nothing, and the highest loss is 50 % above
-                                 the first level: a loss that is flat from the start
-                                 has no such peak
+    learning rate too high       learned nothing, and either the loss rose by 15 % at
+                                 some time, as no flat curve does, or the features
+                                 collapsed
     nothing learned              lowest level within 3 % of predicting the mean, at
                                  20 points or more, once the learning rate has passed
                                  its peak: before, a plateau is normal
@@ -131,8 +131,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     loss = _finite(_values(history, 'loss'))
     if len(loss) < 6:
         return []
-    first, last, best = _first(loss), _last(loss), _lowest(loss)
-    peak = loss.max()
+    last, best = _last(loss), _lowest(loss)
     if last > 1.25 * best:
         return [
             Finding(
@@ -158,13 +157,17 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     warm = _past_warmup(history) and len(loss) >= 20
     if best < 0.97 * mean_loss or not warm:
         return []
-    if peak > 1.5 * first:
+    rise = float((loss / np.minimum.accumulate(loss)).max())
+    collapsed = bool(_collapse(history))
+    if rise > 1.15 or collapsed:
+        seen = f'rose to {rise:.2f} times an earlier value'
+        seen = seen if rise > 1.15 else 'fell while the features collapsed'
         return [
             Finding(
                 'error',
                 'Learning rate too high',
-                f'The training loss rose to {peak:.3g} and then stays at {last:.3g}, '
-                f'the level of predicting the mean of each cell ({mean_loss:.3g}).',
+                f'The training loss {seen} and stays at {last:.3g}, the level of '
+                f'predicting the mean of each cell ({mean_loss:.3g}).',
                 f'{_LOWER}, and start again: such weights rarely recover.',
             )
         ]
