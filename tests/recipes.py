@@ -459,9 +459,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
                 type='WarmupCosineLR', warmup=40, end=epochs, convert_to_iter_based=True
             )
         ],
-        train_cfg=dict(
-            type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=5
-        ),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=5),
     )
 
 
@@ -520,9 +518,7 @@ def simmim(name: str, epochs: int) -> dict:
                 type='MultiStepLR', milestones=[700], begin=10, end=epochs, **by_epoch
             ),
         ],
-        train_cfg=dict(
-            type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=5
-        ),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=5),
         auto_scale_lr=dict(enable=True, base_batch_size=512),
     )
 

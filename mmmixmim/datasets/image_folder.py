@@ -104,7 +104,9 @@ class ImageFolder(CustomDataset):
         samples = super().load_data_list()
         count = self._count_held_out(len(samples))
         held_out = set(
-            heapq.nsmallest(count, range(len(samples)), lambda i: self._hash(samples[i]))
+            heapq.nsmallest(
+                count, range(len(samples)), lambda i: self._hash(samples[i])
+            )
         )
         chosen = [
             sample
@@ -128,9 +130,9 @@ class ImageFolder(CustomDataset):
             return count
         if self.part == 'train':
             print_log(
-                f'{self.img_prefix!r} has {images} images, of which {self.held_out:g} '
-                f'are {count}, fewer than {self.LEAST}: none are held out. Set held_out '
-                'to a number to hold out some anyway.',
+                f'{self.img_prefix!r} has {images} images, of which the share '
+                f'held_out={self.held_out:g} is {count}, fewer than {self.LEAST}: none '
+                'are held out. Set held_out to a number to hold out some anyway.',
                 'current',
                 logging.WARNING,
             )
@@ -138,4 +140,6 @@ class ImageFolder(CustomDataset):
 
     def _hash(self, sample: dict) -> bytes:
         path = sample['img_path'].removeprefix(self.img_prefix).lstrip('/\\')
-        return hashlib.sha256(path.replace('\\', '/').encode(errors='surrogateescape')).digest()
+        return hashlib.sha256(
+            path.replace('\\', '/').encode(errors='surrogateescape')
+        ).digest()

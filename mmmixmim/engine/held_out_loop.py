@@ -47,7 +47,9 @@ class HeldOutLoop(ValLoop):
         max_images: int | None = None,
     ) -> None:
         if isinstance(dataloader, dict):
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = (
+                runner.model.module if is_model_wrapper(runner.model) else runner.model
+            )
             dataset = complete_held_out(dataloader['dataset'], runner.cfg)
             images = getattr(model, 'num_images', 1)
             dataset = MixtureGroups(DATASETS.build(dataset), images, max_images)
@@ -55,7 +57,8 @@ class HeldOutLoop(ValLoop):
         if fp16 is None:
             wrapper = runner.cfg.get('optim_wrapper') or {}
             fp16 = wrapper.get('type') == 'AmpOptimWrapper'
-        super().__init__(runner, dataloader, evaluator, fp16)
+        with kept_random_state():  # samplers draw a seed
+            super().__init__(runner, dataloader, evaluator, fp16)
         if not len(self.dataloader.dataset):
             print_log(
                 'There are no held-out images, so nothing is measured during the '

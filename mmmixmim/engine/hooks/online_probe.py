@@ -100,9 +100,7 @@ class OnlineProbeHook(Hook):
             count = min(self.max_images, len(dataset))
             chosen = [i * len(dataset) // count for i in range(count)]
             loaders.append(
-                DataLoader(
-                    Subset(dataset, chosen), self.batch_size, collate_fn=collate
-                )
+                DataLoader(Subset(dataset, chosen), self.batch_size, collate_fn=collate)
             )
         return loaders
 

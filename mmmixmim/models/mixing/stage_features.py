@@ -25,8 +25,9 @@ def stage_features(encoder: nn.Module, images: Tensor) -> list[Tensor]:
     stages = list(getattr(encoder, 'stages', None) or getattr(encoder, 'layers', []))
     outputs: list[Tensor] = []
     hooks = [
-        (stage[-1] if isinstance(stage, nn.ModuleList) else stage)
-        .register_forward_hook(_keep(outputs))
+        (
+            stage[-1] if isinstance(stage, nn.ModuleList) else stage
+        ).register_forward_hook(_keep(outputs))
         for stage in stages[:-1]
     ]
     try:
