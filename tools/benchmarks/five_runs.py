@@ -48,19 +48,26 @@ def runs(iterations: int) -> dict[str, dict]:
 def build_config(options: dict, work_dir: Path, iterations: int) -> Config:
     """Build the config of a run: the digits' recipe, smaller and shorter."""
     cfg = Config.fromfile(CONFIG)
-    small = dict(embed_dims=16, depths=[1, 1, 2], num_heads=[1, 2, 4])
+    warmup, size = iterations // 10, 16
+    resize = dict(type='Resize', scale=(size, size), interpolation='bicubic')
+    pipeline = [resize, dict(type='PackInputs')]
+    # The model sees a grid of 4x4 cells of 4 pixels.
+    arch = dict(embed_dims=32, depths=[1, 2], num_heads=[2, 4], _delete_=True)
     cfg.merge_from_dict(
         dict(
-            custom_hooks=[
-                dict(type='OnlineProbeHook', max_images=128),
-                dict(type='ReconstructionHook'),
-                dict(type='DiagnosisHook', interval=50),
-            ],
-            val_cfg=dict(max_images=128),
             model=dict(
-                backbone=dict(arch=dict(small, _delete_=True)),
+                backbone=dict(arch=arch, img_size=size),
                 neck=dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2),
             ),
+            train_dataloader=dict(
+                batch_size=32,
+                num_workers=0,
+                persistent_workers=False,
+                sampler=dict(type='InfiniteSampler', shuffle=True),
+                dataset=dict(pipeline=pipeline),
+            ),
+            val_dataloader=dict(dataset=dict(pipeline=pipeline)),
+            val_cfg=dict(max_images=128),
             train_cfg=dict(
                 _delete_=True,
                 type='IterBasedTrainLoop',
@@ -68,31 +75,20 @@ def build_config(options: dict, work_dir: Path, iterations: int) -> Config:
                 val_interval=iterations // 12,
             ),
             param_scheduler=[
-                dict(
-                    type='LinearLR',
-                    start_factor=1e-3,
-                    end=iterations // 10,
-                    by_epoch=False,
-                ),
+                dict(type='LinearLR', start_factor=1e-3, end=warmup, by_epoch=False),
                 dict(
                     type='CosineAnnealingLR',
-                    begin=iterations // 10,
+                    begin=warmup,
                     end=iterations,
                     by_epoch=False,
                 ),
             ],
-            train_dataloader=dict(
-                batch_size=32,
-                num_workers=0,
-                persistent_workers=False,
-                sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=dict(
-                    pipeline=[
-                        dict(type='Resize', scale=(32, 32), interpolation='bicubic'),
-                        dict(type='PackInputs'),
-                    ]
-                ),
-            ),
+            custom_hooks=[
+                dict(type='OnlineProbeHook', max_images=128),
+                dict(type='ReconstructionHook'),
+                dict(type='DiagnosisHook', interval=iterations // 12),
+                dict(type='ReportHook'),
+            ],
             default_hooks=dict(
                 checkpoint=dict(interval=iterations, by_epoch=False),
                 logger=dict(log_metric_by_epoch=False),
@@ -123,6 +119,7 @@ def main() -> None:
     for folder in folders:
         for finding in diagnose(read_history(folder)):
             print(f'{folder.name}: {finding.title}. {finding.message}')
+    print(write_report(folders, args.work_dir / 'report.html'))
 
 
 if __name__ == '__main__':
