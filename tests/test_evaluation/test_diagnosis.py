@@ -140,6 +140,13 @@ def test_a_long_history_is_judged_like_a_short_one():
     assert titles({'loss': loss}) == ['Loss diverged']
 
 
+def test_a_mask_that_hides_more_than_published_ones_is_a_warning():
+    history = {'loss': curve(1.1, 0.5)}
+    assert titles(history, mask_ratio=0.75) == ['Healthy']
+    finding = diagnose(history, mask_ratio=0.9)[0]
+    assert finding.severity == 'warning' and 'sees 10% of an image' in finding.seen
+
+
 def test_an_error_explains_the_warnings():
     history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.8)}
     assert titles(history) == ['Held-out loss rises']

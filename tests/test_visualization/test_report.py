@@ -114,6 +114,7 @@ def test_a_report_says_what_was_seen_and_trained_and_what_to_do_next(tmp_path):
     assert (
         f"visualize_reconstruction.py '{run}/config.py' '{run}/epoch_10.pth'" in words
     )
+    assert f"finetune /data/labelled --from '{run}/epoch_10.pth'" in words
     assert 'held-out 0.6' in words and 'stage 4 13' in words
     assert len(page.all('img')) == 6
     assert 'Epoch 1, iteration 10' in words and 'Epoch 10, iteration 100' in words
@@ -181,12 +182,26 @@ def test_a_run_that_is_wrong_gets_another_next_step(tmp_path):
     words = Page(render_report([run])).words
     assert 'Loss is not finite' in words
     assert f'--work-dir {run}-lower-lr' in words and 'optimizer.lr=0.0001' in words
-    assert 'linear_probe' not in words
+    assert 'probe /data' not in words
 
 
 def test_a_run_that_goes_on_can_be_resumed(tmp_path):
     words = Page(render_report([write_run(tmp_path / 'run', epochs=range(1, 7))])).words
     assert '6 of 10 epochs' in words and f'--work-dir {tmp_path}/run --resume' in words
+
+
+def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
+    run = write_run(tmp_path / 'run', model=dict(type='ImageClassifier'))
+    (run / 'confusion.png').write_bytes(
+        next(run.rglob('reconstruction_10.png')).read_bytes()
+    )
+    (run / 'mistakes.png').write_bytes(b'')
+    page = Page(render_report([run]))
+    check(page)
+    words = page.words
+    assert 'Training, 10 of 10 epochs' in words and 'tools/test.py' in words
+    assert 'Confusions' in words and 'Worst mistakes' not in words
+    assert 'predicting the mean' not in words and 'finetune' not in words
 
 
 def test_several_runs_stand_side_by_side(tmp_path):

@@ -34,7 +34,7 @@ class ConstantTargetHead(MixMIMPretrainHead):
 
 def runs(iterations: int) -> dict[str, dict]:
     """Options of each run, by its name."""
-    few = dict(train_dataloader=dict(dataset=dict(samples_per_class=3)))
+    few = dict(train_dataloader=dict(dataset=dict(samples_per_class=1)))
     return {
         'good': {},
         'high-learning-rate': dict(optim_wrapper=dict(optimizer=dict(lr=1.0))),
@@ -114,7 +114,8 @@ def main() -> None:
         if args.only and name not in args.only:
             continue
         folders.append(args.work_dir / name)
-        cfg = build_config(options, folders[-1], args.iters)
+        longer = 3 if name == 'few-images' else 1
+        cfg = build_config(options, folders[-1], args.iters * longer)
         Runner.from_cfg(cfg).train()
     for folder in folders:
         for finding in diagnose(read_history(folder)):

@@ -77,6 +77,13 @@ MEASURES = (
         digits='.1f',
     ),
     Measure(
+        'Accuracy on validation images, %',
+        'Share of the images whose most likely class is the right one.',
+        {'accuracy/top1': 'top-1'},
+        'Accuracy on validation images, %',
+        digits='.1f',
+    ),
+    Measure(
         'Gradient norm',
         'Single peaks are usual. A level that keeps rising precedes divergence.',
         {'grad_norm': 'gradient norm'},
