@@ -80,7 +80,10 @@ def test_a_peak_before_the_flat_loss_points_at_the_learning_rate():
 
 
 def test_a_loss_near_zero_points_at_the_target():
-    assert titles({'loss': curve(1.0, 0.001)})[0] == 'Loss near zero'
+    history = {'loss': [(i, max(1e-4, 1 / i**3)) for i in range(1, 50)]}
+    assert titles(history) == ['Loss near zero']
+    assert titles(history, mean_loss=None) == ['Loss near zero']
+    assert titles({'loss': curve(3.0, 0.03)}, mean_loss=None) == ['Healthy']
 
 
 def test_collapse_of_the_last_stage_is_an_error():
