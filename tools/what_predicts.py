@@ -169,13 +169,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds (0)')
     parser.add_argument(
-        '--epochs', type=positive_int, default=16, help='epochs of pretraining (16)'
+        '--epochs', type=positive_int, default=8, help='epochs of pretraining (8)'
     )
     parser.add_argument(
-        '--points', type=positive_int, default=4, help='checkpoints of each run (4)'
+        '--points', type=positive_int, default=2, help='checkpoints of each run (2)'
     )
     parser.add_argument(
-        '--finetune-epochs', type=positive_int, default=20, help='of fine-tuning (20)'
+        '--finetune-epochs', type=positive_int, default=10, help='of fine-tuning (10)'
     )
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/what_predicts')

@@ -24,26 +24,19 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-held_out_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        max_attempts=0,
-        aspect_ratio_range=(1.0, 1.0),
-        interpolation='bicubic',
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
 # On two cores a loader process costs more time than it saves.
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root='data/shapes/images/unlabelled', pipeline=train_pipeline),
+    dataset=dict(
+        data_root='data/shapes/images/unlabelled', held_out=0, pipeline=train_pipeline
+    ),
 )
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(pipeline=held_out_pipeline)
-)
+# All images are trained on.
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+custom_hooks = [dict(type='DiagnosisHook')]
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -53,7 +46,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=2, end=16, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=4)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16)
 
 default_hooks = dict(
     logger=dict(interval=20),

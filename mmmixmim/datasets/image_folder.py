@@ -143,9 +143,9 @@ class ImageFolder(CustomDataset):
             return count
         if self.part == 'train':
             print_log(
-                f'{self.img_prefix!r} has {images} images, of which {self.held_out:g} '
-                f'are {count}, fewer than {self.LEAST}: none are held out. Set held_out '
-                'to a number to hold out some anyway.',
+                f'{self.img_prefix!r} has {images} images, of which the share '
+                f'held_out={self.held_out:g} is {count}, fewer than {self.LEAST}: none '
+                'are held out. Set held_out to a number to hold out some anyway.',
                 'current',
                 logging.WARNING,
             )

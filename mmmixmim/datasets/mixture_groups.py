@@ -8,7 +8,7 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 from mmmixmim.registry import DATASETS
-from mmmixmim.validation import check_positive_int
+from mmmixmim.validation import UnreadableFileError, check_positive_int
 
 
 @DATASETS.register_module()
@@ -64,10 +64,12 @@ class MixtureGroups(Dataset):
 
     def _load(self, number: int) -> dict:
         total = len(self.dataset)
-        prepare = getattr(self.dataset, 'prepare_data', self.dataset.__getitem__)
+        # MMEngine's datasets return another image, at random, for one that is given up.
+        prepare = getattr(self.dataset, 'prepare_data', None)
+        prepare = prepare or self.dataset.__getitem__
         start = number * total // self.used
         for shift in range(total):
             member = prepare((start + shift) % total)
             if member is not None:
                 return member
-        raise RuntimeError('The pipeline gives up all images of the dataset.')
+        raise UnreadableFileError('None of the held-out images can be read.')

@@ -8,6 +8,7 @@ from .hooks import (
     OnlineProbeHook,
     ProgressLineHook,
     ReconstructionHook,
+    ReportHook,
 )
 from .optimizers import LayerDecayOptimWrapperConstructor
 from .quiet_runner import QuietRunner
@@ -23,5 +24,6 @@ __all__ = [
     'ProgressLineHook',
     'QuietRunner',
     'ReconstructionHook',
+    'ReportHook',
     'WarmupCosineLR',
 ]

@@ -57,7 +57,8 @@ class HeldOutLoop(ValLoop):
         if fp16 is None:
             wrapper = runner.cfg.get('optim_wrapper') or {}
             fp16 = wrapper.get('type') == 'AmpOptimWrapper'
-        super().__init__(runner, dataloader, evaluator, fp16)
+        with kept_random_state():  # samplers draw a seed
+            super().__init__(runner, dataloader, evaluator, fp16)
         if not len(self.dataloader.dataset):
             print_log(
                 'There are no held-out images, so nothing is measured during the '

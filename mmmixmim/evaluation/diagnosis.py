@@ -10,8 +10,6 @@ import numpy as np
 # name -> [(iteration, value), ...], ordered by iteration
 History = dict[str, list[tuple[int, float]]]
 
-SEVERITIES = ('error', 'warning', 'info')
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -35,7 +33,9 @@ class Finding:
         return f'{self.seen} {self.advice}'
 
 
-def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
+def diagnose(
+    history: History, mean_loss: float | None = 1.0, mask_ratio: float | None = None
+) -> list[Finding]:
     """Say whether a pretraining run learns, and what is wrong if it doesn't.
 
     A level of a curve is the median of a tenth of its points, of three at least: the
@@ -51,24 +51,29 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
                                  single bad steps, which change nothing
     diverged                     last level 25 % above the lowest: noise of a batch
                                  moves a level by a few per cent
-    learning rate too high       learned nothing, and the highest loss is 50 % above
-                                 the first level: a loss that is flat from the start
-                                 has no such peak
-    nothing learned              lowest level within 3 % of predicting the mean, at
-                                 20 points or more, once the learning rate has passed
-                                 its peak: before, a plateau is normal
-    loss near zero               last level below 2 % of predicting the mean: pixels
-                                 of real images are never predicted that well
+    learning rate too high       learned nothing, and either the loss rose by 15 % at
+                                 some time, as no flat curve does, or the features
+                                 collapsed
+    nothing learned              lowest level within 15 % of predicting the mean (cells
+                                 of one colour have the target 0, so that it costs 0.89
+                                 on digits); the second half of the points lowers it by
+                                 less than 2 %; 20 points or more; and the learning
+                                 rate has passed its peak: before, a plateau is normal
+    loss near zero               last level below 2 % of predicting the mean, or, if
+                                 that is unknown, 0.5 % of the first loss: real images
+                                 are never predicted that well
     collapse                     last stage: effective rank below 2 (1 is one direction
                                  for all images), deviation below 0.005 (healthy runs
                                  came down to 0.02, since pooled features share a large
                                  mean) or 90 % of the channels dead
     features shrink              effective rank of a stage below a quarter of its
                                  highest, or half of its channels dead
-    held-out loss rises          last held-out level 2 % above the lowest, the last
-                                 three measurements above it, and the training loss
-                                 falls meanwhile. Masks and crops of held-out images
-                                 are fixed, so that 2 % are no noise
+    held-out loss rises          median of the last three held-out losses 2 % above the
+                                 lowest before them, while the training loss fell. Masks
+                                 and crops of held-out images are fixed, so that 2 % are
+                                 no noise
+    most of an image is hidden   mask ratio above 0.8: published methods hide 50 %
+                                 (MixMAE), 60 % (SimMIM) and 75 % (MAE)
     ============================ ===================================================
 
     Args:
@@ -77,9 +82,11 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
             ``features/{rank,std,dead}_stageN``. Other names are ignored.
         mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
             normalised pixels. None if it is unknown.
+        mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
 
     Returns:
-        Findings, the most severe first. One of severity 'info' if nothing is wrong.
+        The errors; without errors, the warnings, which errors would explain; without
+        either, one finding of severity 'info'.
     """
     loss = _values(history, 'loss')
     if not len(loss):
@@ -96,9 +103,10 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
         *_loss_level(history, mean_loss),
         *_collapse(history),
         *_held_out_rise(history),
+        *_mask_ratio(history, mask_ratio),
     ]
-    findings = findings or [_healthy(history)]
-    return sorted(findings, key=lambda each: SEVERITIES.index(each.severity))
+    errors = [each for each in findings if each.severity == 'error']
+    return errors or findings or [_healthy(history)]
 
 
 _LOWER = (
@@ -131,8 +139,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     loss = _finite(_values(history, 'loss'))
     if len(loss) < 6:
         return []
-    first, last, best = _first(loss), _last(loss), _lowest(loss)
-    peak = loss.max()
+    last, best = _last(loss), _lowest(loss)
     if last > 1.25 * best:
         return [
             Finding(
@@ -142,29 +149,37 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
                 f'The learning rate is probably too high. {_LOWER}.',
             )
         ]
-    if mean_loss is None:
-        return []
-    if last < 0.02 * mean_loss:
+    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
+    if last < zero:
         return [
             Finding(
                 'error',
                 'Loss near zero',
-                f'The training loss is {last:.2g}; predicting the mean of each cell '
-                f'costs {mean_loss:.3g}, and real images are never predicted so well.',
+                f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
+                'images are never predicted so well.',
                 'The target carries no information: look at the images that the model '
-                'gets (blank or constant?) and at the target of the head.',
+                'gets (blank or constant? mean and std of the data preprocessor?) and '
+                'at the target of the head.',
             )
         ]
-    warm = _past_warmup(history) and len(loss) >= 20
-    if best < 0.97 * mean_loss or not warm:
+    if mean_loss is None:
         return []
-    if peak > 1.5 * first:
+    half = len(loss) // 2
+    flat = _lowest(loss[half:]) > 0.98 * _lowest(loss[:half])
+    warm = _past_warmup(history) and len(loss) >= 20
+    if best < 0.85 * mean_loss or not flat or not warm:
+        return []
+    rise = float((loss / np.minimum.accumulate(loss)).max())
+    collapsed = bool(_collapse(history))
+    if rise > 1.15 or collapsed:
+        seen = f'rose to {rise:.3g} times an earlier value'
+        seen = seen if rise > 1.15 else 'fell while the features collapsed'
         return [
             Finding(
                 'error',
                 'Learning rate too high',
-                f'The training loss rose to {peak:.3g} and then stays at {last:.3g}, '
-                f'the level of predicting the mean of each cell ({mean_loss:.3g}).',
+                f'The training loss {seen} and stays at {last:.3g}, about the level '
+                f'of predicting the mean of each cell ({mean_loss:.3g}).',
                 f'{_LOWER}, and start again: such weights rarely recover.',
             )
         ]
@@ -172,8 +187,9 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
         Finding(
             'error',
             'Nothing learned',
-            f'The training loss is {last:.3g}. Predicting the mean of each cell costs '
-            f'{mean_loss:.3g}, so the model predicts nothing else.',
+            f'The training loss stays at {last:.3g}. Predicting the mean of each cell '
+            f'costs {mean_loss:.3g} (less if many cells have one colour), so the model '
+            'predicts little else.',
             'Look at the pictures: are the images what you expect? Then try another '
             'learning rate (a tenth and ten times of it).',
         )
@@ -234,19 +250,14 @@ def _held_out_rise(history: History) -> list[Finding]:
         for step, value in history.get('reconstruction/loss', [])
         if np.isfinite(value)
     ]
-    if len(points) < 5:
-        return []
     values = np.array([value for _, value in points])
-    window = _window(values)
-    medians = _running(values)
-    at = int(medians.argmin())
-    best, last = medians[at], _last(values)
-    recent = values[-3:]
-    if at + window + 1 > len(values) - 2 or last < 1.02 * best:
+    if len(values) < 4:
         return []
-    if recent.min() <= best:
+    at = int(values.argmin())
+    best, last = values[at], _last(values[-3:])
+    if at > len(values) - 4 or last < 1.02 * best:
         return []
-    step = points[at + window // 2][0]
+    step = points[at][0]
     train = history['loss']
     before = _finite(_values({'loss': [p for p in train if p[0] <= step]}, 'loss'))
     now = _finite(_values(history, 'loss'))
@@ -262,9 +273,24 @@ def _held_out_rise(history: History) -> list[Finding]:
             f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
             'its images. There are too few of them for so long a training.',
             'More images help most. Published: on 10 % of ImageNet the held-out loss '
-            'rises with longer training although fine-tuning stays about the same, '
-            'so longer training does little harm here, but it gains nothing either. '
-            'You can stop, or use a checkpoint of about that time.',
+            'rises with longer training although fine-tuning stays about the same, so '
+            'the features need not get worse, but training on gains little. You can '
+            'stop, or compare a checkpoint of about that time.',
+        )
+    ]
+
+
+def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
+    if mask_ratio is None or mask_ratio <= 0.8:
+        return []
+    return [
+        Finding(
+            'warning',
+            'Most of each image is hidden',
+            f'With mask_ratio {mask_ratio:g}, the encoder sees {1 - mask_ratio:.0%} of '
+            f'an image: little to tell the rest from.',
+            'MixMAE hides 50 % of an image, SimMIM 60 % and MAE 75 %. Set '
+            'model.mask_ratio=0.5, unless you have measured that more helps your task.',
         )
     ]
 

@@ -80,7 +80,10 @@ def test_a_peak_before_the_flat_loss_points_at_the_learning_rate():
 
 
 def test_a_loss_near_zero_points_at_the_target():
-    assert titles({'loss': curve(1.0, 0.001)})[0] == 'Loss near zero'
+    history = {'loss': [(i, max(1e-4, 1 / i**3)) for i in range(1, 50)]}
+    assert titles(history) == ['Loss near zero']
+    assert titles(history, mean_loss=None) == ['Loss near zero']
+    assert titles({'loss': curve(3.0, 0.03)}, mean_loss=None) == ['Healthy']
 
 
 def test_collapse_of_the_last_stage_is_an_error():
@@ -140,7 +143,15 @@ def test_a_long_history_is_judged_like_a_short_one():
     assert titles({'loss': loss}) == ['Loss diverged']
 
 
-def test_the_most_severe_finding_is_first():
+def test_a_mask_that_hides_more_than_published_ones_is_a_warning():
+    history = {'loss': curve(1.1, 0.5)}
+    assert titles(history, mask_ratio=0.75) == ['Healthy']
+    finding = diagnose(history, mask_ratio=0.9)[0]
+    assert finding.severity == 'warning' and 'sees 10% of an image' in finding.seen
+
+
+def test_an_error_explains_the_warnings():
     history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.8)}
+    assert titles(history) == ['Held-out loss rises']
     history['features/rank_stage4'] = [(2000, 1.0)]
-    assert [each.severity for each in diagnose(history)] == ['error', 'warning']
+    assert titles(history) == ['Features collapsed']

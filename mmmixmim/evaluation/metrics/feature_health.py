@@ -20,36 +20,33 @@ def feature_health(features: Tensor) -> dict[str, float]:
         features: Of each image, (N, C).
 
     Returns:
-        ``rank``, the effective rank, from 1 to the smaller of N and C: RankMe
-        (arXiv 2210.02885), the exponential of the entropy of the singular values.
+        ``rank``, the effective rank, from 1 to the smaller of N and C: the exponential
+        of the entropy of the singular values, as RankMe (arXiv 2210.02885), but of the
+        features less their mean, which is large in masked modelling and would hide the
+        rest.
         ``std``, the standard deviation over the images of L2-normalised features, mean
         over channels, times the root of C: from 0 (all alike) to about 1 (spread over
-        the sphere; SimSiam, arXiv 2011.10566). ``dead``, the share of channels whose
-        deviation over the images is below 0.1 % of the features' root mean square.
+        the sphere; SimSiam, arXiv 2011.10566).
+        ``dead``, the share of channels whose deviation over the images is below 0.1 %
+        of the features' root mean square. If all are dead, the rank is 1.
         All are NaN if a feature is not finite.
     """
     features = features.double()
     if not features.isfinite().all():
         return dict.fromkeys(('rank', 'std', 'dead'), float('nan'))
-    values = torch.linalg.svdvals(features)
-    shares = values / values.sum().clamp(min=1e-12) + 1e-7
-    rank = (-(shares * shares.log()).sum()).exp()
-    unit = torch.nn.functional.normalize(features, dim=1)
-    std = unit.std(0, correction=0).mean() * features.shape[1] ** 0.5
     scale = features.square().mean().sqrt()
     dead = (features.std(0, correction=0) <= 1e-3 * scale).double().mean()
-    c = features - features.mean(0)
-    values = torch.linalg.svdvals(c)
-    shares = values / values.sum().clamp(min=1e-12) + 1e-7
-    crank = (-(shares * shares.log()).sum()).exp()
-    spread = c.square().mean().sqrt() / scale
-    return dict(
-        rank=float(rank),
-        std=float(std),
-        dead=float(dead),
-        crank=float(crank),
-        spread=float(spread),
-    )
+    unit = torch.nn.functional.normalize(features, dim=1)
+    std = unit.std(0, correction=0).mean() * features.shape[1] ** 0.5
+    rank = 1.0
+    if dead < 1:
+        rows = features - features.mean(0)
+        if rows.shape[0] > rows.shape[1]:
+            rows = rows.T
+        values = torch.linalg.eigvalsh(rows @ rows.T).clamp(min=0).sqrt()
+        shares = values / values.sum() + 1e-7
+        rank = (-(shares * shares.log()).sum()).exp()
+    return dict(rank=float(rank), std=float(std), dead=float(dead))
 
 
 @METRICS.register_module()
@@ -62,8 +59,8 @@ class FeatureHealth(BaseMetric):
 
     Args:
         min_images: With fewer images nothing is reported, and a line of the log says
-            so. The rank cannot exceed their number: compare ranks of equally many
-            images only. Defaults to 16.
+            so. The rank is below their number: compare ranks of equally many images
+            only. Defaults to 16.
         **kwargs: Arguments of MMEngine's ``BaseMetric``.
     """
 

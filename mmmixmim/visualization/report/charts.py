@@ -53,7 +53,8 @@ def draw_panel(panel: Panel, prefix: str) -> Markup:
         ``--level``, ``--line-N`` and ``--stage-N`` of the page.
     """
     with rc_context(_STYLE):
-        figure = Figure(figsize=(4.4, 2.5), layout='constrained')
+        figure = Figure(figsize=(4.4, 2.5))
+        figure.subplots_adjust(0.11, 0.17, 0.98, 0.92)
         axes = figure.subplots()
         _style(axes, panel)
         for line in panel.lines:

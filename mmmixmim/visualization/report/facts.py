@@ -16,7 +16,7 @@ class Command:
 
     Args:
         purpose: What it is for.
-        text: The command. Words in capitals are to be filled in.
+        text: The command.
     """
 
     purpose: str
@@ -105,6 +105,9 @@ def commands_of(run: Run) -> list[Command]:
     if not run.checkpoints:
         return commands
     checkpoint = _quote(run.checkpoints[-1])
+    if not is_pretraining(run):
+        test = f'python tools/test.py {config} {checkpoint}'
+        return [*commands, Command('Evaluate the last checkpoint', test)]
     commands.append(
         Command(
             'Look at reconstructions of other images',
@@ -115,18 +118,20 @@ def commands_of(run: Run) -> list[Command]:
     if not failed:
         commands += [
             Command(
-                'Train a linear probe on the frozen encoder, with labels',
-                f'python tools/linear_probe.py CONFIG {checkpoint}',
+                'Score the frozen encoder on labelled images (a folder per class)',
+                f'python -m mmmixmim probe /data/labelled --from {checkpoint}',
             ),
             Command(
-                'Fine-tune the encoder',
-                'python tools/train.py CONFIG --cfg-options '
-                'model.backbone.init_cfg.type=Pretrained '
-                'model.backbone.init_cfg.prefix=backbone. '
-                f'model.backbone.init_cfg.checkpoint={checkpoint}',
+                'Fine-tune the encoder on them',
+                f'python -m mmmixmim finetune /data/labelled --from {checkpoint}',
             ),
         ]
     return commands
+
+
+def is_pretraining(run: Run) -> bool:
+    """Whether the run pretrains an encoder."""
+    return _text(run, 'model.type').split('.')[-1] == 'MixMIM'
 
 
 def _quote(value: object) -> str:

@@ -17,6 +17,7 @@ class Measure:
         title: Its name.
         reading: How to read it.
         names: Labels by name of the scalar. ``{stage}`` stands for every stage.
+        compared: Title of a chart that compares runs, with the label.
         scale: Factor of the values to show.
         digits: Format of a value.
         limits: Range of y that is always shown.
@@ -26,6 +27,7 @@ class Measure:
     title: str
     reading: str
     names: dict[str, str]
+    compared: str
     scale: float = 1.0
     digits: str = '.3g'
     limits: tuple[float, float] | None = None
@@ -39,26 +41,30 @@ MEASURES = (
         'images always get the same crops and masks, so the two curves need not meet: '
         'what counts is whether both fall.',
         {'loss': 'training', 'reconstruction/loss': 'held-out'},
+        '{label} loss',
         has_level=True,
     ),
     Measure(
         'Effective rank of the features',
-        'In how many directions the features of held-out images vary (RankMe). 1 is '
-        'collapse. Compare over time, not between stages: their numbers of channels '
-        'differ.',
+        'In how many directions the features of held-out images vary around their '
+        'mean. 1 is collapse. Compare over time, not between stages: their numbers of '
+        'channels differ.',
         {'features/rank_stage{stage}': 'stage {stage}'},
+        'Effective rank, last stage',
     ),
     Measure(
         'Spread of the features',
-        '1 if the channels of normalised features vary independently, 0 if all images '
-        'get the same features.',
+        'Deviation of normalised features: 0 if all images get the same ones, 1 if '
+        'they point everywhere. 0.02 to 0.3 is usual here, since they share a mean.',
         {'features/std_stage{stage}': 'stage {stage}'},
+        'Spread, last stage',
         limits=(0, 0),
     ),
     Measure(
         'Dead channels, %',
         'Channels that are constant over the held-out images.',
         {'features/dead_stage{stage}': 'stage {stage}'},
+        'Dead channels, last stage, %',
         scale=100,
         limits=(0, 10),
     ),
@@ -67,17 +73,27 @@ MEASURES = (
         'Of a linear probe and of nearest neighbours on frozen features. A low k-NN '
         'says little about fine-tuning.',
         {'probe/top1': 'linear probe', 'knn/top1': 'k-NN'},
+        'Accuracy of {label}, %',
+        digits='.1f',
+    ),
+    Measure(
+        'Accuracy on validation images, %',
+        'Share of the images whose most likely class is the right one.',
+        {'accuracy/top1': 'top-1'},
+        'Accuracy on validation images, %',
         digits='.1f',
     ),
     Measure(
         'Gradient norm',
         'Single peaks are usual. A level that keeps rising precedes divergence.',
         {'grad_norm': 'gradient norm'},
+        'Gradient norm',
     ),
     Measure(
         'Learning rate',
         'It rises during the warm-up and falls afterwards.',
         {'lr': 'learning rate'},
+        'Learning rate',
     ),
 )
 
@@ -170,11 +186,8 @@ def panels_of_all(runs: list[Run]) -> list[Panel]:
                         measure, run, names[-1], run.name, colour, i >= 6, by_epoch
                     )
                     lines.append(line)
-            title = measure.title
-            if len(measure.names) > 1:
-                title = f'{title}: {label}'
-            elif _staged(measure):
-                title = f'{title}: last stage'
+            title = measure.compared.format(label=label)
+            title = title[0].upper() + title[1:]
             panels.append(_panel(measure, title, lines, runs, by_epoch))
     return [panel for panel in panels if panel.lines]
 

@@ -16,7 +16,7 @@ from mmmixmim.validation import UserError
 from mmmixmim.version import __version__
 
 from .charts import draw_panel
-from .facts import commands_of, facts_of, progress, when
+from .facts import commands_of, facts_of, is_pretraining, progress, when
 from .panels import panels_of, panels_of_all
 from .run import Picture, Run, read_run
 
@@ -83,6 +83,7 @@ def render_report(runs: Sequence[str | Path]) -> str:
         data_uri=_data_uri,
         draw_panel=draw_panel,
         facts_of=facts_of,
+        is_pretraining=is_pretraining,
         panels_of=panels_of,
         pictures_of=_pictures,
         progress=progress,

@@ -14,6 +14,9 @@ from mmmixmim.evaluation.history import run_starts
 from mmmixmim.runtime.config_text import read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
+# Pictures that commands leave in the work_dir.
+_RESULTS = {'Confusions': 'confusion.png', 'Worst mistakes': 'mistakes.png'}
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -43,6 +46,7 @@ class Run:
             :func:`~mmmixmim.evaluation.read_history`.
         findings: Verdicts, the most severe first.
         pictures: Pictures, ordered by name and step.
+        results: Pictures that a command has drawn at the end, by title.
         checkpoints: Checkpoints, the oldest first.
         started: When each start began.
     """
@@ -54,6 +58,7 @@ class Run:
     history: History
     findings: list[Finding]
     pictures: list[Picture]
+    results: dict[str, Path]
     checkpoints: list[Path]
     started: list[datetime]
 
@@ -107,8 +112,13 @@ def read_run(folder: str | Path) -> Run:
         config=config,
         config_text=text,
         history=history,
-        findings=diagnose(history, _mean_loss(config)),
+        findings=diagnose(history, _mean_loss(config), _mask_ratio(config)),
         pictures=_pictures(starts),
+        results={
+            title: folder / name
+            for title, name in _RESULTS.items()
+            if _is_picture(folder / name)
+        },
         checkpoints=sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime),
         started=[time for start in starts if (time := _time(start.name))],
     )
@@ -158,6 +168,12 @@ def _time(name: str) -> datetime | None:
         return datetime.strptime(name, '%Y%m%d_%H%M%S')
     except ValueError:
         return None
+
+
+def _mask_ratio(config: dict) -> float | None:
+    model = config.get('model')
+    ratio = model.get('mask_ratio') if isinstance(model, dict) else None
+    return ratio if isinstance(ratio, (int, float)) else None
 
 
 def _mean_loss(config: dict) -> float | None:
