@@ -1214,7 +1214,7 @@ RASTERS = {
     }
     for kind, channels, options in (
         ('grey16', 1, {}),
-        ('13bands', 13, dict(vertical_flip_prob=0.5, no_data=0)),
+        ('13bands', 13, dict(vertical_flip_prob=0.5, no_data=0, max_crop=448)),
     )
 }
 
