@@ -29,6 +29,10 @@ ALL_CONFIGS = sorted(
 DENSE_CONFIGS = [
     path for path in ALL_CONFIGS if 'rcnn' in path.stem or 'upernet' in path.stem
 ]
+# Those that need statistics of the images first.
+RASTER_CONFIGS = [
+    path for path in ALL_CONFIGS if path.stem.endswith(('-grey16', '-13bands'))
+]
 
 TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 

@@ -1210,54 +1210,94 @@ OTHER_DIGITS = {
     }.items()
 }
 
-# Small configs for a CPU: the entries that decide about their figures.
-DEMOS = OTHER_DIGITS | {
-    'mixmim_mixmim-tiny_1xb64-coslr-40e_digits': _DIGITS | _DIGITS_PRETRAINING,
-    'mixmim-tiny_1xb64-coslr-20e_digits': _DIGITS_FROM_LABELS
-    | _cosine(2, 20)
-    | {'train_dataloader.batch_size': 64},
-    'mixmim-tiny_1xb20-coslr-40e_digits-10shot': _DIGITS_FROM_LABELS
-    | _cosine(4, 40)
-    | {
-        'train_dataloader.batch_size': 20,
-        'train_dataloader.dataset.samples_per_class': 10,
-    },
-    'mixmim_mixmim-tiny_1xb64-coslr-16e_shapes': _SHAPES
-    | _NO_DECAY_OF_VECTORS
-    | {
-        'model.mask_ratio': 0.5,
-        'model.head.norm_pix': True,
-        'model.neck.decoder_embed_dims': 128,
-        'model.neck.decoder_depth': 2,
-        'model.neck.decoder_num_heads': 4,
+# Images of other channels than RGB: what differs from the tiny model on a folder.
+RASTERS = {
+    f'mixmim_mixmim-tiny_1xb64-coslr-300e_folder-{kind}': {
+        'model.backbone.arch': ARCHS['tiny'],
+        'model.backbone.in_channels': channels,
+        'model.neck.decoder_embed_dims': 256,
+        'model.neck.decoder_depth': 4,
+        'model.neck.decoder_num_heads': 8,
+        'model.data_preprocessor': dict(
+            type='RasterDataPreprocessor', statistics='data/statistics.json'
+        ),
         'train_dataloader.batch_size': 64,
-        'train_dataloader.dataset.type': 'ImageFolder',
-        'train_dataloader.dataset.data_root': 'data/shapes/images/unlabelled',
-        'train_dataloader.dataset.pipeline.0.scale': 96,
-        'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.4, 1.0),
-        'optim_wrapper.optimizer.lr': 1.5e-3,
-        'optim_wrapper.optimizer.betas': (0.9, 0.95),
-        'param_scheduler.0.warmup': 2,
-        'param_scheduler.0.end': 16,
-        'train_cfg.max_epochs': 16,
-    },
-    'mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes': _SHAPES_DENSE
-    | {
-        'model.neck.in_channels': [32, 64, 128],
-        'model.roi_head.bbox_head.num_classes': 5,
-        'model.roi_head.mask_head.num_classes': 5,
-        'test_dataloader.dataset.pipeline.1.scale': (96, 96),
-        'optim_wrapper.optimizer.lr': 1e-3,
-        'param_scheduler.0.end': 12,
-        'train_cfg.max_epochs': 12,
-    },
-    'mixmim-tiny_upernet_1xb8-24e_shapes': _SHAPES_DENSE
-    | {
-        'model.decode_head.in_channels': [32, 64, 128],
-        'model.decode_head.num_classes': 6,
-        'model.data_preprocessor.size': (96, 96),
-        'optim_wrapper.optimizer.lr': 2e-3,
-        'param_scheduler.0.end': 24,
-        'train_cfg.max_epochs': 24,
-    },
+        'train_dataloader.dataset.type': 'RasterFolder',
+        'train_dataloader.dataset.data_root': 'data/images',
+        'train_dataloader.dataset.pipeline': [
+            dict(
+                type='LoadRasterCrop',
+                scale=224,
+                crop_ratio_range=(0.2, 1.0),
+                interpolation='bicubic',
+                flip_prob=0.5,
+                num_channels=channels,
+                **options,
+            ),
+            dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
+        ],
+        'optim_wrapper.optimizer.lr': 1.5e-4,
+        'param_scheduler.0.end': 300,
+        'train_cfg.max_epochs': 300,
+    }
+    for kind, channels, options in (
+        ('grey16', 1, {}),
+        ('13bands', 13, dict(vertical_flip_prob=0.5, no_data=0, max_crop=448)),
+    )
 }
+
+# Small configs for a CPU: the entries that decide about their figures.
+DEMOS = (
+    OTHER_DIGITS
+    | RASTERS
+    | {
+        'mixmim_mixmim-tiny_1xb64-coslr-40e_digits': _DIGITS | _DIGITS_PRETRAINING,
+        'mixmim-tiny_1xb64-coslr-20e_digits': _DIGITS_FROM_LABELS
+        | _cosine(2, 20)
+        | {'train_dataloader.batch_size': 64},
+        'mixmim-tiny_1xb20-coslr-40e_digits-10shot': _DIGITS_FROM_LABELS
+        | _cosine(4, 40)
+        | {
+            'train_dataloader.batch_size': 20,
+            'train_dataloader.dataset.samples_per_class': 10,
+        },
+        'mixmim_mixmim-tiny_1xb64-coslr-16e_shapes': _SHAPES
+        | _NO_DECAY_OF_VECTORS
+        | {
+            'model.mask_ratio': 0.5,
+            'model.head.norm_pix': True,
+            'model.neck.decoder_embed_dims': 128,
+            'model.neck.decoder_depth': 2,
+            'model.neck.decoder_num_heads': 4,
+            'train_dataloader.batch_size': 64,
+            'train_dataloader.dataset.type': 'ImageFolder',
+            'train_dataloader.dataset.data_root': 'data/shapes/images/unlabelled',
+            'train_dataloader.dataset.pipeline.0.scale': 96,
+            'train_dataloader.dataset.pipeline.0.crop_ratio_range': (0.4, 1.0),
+            'optim_wrapper.optimizer.lr': 1.5e-3,
+            'optim_wrapper.optimizer.betas': (0.9, 0.95),
+            'param_scheduler.0.warmup': 2,
+            'param_scheduler.0.end': 16,
+            'train_cfg.max_epochs': 16,
+        },
+        'mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes': _SHAPES_DENSE
+        | {
+            'model.neck.in_channels': [32, 64, 128],
+            'model.roi_head.bbox_head.num_classes': 5,
+            'model.roi_head.mask_head.num_classes': 5,
+            'test_dataloader.dataset.pipeline.1.scale': (96, 96),
+            'optim_wrapper.optimizer.lr': 1e-3,
+            'param_scheduler.0.end': 12,
+            'train_cfg.max_epochs': 12,
+        },
+        'mixmim-tiny_upernet_1xb8-24e_shapes': _SHAPES_DENSE
+        | {
+            'model.decode_head.in_channels': [32, 64, 128],
+            'model.decode_head.num_classes': 6,
+            'model.data_preprocessor.size': (96, 96),
+            'optim_wrapper.optimizer.lr': 2e-3,
+            'param_scheduler.0.end': 24,
+            'train_cfg.max_epochs': 24,
+        },
+    }
+)

@@ -17,7 +17,13 @@ from mmengine.runner import Runner
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
-from .conftest import ALL_CONFIGS, DENSE_CONFIGS, ROOT, meta_device
+from .conftest import (
+    ALL_CONFIGS,
+    DENSE_CONFIGS,
+    RASTER_CONFIGS,
+    ROOT,
+    meta_device,
+)
 from .recipes import (
     ADE20K,
     COCO,
@@ -35,7 +41,11 @@ from .recipes import (
 )
 
 BACKBONES = ROOT / 'configs' / '_base_' / 'backbones'
-CONFIGS = [path for path in ALL_CONFIGS if path not in DENSE_CONFIGS]
+CONFIGS = [
+    path
+    for path in ALL_CONFIGS
+    if path not in DENSE_CONFIGS and path not in RASTER_CONFIGS
+]
 RECIPES = [path for path in CONFIGS if 'in1k' in path.stem]
 # Those that classify.
 LABELLED = [

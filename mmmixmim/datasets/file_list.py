@@ -30,13 +30,17 @@ def list_files(root: str, cache: str) -> list[str]:
     if names is None:
         folders: dict[str, int] = {}
         names = sorted(_scan(root, folders))
-        header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f'{file.name}.{os.getpid()}')
-        # No name holds a zero byte. Names need not be valid Unicode.
-        part.write_bytes(os.fsencode('\0'.join([header, *names])))
-        part.replace(file)  # ranks may write at the same time
+        _write(file, root, folders, names)
     return names
+
+
+def _write(file: Path, root: str, folders: dict[str, int], names: list[str]) -> None:
+    header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f'{file.name}.{os.getpid()}')
+    # No name holds a zero byte. Names need not be valid Unicode.
+    part.write_bytes(os.fsencode('\0'.join([header, *names])))
+    part.replace(file)  # ranks may write at the same time
 
 
 def _read(file: Path, root: str) -> list[str] | None:

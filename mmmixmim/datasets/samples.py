@@ -13,6 +13,8 @@ from torch import Tensor
 from mmmixmim.registry import TRANSFORMS
 from mmmixmim.validation import UserError
 
+# Length of datasets without end.
+ENDLESS = 1 << 40
 _KEYS = ('img', 'image', 'images', 'pixel_values')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from mmmixmim.validation import (
 )
 
 from .raster_folder import RASTERS, RasterFolder
-from .samples import build_pipeline
+from .samples import ENDLESS, build_pipeline
 
 INDEX = 'shards.json'
 
@@ -76,6 +77,10 @@ class ShardStream(IterableDataset):
                 if result is not None:  # else it cannot be read and is to be skipped
                     yield result
 
+    def __len__(self) -> int:
+        """More than any run takes; MMEngine's hooks ask for it."""
+        return ENDLESS
+
     def _samples(self, epoch: int) -> Iterator[dict]:
         """One pass over the shards of this process."""
         wds = self.webdataset
@@ -107,7 +112,8 @@ class ShardStream(IterableDataset):
             found = [str(shard) for shard in shards]
         elif shards.endswith('.json'):
             index = _load_index(expanduser(shards))
-            found = [join_path(dirname(shards), name) for name in index['shards']]
+            folder = dirname(expanduser(shards))
+            found = [posixpath.join(folder, name) for name in index['shards']]
         elif os.path.isdir(expanduser(shards)):
             found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
         else:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import UserError
 
-from .samples import as_sample, build_pipeline
+from .samples import ENDLESS, as_sample, build_pipeline
 
 
 @DATASETS.register_module()
@@ -84,6 +84,10 @@ class WrappedIterable(IterableDataset):
         self.iterable = iterable
         self.pipeline = build_pipeline(pipeline)
         self.rank, self.world_size = get_dist_info()
+
+    def __len__(self) -> int:
+        """More than any run takes; MMEngine's hooks ask for it."""
+        return ENDLESS
 
     def __iter__(self) -> Iterator[dict]:
         worker = get_worker_info()

@@ -65,13 +65,28 @@ def test_drawing_is_done_in_evaluation_mode(make_mixmim, tmp_path):
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
 
 
-def test_other_numbers_of_channels_are_drawn_as_their_mean(make_mixmim, tmp_path):
-    model = make_mixmim(backbone=dict(in_channels=4))
-    images = torch.tensor([0, 40, 80, 200], dtype=torch.uint8)
-    images = images.view(1, 4, 1, 1).expand(2, 4, 64, 64)
-    draw_reconstruction(model, images, tmp_path / 'mean.png')
-    original = rows_of(tmp_path / 'mean.png')[0]
-    assert (original == 80).all(-1).mean() > 0.5
+def test_chosen_bands_are_red_green_and_blue(make_mixmim, tmp_path):
+    model = make_mixmim(backbone=dict(in_channels=5))
+    images = torch.zeros(2, 5, 64, 64, dtype=torch.uint8)
+    images[:, 4] = 255
+    draw_reconstruction(model, images, tmp_path / 'red.png', bands=[4, 0, 1])
+    original = rows_of(tmp_path / 'red.png')[0]
+    assert (original == (255, 0, 0)).all(-1).mean() > 0.5
+
+
+def test_pixels_without_data_spoil_no_picture(make_mixmim, tmp_path):
+    """NaN in one band, of values far from 8 bits."""
+    model = make_mixmim(
+        backbone=dict(in_channels=5),
+        data_preprocessor=dict(
+            type='RasterDataPreprocessor', mean=[4e3] * 5, std=[1e3] * 5
+        ),
+    )
+    images = 4e3 + 1e3 * torch.randn(2, 5, 64, 64)
+    images[0, 2, :20] = torch.nan
+    draw_reconstruction(model, images, tmp_path / 'a.png')
+    original, _, reconstructed = rows_of(tmp_path / 'a.png')
+    assert original.std() > 40 and reconstructed.std() > 10
 
 
 def test_shows_the_true_colours_of_the_original(make_mixmim, tmp_path):

@@ -30,6 +30,12 @@ class TiffReader(ImageReader):
     def __init__(self, source: Path | BytesIO) -> None:
         self.file = tifffile.TiffFile(source)
         series = self.file.series[0]
+        # A writer may have described each page on its own.
+        self.series = [
+            each
+            for each in self.file.series
+            if (each.shape, each.dtype) == (series.shape, series.dtype)
+        ]
         page = series.keyframe
         if page.dtype is None:
             raise UnreadableFileError(
@@ -37,10 +43,10 @@ class TiffReader(ImageReader):
             )
         super().__init__(
             (page.imagelength, page.imagewidth),
-            int(np.prod(series.shape)) // (page.imagelength * page.imagewidth),
+            len(self.series)
+            * (int(np.prod(series.shape)) // (page.imagelength * page.imagewidth)),
             page.dtype,
         )
-        self.series = series
         self.planar = page.samplesperpixel > 1 and page.planarconfig == 2
         self.samples = page.samplesperpixel
 
@@ -50,21 +56,18 @@ class TiffReader(ImageReader):
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         rows, columns = slice(top, top + height), slice(left, left + width)
-        whole = self.series.dataoffset is not None
-        if whole and self.series.keyframe.is_memmappable:
-            mapped = self.series.asarray(out='memmap', maxworkers=1)
-            # All axes but those of the page's pixels are channels.
-            pages = mapped.reshape(-1, *self._page_shape())
-            return self._join([self._channels_last(page) for page in pages])[
-                rows, columns
-            ]
-        if whole and len(self.series.pages) > 1 and self.series.pages[1] is None:
-            # One header describes all pages, and there is no file to map.
-            pages = self.series.asarray(maxworkers=1).reshape(-1, *self._page_shape())
-            return self._join([self._channels_last(page) for page in pages])[
-                rows, columns
-            ]
-        return self._join([self._window(page, rows, columns) for page in self.series])
+        windows = []
+        for series in self.series:
+            whole = series.dataoffset is not None  # pixels in one piece
+            mapped = whole and series.keyframe.is_memmappable
+            # One header may describe all pages, and there may be no file to map.
+            if mapped or (whole and any(page is None for page in series.pages)):
+                pixels = series.asarray(out='memmap' if mapped else None, maxworkers=1)
+                for page in pixels.reshape(-1, *self._page_shape()):
+                    windows.append(self._channels_last(page)[rows, columns])
+            else:
+                windows += [self._window(page, rows, columns) for page in series]
+        return windows[0] if len(windows) == 1 else np.concatenate(windows, axis=2)
 
     def _page_shape(self) -> tuple[int, int, int]:
         if self.planar:
@@ -73,9 +76,6 @@ class TiffReader(ImageReader):
 
     def _channels_last(self, page: np.ndarray) -> np.ndarray:
         return page.transpose(1, 2, 0) if self.planar else page
-
-    def _join(self, pages: list[np.ndarray]) -> np.ndarray:
-        return pages[0] if len(pages) == 1 else np.concatenate(pages, axis=2)
 
     def _window(self, page, rows: slice, columns: slice) -> np.ndarray:
         """Decode what a page shows in a window, (height, width, samples)."""
