@@ -11,16 +11,17 @@ class InstallLib(install_lib):
     """Install configs, tools and the model index along with the package.
 
     mim looks for them in the folder ``.mim`` of the first path that the distribution
-    lists. ``mmmixmim-<version>.dist-info`` sorts before ``mmmixmim``, so they go to
-    a separate folder whose name sorts before both. Editable installs skip this
-    command: mim then uses the repository.
+    lists. ``../../../bin/mixmim`` and ``mmmixmim-<version>.dist-info`` sort before
+    ``mmmixmim``, so they go to a separate folder whose name sorts before all: ``+``
+    comes before ``.``. Editable installs skip this command: mim then uses the
+    repository.
     """
 
     def run(self):
         """Install the package, then the companion folder."""
         super().run()
         root = Path(__file__).parent
-        companion = Path(self.install_dir, '_mmmixmim', '.mim')
+        companion = Path(self.install_dir, '+mmmixmim', '.mim')
         ignored = shutil.ignore_patterns('__pycache__', 'setup_env.sh')
         for folder in ('configs', 'tools'):
             shutil.copytree(

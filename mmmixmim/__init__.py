@@ -1,7 +1,12 @@
 """MixMIM self-supervised pretraining for OpenMMLab."""
 
-from .checkpoint import register_loaders
-from .model_hub import register_models
+import warnings
+
+with warnings.catch_warnings():
+    # mmcv's, where its compiled ops are missing, which only detection needs.
+    warnings.filterwarnings('ignore', 'Fail to import', module='mmcv')
+    from .checkpoint import register_loaders
+    from .model_hub import register_models
 from .version import __version__
 
 # The one thing that importing this package changes in MMEngine: how it loads
@@ -9,4 +14,17 @@ from .version import __version__
 register_loaders()
 register_models()
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'finetune', 'pretrain', 'probe']  # noqa: F822
+
+
+def __getattr__(name: str):
+    """Import the commands when they are used: they import the whole package."""
+    if name == 'pretrain':
+        from .cli.pretrain import pretrain
+
+        return pretrain
+    if name in ('finetune', 'probe'):
+        from .cli import classify
+
+        return getattr(classify, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

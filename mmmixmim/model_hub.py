@@ -15,7 +15,7 @@ def register_models() -> None:
     """Register the models in ``model-index.yml``. Idempotent."""
     package = Path(__file__).parent
     # The root of a checkout, then the folder that a wheel installs for MIM.
-    for root in (package.parent, package.parent / '_mmmixmim' / '.mim'):
+    for root in (package.parent, package.parent / '+mmmixmim' / '.mim'):
         index = root / 'model-index.yml'
         if index.is_file() and (root / 'configs' / 'mixmim').is_dir():
             if not ModelHub.has('mixmim-tiny_1xb64-coslr-20e_digits'):

@@ -444,14 +444,34 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
         ),
         dict(type='PackInputs'),
     ]
+    held_out_pipeline = [
+        dict(
+            type='LoadRandomResizedCrop',
+            scale=224,
+            max_attempts=0,
+            aspect_ratio_range=(1.0, 1.0),
+            interpolation='bicubic',
+            ignore_empty=True,
+        ),
+        dict(type='PackInputs'),
+    ]
     if '_in1k' in name:
         dataset = dict(
             type='ImageNet', data_root='data/imagenet', split='train', pipeline=pipeline
         )
+        held_out = dict(type='ImageNet', data_root='data/imagenet', split='val')
         train = loader(batch, 8, dataset, True, drop_last=True)
+        val_cfg = dict(type='HeldOutLoop', max_images=5000)
     else:
-        dataset = dict(type='ImageFolder', data_root='data/images', pipeline=pipeline)
+        dataset = dict(
+            type='ImageFolder',
+            data_root='data/images',
+            held_out=0.05,
+            pipeline=pipeline,
+        )
+        held_out = dict(type='ImageFolder', part='held_out')
         train = loader(batch, 4, dataset, True, drop_last=True)
+        val_cfg = dict(type='HeldOutLoop')
     return (
         runtime(name)
         | sharding(name)
@@ -470,6 +490,12 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
                 ),
             ),
             train_dataloader=train,
+            val_dataloader=loader(
+                32, 4, held_out | dict(pipeline=held_out_pipeline), False
+            ),
+            val_cfg=val_cfg,
+            val_evaluator=[dict(type='ReconstructionLoss'), dict(type='FeatureHealth')],
+            custom_hooks=[dict(type='ReconstructionHook'), dict(type='DiagnosisHook')],
             optim_wrapper=optimizer_wrapper(
                 name,
                 optimizer=dict(
@@ -485,7 +511,9 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
                     convert_to_iter_based=True,
                 )
             ],
-            train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
+            train_cfg=dict(
+                type='ResumableEpochLoop', max_epochs=epochs, val_interval=5
+            ),
         )
     )
 
@@ -494,7 +522,8 @@ def other_pretraining(name: str, backbone: dict, img_size: int) -> dict:
     """The recipe of the base model for another encoder."""
     expected = pretraining(name, 'base', 300, 128)
     expected['model']['backbone'] = backbone
-    expected['train_dataloader']['dataset']['pipeline'][0]['scale'] = img_size
+    for split in ('train', 'val'):
+        expected[f'{split}_dataloader']['dataset']['pipeline'][0]['scale'] = img_size
     return expected
 
 
@@ -515,6 +544,7 @@ def simmim(name: str, epochs: int) -> dict:
         flip_prob=0.5,
         ignore_empty=True,
     )
+    del expected['val_dataloader']['dataset']['pipeline'][0]['interpolation']
     expected['model'] |= dict(
         neck=dict(type='SimMIMLinearDecoder', in_channels=1024, encoder_stride=32),
         head=dict(
@@ -544,7 +574,7 @@ def simmim(name: str, epochs: int) -> dict:
                 type='MultiStepLR', milestones=[700], begin=10, end=epochs, **by_epoch
             ),
         ],
-        train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs),
+        train_cfg=dict(type='ResumableEpochLoop', max_epochs=epochs, val_interval=5),
         auto_scale_lr=dict(enable=True, base_batch_size=512),
     )
 
@@ -1274,7 +1304,7 @@ RASTERS = {
     }
     for kind, channels, options in (
         ('grey16', 1, {}),
-        ('13bands', 13, dict(vertical_flip_prob=0.5, no_data=0)),
+        ('13bands', 13, dict(vertical_flip_prob=0.5, no_data=0, max_crop=448)),
     )
 }
 

@@ -103,10 +103,10 @@ def test_checkout_holds_configs_once():
 @pytest.mark.slow
 def test_wheel_holds_package_and_companion(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    companion = '_mmmixmim/.mim/'
+    companion = '+mmmixmim/.mim/'
     assert {name.split('/')[0].split('-')[0] for name in names} == {
         'mmmixmim',
-        '_mmmixmim',
+        '+mmmixmim',
     }
     for path in ('model-index.yml', 'tools/train.py', 'tools/dist_test.sh'):
         assert companion + path in names
@@ -192,7 +192,7 @@ def test_mim_downloads(wheel_python, server, tmp_path):
     """A published checkpoint, served locally under the same path."""
     name = 'mixmim-base_mixmim-300e-pre_3rdparty-mmpretrain_in1k'
     (site,) = wheel_python.parents[1].glob('lib/python*/site-packages')
-    metafile = site / '_mmmixmim' / '.mim' / 'configs' / 'mixmim' / 'metafile.yml'
+    metafile = site / '+mmmixmim' / '.mim' / 'configs' / 'mixmim' / 'metafile.yml'
     text = metafile.read_text()
     (folder,) = set(re.findall('https://mmassets.*/mixmim/', text))
     weights = re.search(f'{name}.*?Weights: {folder}(.*?)\n', text, re.DOTALL)[1]

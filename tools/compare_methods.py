@@ -195,6 +195,12 @@ def set_length(cfg: Config, epochs: int) -> None:
     cfg.default_hooks.checkpoint.interval = epochs
 
 
+def leave_unwatched(cfg: Config) -> None:
+    """Measure nothing during the training."""
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.custom_hooks = []
+
+
 def apply_arm(cfg: Config, arm: str) -> None:
     """Change a pretraining config to another method."""
     for name, value in ARMS[arm][1].items():
@@ -212,6 +218,8 @@ def digits_config(run: Run, pretrain: bool, quick: bool = False) -> Config:
         backbone, window_size=DIGITS_WINDOWS[run.encoder], drop_path_rate=0.0
     )
     cfg.model.data_preprocessor |= dict(mean=[70.0] * 3, std=[60.0] * 3)
+    if pretrain:
+        leave_unwatched(cfg)
     pipeline = [dict(type='PackInputs')]
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
@@ -244,6 +252,8 @@ def shapes_config(run: Run, kind: str, data: Path, quick: bool = False) -> Confi
         pretrain='mixmim_mixmim-*.py', detect='mask-rcnn_*.py', segment='*_upernet_*.py'
     )
     cfg = read_config('shapes', patterns[kind])
+    if kind == 'pretrain':
+        leave_unwatched(cfg)
     backbone = {k: v for k, v in cfg.model.backbone.items() if k != 'type'}
     backbone |= ENCODERS[run.encoder][1]
     if run.encoder == 'swin':

@@ -27,7 +27,30 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=4, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=4, end=40, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=40)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=40, val_interval=10)
+
+img_size = _base_.img_size
+val_dataloader = dict(
+    batch_size=128,  # pairs
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='Digits',
+        split='test',
+        pipeline=[
+            dict(type='Resize', scale=(img_size, img_size), interpolation='bicubic'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+val_cfg = dict(type='HeldOutLoop', max_images=256)
+val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
+custom_hooks = [
+    dict(type='OnlineProbeHook', max_images=256),
+    dict(type='ReconstructionHook'),
+    dict(type='DiagnosisHook'),
+]
 
 default_hooks = dict(
     logger=dict(interval=10),

@@ -1,6 +1,7 @@
 """Pretraining a tiny model on a folder of satellite images of 13 bands.
 
-As Sentinel-2's of 16 bits, where 0 is no data: such pixels do not count. Images have
+As Sentinel-2's of 16 bits, where 0 is no data: such pixels do not count. Crops come
+from windows of twice their size, so scenes of any size keep their scale. Images have
 no up and down, so they are flipped both ways. Measure them first, see
 configs/_base_/datasets/raster_pretrain.py, with --no-data 0.
 """
@@ -20,6 +21,7 @@ train_pipeline = [
         vertical_flip_prob=0.5,
         num_channels=num_channels,
         no_data=0,
+        max_crop=2 * _base_.img_size,
     ),
     dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
 ]

@@ -29,8 +29,15 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     drop_last=False,
-    dataset=dict(data_root='data/shapes/images/unlabelled', pipeline=train_pipeline),
+    dataset=dict(
+        data_root='data/shapes/images/unlabelled', held_out=0, pipeline=train_pipeline
+    ),
 )
+# All images are trained on.
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+custom_hooks = [dict(type='DiagnosisHook')]
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -53,7 +53,18 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
+held_out_pipeline = [
+    dict(
+        type='LoadRandomResizedCrop',
+        scale=img_size,
+        max_attempts=0,
+        aspect_ratio_range=(1.0, 1.0),
+        ignore_empty=True,
+    ),
+    dict(type='PackInputs'),
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',

@@ -4,6 +4,7 @@ from .digits import Digits, ScatteredDigits
 from .image_folder import ImageFolder
 from .image_table import ImageTable
 from .inaturalist import INaturalist
+from .mixture_groups import MixtureGroups
 from .raster_folder import RasterFolder
 from .shards import ShardStream, write_shards
 from .statistics import ChannelStatistics, measure_channels
@@ -20,6 +21,7 @@ __all__ = [
     'LoadImageOrSkip',
     'LoadRandomResizedCrop',
     'LoadRasterCrop',
+    'MixtureGroups',
     'RasterFolder',
     'ScatteredDigits',
     'ShardStream',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,19 +19,33 @@ def extract_features(
     """Compute the pooled features and collect the labels of a dataset.
 
     Args:
-        model: An mmpretrain ``ImageClassifier``. It is switched to evaluation mode.
+        model: An mmpretrain ``ImageClassifier``, or a model that is being pretrained.
+            It is switched to evaluation mode.
         dataloader: Dataloader of a labelled mmpretrain dataset.
 
     Returns:
-        Output of the model's neck, float32 (N, C), and labels (N, ).
+        Output of a classifier's neck, or the last map pooled, float32 (N, C), and
+        labels (N, ). Images without a label are left out.
     """
     model.eval()
     features, labels = [], []
     for batch in dataloader:
         data = model.data_preprocessor(batch)
-        features.append(model.extract_feat(data['inputs'], stage='neck')[-1].cpu())
-        labels += [int(sample.gt_label) for sample in data['data_samples']]
-    return torch.cat(features).float().numpy(), np.array(labels)
+        found = [int(sample.get('gt_label', -1)) for sample in data['data_samples']]
+        known = [label >= 0 for label in found]
+        if any(known):
+            features.append(_pooled(model, data['inputs'][known]).float().cpu())
+            labels += [label for label in found if label >= 0]
+    if not features:
+        return np.zeros((0, 0), np.float32), np.zeros(0, int)
+    return torch.cat(features).numpy(), np.array(labels)
+
+
+def _pooled(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    if isinstance(model, BaseSelfSupervisor):
+        maps = model.extract_feat(inputs)[-1]
+        return maps.flatten(2).mean(2) if maps.ndim == 4 else maps
+    return model.extract_feat(inputs, stage='neck')[-1]
 
 
 def linear_probe(
@@ -55,6 +70,26 @@ def linear_probe(
         UserError: If a class has fewer samples than ``samples_per_class``.
         MissingDependencyError: If scikit-learn is not installed.
     """
+    features, labels = train
+    if samples_per_class is not None:
+        chosen = sample_per_class(labels, samples_per_class, seed)
+        features, labels = features[chosen], labels[chosen]
+    return 100 * fit_linear_classifier(features, labels).score(*test)
+
+
+def fit_linear_classifier(features: np.ndarray, labels: np.ndarray):
+    """Fit logistic regression to standardised features.
+
+    Args:
+        features: (N, C).
+        labels: (N, ).
+
+    Returns:
+        scikit-learn's pipeline of ``StandardScaler`` and ``LogisticRegression``.
+
+    Raises:
+        MissingDependencyError: If scikit-learn is not installed.
+    """
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -64,10 +99,5 @@ def linear_probe(
             'The linear probe needs scikit-learn, which is not installed: run '
             '`pip install scikit-learn`.'
         ) from error
-    features, labels = train
-    if samples_per_class is not None:
-        chosen = sample_per_class(labels, samples_per_class, seed)
-        features, labels = features[chosen], labels[chosen]
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    classifier.fit(features, labels)
-    return 100 * classifier.score(*test)
+    return classifier.fit(features, labels)

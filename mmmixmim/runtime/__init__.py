@@ -4,6 +4,7 @@ from .config import check_data_roots, load_config
 from .dependencies import check_dependencies, require
 from .errors import one_line_errors
 from .options import add_cfg_options, add_run_arguments, positive_int
+from .random_state import kept_random_state
 from .runner import build_runner
 from .steps import Step, duration, run_steps
 
@@ -15,6 +16,7 @@ __all__ = [
     'check_data_roots',
     'check_dependencies',
     'duration',
+    'kept_random_state',
     'load_config',
     'one_line_errors',
     'positive_int',

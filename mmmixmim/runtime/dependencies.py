@@ -1,6 +1,7 @@
 """Check the optional packages that a config needs, before anything is built."""
 
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -26,6 +27,36 @@ _NEEDS = {
     'mmseg': ('mmseg',),
     'pycocotools': ('pycocotools',),
 }
+
+# MMEngine's visualizer backends that need a package: the module, and what installs it.
+_BACKENDS = {
+    'TensorboardVisBackend': ('tensorboard', 'tensorboard'),
+    'WandbVisBackend': ('wandb', 'wandb'),
+    'MLflowVisBackend': ('mlflow', 'mlflow'),
+    'ClearMLVisBackend': ('clearml', 'clearml'),
+    'NeptuneVisBackend': ('neptune', 'neptune'),
+    'DVCLiveVisBackend': ('dvclive', 'dvclive'),
+    'AimVisBackend': ('aim', 'aim'),
+}
+
+
+def check_backends(cfg: Config) -> None:
+    """Check that the packages of the visualizer's backends are installed.
+
+    Args:
+        cfg: Config of a run.
+
+    Raises:
+        MissingDependencyError: If one is not. The message has the install command.
+    """
+    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+        name = str(backend.get('type')).split('.')[-1]
+        module, package = _BACKENDS.get(name, (None, None))
+        if module and importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(
+                f'The visualizer backend {name} needs {package}, which is not '
+                f'installed. Install it with: pip install {package}'
+            )
 
 
 def check_dependencies(cfg: Config) -> None:
@@ -60,8 +91,13 @@ def require(scope: str, who: str = 'this') -> None:
             what = "mmcv's compiled ops" if module == 'mmcv.ops' else module
             raise MissingDependencyError(
                 f'{who} needs {what} ({error}). '
-                f'Install it with: {_COMMANDS[module][not _has_forks()]}'
+                f'Install it with: {install_command(module)}'
             ) from error
+
+
+def install_command(module: str) -> str:
+    """Command that installs a module, for the forks or for upstream."""
+    return _COMMANDS[module][not _has_forks()]
 
 
 def _scopes(cfg: dict) -> set[str]:

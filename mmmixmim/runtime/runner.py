@@ -17,6 +17,7 @@ from mmmixmim.validation import (
     is_trusted,
 )
 
+from .dependencies import check_backends
 from .launchers import init_processes
 
 # Their engines read checkpoints by themselves, as pickles.
@@ -41,11 +42,13 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         cfg: A config from :func:`~mmmixmim.runtime.load_config`.
 
     Raises:
+        MissingDependencyError: If a visualizer backend is not installed.
         RefusedFileError: If an engine would run code in a checkpoint that the user does
             not trust.
         UserError: If the work folder cannot be written, or a launcher is named that did
             not start this process.
     """
+    check_backends(cfg)
     _check_trust(cfg)
     _make_work_dir(cfg.work_dir)
     hooks = cfg.setdefault('default_hooks', {})

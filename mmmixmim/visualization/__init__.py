@@ -1,12 +1,19 @@
-"""Figures of reconstructions and predictions."""
+"""Pictures of reconstructions and predictions, and reports of runs."""
 
 from .colours import RGBProjection
 from .label_maps import draw_label_maps, paint_instances
-from .reconstruction import draw_reconstruction
+from .mistakes import draw_confusion, draw_worst
+from .reconstruction import draw_reconstruction, paint_reconstruction
+from .report import render_report, write_report
 
 __all__ = [
     'RGBProjection',
+    'draw_confusion',
     'draw_label_maps',
     'draw_reconstruction',
+    'draw_worst',
     'paint_instances',
+    'paint_reconstruction',
+    'render_report',
+    'write_report',
 ]

@@ -1,27 +1,63 @@
-"""Figures of images, their mixtures and their reconstructions."""
+"""Pictures of images, their mixtures and their reconstructions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mmmixmim.models import MixMIM
+from mmmixmim.models.mixing import TokenOwnership
 
 from .colours import RGBProjection
+
+_GAP = 4  # pixels between images
+_LABELS = 96  # width in pixels of the names of the rows
+_BRIGHTEST = 64  # grey levels of error
+_DEVIATION = (
+    57  # of photos, in grey levels; errors of other images are shown like those
+)
 
 
 def draw_reconstruction(
     model: MixMIM,
     images: Tensor,
     path: str | Path,
-    mask: Tensor | None = None,
+    mask: Tensor | TokenOwnership | None = None,
+    details: bool = False,
     bands: Sequence[int] | None = None,
 ) -> None:
-    """Save a figure with rows for the originals, mixtures and reconstructions.
+    """Save a picture with rows for the originals, mixtures and reconstructions.
+
+    Args:
+        model: See :func:`paint_reconstruction`.
+        images: See :func:`paint_reconstruction`.
+        path: Output file. Its extension sets the format, and missing parent folders
+            are created.
+        mask: See :func:`paint_reconstruction`.
+        details: See :func:`paint_reconstruction`.
+        bands: See :func:`paint_reconstruction`.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(paint_reconstruction(model, images, mask, details, bands)).save(
+        path
+    )
+
+
+@torch.no_grad()
+def paint_reconstruction(
+    model: MixMIM,
+    images: Tensor,
+    mask: Tensor | TokenOwnership | None = None,
+    details: bool = False,
+    bands: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Paint rows of the originals, mixtures and reconstructions.
 
     The encoder sees only the mixed images. Each image occurs in two of them, its
     own mixture and its partner's. Each cell of a reconstruction is predicted from
@@ -32,12 +68,17 @@ def draw_reconstruction(
         model: The pretrained model. It is switched to evaluation mode.
         images: Batch from the dataloader, before normalisation, (B, C, H, W).
             Image i is mixed with image B - 1 - i.
-        path: Output file. Its extension sets the format, and missing parent folders
-            are created.
-        mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows.
-            Defaults to None: random.
+        mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows, or
+            the ownership made of it. Defaults to None: random.
+        details: Whether to add rows for the visible cells, for the predictions of
+            hidden cells pasted into the original, and for the root mean square error of
+            each cell, from 0 (black) to 64 or more of 255 grey levels (bright).
+            Defaults to False.
         bands: Three channels to show as red, green and blue, or one to show as grey.
             Defaults to None: see :class:`RGBProjection`.
+
+    Returns:
+        RGB, uint8 (height, width, 3). Small images are enlarged.
     """
     model.eval()
     preprocessor = model.data_preprocessor
@@ -45,36 +86,65 @@ def draw_reconstruction(
     weight = None
     if images.is_floating_point() and images.isnan().any():  # pixels without data
         weight = (~images.isnan().any(1)).float().to(inputs.device)
-    result = model.reconstruct(inputs, mask, weight)
-    to_rgb = RGBProjection(
-        _denormalise(inputs, preprocessor),
-        bands,
-        stretch=images.dtype != torch.uint8,
-        weight=weight,
+    ownership = model.ownership(inputs, mask)
+    result = model.reconstruct(inputs, ownership, weight)
+    original, mixed, reconstructed = (
+        _to_levels(each, preprocessor)
+        for each in (inputs, result['mixed'], result['reconstruction'])
     )
-    rows = {
-        'original': inputs,
-        'mixed': result['mixed'],
-        'reconstructed': result['reconstruction'],
-    }
+    eight_bits = images.dtype == torch.uint8
+    project = RGBProjection(original, bands, stretch=not eight_bits, weight=weight)
 
-    height, width = images.shape[2:]
-    figure = Figure(figsize=(1.4 * len(images) + 0.3, 4.2 * height / width + 0.1))
-    axes = figure.subplots(len(rows), len(images), squeeze=False)
-    for row, (title, batch) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(title)
-        for axis, image in zip(row, batch, strict=True):
-            axis.imshow(
-                to_rgb(_denormalise(image, preprocessor)), interpolation='nearest'
-            )
-            axis.set(xticks=[], yticks=[])
-    figure.tight_layout(pad=0.3)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    def to_rgb(batch: Tensor) -> np.ndarray:
+        return np.stack([project(image) for image in batch])
+
+    rows = dict(
+        original=to_rgb(original),
+        mixed=to_rgb(mixed),
+        reconstructed=to_rgb(reconstructed),
+    )
+    if not details:
+        return _tile(rows)
+    hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
+    difference = reconstructed - original
+    if not eight_bits and hasattr(preprocessor, 'std'):
+        difference = difference / preprocessor.std * _DEVIATION
+    error = difference.square().mean(1, keepdim=True)
+    error = torch.nn.functional.avg_pool2d(error, model.backbone.stride).sqrt()
+    error = error.repeat_interleave(model.backbone.stride, 2)
+    error = error.repeat_interleave(model.backbone.stride, 3)[:, 0] / _BRIGHTEST
+    heat = colormaps['inferno'](error.clamp(0, 1).cpu().numpy())[..., :3]
+    concealed = hidden[:, 0, ..., None].expand(*error.shape, 1).cpu().numpy()
+    rows = dict(
+        original=rows['original'],
+        visible=np.where(concealed, np.uint8(127), rows['original']),
+        mixed=rows['mixed'],
+        reconstructed=rows['reconstructed'],
+        pasted=np.where(concealed, rows['reconstructed'], rows['original']),
+    )
+    return _tile(rows | dict(error=(255 * heat).round().astype(np.uint8)))
 
 
-def _denormalise(images: Tensor, preprocessor: torch.nn.Module) -> Tensor:
-    """Undo the normalisation of images (..., C, H, W)."""
+def _to_levels(batch: Tensor, preprocessor: torch.nn.Module) -> Tensor:
+    """Undo the normalisation of images (B, C, H, W)."""
     if hasattr(preprocessor, 'std'):
-        return images * preprocessor.std + preprocessor.mean
-    return images
+        batch = batch * preprocessor.std + preprocessor.mean
+    return batch
+
+
+def _tile(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Arrange images (B, H, W, 3) of each row on white, behind the row's name."""
+    count, height, width, _ = next(iter(rows.values())).shape
+    zoom = -(-128 // width)
+    height, width = height * zoom, width * zoom
+    size = _LABELS + count * (width + _GAP), len(rows) * (height + _GAP)
+    canvas = Image.new('RGB', size, 'white')
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(13)
+    for i, (name, batch) in enumerate(rows.items()):
+        top = i * (height + _GAP)
+        draw.text((_GAP, top + height / 2), name, 'black', font, anchor='lm')
+        for j, image in enumerate(batch):
+            enlarged = Image.fromarray(image).resize((width, height), 0)
+            canvas.paste(enlarged, (_LABELS + j * (width + _GAP), top))
+    return np.asarray(canvas)

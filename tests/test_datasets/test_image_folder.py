@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mmmixmim.registry import DATASETS
-from mmmixmim.validation import MissingFileError
+from mmmixmim.validation import MissingFileError, UserError
 
 
 def build(folder, **kwargs):
@@ -65,3 +65,73 @@ def test_refuses_a_folder_without_images(tmp_path):
     (tmp_path / 'notes.txt').write_text('not an image')
     with pytest.raises(MissingFileError, match=r'holds no image.*\.jpg.*data_root='):
         build(tmp_path)
+
+
+@pytest.fixture
+def numbered_folder(tmp_path):
+    folder = tmp_path / 'numbered'
+    for i in range(200):
+        path = folder / f'{i % 7}' / f'{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (2, 2)).save(path)
+    return folder
+
+
+def parts(folder, **kwargs):
+    return [set(names(build(folder, part=p, **kwargs))) for p in ('train', 'held_out')]
+
+
+@pytest.mark.parametrize('held_out, count', [(0.2, 40), (30, 30), (1, 1), (0, 0)])
+def test_parts_divide_the_images(numbered_folder, held_out, count):
+    train, held = parts(numbered_folder, held_out=held_out)
+    assert (len(train), len(held)) == (200 - count, count)
+    assert not train & held
+
+
+def test_choice_is_the_same_wherever_the_folder_lies(numbered_folder, tmp_path):
+    (tmp_path / 'elsewhere').mkdir()
+    moved = tmp_path / 'elsewhere' / 'b'
+    before = parts(numbered_folder, held_out=50)
+    numbered_folder.rename(moved)
+    assert parts(moved, held_out=50) == before == parts(f'{moved}/', held_out=50)
+
+
+def test_held_out_images_stay_so_when_images_are_added(numbered_folder):
+    before = parts(numbered_folder, held_out=0.1)[1]
+    for i in range(20):
+        Image.new('L', (2, 2)).save(numbered_folder / f'new{i}.png')
+    after = parts(numbered_folder, held_out=0.1)[1]
+    assert len(after) == 22 and len(before - after) <= 3
+
+
+def test_held_out_images_are_of_all_folders(numbered_folder):
+    dataset = build(numbered_folder, part='held_out', held_out=0.3)
+    paths = [Path(dataset[i]['img_path']) for i in range(len(dataset))]
+    assert len({path.parent.name for path in paths}) == 7
+
+
+def test_a_share_is_at_most_the_limit(numbered_folder, monkeypatch):
+    from mmmixmim.datasets import ImageFolder
+
+    monkeypatch.setattr(ImageFolder, 'MOST', 25)
+    assert [len(part) for part in parts(numbered_folder, held_out=0.5)] == [175, 25]
+
+
+def test_a_folder_that_is_too_small_holds_out_none(image_folder, caplog):
+    train, held = parts(image_folder, held_out=0.05)
+    assert (len(train), len(held)) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(part='test'), "part must be 'train' or 'held_out', got 'test'"),
+        (dict(held_out=-1), 'must not be negative, got -1'),
+        (dict(held_out=1.5), 'a share below 1, got 1.5'),
+        (dict(held_out='many'), "a share below 1, got 'many'"),
+        (dict(held_out=5), 'held_out=5 leaves none of the 5 images'),
+    ],
+)
+def test_refuses_parts_that_make_no_sense(image_folder, options, message):
+    with pytest.raises(UserError, match=message):
+        build(image_folder, **options)

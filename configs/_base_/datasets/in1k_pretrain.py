@@ -7,3 +7,5 @@ train_dataloader = dict(
     num_workers=8,
     dataset=dict(**_base_.imagenet, split='train'),
 )
+val_dataloader = dict(dataset=dict(**_base_.imagenet, split='val'))
+val_cfg = dict(max_images=5000)

@@ -1,4 +1,7 @@
-"""Augmentation and loader for pretraining; a dataset's file adds the images."""
+"""Loaders of pretraining, and what is measured on held-out images.
+
+A dataset's file adds the images.
+"""
 
 img_size = 224
 
@@ -24,3 +27,29 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(pipeline=train_pipeline),
 )
+
+# The largest square in the middle, without draws.
+held_out_pipeline = [
+    dict(
+        type='LoadRandomResizedCrop',
+        scale=img_size,
+        max_attempts=0,
+        aspect_ratio_range=(1.0, 1.0),
+        interpolation='bicubic',
+        ignore_empty=True,
+    ),
+    dict(type='PackInputs'),
+]
+
+val_dataloader = dict(
+    batch_size=32,  # groups, of two images with two in a mixture
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(pipeline=held_out_pipeline),
+)
+val_cfg = dict(type='HeldOutLoop')
+val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
+custom_hooks = [dict(type='ReconstructionHook'), dict(type='DiagnosisHook')]

@@ -12,6 +12,6 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='WarmupCosineLR', warmup=40, end=300, convert_to_iter_based=True)
 ]
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=300)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=300, val_interval=5)
 auto_scale_lr = dict(enable=True, base_batch_size=256)
 randomness = dict(seed=0, diff_rank_seed=True)

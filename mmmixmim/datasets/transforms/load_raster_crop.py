@@ -13,7 +13,12 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmmixmim.registry import TRANSFORMS
-from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+from mmmixmim.validation import (
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+    check_positive_int,
+)
 
 from ..no_data import check_no_data, pixel_weights
 from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError
@@ -54,6 +59,11 @@ class LoadRasterCrop(LoadRandomResizedCrop):
             though those of a batch must agree.
         no_data: Value of pixels without data, in any of their channels; or 'nan'.
             Defaults to None: all pixels are data, and NaN is an error.
+        max_crop: Longest side in pixels of what is read. Of larger images a window of
+            this size is drawn at random first, and ``crop_ratio_range`` is relative to
+            it. Set it for scenes, of which a crop would otherwise be a large part, and
+            keep their scale with a small multiple of ``scale``. Defaults to None: the
+            image is the window.
         min_valid: Least share of the crop's pixels that must be valid, at least one
             pixel. Defaults to 0.
         vertical_flip_prob: Probability of a vertical flip, for images without an up
@@ -67,7 +77,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     """
 
     _methods_with_randomness = ['rand_crop_params', 'rand_flip']
-    ATTEMPTS = 10
+    ATTEMPTS = 20
+    # Pixels of an image that is still read whole to find valid ones.
+    WHOLE = 1 << 24
 
     def __init__(
         self,
@@ -75,6 +87,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         channels: Sequence[int] | None = None,
         num_channels: int | None = None,
         no_data: float | str | None = None,
+        max_crop: int | None = None,
         min_valid: float = 0.0,
         vertical_flip_prob: float = 0.0,
         **kwargs,
@@ -86,6 +99,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         ):
             if not 0 <= value <= 1:
                 raise UserError(f'{name} must be from 0 to 1, got {value}.')
+        if max_crop is not None:
+            check_positive_int('max_crop', max_crop)
+        self.max_crop = max_crop
         self.channels = None if channels is None else list(channels)
         self.num_channels = num_channels
         self.no_data = check_no_data(no_data)
@@ -134,6 +150,16 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         probability = self.vertical_flip_prob
         return bool(probability and np.random.rand() < probability)
 
+    @cache_randomness
+    def rand_window(self, size: tuple[int, int]) -> Box:
+        """Draw the window of at most ``max_crop`` pixels that a crop comes from."""
+        sides = [min(side, self.max_crop or side) for side in size]
+        corner = [
+            int(np.random.randint(0, whole - side + 1)) if whole > side else 0
+            for whole, side in zip(size, sides, strict=True)
+        ]
+        return (*corner, *sides)
+
     def _open(self, results: dict, key: str) -> ImageReader:
         """Open the image or the mask."""
         if results.get(key) is not None:
@@ -173,9 +199,13 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         self, image: ImageReader, mask: ImageReader | None
     ) -> tuple[Tensor, Tensor | None]:
         for attempt in range(self.ATTEMPTS + 1):
+            window = self.rand_window(image.size)
             # The parent class reads nothing but the shape.
-            box = self.rand_crop_params(np.empty((*image.size, 0)))
-            if attempt == self.ATTEMPTS:  # as for crops: fall back to the whole image
+            box = self.rand_crop_params(np.empty((*window[2:], 0)))
+            box = (window[0] + box[0], window[1] + box[1], *box[2:])
+            if attempt == self.ATTEMPTS:  # as for crops: fall back to all there is
+                if image.size[0] * image.size[1] > self.WHOLE:
+                    break
                 box = (0, 0, *image.size)
             pixels = self._read(image, box)
             weights = pixel_weights(
@@ -188,7 +218,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
             if valid > 0 and valid >= self.min_valid:
                 return crop, weight
         raise UnreadableFileError(
-            f'{self.ATTEMPTS} crops and the whole image have too few valid pixels '
+            f'{self.ATTEMPTS} crops have too few valid pixels '
             f'(no_data={self.no_data}, min_valid={self.min_valid:g}): leave it out'
         )
 
@@ -225,7 +255,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         return (
             f'{super().__repr__()[:-1]}, channels={self.channels}, '
             f'num_channels={self.num_channels}, no_data={self.no_data}, '
-            f'min_valid={self.min_valid}, '
+            f'max_crop={self.max_crop}, min_valid={self.min_valid}, '
             f'vertical_flip_prob={self.vertical_flip_prob})'
         )
 

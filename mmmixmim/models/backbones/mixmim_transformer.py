@@ -12,6 +12,7 @@ from mmmixmim.geometry import resize_position_embedding, sincos_position_embeddi
 from mmmixmim.ops import set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
+    UserError,
     check_image,
     check_image_size,
     check_int_between,
@@ -76,6 +77,8 @@ class MixMIMTransformer(BaseModule):
             Results are the same. docs/performance.md has the costs. Defaults to None:
             'norms' on a CPU and 'none' on a GPU, the fastest choice.
         with_cp: OpenMMLab's name of ``recompute='blocks'``. Defaults to False.
+        pretrained: A checkpoint, short for ``init_cfg`` of type ``Pretrained``.
+            mmsegmentation sets it from ``pretrained`` of the model. Defaults to None.
         init_cfg: MMEngine's initialisation config. Without one, the model keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -114,9 +117,10 @@ class MixMIMTransformer(BaseModule):
         frozen_stages: int = -1,
         recompute: str | None = None,
         with_cp: bool = False,
+        pretrained: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(_with_pretrained(init_cfg, pretrained))
         sizes = Arch.read(arch, img_size, patch_size, window_size)
         check_positive_int('in_channels', in_channels)
         check_positive('mlp_ratio', mlp_ratio)
@@ -294,3 +298,16 @@ class MixMIMTransformer(BaseModule):
         for module in (*self._frozen_modules(), *unused):
             if module is not None:
                 module.requires_grad_(False)
+
+
+def _with_pretrained(
+    init_cfg: dict | list[dict] | None, pretrained: str | None
+) -> dict | list[dict] | None:
+    if pretrained is None:
+        return init_cfg
+    if init_cfg is not None:
+        raise UserError(
+            f'pretrained={pretrained!r} and init_cfg={init_cfg} both say how to start: '
+            'leave one of them out.'
+        )
+    return dict(type='Pretrained', checkpoint=pretrained)

@@ -3,6 +3,7 @@
 from .encoder import MixingEncoder, check_encoder, check_encoder_attributes
 from .filling import FILLINGS, Filling, build_filling
 from .ownership import TokenOwnership
+from .stage_features import stage_features
 
 __all__ = [
     'FILLINGS',
@@ -12,4 +13,5 @@ __all__ = [
     'build_filling',
     'check_encoder',
     'check_encoder_attributes',
+    'stage_features',
 ]

@@ -97,6 +97,7 @@ class TokenOwnership:
         num_hidden: int,
         device: torch.device | str = 'cpu',
         images: int = 2,
+        generator: torch.Generator | None = None,
         **kwargs,
     ) -> TokenOwnership:
         """Draw cells that the batch shares.
@@ -107,13 +108,15 @@ class TokenOwnership:
                 them equally; the first ones get one more if there is a remainder.
             device: Device of the cells.
             images: Number K of images in a mixture. Defaults to 2.
+            generator: Draws the cells, on ``device``. Defaults to None: PyTorch's.
             **kwargs: See the class.
         """
         h, w = grid
         share, rest = divmod(num_hidden, images - 1)
         counts = [h * w - num_hidden]
         counts += [share + (k < rest) for k in range(images - 1)]
-        rank = torch.rand(h * w, device=device).argsort().argsort()
+        rank = torch.rand(h * w, device=device, generator=generator)
+        rank = rank.argsort().argsort()
         owners = torch.zeros_like(rank)
         for k in range(images - 1, 0, -1):
             owners = owners.masked_fill(rank < sum(counts[1 : k + 1]), k)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import random
 import warnings
+from collections.abc import Sequence
 
 import torch
 from mmpretrain.models.heads import SimMIMHead
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime.random_state import kept_random_state
 from mmmixmim.validation import (
     UserError,
     as_pair,
@@ -20,7 +23,12 @@ from mmmixmim.validation import (
     check_int_between,
 )
 
-from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
+from ..mixing import (
+    TokenOwnership,
+    build_filling,
+    check_encoder_attributes,
+    stage_features,
+)
 
 _ALONE = (
     'A batch of one image: images are mixed within the batch of a process, so this one '
@@ -134,6 +142,12 @@ class MixMIM(BaseSelfSupervisor):
         self.passes = num_images if partners and reconstruct != 'own' else 1
         self.per_cell = _decodes_cells(self.neck, self.head, self.passes, self.isolate)
 
+    def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
+        """Run mode 'loss', 'predict' or, for features of plain images, 'tensor'."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
     def loss(
         self,
         inputs: Tensor,
@@ -162,18 +176,110 @@ class MixMIM(BaseSelfSupervisor):
             inputs = torch.where(weight.unsqueeze(1) > 0, inputs, 0)
         ownership = self.ownership(inputs, mask)
         pred = self._predict(inputs, ownership)
-        if self.per_cell and weight is None:
-            return dict(loss=self.head.loss(pred, inputs, ownership))
-        if self.per_cell:
-            return dict(loss=self.head.loss(pred, inputs, ownership, weight))
-        if weight is not None:
-            raise UserError(
-                f'{type(self.head).__name__} takes no weights of pixels: use '
-                'MixMIMPretrainHead, or images without no_data and masks.'
+        return dict(loss=self._compare(pred, inputs, ownership, weight))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        data_samples: list[DataSample] | None = None,
+    ) -> list[DataSample]:
+        """Measure loss and features of held-out images, the same in every run.
+
+        Nothing depends on the global random state nor on the other groups of the batch.
+        Only the filling 'noise' or 'shuffled_cells' is drawn for the batch as a whole.
+
+        Args:
+            inputs: K tensors (M, C, H, W), as of a
+                :class:`~mmmixmim.datasets.MixtureGroups`: image j of each are mixed
+                with one another. A single tensor (B, C, H, W) is divided into groups
+                in its order, and images of the start fill the last group.
+            data_samples: One for each group, whose ``position`` seeds its mask.
+                Defaults to None: their order.
+
+        Returns:
+            For each group, or image of a single tensor, a sample with
+            ``reconstruction_loss``, the loss of the group, and ``features``, of each
+            stage the pooled features (K, C) of the plain images, or (1, C).
+        """
+        grouped = not isinstance(inputs, Tensor)
+        groups = list(inputs) if grouped else self._group(inputs)
+        count = len(groups[0])
+        positions = range(count)
+        if grouped and data_samples is not None:
+            positions = [sample.position for sample in data_samples]
+        images, ownership = self.fixed_mixtures(groups, positions)
+        with kept_random_state(seed=positions[0]):
+            pred = self._predict(images, ownership)
+        pred = pred.unflatten(0, (-1, len(images)))
+        features = stage_features(self.backbone, images)
+        everyone = torch.arange(len(images), device=images.device)
+        everyone = torch.stack(self._ungroup(everyone), dim=1)  # (M, K)
+        losses = [
+            self._compare(
+                pred[:, members].flatten(0, 1),
+                images[members],
+                self.ownership(images[members], ownership.mask[j : j + 1]),
             )
-        patches = (side // self.head.patch_size for side in inputs.shape[2:])
-        hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
-        return dict(loss=self.head.loss(pred, inputs, hidden.to(pred.dtype)))
+            for j, members in enumerate(everyone)
+        ]
+        if grouped:
+            members = everyone
+        else:
+            losses = [losses[i % count] for i in range(len(inputs))]
+            members = everyone.T.flatten()[: len(inputs), None]
+        return [
+            DataSample(
+                reconstruction_loss=loss.float(),
+                features=[each[chosen] for each in features],
+            )
+            for loss, chosen in zip(losses, members, strict=True)
+        ]
+
+    def fixed_mixtures(
+        self, groups: Sequence[Tensor], positions: Sequence[int]
+    ) -> tuple[Tensor, TokenOwnership]:
+        """Put groups in a batch, with a mask for each that its position alone decides.
+
+        Args:
+            groups: See :meth:`predict`.
+            positions: Seeds of the M masks.
+
+        Returns:
+            The images (K * M, C, H, W) and the ownership of their tokens. With
+            ``range_mask_ratio`` the mask ratio is the middle of the range.
+        """
+        stride = self.backbone.stride
+        grid = tuple(side // stride for side in groups[0].shape[2:])
+        masks = []
+        for position in positions:
+            masks.append(
+                TokenOwnership.random(
+                    grid,
+                    self._count_hidden(grid, self.range_mask_ratio / 2),
+                    images=self.num_images,
+                    generator=torch.Generator().manual_seed(position),
+                ).mask
+            )
+        images = self._in_one_batch(groups)
+        mask = self._in_one_batch([torch.cat(masks)] * self.num_images)
+        return images, self.ownership(images, mask)
+
+    def _group(self, inputs: Tensor) -> list[Tensor]:
+        count = -(-len(inputs) // self.num_images)
+        order = torch.arange(count * self.num_images) % len(inputs)
+        return list(inputs[order].chunk(self.num_images))
+
+    def _in_one_batch(self, groups: Sequence[Tensor]) -> Tensor:
+        """Order the images so that those of a group are partners."""
+        if self.num_images == 2:
+            return torch.cat([groups[0], groups[1].flip(0)])
+        return torch.cat(list(groups))
+
+    def _ungroup(self, batch: Tensor) -> list[Tensor]:
+        """Undo :meth:`_in_one_batch`."""
+        groups = list(batch.chunk(self.num_images))
+        return [groups[0], groups[1].flip(0)] if self.num_images == 2 else groups
 
     @torch.no_grad()
     def reconstruct(
@@ -246,8 +352,28 @@ class MixMIM(BaseSelfSupervisor):
         maps = self.backbone(inputs, ownership)
         return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])
 
-    def _count_hidden(self, grid: tuple[int, int]) -> int:
-        """Number of cells to hide in this batch."""
+    def _compare(
+        self,
+        pred: Tensor,
+        inputs: Tensor,
+        ownership: TokenOwnership,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        if self.per_cell and weight is None:
+            return self.head.loss(pred, inputs, ownership)
+        if self.per_cell:
+            return self.head.loss(pred, inputs, ownership, weight)
+        if weight is not None:
+            raise UserError(
+                f'{type(self.head).__name__} takes no weights of pixels: use '
+                'MixMIMPretrainHead, or images without no_data and masks.'
+            )
+        patches = (side // self.head.patch_size for side in inputs.shape[2:])
+        hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
+        return self.head.loss(pred, inputs, hidden.to(pred.dtype))
+
+    def _count_hidden(self, grid: tuple[int, int], added: float | None = None) -> int:
+        """Number of cells to hide: ``added`` to the ratio, or by default drawn."""
         cells = grid[0] * grid[1]
         if int(cells * self.mask_ratio) < self.num_images - 1:
             raise UserError(
@@ -256,10 +382,11 @@ class MixMIM(BaseSelfSupervisor):
                 f'visible. Use larger images (a cell is {self.backbone.stride} pixels '
                 'wide) or another mask_ratio.'
             )
-        ratio = self.mask_ratio
-        if self.range_mask_ratio:
-            ratio += random.uniform(0, self.range_mask_ratio)
-        return int(cells * ratio)
+        if added is None:
+            added = 0.0
+            if self.range_mask_ratio:
+                added = random.uniform(0, self.range_mask_ratio)
+        return int(cells * (self.mask_ratio + added))
 
 
 def _pixel_weight(samples: list | None, images: Tensor) -> Tensor | None:

@@ -63,20 +63,31 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
             self.register_buffer(name, values, False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise a batch: ``inputs`` (B, C, H, W) to float32.
+        """Normalise a batch: ``inputs`` (B, C, H, W), or several, to float32.
 
         Raises:
             UserError: If the batch has other channels than mean and std.
         """
-        images = data['inputs']
-        if self._enable_normalize and images.shape[1] != len(self.mean):
+        given = data['inputs']
+        views = given if isinstance(given, (list, tuple)) else [given]
+        channels = views[0].shape[1]
+        if self._enable_normalize and channels != len(self.mean):
             raise UserError(
-                f'The images have {images.shape[1]} channels, mean and std of the data '
+                f'The images have {channels} channels, mean and std of the data '
                 f'preprocessor {len(self.mean)}: measure them on these images, and set '
                 'channels of LoadRasterCrop and in_channels of the backbone to fit.'
             )
         result = super().forward(data, training)
-        if images.is_floating_point():
-            inputs = result['inputs']
-            result['inputs'] = inputs.masked_fill(inputs.isnan(), 0)
+        filled = result['inputs']
+        if views is not given:
+            result['inputs'] = _filled(filled)
+        else:
+            result['inputs'] = [_filled(view) for view in filled]
         return result
+
+
+def _filled(images: torch.Tensor) -> torch.Tensor:
+    """Put 0 where there is no data."""
+    return (
+        images.masked_fill(images.isnan(), 0) if images.is_floating_point() else images
+    )

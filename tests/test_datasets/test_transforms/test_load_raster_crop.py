@@ -138,6 +138,35 @@ def test_weights_are_cropped_resized_and_flipped_with_the_image():
     assert np.array_equal(weight[::-1, ::-1], flipped['pixel_weight'])
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_large_images_are_read_by_windows(tmp_path, seed):
+    """No crop is longer than max_crop; together they come from everywhere."""
+    rows, columns = np.mgrid[:500, :700].astype('float32')
+    np.save(tmp_path / 'a.npy', np.stack([rows, columns], -1))
+    transform = build(max_crop=64, crop_ratio_range=(0.5, 1))
+    corners = []
+    for i in range(40):
+        crop = run(transform, 40 * seed + i, img_path=str(tmp_path / 'a.npy'))['img']
+        extent = crop.max((0, 1)) - crop.min((0, 1))
+        assert (extent < 66).all() and (extent > 35).all()
+        corners.append(crop.min((0, 1)))
+    assert (np.ptp(corners, axis=0) > (300, 450)).all()
+
+
+def test_small_images_are_their_own_window():
+    """The draws are those without max_crop."""
+    found = run(build(max_crop=80), 3, img=draw(2))['img']
+    assert np.array_equal(found, run(build(), 3, img=draw(2))['img'])
+
+
+def test_central_square_for_testing():
+    image = np.arange(80.0, dtype='float32')[None].repeat(60, 0)
+    transform = build(crop_ratio_range=(1, 1), aspect_ratio_range=(1, 1))
+    crops = [run(transform, seed, img=image)['img'] for seed in range(3)]
+    assert all(np.array_equal(crop, crops[0]) for crop in crops)
+    assert 10 <= crops[0].min() < 11.5 and 67.5 < crops[0].max() <= 69
+
+
 def test_crop_without_valid_pixels_is_drawn_again():
     image = np.full((60, 80, 2), -1, 'float32')
     image[:6, :6] = 5

@@ -1,0 +1,6 @@
+"""``python -m mmmixmim``."""
+
+from mmmixmim.cli.main import main
+
+if __name__ == '__main__':
+    main()

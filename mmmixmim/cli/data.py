@@ -1,0 +1,119 @@
+"""Find and scan the images of a command, and say how a config loads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from mmmixmim.datasets import measure_channels
+from mmmixmim.datasets.labelled import read_paths
+from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
+
+from .settings import Choices
+
+# ImageNet's, of RGB images with values from 0 to 255.
+MEAN = [123.675, 116.28, 103.53]
+STD = [58.395, 57.12, 57.375]
+# Images whose channels are measured; more change mean and deviation little.
+_MEASURED = 500
+
+
+def list_files(data: Path) -> tuple[list[Path], str]:
+    """List the images of a folder or a list, and say what it is."""
+    if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
+        files = read_paths(data)
+        with data.open(encoding='utf-8-sig') as file:
+            labels = 'label' in file.readline().strip().split(',')
+        return files, 'a list with labels, which are not used' if labels else 'a list'
+    files = find_images(data)
+    folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
+    if len(folders) > 1:
+        return files, f'{len(folders)} folders, whose names are not used as labels'
+    return files, 'a folder'
+
+
+def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
+    """Scan the images, or read the scan of the same files back."""
+    scan = Scan.load(cache)
+    if scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files)):
+        return scan
+    with _progress(len(files)) as advance:
+        scan = scan_images(data, files, progress=advance)
+    scan.save(cache)
+    return scan
+
+
+def print_scan(scan: Scan, kind: str) -> None:
+    """Print what was found, and what is odd but no reason to stop."""
+
+    def counts(found: dict, unit: str = '') -> str:
+        order = sorted(found, key=found.get, reverse=True)
+        return ', '.join(f'{found[each]:,} {each}{unit}' for each in order)
+
+    print(f'Data: {scan.root}, {kind}')
+    if not scan.formats:
+        return
+    low, middle, high = scan.short_sides
+    size = f'{scan.bytes / 1e6:,.1f} MB'
+    print(f'  {scan.images:,} images, {size}: {counts(scan.formats)}')
+    print(f'  shorter side {low} to {high} pixels, median {middle}')
+    bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
+    channels = ', '.join(map(str, sorted(scan.channels)))
+    print(f'  channels {channels}; {bits}')
+    for name, said in (
+        ('unreadable', 'cannot be read and are left out'),
+        ('duplicates', 'are copies of another one; remove them to save time'),
+        ('constant', f'of {scan.sampled} that were looked at are constant'),
+    ):
+        count = getattr(scan, name)
+        if count:
+            example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
+            print(f'  {count:,} {said}, such as {example[0]}')
+
+
+def measure(scan: Scan, files: list[Path], out: Path, no_data: str | None) -> None:
+    """Measure the channels of images that are no ordinary pictures.
+
+    Mean and deviation go to ``statistics.json`` in the folder of the run.
+    """
+    if scan.is_raster:
+        chosen = files[:: max(1, len(files) // _MEASURED)]
+        measure_channels(chosen, no_data).save(out / 'statistics.json')
+
+
+def load_transform(scan: Scan, chosen: Choices, no_data: str | None, **changes) -> dict:
+    """Transform that loads a random resized crop; ``changes`` are more arguments."""
+    load = dict(type='LoadRandomResizedCrop', scale=chosen.image_size)
+    load['interpolation'] = 'bicubic'
+    if scan.is_raster:
+        load |= dict(type='LoadRasterCrop', num_channels=chosen.in_channels)
+        if no_data is not None:
+            load['no_data'] = no_data
+    return load | changes
+
+
+def central_crop(scan: Scan, chosen: Choices, no_data: str | None = None) -> dict:
+    """Transform that loads the largest square in the middle, without draws."""
+    square = dict(max_attempts=0, aspect_ratio_range=(1.0, 1.0))
+    return load_transform(scan, chosen, no_data, **square)
+
+
+def pack(no_data: str | None = None) -> dict:
+    """Transform that packs the sample."""
+    if no_data is None:
+        return dict(type='PackInputs')
+    return dict(type='PackInputs', algorithm_keys=('pixel_weight',))
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[], object]]:
+    """A progress bar in a terminal, nothing elsewhere."""
+    if not sys.stdout.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=count, label='Looking at the images') as bar:
+        yield lambda: bar.update(1)

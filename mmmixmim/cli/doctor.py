@@ -1,0 +1,184 @@
+"""Check the installation and the machine, and name the way out."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+from mmengine.utils.dl_utils import collect_env
+from packaging.requirements import Requirement
+
+from mmmixmim.runtime.dependencies import install_command
+
+from .machine import Machine, this_machine
+
+_GIB = 1024**3
+_FORKED = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation')
+_OPTIONAL = {
+    'sklearn': ('linear probes', 'pip install scikit-learn'),
+    'matplotlib': ('pictures', 'pip install matplotlib'),
+    'mim': ('`mim train`', 'pip install onedl-mim'),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Result of one check.
+
+    Attributes:
+        level: 'ok', 'note' (something optional is missing) or 'wrong'.
+        what: One line.
+        way_out: Command that corrects it.
+    """
+
+    level: str
+    what: str
+    way_out: str = ''
+
+
+def doctor() -> bool:
+    """Print the environment and all checks.
+
+    Returns:
+        Whether nothing is wrong.
+    """
+    for name, value in collect_env().items():
+        print(f'{name}: {" ".join(str(value).split())}')
+    print()
+    checks = list(run_checks(this_machine()))
+    for check in checks:
+        print(f'{check.level:6}{check.what}')
+        if check.way_out:
+            print(f'      -> {check.way_out}')
+    return all(check.level != 'wrong' for check in checks)
+
+
+def run_checks(machine: Machine) -> Iterator[Check]:
+    """Run all checks."""
+    yield from _versions()
+    yield from _forks()
+    yield from _ops()
+    yield from _optional()
+    yield _gpu(machine)
+    yield _threads(machine)
+    yield from _shared_memory()
+    free = shutil.disk_usage('.').free / _GIB
+    level = 'ok' if free > 1 else 'wrong'
+    yield Check(level, f'{free:.1f} GiB free in the current folder')
+
+
+def _versions() -> Iterator[Check]:
+    """Compare what is installed with what this package asks for."""
+    try:
+        lines = requires('mmmixmim') or []
+    except PackageNotFoundError:
+        yield Check('note', 'mmmixmim is not installed', 'pip install -e .')
+        return
+    for line in lines:
+        wanted = Requirement(line)
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            if wanted.marker is None:
+                command = f"pip install '{wanted.name}{wanted.specifier}'"
+                yield Check('wrong', f'{wanted.name} is missing', command)
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            yield Check(
+                'wrong',
+                f'{wanted.name} {found} does not fit, expected {wanted.specifier}',
+                f"pip install '{wanted.name}{wanted.specifier}'",
+            )
+    torch_version = torch.__version__.split('+')[0]
+    yield Check('ok', f'torch {torch_version}')
+
+
+def _forks() -> Iterator[Check]:
+    """Find packages that are installed from upstream and from the forks at once."""
+    for name in _FORKED:
+        fork = 'onedl-mmdetection' if name == 'mmdet' else f'onedl-{name}'
+        if _installed(name) and _installed(fork):
+            yield Check(
+                'wrong',
+                f'{name} and {fork} overwrite each other',
+                f'pip uninstall -y {name} && pip install --force-reinstall --no-deps '
+                f'{fork}',
+            )
+
+
+def _ops() -> Iterator[Check]:
+    try:
+        importlib.import_module('mmcv.ops')
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        yield Check(
+            'note',
+            f"mmcv's compiled ops are missing, which only detection needs ({reason})",
+            install_command('mmcv.ops'),
+        )
+    else:
+        yield Check('ok', "mmcv's compiled ops")
+
+
+def _optional() -> Iterator[Check]:
+    for module, (use, command) in _OPTIONAL.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            yield Check('note', f'no {use}: {error}', command)
+
+
+def _gpu(machine: Machine) -> Check:
+    if machine.on_gpu:
+        bf16 = 'bfloat16' if machine.bf16 else 'no bfloat16'
+        free = machine.memory / _GIB
+        return Check('ok', f'{machine.name}, {free:.1f} GiB free, {bf16}')
+    if shutil.which('nvidia-smi'):
+        return Check(
+            'wrong',
+            f'there is a GPU that torch {torch.__version__} does not see',
+            'pip install --force-reinstall torch torchvision, in a version for the '
+            'CUDA that nvidia-smi shows',
+        )
+    return Check('note', f'no GPU; {machine.cores} CPU cores train')
+
+
+def _threads(machine: Machine) -> Check:
+    threads = torch.get_num_threads()
+    if threads > machine.cores:
+        return Check(
+            'wrong',
+            f'{threads} threads on {machine.cores} cores wait for each other',
+            f'export OMP_NUM_THREADS={machine.cores}',
+        )
+    if not machine.on_gpu and threads < machine.cores // 2:
+        return Check(
+            'note',
+            f'{threads} of {machine.cores} cores compute',
+            f'export OMP_NUM_THREADS={machine.cores}',
+        )
+    return Check('ok', f'{threads} threads on {machine.cores} cores')
+
+
+def _shared_memory() -> Iterator[Check]:
+    """Loader processes hand their batches over in shared memory."""
+    folder = Path('/dev/shm')
+    if folder.is_dir() and (total := shutil.disk_usage(folder).total) < _GIB:
+        yield Check(
+            'wrong',
+            f'{total / _GIB:.2f} GiB of shared memory are too few for loader processes',
+            'docker run --shm-size=8g ..., or train with --workers 0',
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""The command line: ``python -m mmmixmim``."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import click
+
+from mmmixmim.runtime import one_line_errors
+from mmmixmim.version import __version__
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(
+    context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100)
+)
+@click.version_option(__version__, prog_name='mmmixmim')
+def cli() -> None:
+    """Pretrain MixMIM on your own images, and use the encoder.
+
+    \b
+    mixmim pretrain /data/images --out runs/first
+    mixmim finetune /data/labelled --from runs/first --out runs/classifier
+
+    Each command writes a config of MMEngine into its folder; `mim train mmmixmim
+    FOLDER/config.py` repeats the run. Without the script `mixmim`, all commands work
+    as `python -m mmmixmim`.
+    """
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module of a command, which takes seconds.
+
+    mmpretrain prints on import that an optional package is missing.
+    """
+    with redirect_stdout(io.StringIO()):
+        return importlib.import_module(f'mmmixmim.cli.{name}')
+
+
+def _options(*decorators: Callable) -> Callable:
+    """Join decorators, so that commands can share them."""
+
+    def decorate(function: Callable) -> Callable:
+        for each in reversed(decorators):
+            function = each(function)
+        return function
+
+    return decorate
+
+
+def _out(default: str) -> Callable:
+    return click.option(
+        '--out',
+        type=_PATH,
+        default=default,
+        show_default=True,
+        help='Folder of the run.',
+    )
+
+
+_SEED = click.option(
+    '--seed', type=int, default=0, show_default=True, help='Random seed.'
+)
+_FROM = click.option(
+    '--from',
+    'start',
+    type=_PATH,
+    help='Start from this run or checkpoint.',
+)
+_SETTINGS = _options(
+    click.option('--model', help='micro, tiny, base, large or huge.'),
+    click.option('--image-size', type=click.IntRange(8), help='Side in pixels.'),
+    click.option('--batch-size', type=click.IntRange(1), help='Images per batch.'),
+    click.option('--epochs', type=click.IntRange(1), help='Number of epochs.'),
+    click.option('--lr', type=float, help='Learning rate after the warm-up.'),
+    click.option('--precision', help='float32, bf16 or fp16.'),
+    click.option('--workers', type=click.IntRange(0), help='Processes that load.'),
+    _FROM,
+    _SEED,
+    click.option('--dry-run', is_flag=True, help='Print the settings and stop.'),
+)
+_VAL_SHARE = click.option(
+    '--val-share',
+    type=float,
+    default=0.2,
+    show_default=True,
+    help='Share of each class for validation, without a split.',
+)
+
+
+@cli.command()
+@click.argument('data', type=_PATH, required=False)
+@click.option(
+    '--demo', is_flag=True, help='Use small digits that come with scikit-learn.'
+)
+@_out('runs/pretrain')
+@_SETTINGS
+@click.option('--no-data', help="Value of pixels without data, or 'nan'.")
+def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
+    """Pretrain on a folder of images, without labels.
+
+    DATA is a folder, nested or flat; or a list of paths: a .csv with a column `path`,
+    or a .txt. Settings that you leave out are chosen, and each is printed with its
+    reason. The same command again goes on with an interrupted run.
+
+    \b
+    Example:
+      mixmim pretrain /data/images --out runs/first --epochs 100
+    """
+    if demo == (data is not None):
+        raise click.UsageError('Name a folder of images, or give --demo.')
+    if demo:
+        digits = _load('demo')
+        data = digits.write_digits(out.parent / 'digits')
+        settings['epochs'] = settings['epochs'] or digits.EPOCHS
+    _load('pretrain').pretrain(data, out, **settings)
+
+
+@cli.command()
+@click.argument('data', type=_PATH)
+@_out('runs/finetune')
+@_SETTINGS
+@_VAL_SHARE
+def finetune(data: Path, out: Path, **settings) -> None:
+    """Train a classifier on labelled images.
+
+    DATA is a folder with a folder for each class, or with such folders below train and
+    val; or a .csv with the columns `path` and `label`. Without a split, one is drawn
+    and written down.
+
+    \b
+    Example:
+      mixmim finetune /data/labelled --from runs/first --out runs/classifier
+    """
+    _load('classify').finetune(data, out, **settings)
+
+
+@cli.command()
+@click.argument('data', type=_PATH)
+@_out('runs/probe')
+@_FROM
+@click.option('--model', help='Model of an untrained encoder, without --from.')
+@click.option('--image-size', type=click.IntRange(8), help='Side in pixels.')
+@_SEED
+@_VAL_SHARE
+def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
+    """Classify the frozen features of an encoder: how good are they?
+
+    DATA is as for finetune. Without --from, the encoder is untrained, to compare with.
+
+    \b
+    Example:
+      mixmim probe /data/labelled --from runs/first
+    """
+    _load('classify').probe(data, start, out, **settings)
+
+
+@cli.command()
+@click.argument('run', type=_PATH)
+@click.option('--images', type=_PATH, help='Folder of other images.')
+@click.option('--out', type=_PATH, help='File [RUN/reconstruction.png].')
+@click.option(
+    '--num', type=click.IntRange(2), default=8, show_default=True, help='Pictures.'
+)
+@_SEED
+def reconstruct(run: Path, **options) -> None:
+    """Draw images, their mixtures and their reconstructions.
+
+    RUN is the folder of a pretraining.
+
+    \b
+    Example:
+      mixmim reconstruct runs/first --images /data/others --out others.png
+    """
+    click.echo(_load('reconstruct').reconstruct(run, **options))
+
+
+@cli.command()
+@click.argument('runs', type=_PATH, nargs=-1, required=True)
+@click.option('--out', type=_PATH, help='File [first RUN/report.html].')
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write one page about a run, or about several side by side.
+
+    \b
+    Example:
+      mixmim report runs/first runs/second --out compared.html
+    """
+    click.echo(_load('report').write_report(runs, out))
+
+
+@cli.command()
+def doctor() -> None:
+    """Check the installation and the machine, and name the way out.
+
+    \b
+    Example:
+      mixmim doctor
+    """
+    if not _load('doctor').doctor():
+        raise SystemExit(1)
+
+
+@one_line_errors()
+def main() -> None:
+    """Run the command line; a user's mistake is one line ``error: ...``."""
+    cli(prog_name='mixmim')

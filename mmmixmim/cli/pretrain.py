@@ -1,0 +1,254 @@
+"""Pretrain on a folder of images, with settings chosen from data and machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mmmixmim.datasets.scan import Scan, check_scan
+
+from .config_text import Section, config_text
+from .data import (
+    MEAN,
+    STD,
+    cached_scan,
+    central_crop,
+    list_files,
+    load_transform,
+    measure,
+    pack,
+    print_scan,
+)
+from .machine import this_machine
+from .models import pretraining_model
+from .reconstruct import reconstruct
+from .report import print_report
+from .run import Run, check_disk, goes_on, print_settings, train
+from .sections import optimizer, runtime_sections
+from .settings import Choices, choose_pretraining
+from .start import known_settings, pretrained
+
+
+def pretrain(
+    data: str | Path,
+    out: str | Path = 'runs/pretrain',
+    *,
+    model: str | None = None,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    precision: str | None = None,
+    workers: int | None = None,
+    start: str | Path | None = None,
+    no_data: str | float | None = None,
+    seed: int = 0,
+    dry_run: bool = False,
+) -> Path:
+    """Pretrain on unlabelled images. Settings that are None are chosen.
+
+    The folder of the run gets the config, logs, checkpoints and the report. The same
+    call again goes on with an interrupted run.
+
+    Args:
+        data: A folder of images, nested or flat; or a list of paths, as a CSV file
+            with a column ``path``, or as a text file with a path per line.
+        out: Folder of the run. Defaults to 'runs/pretrain'.
+        model: 'micro', 'tiny', 'base', 'large' or 'huge'.
+        image_size: Side of the crops that the model sees, in pixels.
+        batch_size: Images per batch and device.
+        epochs: Number of epochs.
+        lr: Learning rate after the warm-up.
+        precision: 'float32', 'bf16' or 'fp16'.
+        workers: Processes that load images.
+        start: Checkpoint or run whose encoder the training starts from.
+        no_data: Value of pixels without data, or 'nan'. They count nowhere. Defaults to
+            None: all are data.
+        seed: Random seed. Defaults to 0.
+        dry_run: Whether to stop after printing the settings. Defaults to False.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        UserError: If the data, the machine or a setting cannot work.
+
+    Examples:
+        >>> import mmmixmim
+        >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
+    """
+    data, out = Path(data).expanduser(), Path(out).expanduser()
+    given = dict(
+        model=model,
+        image_size=image_size,
+        batch_size=batch_size,
+        epochs=epochs,
+        lr=lr,
+        precision=precision,
+        workers=workers,
+    )
+    arguments = dict(data=data.absolute(), start=start, no_data=no_data, seed=seed)
+    run = Run.open(out, 'pretrain', arguments | given)
+    if run.exists and dry_run:
+        print(f'{out} holds this run already.')
+        return out
+    if run.finished:
+        print(f'{out} has come to its end already.')
+        _print_end(run)
+        return out
+    if not run.exists:
+        known = known_settings(start)
+        files, kind = list_files(data)
+        scan = cached_scan(data, files, out / 'scan.json')
+        print_scan(scan, kind)
+        check_scan(scan, no_data)
+        machine = this_machine()
+        chosen, cost = choose_pretraining(scan, machine, known, **given)
+        print('\nSettings')
+        print_settings(chosen)
+        check_disk(out, cost.parameters)
+        if dry_run:
+            print('\nThis was a dry run: nothing was trained.')
+            return out
+        unreadable = set(scan.examples.get('unreadable', ()))
+        files = [file for file in files if str(file) not in unreadable]
+        out.mkdir(parents=True, exist_ok=True)
+        measure(scan, files, out, no_data)
+        model = _model(scan, chosen, out)
+        if start:
+            entry = pretrained(start, known, chosen.in_channels)
+            model['backbone']['init_cfg'] = entry
+        dataset = dict(type='RasterFolder' if scan.is_raster else 'ImageFolder')
+        dataset['data_root'] = str(data.absolute())
+        if data.is_file() or unreadable:
+            (out / 'images.txt').write_text(''.join(f'{file}\n' for file in files))
+            dataset |= dict(data_root='', ann_file=str(out.absolute() / 'images.txt'))
+        sections = _sections(model, dataset, scan, chosen, no_data)
+        docstring = (
+            f'Pretraining on {scan.images:,} images of {data}.\n\n'
+            'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
+            'mim train mmmixmim config.py --work-dir FOLDER'
+        )
+        sections += runtime_sections(chosen, seed)
+        run.config.write_text(config_text(docstring, sections, chosen))
+        run.settings = {name: choice.value for name, choice in chosen.items()}
+        run.data = asdict(scan)
+        run.save()
+    print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
+    with goes_on():
+        train(run)
+    reconstruct(out, seed=seed)
+    run.finished = True
+    run.save()
+    _print_end(run)
+    return out
+
+
+def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
+    sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
+    preprocessor = dict(type='SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True)
+    if scan.is_raster:
+        statistics = str(out.absolute() / 'statistics.json')
+        preprocessor = dict(type='RasterDataPreprocessor', statistics=statistics)
+    model = pretraining_model(chosen.model, *sizes)
+    return model | dict(data_preprocessor=preprocessor)
+
+
+def _sections(
+    model: dict,
+    dataset: dict,
+    scan: Scan,
+    chosen: Choices,
+    no_data: str | float | None,
+) -> list[Section]:
+    crop = load_transform(
+        scan,
+        chosen,
+        no_data,
+        crop_ratio_range=(0.2, 1.0),
+        flip_prob=0.5,
+        ignore_empty=True,
+    )
+    if chosen.held_out:
+        dataset['held_out'] = chosen.held_out
+    loader = dict(
+        batch_size=chosen.batch_size,
+        num_workers=chosen.workers,
+        persistent_workers=chosen.workers > 0,
+        pin_memory=True,
+        drop_last=True,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='default_collate'),
+        dataset=dataset | dict(pipeline=[crop, pack(no_data)]),
+    )
+    loop = dict(type='EpochBasedTrainLoop', max_epochs=chosen.epochs)
+    hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
+    held_out = []
+    if chosen.held_out:
+        loop['val_interval'] = max(1, chosen.epochs // 20)
+        hooks.insert(0, dict(type='ReconstructionHook'))
+        middle = central_crop(scan, chosen, no_data)
+        val_loader = loader | dict(
+            batch_size=max(1, chosen.batch_size // 2),
+            drop_last=False,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                type=dataset['type'], part='held_out', pipeline=[middle, pack()]
+            ),
+        )
+        measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
+        entries = dict(
+            val_dataloader=val_loader,
+            val_cfg=dict(type='HeldOutLoop'),
+            val_evaluator=measured,
+        )
+        title = 'The held-out images, in pairs, always with the same crops and masks.'
+        held_out = [Section(title, entries, ('held_out',))]
+    wrapper = optimizer(chosen, (0.9, 0.95), paramwise_cfg=dict(flat_decay_mult=0.0))
+    total = chosen.batch_size * chosen.accumulation
+    scaling = dict(enable=False, base_batch_size=total)
+    schedule = dict(
+        type='WarmupCosineLR',
+        warmup=chosen.warmup,
+        end=chosen.epochs,
+        convert_to_iter_based=True,
+    )
+    return [
+        Section('', dict(default_scope='mmmixmim')),
+        Section(
+            'The model. Decoder and head take their sizes from the backbone.',
+            dict(model=model),
+            ('model', 'image_size', 'patch_size', 'in_channels'),
+        ),
+        Section(
+            'The data. Unreadable files are skipped, and the log names them.',
+            dict(train_dataloader=loader),
+            ('batch_size', 'workers'),
+        ),
+        *held_out,
+        Section(
+            'The optimizer. Biases and norms do not decay.',
+            dict(optim_wrapper=wrapper, auto_scale_lr=scaling),
+            ('lr', 'precision', 'accumulation'),
+        ),
+        Section(
+            'The schedule.',
+            dict(param_scheduler=[schedule], train_cfg=loop),
+            ('epochs', 'warmup'),
+        ),
+        Section(
+            'Pictures, verdicts and the report while it trains.',
+            dict(custom_hooks=hooks),
+        ),
+    ]
+
+
+def _print_end(run: Run) -> None:
+    print(f'\nEncoder         {run.checkpoint}')
+    print(f'Reconstruction  {run.folder / "reconstruction.png"}')
+    print_report(run.folder)
+    print(
+        '\nNext, with a folder of images for each class:\n'
+        f'  python -m mmmixmim probe /data/labelled --from {run.folder}\n'
+        f'  python -m mmmixmim finetune /data/labelled --from {run.folder}'
+    )

@@ -1,0 +1,65 @@
+"""Draw what a pretrained model reconstructs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+
+from mmmixmim.checkpoint import load_whole
+from mmmixmim.registry import MODELS
+from mmmixmim.runtime import load_config
+from mmmixmim.validation import UserError
+from mmmixmim.visualization import draw_reconstruction
+
+from .run import Run
+
+
+def reconstruct(
+    run: str | Path,
+    images: str | Path | None = None,
+    out: str | Path | None = None,
+    num: int = 8,
+    seed: int = 0,
+) -> Path:
+    """Draw images, their mixtures and the reconstructions of a run.
+
+    Args:
+        run: Folder of a pretraining.
+        images: Folder of other images. Defaults to None: those it was trained on.
+        out: File of the picture. Defaults to ``reconstruction.png`` in the folder of
+            the run.
+        num: Number of images. Defaults to 8.
+        seed: Seed of images, crops and masks. Defaults to 0.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: If there is no such run or image.
+    """
+    opened = Run.load(Path(run).expanduser())
+    if opened.command != 'pretrain':
+        raise UserError(
+            f'{str(run)!r} is a {opened.command}, which reconstructs nothing: name the '
+            'folder of a pretraining.'
+        )
+    out = Path(out) if out else opened.folder / 'reconstruction.png'
+    cfg = load_config(argparse.Namespace(config=str(opened.config), cfg_options={}))
+    init_default_scope(cfg.default_scope)
+    set_random_seed(seed)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    load_whole(model, opened.checkpoint)
+    model.to(get_device())
+    loader = cfg.train_dataloader
+    loader.update(batch_size=num, num_workers=0, persistent_workers=False)
+    loader.drop_last = False
+    if images:
+        loader.dataset.update(data_root=str(Path(images).expanduser()), ann_file='')
+    batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
+    draw_reconstruction(model, batch['inputs'], out)
+    return out

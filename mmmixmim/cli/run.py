@@ -1,0 +1,194 @@
+"""The folder of a run: opened, continued or refused; and its training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmmixmim.engine import ProgressLineHook
+from mmmixmim.runtime import build_runner, load_config
+from mmmixmim.validation import MissingFileError, UserError
+
+from .machine import CHECKPOINT_BYTES_PER_PARAMETER
+from .settings import Choices
+
+KEPT_CHECKPOINTS = 2
+_GIB = 1024**3
+
+
+@dataclass
+class Run:
+    """A run and its folder.
+
+    Attributes:
+        folder: Where all files of the run go.
+        command: 'pretrain' or 'finetune'.
+        arguments: What the user asked for.
+        settings: Value of each setting, by name.
+        data: What the scan found.
+        finished: Whether the run has come to its end.
+    """
+
+    folder: Path
+    command: str
+    arguments: dict
+    settings: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def config(self) -> Path:
+        """The config of the run."""
+        return self.folder / 'config.py'
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest checkpoint.
+
+        Raises:
+            MissingFileError: If there is none yet.
+        """
+        found = find_latest_checkpoint(str(self.folder))
+        if not found or not Path(found).is_file():
+            found = self.folder / Path(found or 'epoch_1.pth').name  # was moved
+        if not Path(found).is_file():
+            raise MissingFileError(
+                f'{str(self.folder)!r} has no checkpoint yet: let the run go on by '
+                'giving its command again.'
+            )
+        return Path(found)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds this run already."""
+        return (self.folder / 'run.json').is_file()
+
+    def save(self) -> None:
+        """Write ``run.json``."""
+        content = {
+            name: getattr(self, name)
+            for name in ('command', 'arguments', 'settings', 'data', 'finished')
+        }
+        text = json.dumps(content, indent=2, default=str) + '\n'
+        partial = self.folder / 'run.json.partial'
+        partial.write_text(text)
+        partial.replace(self.folder / 'run.json')
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read the run in a folder.
+
+        Raises:
+            MissingFileError: If it holds none.
+        """
+        try:
+            return cls(folder, **json.loads((folder / 'run.json').read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise MissingFileError(
+                f'{str(folder)!r} is not the folder of a run of this command: it has '
+                'no run.json.'
+            ) from error
+
+    @classmethod
+    def open(cls, folder: Path, command: str, arguments: dict) -> Run:
+        """Open a new folder, or that of the same run to go on with it.
+
+        Raises:
+            UserError: If the folder has something else, or a run with other arguments.
+        """
+        arguments = json.loads(json.dumps(arguments, default=str))
+        if folder.is_file():
+            raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
+        if (folder / 'run.json').is_file():
+            run = cls.load(folder)
+            if (run.command, run.arguments) != (command, arguments):
+                raise UserError(
+                    f'--out {str(folder)!r} holds another run: '
+                    f'{_difference(run, command, arguments)}. Choose another --out, or '
+                    'repeat its command to go on with it.'
+                )
+            return run
+        others = {path.name for path in folder.glob('*')} - {'scan.json'}
+        if others:
+            raise UserError(
+                f'--out {str(folder)!r} is not empty (it has {min(others)}), and it '
+                'holds no run of this command: choose another --out.'
+            )
+        return cls(folder, command, arguments)
+
+
+def train(run: Run) -> Runner:
+    """Train what the config of a run says, or go on with it.
+
+    Raises:
+        KeyboardInterrupt: With a message that says how to go on.
+    """
+    text = run.config.read_text()
+    options = dict(cfg_options={}, work_dir=str(run.folder))
+    args = argparse.Namespace(
+        config=str(run.config), launcher='none', local_rank='0', **options
+    )
+    cfg = load_config(args)
+    cfg.resume = (run.folder / 'last_checkpoint').is_file()
+    cfg.runner_type = 'mmmixmim.QuietRunner'
+    cfg.experiment_name = f'{run.command}-{run.folder.name}'
+    runner = build_runner(cfg)
+    run.config.write_text(text)  # the runner has dumped it without its comments
+    runner.register_hook(ProgressLineHook())
+    if cfg.resume:
+        print(f'Going on after {run.checkpoint.name}.', flush=True)
+    runner.train()
+    return runner
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Say how to go on when the user interrupts a run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print('\nInterrupted. Give the same command again to go on.', flush=True)
+        raise SystemExit(130) from None
+
+
+def check_disk(folder: Path, parameters: int) -> None:
+    """Raise if the checkpoints of a run do not fit on the disk.
+
+    Args:
+        folder: Folder of the run, which need not exist.
+        parameters: Number of parameters of the model.
+    """
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    # One more: the oldest is removed once the newest is written.
+    count = KEPT_CHECKPOINTS + 1
+    needs = parameters * CHECKPOINT_BYTES_PER_PARAMETER * count
+    if needs > free:
+        raise UserError(
+            f'{count} checkpoints of {parameters:,} parameters need '
+            f'{needs / _GIB:.2f} GiB, and {str(existing)!r} has {free / _GIB:.2f} GiB '
+            'free: choose another --out, or a smaller --model.'
+        )
+
+
+def print_settings(choices: Choices) -> None:
+    """Print all settings with their reasons."""
+    width = max(len(name) for name in choices)
+    for choice in choices.values():
+        value = str(choice.value)
+        print(f'  {choice.name:{width}}  {value:8}  {choice.reason}')
+
+
+def _difference(run: Run, command: str, arguments: dict) -> str:
+    if run.command != command:
+        return f'it is a {run.command}, not a {command}'
+    names = [n for n in arguments if run.arguments.get(n) != arguments[n]]
+    name = names[0] if names else min(run.arguments)
+    return f'{name} is {run.arguments.get(name)!r} there, not {arguments.get(name)!r}'

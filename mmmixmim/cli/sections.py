@@ -1,0 +1,68 @@
+"""Parts of configs that the commands share."""
+
+from __future__ import annotations
+
+from .config_text import Section
+from .run import KEPT_CHECKPOINTS
+from .settings import Choices
+
+
+def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
+    """Sections that all configs share."""
+    interval = max(1, chosen.epochs // 20)
+    hooks = dict(
+        timer=dict(type='IterTimerHook'),
+        logger=dict(type='LoggerHook', interval=10),
+        param_scheduler=dict(type='ParamSchedulerHook'),
+        checkpoint=dict(
+            type='CheckpointHook', interval=interval, max_keep_ckpts=KEPT_CHECKPOINTS
+        ),
+        sampler_seed=dict(type='DistSamplerSeedHook'),
+        visualization=dict(type='VisualizationHook', enable=False),
+    )
+    environment = dict(
+        cudnn_benchmark=False,
+        mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+        dist_cfg=dict(backend='nccl'),
+    )
+    return [
+        Section(
+            'Logs every 10 iterations, and about 20 checkpoints, of which the last '
+            f'{KEPT_CHECKPOINTS} are kept.',
+            dict(default_hooks=hooks),
+        ),
+        Section(
+            'The rest of the runtime.',
+            dict(
+                randomness=dict(seed=seed, diff_rank_seed=True),
+                env_cfg=environment,
+                vis_backends=[dict(type='LocalVisBackend')],
+                visualizer=dict(
+                    type='UniversalVisualizer',
+                    vis_backends=[dict(type='LocalVisBackend')],
+                ),
+                log_level='INFO',
+                load_from=None,
+                resume=False,
+            ),
+        ),
+    ]
+
+
+def optimizer(chosen: Choices, betas: tuple[float, float], **paramwise) -> dict:
+    """``optim_wrapper`` of a config."""
+    wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=chosen.lr, betas=betas, weight_decay=0.05),
+    )
+    if paramwise:
+        wrapper |= paramwise
+    if chosen.precision != 'float32':
+        wrapper['type'] = 'AmpOptimWrapper'
+        names = dict(bf16='bfloat16', fp16='float16')
+        wrapper['dtype'] = names[chosen.precision]
+        if chosen.precision == 'fp16':
+            wrapper['loss_scale'] = 'dynamic'
+    if chosen.accumulation > 1:
+        wrapper['accumulative_counts'] = chosen.accumulation
+    return wrapper

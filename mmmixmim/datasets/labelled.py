@@ -1,0 +1,201 @@
+"""Find labelled images and split them for training and validation."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmixmim.validation import MissingFileError, UserError
+
+from .scan import find_images
+
+PARTS = ('train', 'val')
+
+
+@dataclass
+class Labelled:
+    """Labelled images.
+
+    Attributes:
+        files: Paths of the images.
+        labels: Index into ``classes`` of each image.
+        classes: Names of the classes, sorted.
+        parts: 'train' or 'val' of each image; None if the data have no split.
+    """
+
+    files: list[Path]
+    labels: list[int]
+    classes: list[str]
+    parts: list[str] | None
+
+    def part(self, name: str) -> list[tuple[Path, int]]:
+        """Files and labels of a part."""
+        rows = zip(self.files, self.labels, self.parts, strict=True)
+        return [(file, label) for file, label, part in rows if part == name]
+
+    def write(self, folder: Path) -> None:
+        """Write ``train.txt`` and ``val.txt`` for mmpretrain's ``CustomDataset``."""
+        for name in PARTS:
+            lines = [f'{file} {label}\n' for file, label in self.part(name)]
+            (folder / f'{name}.txt').write_text(''.join(lines))
+
+
+def find_labelled(data: Path) -> Labelled:
+    """Find the images and labels of a folder or a CSV file.
+
+    Args:
+        data: A folder with a folder of images for each class, or with such folders
+            below ``train`` and ``val``. Or a CSV file with the columns ``path`` and
+            ``label`` and optionally ``part`` (``train`` or ``val``); paths are
+            relative to the file.
+
+    Raises:
+        UserError: If labels are missing or parts have different classes.
+    """
+    if data.is_file():
+        rows = _read_csv(data)
+    else:
+        rows = _read_folders(data)
+    classes = sorted({label for _, label, _ in rows})
+    numbers = {name: number for number, name in enumerate(classes)}
+    parts = [part for *_, part in rows]
+    if any(parts) and not all(parts):
+        raise UserError(
+            f'{str(data)!r} says train or val for some images only: say it for all, or '
+            'for none.'
+        )
+    return Labelled(
+        [path for path, *_ in rows],
+        [numbers[label] for _, label, _ in rows],
+        classes,
+        parts if any(parts) else None,
+    )
+
+
+def read_paths(file: Path) -> list[Path]:
+    """Read the paths of a list: a CSV file with a column ``path``, or one per line.
+
+    Raises:
+        MissingFileError: If an image does not exist.
+        UserError: If the list is empty, or has no column ``path``.
+    """
+    if file.suffix.lower() == '.csv':
+        return [path for path, *_ in _read_csv(file, with_label=False)]
+    lines = [line.strip() for line in file.read_text().splitlines()]
+    return _check_paths(file, [file.parent / line for line in lines if line])
+
+
+def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
+    """Split each class at random.
+
+    Args:
+        labelled: Images without a split.
+        share: Share of each class for validation, at least one image. Defaults to
+            0.2.
+        seed: Seed. Defaults to 0.
+
+    Raises:
+        UserError: As :func:`check_counts`.
+    """
+    if not 0 < share < 1:
+        raise UserError(f'--val-share must be above 0 and below 1, got {share}.')
+    labels = np.array(labelled.labels)
+    parts = np.full(len(labels), 'train')
+    for label in range(len(labelled.classes)):
+        members = np.flatnonzero(labels == label)
+        members = np.random.default_rng([seed, label]).permutation(members)
+        count = max(1, round(share * len(members)))
+        parts[members[:count]] = 'val'
+    return Labelled(labelled.files, labelled.labels, labelled.classes, parts.tolist())
+
+
+def check_counts(labelled: Labelled) -> None:
+    """Raise unless each of two or more classes has images in both parts.
+
+    Raises:
+        UserError: It names the class and its counts.
+    """
+    names = labelled.classes
+    if len(names) < 2:
+        raise UserError(
+            f'The data have one class, {names[0]!r}: a classifier needs two or more. '
+            'Expected one folder for each class.'
+        )
+    counts = {
+        part: Counter(label for _, label in labelled.part(part)) for part in PARTS
+    }
+    for label, name in enumerate(names):
+        found = {part: counts[part][label] for part in PARTS}
+        if not all(found.values()):
+            raise UserError(
+                f'The class {name!r} has {found["train"]} images to train on and '
+                f'{found["val"]} to validate: it needs at least one of each.'
+            )
+
+
+def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
+    files = find_images(data)
+    top = {file.relative_to(data).parts[0] for file in files}
+    has_parts = {'train', 'val'} <= top
+    if has_parts and top - {'train', 'val', 'test'}:
+        odd = min(top - {'train', 'val', 'test'})
+        raise UserError(
+            f'{str(data)!r} has train and val, and {odd!r} beside them: move it '
+            'into one of them, or away.'
+        )
+    rows = []
+    for file in files:
+        names = file.relative_to(data).parts
+        part = names[0] if has_parts else ''
+        below = names[1:] if has_parts else names
+        if part == 'test':
+            continue
+        if len(below) < 2:
+            raise UserError(
+                f'{str(file)!r} is in no folder of a class: expected one folder for '
+                'each class, or a CSV file with the columns path and label.'
+            )
+        rows.append((file.absolute(), below[0], part))
+    return rows
+
+
+def _read_csv(file: Path, with_label: bool = True) -> list[tuple[Path, str, str]]:
+    needed = ('path', 'label') if with_label else ('path',)
+    with file.open(newline='', encoding='utf-8-sig') as stream:
+        reader = csv.DictReader(stream)
+        missing = [name for name in needed if name not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(
+                f'{str(file)!r} has no column {missing[0]!r}: its first line must name '
+                f'the columns, {",".join(needed)}.'
+            )
+        rows = []
+        for number, row in enumerate(reader, 2):
+            label = (row.get('label') or '').strip()
+            part = (row.get('part') or '').strip()
+            if with_label and not label:
+                raise UserError(f'Line {number} of {str(file)!r} has no label.')
+            if part not in ('', *PARTS):
+                raise UserError(
+                    f'Line {number} of {str(file)!r} has the part {part!r}, expected '
+                    'train or val.'
+                )
+            rows.append((file.parent / (row['path'] or '').strip(), label, part))
+    paths = _check_paths(file, [path for path, *_ in rows])
+    return [(p, *row[1:]) for p, row in zip(paths, rows, strict=True)]
+
+
+def _check_paths(file: Path, paths: list[Path]) -> list[Path]:
+    if not paths:
+        raise UserError(f'{str(file)!r} lists no images.')
+    for path in paths:
+        if not path.is_file():
+            raise MissingFileError(
+                f'{str(file)!r} lists {str(path)!r}, which does not exist. Paths are '
+                'relative to the list.'
+            )
+    return [path.absolute() for path in paths]

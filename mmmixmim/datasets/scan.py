@@ -1,0 +1,314 @@
+"""Look at a folder of images before training: what it holds and what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from mmmixmim.validation import MissingFileError, UserError
+
+from .raster_folder import RASTERS
+from .readers import open_image
+
+_EXAMPLES = 20  # paths that are kept of each kind of problem
+_WINDOW = 2048  # pixels of a side that are looked at
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image file says.
+
+    Attributes:
+        format: Name of the format, such as 'JPEG'.
+        height: In pixels.
+        width: In pixels.
+        channels: Number of channels, alpha included.
+        bits: Bits per channel.
+    """
+
+    format: str
+    height: int
+    width: int
+    channels: int
+    bits: int
+
+
+@dataclass
+class Scan:
+    """What a list of image files holds.
+
+    Attributes:
+        root: The folder or list file that was scanned.
+        images: Number of readable images.
+        bytes: Their total size.
+        formats: Number of images of each format.
+        channels: Number of images by number of channels.
+        bits: Number of images by bits per channel.
+        short_sides: Smallest, median and largest shorter side, in pixels.
+        aspect: Median of longer by shorter side.
+        folders: Number of folders that directly hold images.
+        unreadable: Number of files that are no readable image.
+        duplicates: Number of images whose content another one has too.
+        sampled: Number of images whose pixels were looked at.
+        constant: Number of those in which all pixels are the same.
+        not_finite: Number of those with NaN or infinite pixels.
+        examples: Some paths for each kind of problem; of unreadable files, all.
+        fingerprint: Changes when files are added, removed or rewritten.
+    """
+
+    root: str
+    images: int = 0
+    bytes: int = 0
+    formats: dict[str, int] = field(default_factory=dict)
+    channels: dict[int, int] = field(default_factory=dict)
+    bits: dict[int, int] = field(default_factory=dict)
+    short_sides: tuple[int, int, int] = (0, 0, 0)
+    aspect: float = 1.0
+    folders: int = 0
+    unreadable: int = 0
+    duplicates: int = 0
+    sampled: int = 0
+    constant: int = 0
+    not_finite: int = 0
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    fingerprint: str = ''
+
+    def save(self, path: Path) -> None:
+        """Write the scan to a JSON file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2) + '\n')
+
+    @property
+    def is_raster(self) -> bool:
+        """Whether the channels are not those of ordinary pictures.
+
+        Those have 8 bits and at most four channels, and are read as RGB.
+        """
+        plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
+        return not plain or bool({'NPY', 'NPZ', 'DCM', 'DICOM'} & set(self.formats))
+
+    @classmethod
+    def load(cls, path: Path) -> Scan | None:
+        """Read a scan back; None if there is none or it is damaged."""
+        try:
+            content = json.loads(path.read_text())
+            for name in ('channels', 'bits'):
+                content[name] = {int(k): n for k, n in content[name].items()}
+            return cls(**content | dict(short_sides=tuple(content['short_sides'])))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
+    """List the images of a folder and its subfolders, sorted.
+
+    Raises:
+        MissingFileError: If the folder does not exist, or holds no image.
+    """
+    if not root.exists():
+        raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
+    if not root.is_dir():
+        raise MissingFileError(
+            f'{str(root)!r} is a file, expected a folder of images or a .csv file.'
+        )
+    endings = tuple(extensions)
+    found = []
+    for folder, _, names in os.walk(root, followlinks=True):
+        found += [
+            Path(folder, each) for each in names if each.lower().endswith(endings)
+        ]
+    if not found:
+        raise MissingFileError(
+            f'The folder {str(root)!r} holds no images: no file at any depth ends in '
+            f'{", ".join(sorted(endings))}.'
+        )
+    return sorted(found)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Hash of the names, sizes and times of change of files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        info = file.stat()
+        digest.update(f'{file}\0{info.st_size}\0{info.st_mtime_ns}\0'.encode())
+    return digest.hexdigest()
+
+
+def scan_images(
+    root: Path,
+    files: list[Path],
+    sample: int = 500,
+    workers: int = 8,
+    progress: Callable[[], object] = lambda: None,
+) -> Scan:
+    """Read the headers of all images, and the pixels of some.
+
+    Args:
+        root: Where the files come from; for messages and the cache.
+        files: The image files.
+        sample: Number of images whose pixels are looked at, drawn with a fixed seed.
+            Defaults to 500.
+        workers: Number of threads. Defaults to 8.
+        progress: Called once for each file.
+    """
+    scan = Scan(str(root), fingerprint=fingerprint(files))
+    examples = defaultdict(list)
+
+    def note(kind: str, path: Path) -> None:
+        if kind == 'unreadable' or len(examples[kind]) < _EXAMPLES:
+            examples[kind].append(str(path))
+
+    readable, headers = [], []
+    with ThreadPoolExecutor(workers) as pool:
+        for path, header in zip(files, pool.map(_try_header, files), strict=True):
+            progress()
+            if header is None:
+                scan.unreadable += 1
+                note('unreadable', path)
+            else:
+                readable.append(path)
+                headers.append(header)
+        chosen = sorted(random.Random(0).sample(readable, min(sample, len(readable))))
+        for path, problem in zip(
+            chosen, pool.map(_look_at_pixels, chosen), strict=True
+        ):
+            if problem == 'unreadable':
+                scan.unreadable += 1
+            elif problem:
+                setattr(scan, problem, getattr(scan, problem) + 1)
+            if problem:
+                note(problem, path)
+    scan.sampled = len(chosen)
+    scan.images = len(files) - scan.unreadable
+    if headers:
+        scan.formats = dict(Counter(each.format for each in headers))
+        scan.channels = dict(Counter(each.channels for each in headers))
+        scan.bits = dict(Counter(each.bits for each in headers))
+        short = [min(each.height, each.width) for each in headers]
+        scan.short_sides = (min(short), round(median(short)), max(short))
+        note('smallest', readable[short.index(min(short))])
+        scan.aspect = median(
+            max(each.height, each.width) / min(each.height, each.width)
+            for each in headers
+        )
+        for path, header in zip(readable, headers, strict=True):
+            note(f'{header.channels} channels', path)
+            note(f'{header.bits} bits', path)
+    scan.bytes = sum(path.stat().st_size for path in readable)
+    scan.folders = len({path.parent for path in readable})
+    for path in _duplicates(readable):
+        scan.duplicates += 1
+        note('duplicate', path)
+    scan.examples = dict(examples)
+    return scan
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an image file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    with open_image(path) as image:
+        bits = 1 if image.dtype == bool else 8 * image.dtype.itemsize
+        name = path.suffix[1:].upper()
+        name = dict(JPG='JPEG', TIF='TIFF').get(name, name)
+        return Header(name, *image.size, image.channels, bits)
+
+
+def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
+    """Raise if nothing can be learned from the images.
+
+    Args:
+        scan: The scan.
+        no_data: Value of pixels without data, or 'nan'. Defaults to None: all are.
+        least: Smallest number of images. Defaults to 2: images are mixed in pairs.
+
+    Raises:
+        UserError: With the number, an example and the way out.
+    """
+    if scan.images < least:
+        found = {0: 'no readable image', 1: 'one readable image'}.get(
+            scan.images, f'{scan.images} readable images'
+        )
+        more = f' ({scan.unreadable} are unreadable)' if scan.unreadable else ''
+        raise UserError(
+            f'{scan.root!r} holds {found}{more}, and training needs at least {least}, '
+            'because images are mixed in pairs: add images.'
+        )
+    if scan.not_finite and no_data is None:
+        raise UserError(
+            f'{scan.not_finite} of {scan.sampled} images that were looked at have NaN '
+            f'or infinite pixels, such as {scan.examples["not_finite"][0]!r}: if they '
+            'are pixels without data, say --no-data nan; else remove these files.'
+        )
+    if scan.constant == scan.sampled:
+        raise UserError(
+            f'All {scan.sampled} images that were looked at are constant, such as '
+            f'{scan.examples["constant"][0]!r}: there is nothing to learn from. Check '
+            'how the files were written.'
+        )
+    if not scan.is_raster:
+        return
+    for what, counts in (('channels', scan.channels), ('bits', scan.bits)):
+        if len(counts) > 1:
+            listed = ', '.join(f'{n} with {count}' for count, n in counts.items())
+            rarest = min(counts, key=counts.get)
+            example = scan.examples[f'{rarest} {what}'][0]
+            raise UserError(
+                f'The images differ in their number of {what}: {listed}, such as '
+                f'{example!r}. Put images of different kinds into different folders.'
+            )
+
+
+def _try_header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except Exception:  # any damage of the file, in any library
+        return None
+
+
+def _look_at_pixels(path: Path) -> str | None:
+    """Return the name of the problem with an image's pixels."""
+    try:
+        with warnings.catch_warnings(), open_image(path) as image:
+            warnings.simplefilter('ignore')
+            pixels = image.read(_middle(image.size))
+    except Exception:
+        return 'unreadable'
+    if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
+        return 'not_finite'
+    return 'constant' if (pixels == pixels[:1, :1]).all() else None
+
+
+def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The middle of an image, for large ones not all of it."""
+    height, width = (min(side, _WINDOW) for side in size)
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+
+
+def _duplicates(files: list[Path]) -> list[Path]:
+    """Files whose content equals that of an earlier one."""
+    by_size = defaultdict(list)
+    for path in files:
+        by_size[path.stat().st_size].append(path)
+    found = []
+    for group in by_size.values():
+        seen = set()
+        for path in group if len(group) > 1 else ():
+            content = hashlib.blake2b(path.read_bytes()).digest()
+            if content in seen:
+                found.append(path)
+            seen.add(content)
+    return found

@@ -1,0 +1,90 @@
+"""Validation of pretraining on held-out images."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, ValLoop
+from torch.utils.data import DataLoader
+
+from mmmixmim.datasets import MixtureGroups
+from mmmixmim.registry import DATASETS, LOOPS
+from mmmixmim.runtime import kept_random_state
+
+
+@LOOPS.register_module()
+class HeldOutLoop(ValLoop):
+    """Measure a pretraining model on images that it does not train on.
+
+    It is MMEngine's ``ValLoop``, and
+
+    - groups the images as the model mixes them, see :class:`MixtureGroups`, so that
+      figures don't depend on the batch size or the number of processes;
+    - leaves the random state as it was, so that a run with validation trains as one
+      without, bit by bit;
+    - says so once if there are no held-out images, and the training goes on.
+
+    An ``ImageFolder`` with ``part='held_out'`` takes what its config leaves out, as
+    ``data_root``, from the dataset of ``train_dataloader``.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of a dataloader of an ordinary dataset, or a dataloader.
+        evaluator: Configs of metrics, or an evaluator.
+        fp16: Whether to use autocast. Defaults to None: as the training does.
+        max_images: Take at most so many images, evenly spaced. Defaults to None: all.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        fp16: bool | None = None,
+        max_images: int | None = None,
+    ) -> None:
+        if isinstance(dataloader, dict):
+            model = (
+                runner.model.module if is_model_wrapper(runner.model) else runner.model
+            )
+            dataset = complete_held_out(dataloader['dataset'], runner.cfg)
+            images = getattr(model, 'num_images', 1)
+            dataset = MixtureGroups(DATASETS.build(dataset), images, max_images)
+            dataloader = dict(dataloader, dataset=dataset)
+        if fp16 is None:
+            wrapper = runner.cfg.get('optim_wrapper') or {}
+            fp16 = wrapper.get('type') == 'AmpOptimWrapper'
+        with kept_random_state():  # samplers draw a seed
+            super().__init__(runner, dataloader, evaluator, fp16)
+        if not len(self.dataloader.dataset):
+            print_log(
+                'There are no held-out images, so nothing is measured during the '
+                'training. Hold out more (train_dataloader.dataset.held_out), or name '
+                'a folder of their own (val_dataloader.dataset.data_root=FOLDER '
+                'val_dataloader.dataset.part=train).',
+                'current',
+                logging.WARNING,
+            )
+
+    def run(self) -> dict:
+        """Measure, if there are images."""
+        if not len(self.dataloader.dataset):
+            return {}
+        with kept_random_state():
+            return super().run()
+
+
+def complete_held_out(dataset: dict, cfg: dict) -> dict:
+    """Take what the config of held-out images leaves out from the training's.
+
+    Args:
+        dataset: Config of a dataset. One without ``part='held_out'`` is returned as it
+            is.
+        cfg: Config of the run.
+    """
+    if dataset.get('part') != 'held_out':
+        return dataset
+    return {**cfg['train_dataloader']['dataset'], **dataset}

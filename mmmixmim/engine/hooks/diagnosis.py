@@ -1,0 +1,95 @@
+"""Say in the log what the curves of a pretraining run mean."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmmixmim.evaluation import diagnose, read_history
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import check_positive_int
+
+_LEVELS = dict(info=logging.INFO, warning=logging.WARNING, error=logging.ERROR)
+
+
+@HOOKS.register_module()
+class DiagnosisHook(Hook):
+    """Write findings of :func:`~mmmixmim.evaluation.diagnose` to the log.
+
+    It looks at the training loss, the learning rate and what validation measures, after
+    each validation and every ``interval`` iterations. A warning or error is written
+    when it appears, and again if it has gone and comes back. The end of the training
+    repeats what still holds, or that nothing is wrong.
+
+    Args:
+        interval: Iterations between two looks. Defaults to 500.
+        points: Iterations that one value of the training loss is averaged over.
+            Defaults to 10.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 500, points: int = 10) -> None:
+        check_positive_int('interval', interval)
+        check_positive_int('points', points)
+        self.interval = interval
+        self.points = points
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self.said: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Read the curves of a run that is resumed."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(model, 'head', None)
+        normalised = getattr(head, 'norm_pix', False) and head.hog is None
+        self.mean_loss = 1.0 if normalised else None
+        self.mask_ratio = getattr(model, 'mask_ratio', None)
+        if runner.iter:
+            self.history = {
+                name: [point for point in points if point[0] <= runner.iter]
+                for name, points in read_history(runner.work_dir).items()
+            }
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        """Note loss and learning rate, and look at times."""
+        if self.every_n_train_iters(runner, self.points):
+            for name in ('loss', 'lr'):
+                scalar = runner.message_hub.get_scalar(f'train/{name}')
+                self._note(name, runner.iter + 1, scalar.mean(self.points))
+        if self.every_n_train_iters(runner, self.interval):
+            self._look()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Note what was measured, and look."""
+        for name, value in (metrics or {}).items():
+            if isinstance(value, (int, float)):
+                self._note(name, runner.iter, value)
+        self._look()
+
+    def after_train(self, runner: Runner) -> None:
+        """Sum up."""
+        self.said.clear()
+        self._look(least=logging.INFO)
+
+    def _note(self, name: str, step: int, value: float) -> None:
+        curve = self.history.setdefault(name, [])
+        curve.append((step, float(value)))
+        if len(curve) > 2000:  # enough for a verdict, and cheap
+            del curve[:-1:2]
+
+    def _look(self, least: int = logging.WARNING) -> None:
+        if not is_main_process():
+            return
+        findings = diagnose(self.history, self.mean_loss, self.mask_ratio)
+        for finding in findings:
+            level = _LEVELS[finding.severity]
+            if finding.title not in self.said and level >= least:
+                print_log(f'{finding.title}. {finding.message}', 'current', level)
+        self.said = {finding.title for finding in findings}

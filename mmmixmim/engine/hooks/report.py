@@ -1,0 +1,72 @@
+"""Write the report of a run while it trains and when it ends."""
+
+from __future__ import annotations
+
+import time
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmixmim.registry import HOOKS
+from mmmixmim.validation import UserError
+from mmmixmim.visualization import write_report
+
+
+@HOOKS.register_module()
+class ReportHook(Hook):
+    """Write ``report.html`` into the work_dir at validations and after training.
+
+    A report that cannot be written is a warning in the log; the training goes on.
+
+    Args:
+        max_share: Highest share of the training time that reports may take. A
+            validation is skipped where writing would exceed it; the report at the
+            end of training is always written. Defaults to 0.01.
+
+    Raises:
+        UserError: If the share is not positive.
+    """
+
+    priority = 'VERY_LOW'  # after the scalars and checkpoints are written
+
+    def __init__(self, max_share: float = 0.01) -> None:
+        if not max_share > 0:
+            raise UserError(f'max_share must be positive, got {max_share!r}.')
+        self.max_share = max_share
+        self._training = False
+        self._cost = 0.0
+        self._since = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        """Start to count the training time."""
+        self._training = True
+        self._since = time.monotonic()
+
+    @master_only
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Write the report so far, unless that takes too large a share."""
+        elapsed = time.monotonic() - self._since
+        if self._training and self._cost <= self.max_share * elapsed:
+            self._write(runner)
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Write the final report."""
+        self._training = False
+        path = self._write(runner)
+        if path:
+            runner.logger.info(f'Report of this run: {path}')
+
+    def _write(self, runner: Runner) -> str | None:
+        start = time.monotonic()
+        path = None
+        try:
+            path = str(write_report(runner.work_dir))
+        except Exception as error:  # a report is not worth a training
+            runner.logger.warning(f'The report was not written: {error}')
+        self._since = time.monotonic()
+        self._cost = self._since - start
+        return path

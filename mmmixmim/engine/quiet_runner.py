@@ -1,0 +1,38 @@
+"""A runner that leaves the terminal to a progress line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mmmixmim.registry import RUNNERS
+
+# Warnings of every run, which concern nobody who reads the terminal.
+_EVERYDAY = re.compile(
+    'is skipped since its requires_grad|deprecated in future|only the encoder is loaded'
+)
+
+
+@RUNNERS.register_module()
+class QuietRunner(Runner):
+    """MMEngine's runner; the log goes to its file, only warnings to the terminal."""
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build the logger, before anything is logged."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.WARNING)
+                handler.addFilter(lambda x: not _EVERYDAY.search(x.getMessage()))
+                handler.format = _one_line
+        return logger
+
+
+def _one_line(record: logging.LogRecord) -> str:
+    """Format a record; in a terminal it overwrites the progress line."""
+    start = '\r\x1b[K' if sys.stdout.isatty() else ''
+    return f'{start}{record.levelname.lower()}: {record.getMessage()}'

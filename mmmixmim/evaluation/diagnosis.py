@@ -1,0 +1,370 @@
+"""What the curves of a pretraining run say: verdicts in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+# name -> [(iteration, value), ...], ordered by iteration
+History = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One verdict on a run.
+
+    Args:
+        severity: 'error' (stop the run), 'warning' (look at it) or 'info'.
+        title: A few words.
+        seen: What was seen, with numbers.
+        advice: What to do.
+    """
+
+    severity: str
+    title: str
+    seen: str
+    advice: str
+
+    @property
+    def message(self) -> str:
+        """What was seen and what to do, for the log."""
+        return f'{self.seen} {self.advice}'
+
+
+def diagnose(
+    history: History, mean_loss: float | None = 1.0, mask_ratio: float | None = None
+) -> list[Finding]:
+    """Say whether a pretraining run learns, and what is wrong if it doesn't.
+
+    A level of a curve is the median of a tenth of its points, of three at least: the
+    first tenth, the last, or the lowest running one. A single spike or a noisy batch
+    therefore changes no verdict. The log averages the training loss over ten
+    iterations before that.
+
+    ============================ ===================================================
+    verdict                      threshold and reason
+    ============================ ===================================================
+    loss is not finite           the last two training losses, or the last held-out
+                                 one, are NaN or infinite: mixed precision skips
+                                 single bad steps, which change nothing
+    diverged                     last level 25 % above the lowest: noise of a batch
+                                 moves a level by a few per cent
+    learning rate too high       learned nothing, and either the loss rose by 15 % at
+                                 some time, as no flat curve does, or the features
+                                 collapsed
+    nothing learned              lowest level within 15 % of predicting the mean (cells
+                                 of one colour have the target 0, so that it costs 0.89
+                                 on digits); the second half of the points lowers it by
+                                 less than 2 %; 20 points or more; and the learning
+                                 rate has passed its peak: before, a plateau is normal
+    loss near zero               last level below 2 % of predicting the mean, or, if
+                                 that is unknown, 0.5 % of the first loss: real images
+                                 are never predicted that well
+    collapse                     last stage: effective rank below 2 (1 is one direction
+                                 for all images), deviation below 0.005 (healthy runs
+                                 came down to 0.02, since pooled features share a large
+                                 mean) or 90 % of the channels dead
+    features shrink              effective rank of a stage below a quarter of its
+                                 highest, or half of its channels dead
+    held-out loss rises          median of the last three held-out losses 2 % above the
+                                 lowest before them, while the training loss fell. Masks
+                                 and crops of held-out images are fixed, so that 2 % are
+                                 no noise
+    most of an image is hidden   mask ratio above 0.8: published methods hide 50 %
+                                 (MixMAE), 60 % (SimMIM) and 75 % (MAE)
+    ============================ ===================================================
+
+    Args:
+        history: Scalars by name, each a list of (iteration, value): ``loss``, and, as
+            far as they were measured, ``lr``, ``epoch``, ``reconstruction/loss`` and
+            ``features/{rank,std,dead}_stageN``. Other names are ignored.
+        mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
+            normalised pixels. None if it is unknown.
+        mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
+
+    Returns:
+        The errors; without errors, the warnings, which errors would explain; without
+        either, one finding of severity 'info'.
+    """
+    loss = _values(history, 'loss')
+    if not len(loss):
+        return [
+            Finding(
+                'info',
+                'No training yet',
+                'No training loss has been logged.',
+                'Wait for the first log lines, or check that the run started.',
+            )
+        ]
+    findings = [
+        *_not_finite(history),
+        *_loss_level(history, mean_loss),
+        *_collapse(history),
+        *_held_out_rise(history),
+        *_mask_ratio(history, mask_ratio),
+    ]
+    errors = [each for each in findings if each.severity == 'error']
+    return errors or findings or [_healthy(history)]
+
+
+_LOWER = (
+    'Lower the learning rate by a factor of 10 (optim_wrapper.optimizer.lr), lengthen '
+    'the warm-up, or clip gradients (optim_wrapper.clip_grad.max_norm=1.0)'
+)
+
+
+def _not_finite(history: History) -> list[Finding]:
+    loss = _values(history, 'loss')
+    held_out = _values(history, 'reconstruction/loss')
+    finite = np.isfinite(loss)
+    if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
+        return []
+    after = int(finite.nonzero()[0].max(initial=-1)) + 1
+    step = history['loss'][min(after, len(loss) - 1)][0]
+    return [
+        Finding(
+            'error',
+            'Loss is not finite',
+            f'The loss is NaN or infinite since {_when(history, step)}.',
+            f'The weights are lost: stop. {_LOWER}, then start from a checkpoint of '
+            'before it. With mixed precision, also try bfloat16.',
+        )
+    ]
+
+
+def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
+    """Judge the training loss: diverged, flat, or too good to be true."""
+    loss = _finite(_values(history, 'loss'))
+    if len(loss) < 6:
+        return []
+    last, best = _last(loss), _lowest(loss)
+    if last > 1.25 * best:
+        return [
+            Finding(
+                'error',
+                'Loss diverged',
+                f'The training loss fell to {best:.3g} and is at {last:.3g} now.',
+                f'The learning rate is probably too high. {_LOWER}.',
+            )
+        ]
+    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
+    if last < zero:
+        return [
+            Finding(
+                'error',
+                'Loss near zero',
+                f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
+                'images are never predicted so well.',
+                'The target carries no information: look at the images that the model '
+                'gets (blank or constant? mean and std of the data preprocessor?) and '
+                'at the target of the head.',
+            )
+        ]
+    if mean_loss is None:
+        return []
+    half = len(loss) // 2
+    flat = _lowest(loss[half:]) > 0.98 * _lowest(loss[:half])
+    warm = _past_warmup(history) and len(loss) >= 20
+    if best < 0.85 * mean_loss or not flat or not warm:
+        return []
+    rise = float((loss / np.minimum.accumulate(loss)).max())
+    collapsed = bool(_collapse(history))
+    if rise > 1.15 or collapsed:
+        seen = f'rose to {rise:.3g} times an earlier value'
+        seen = seen if rise > 1.15 else 'fell while the features collapsed'
+        return [
+            Finding(
+                'error',
+                'Learning rate too high',
+                f'The training loss {seen} and stays at {last:.3g}, about the level '
+                f'of predicting the mean of each cell ({mean_loss:.3g}).',
+                f'{_LOWER}, and start again: such weights rarely recover.',
+            )
+        ]
+    return [
+        Finding(
+            'error',
+            'Nothing learned',
+            f'The training loss stays at {last:.3g}. Predicting the mean of each cell '
+            f'costs {mean_loss:.3g} (less if many cells have one colour), so the model '
+            'predicts little else.',
+            'Look at the pictures: are the images what you expect? Then try another '
+            'learning rate (a tenth and ten times of it).',
+        )
+    ]
+
+
+def _collapse(history: History) -> list[Finding]:
+    stages = _stages(history)
+    findings = []
+    for stage in stages:
+        seen = []
+        measured = {
+            name: _finite(_values(history, f'features/{name}_stage{stage}'))
+            for name in ('rank', 'std', 'dead')
+        }
+        rank, std, dead = measured.values()
+        if stage == stages[-1]:
+            if len(rank) and rank[-1] < 2:
+                seen.append(f'their effective rank is {rank[-1]:.2f}')
+            if len(std) and std[-1] < 0.005:
+                seen.append(f'their deviation is {std[-1]:.2g}')
+            if len(dead) and dead[-1] > 0.9:
+                seen.append(f'{dead[-1]:.0%} of the channels are dead')
+        if seen:
+            findings.append(
+                Finding(
+                    'error',
+                    'Features collapsed',
+                    f'Stage {stage} gives nearly the same features for all images: '
+                    f'{", ".join(seen)}.',
+                    'Such an encoder is of no use: stop. Check the target and the '
+                    'images, then lower the learning rate.',
+                )
+            )
+            continue
+        if len(rank) and rank[-1] < rank.max() / 4:
+            seen.append(
+                f'the effective rank fell from {rank.max():.1f} to {rank[-1]:.1f}'
+            )
+        if len(dead) and dead[-1] > 0.5:
+            seen.append(f'{dead[-1]:.0%} of the channels are dead')
+        if seen:
+            findings.append(
+                Finding(
+                    'warning',
+                    f'Features of stage {stage} shrink',
+                    f'At stage {stage}, {", ".join(seen)}.',
+                    'Watch it. If it goes on, lower the learning rate or the weight '
+                    'decay.',
+                )
+            )
+    return findings
+
+
+def _held_out_rise(history: History) -> list[Finding]:
+    points = [
+        (step, value)
+        for step, value in history.get('reconstruction/loss', [])
+        if np.isfinite(value)
+    ]
+    values = np.array([value for _, value in points])
+    if len(values) < 4:
+        return []
+    at = int(values.argmin())
+    best, last = values[at], _last(values[-3:])
+    if at > len(values) - 4 or last < 1.02 * best:
+        return []
+    step = points[at][0]
+    train = history['loss']
+    before = _finite(_values({'loss': [p for p in train if p[0] <= step]}, 'loss'))
+    now = _finite(_values(history, 'loss'))
+    if not len(before) or _last(now) >= _last(before):
+        return []
+    return [
+        Finding(
+            'warning',
+            'Held-out loss rises',
+            f'The loss on held-out images was lowest around '
+            f'{_when(history, step)} '
+            f'({best:.3g}) and is {last:.3g} now, while the training loss fell from '
+            f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
+            'its images. There are too few of them for so long a training.',
+            'More images help most. Published: on 10 % of ImageNet the held-out loss '
+            'rises with longer training although fine-tuning stays about the same, so '
+            'the features need not get worse, but training on gains little. You can '
+            'stop, or compare a checkpoint of about that time.',
+        )
+    ]
+
+
+def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
+    if mask_ratio is None or mask_ratio <= 0.8:
+        return []
+    return [
+        Finding(
+            'warning',
+            'Most of each image is hidden',
+            f'With mask_ratio {mask_ratio:g}, the encoder sees {1 - mask_ratio:.0%} of '
+            f'an image: little to tell the rest from.',
+            'MixMAE hides 50 % of an image, SimMIM 60 % and MAE 75 %. Set '
+            'model.mask_ratio=0.5, unless you have measured that more helps your task.',
+        )
+    ]
+
+
+def _healthy(history: History) -> Finding:
+    loss = _finite(_values(history, 'loss'))
+    if len(loss) < 6 or not _past_warmup(history):
+        return Finding(
+            'info',
+            'Too early to say',
+            f'{len(loss)} values of the training loss, the last one {loss[-1]:.3g}.',
+            'Wait until the warm-up of the learning rate is over.',
+        )
+    held_out = _finite(_values(history, 'reconstruction/loss'))
+    seen = f'The training loss fell from {_first(loss):.3g} to {_last(loss):.3g}'
+    if len(held_out) > 1:
+        seen += f', on held-out images from {held_out[0]:.3g} to {held_out[-1]:.3g}'
+    falls = _last(loss) < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
+    advice = (
+        'Both still fall, so longer training may help.'
+        if falls and len(held_out) > 1 and held_out[-1] <= held_out.min() * 1.002
+        else 'The loss does not tell how good the features are: try the encoder on '
+        'your task.'
+    )
+    return Finding('info', 'Healthy', f'{seen}.', advice)
+
+
+def _when(history: History, step: int) -> str:
+    """Name an iteration, with its epoch if there are epochs."""
+    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
+    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
+
+
+def _values(history: History, name: str) -> np.ndarray:
+    return np.array([value for _, value in history.get(name, [])], dtype=float)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _window(values: np.ndarray) -> int:
+    return min(len(values), max(3, len(values) // 10))
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    """Medians of all windows, (N - window + 1, )."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, _window(values))
+    return np.median(windows, axis=1)
+
+
+def _first(values: np.ndarray) -> float:
+    return float(np.median(values[: _window(values)]))
+
+
+def _last(values: np.ndarray) -> float:
+    return float(np.median(values[-_window(values) :]))
+
+
+def _lowest(values: np.ndarray) -> float:
+    block = len(values) // 500  # of a long run, medians of blocks: linear in its length
+    if block > 1:
+        blocks = values[: len(values) // block * block].reshape(-1, block)
+        values = np.median(blocks, axis=1)
+    return float(_running(values).min())
+
+
+def _past_warmup(history: History) -> bool:
+    """Whether the learning rate has passed its peak, or none was logged."""
+    rates = _values(history, 'lr')
+    return not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max()
+
+
+def _stages(history: History) -> list[int]:
+    """Numbers of the stages whose features were measured."""
+    found = (re.fullmatch(r'features/\w+_stage(\d+)', name) for name in history)
+    return sorted({int(match[1]) for match in found if match})

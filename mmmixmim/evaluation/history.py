@@ -1,0 +1,92 @@
+"""Read the scalars of a run from its work_dir."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from .diagnosis import History
+
+_SCALARS = 'vis_data/scalars.json'
+_COUNTERS = {'iter', 'step'}
+# Of validation; they would mix with those of training, which have the same names.
+_TIMES = {'time', 'data_time'}
+
+
+def run_starts(work_dir: str | Path) -> list[Path]:
+    """List the folders of the starts that the present run consists of.
+
+    Args:
+        work_dir: The folder of the run, with a folder named after the time of each
+            start.
+
+    Returns:
+        The folders, the oldest first: the last start from scratch and those that
+        resumed it. Starts that logged no training are left out.
+    """
+    starts = []
+    for path in sorted(Path(work_dir).glob(f'*/{_SCALARS}')):
+        folder = path.parent.parent
+        if any('iter' in record for record in _read_records(path)):
+            starts = [*starts, folder] if _resumed(folder) else [folder]
+    return starts
+
+
+def read_history(work_dir: str | Path) -> History:
+    """Read what MMEngine's ``LocalVisBackend`` has written of a run.
+
+    A run that was resumed has one folder per start. Values that a later start
+    computed again replace those of the earlier one. A start from scratch in the same
+    work_dir replaces all of them.
+
+    Args:
+        work_dir: The folder that holds ``TIME/vis_data/scalars.json``. The run may
+            still be writing to it.
+
+    Returns:
+        Scalars by name, each a list of (iteration, value). MMEngine counts
+        validation in epochs; its values get the iteration of the last training
+        record before them. Empty if there is no training record.
+    """
+    history: History = {}
+    for folder in run_starts(work_dir):
+        records = _read_records(folder / _SCALARS)
+        start = next(record['iter'] for record in records if 'iter' in record)
+        history = {
+            name: [point for point in points if point[0] < start]
+            for name, points in history.items()
+        }
+        now = max((points[-1][0] for points in history.values() if points), default=0)
+        for record in records:
+            # A step of validation is an epoch, which is at most the iteration, or,
+            # without epochs, the iteration itself.
+            now = record['iter'] if 'iter' in record else max(now, record['step'])
+            for name, value in record.items():
+                if name in _COUNTERS or ('iter' not in record and name in _TIMES):
+                    continue
+                history.setdefault(name, []).append((now, float(value)))
+    return {name: points for name, points in history.items() if points}
+
+
+def _read_records(path: Path) -> list[dict[str, float]]:
+    """Read the records, leaving out what is no number and a line cut off."""
+    records = []
+    for line in path.read_text(errors='replace').splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            numbers = {k: v for k, v in record.items() if type(v) in (int, float)}
+            numbers.setdefault('step', numbers.get('iter', 0))
+            records.append(numbers)
+    return records
+
+
+def _resumed(folder: Path) -> bool:
+    """Whether a start went on from a checkpoint, by its config."""
+    config = folder / 'vis_data' / 'config.py'
+    return config.is_file() and bool(
+        re.search('^resume = True$', config.read_text(errors='replace'), re.MULTILINE)
+    )

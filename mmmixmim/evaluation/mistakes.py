@@ -1,0 +1,57 @@
+"""What a classifier confuses, and its worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def find_mistakes(
+    scores: np.ndarray,
+    labels: Sequence[int],
+    files: Sequence[str],
+    classes: Sequence[str],
+    worst: int = 24,
+) -> dict:
+    """Count confusions, and list the wrong answers that were given most confidently.
+
+    Args:
+        scores: Probability of each class, (N, classes).
+        labels: True class of each image, (N, ).
+        files: Path of each image.
+        classes: Names of the classes.
+        worst: Largest number of mistakes to list. Defaults to 24.
+
+    Returns:
+        A dict that JSON can hold: ``images``; ``top1`` in percent; ``classes``;
+        ``confusion``, the number of images by true class (row) and answer (column);
+        ``recall`` of each class in percent, None without images; and ``worst``, a list
+        of dicts with ``file``, ``label``, ``answer`` and ``confidence``.
+    """
+    labels = np.asarray(labels)
+    answers = scores.argmax(axis=1)
+    confusion = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(confusion, (labels, answers), 1)
+    right, total = confusion.diagonal(), confusion.sum(axis=1)
+    wrong = np.flatnonzero(answers != labels)
+    wrong = wrong[np.argsort(-scores[wrong].max(axis=1), kind='stable')][:worst]
+    return dict(
+        images=len(labels),
+        top1=round(100 * float(right.sum()) / len(labels), 2),
+        classes=list(classes),
+        confusion=confusion.tolist(),
+        recall=[
+            round(100 * int(r) / int(n), 2) if n else None
+            for r, n in zip(right, total, strict=True)
+        ],
+        worst=[
+            dict(
+                file=str(files[i]),
+                label=classes[labels[i]],
+                answer=classes[answers[i]],
+                confidence=round(float(scores[i].max()), 4),
+            )
+            for i in wrong
+        ],
+    )

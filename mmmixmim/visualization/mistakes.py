@@ -1,0 +1,72 @@
+"""Figures of a classifier's confusions and worst mistakes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmmixmim.datasets.transforms.encoded_image import EncodedImage
+
+_SIDE = 128  # pixels of a picture
+
+
+def draw_confusion(mistakes: dict, path: str | Path) -> None:
+    """Save the confusion matrix, as shares of each true class.
+
+    Args:
+        mistakes: From :func:`mmmixmim.evaluation.find_mistakes`.
+        path: Output file.
+    """
+    counts = np.array(mistakes['confusion'])
+    classes = mistakes['classes']
+    side = min(20, 2.5 + 0.35 * len(classes))
+    figure = Figure(figsize=(side, side))
+    axis = figure.subplots()
+    axis.imshow(counts / np.maximum(1, counts.sum(axis=1, keepdims=True)), cmap='Blues')
+    axis.set(xlabel='answer', ylabel='true class')
+    if len(classes) <= 50:
+        axis.set_xticks(range(len(classes)), classes, rotation=90)
+        axis.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                dark = count > 0.5 * counts[row].sum()
+                colour = 'white' if dark else 'black'
+                axis.text(
+                    column, row, count, ha='center', va='center', color=colour, size=8
+                )
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def draw_worst(mistakes: dict, path: str | Path, columns: int = 6) -> None:
+    """Save the worst mistakes with what they are and what the model said.
+
+    Args:
+        mistakes: From :func:`mmmixmim.evaluation.find_mistakes`, with at least one.
+        path: Output file.
+        columns: Pictures in a row. Defaults to 6.
+    """
+    worst = mistakes['worst']
+    rows = math.ceil(len(worst) / columns)
+    figure = Figure(figsize=(2 * columns, 2.4 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, mistake in zip(axes, worst, strict=False):
+        axis.imshow(_thumbnail(Path(mistake['file'])))
+        share = f'{mistake["confidence"]:.0%}'
+        axis.set_title(f'{mistake["label"]}\nnot {mistake["answer"]} ({share})', size=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def _thumbnail(file: Path) -> np.ndarray:
+    image = EncodedImage(file.read_bytes())
+    scale = _SIDE / max(image.size)
+    size = tuple(max(1, round(scale * side)) for side in image.size)
+    pixels = image.resized_crop((0, 0, *image.size), size)
+    return pixels.permute(1, 2, 0).numpy()

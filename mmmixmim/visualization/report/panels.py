@@ -1,0 +1,254 @@
+"""What the charts of a report show."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure that runs log, and how to read it.
+
+    Args:
+        title: Its name.
+        reading: How to read it.
+        names: Labels by name of the scalar. ``{stage}`` stands for every stage.
+        compared: Title of a chart that compares runs, with the label.
+        scale: Factor of the values to show.
+        digits: Format of a value.
+        limits: Range of y that is always shown.
+        has_level: Whether the loss of predicting the mean is marked.
+    """
+
+    title: str
+    reading: str
+    names: dict[str, str]
+    compared: str
+    scale: float = 1.0
+    digits: str = '.3g'
+    limits: tuple[float, float] | None = None
+    has_level: bool = False
+
+
+MEASURES = (
+    Measure(
+        'Loss',
+        'Lower is better, but no level means that the features are good. The held-out '
+        'images always get the same crops and masks, so the two curves need not meet: '
+        'what counts is whether both fall.',
+        {'loss': 'training', 'reconstruction/loss': 'held-out'},
+        '{label} loss',
+        has_level=True,
+    ),
+    Measure(
+        'Effective rank of the features',
+        'In how many directions the features of held-out images vary around their '
+        'mean. 1 is collapse. Compare over time, not between stages: their numbers of '
+        'channels differ.',
+        {'features/rank_stage{stage}': 'stage {stage}'},
+        'Effective rank, last stage',
+    ),
+    Measure(
+        'Spread of the features',
+        'Deviation of normalised features: 0 if all images get the same ones, 1 if '
+        'they point everywhere. 0.02 to 0.3 is usual here, since they share a mean.',
+        {'features/std_stage{stage}': 'stage {stage}'},
+        'Spread, last stage',
+        limits=(0, 0),
+    ),
+    Measure(
+        'Dead channels, %',
+        'Channels that are constant over the held-out images.',
+        {'features/dead_stage{stage}': 'stage {stage}'},
+        'Dead channels, last stage, %',
+        scale=100,
+        limits=(0, 10),
+    ),
+    Measure(
+        'Accuracy with labels, %',
+        'Of a linear probe and of nearest neighbours on frozen features. A low k-NN '
+        'says little about fine-tuning.',
+        {'probe/top1': 'linear probe', 'knn/top1': 'k-NN'},
+        'Accuracy of {label}, %',
+        digits='.1f',
+    ),
+    Measure(
+        'Accuracy on validation images, %',
+        'Share of the images whose most likely class is the right one.',
+        {'accuracy/top1': 'top-1'},
+        'Accuracy on validation images, %',
+        digits='.1f',
+    ),
+    Measure(
+        'Gradient norm',
+        'Single peaks are usual. A level that keeps rising precedes divergence.',
+        {'grad_norm': 'gradient norm'},
+        'Gradient norm',
+    ),
+    Measure(
+        'Learning rate',
+        'It rises during the warm-up and falls afterwards.',
+        {'lr': 'learning rate'},
+        'Learning rate',
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Args:
+        label: Its name in the legend.
+        points: (x, y), ordered by x, all finite.
+        colour: Name of a colour of the style sheet.
+        dashed: Whether it is dashed, to tell it apart without colours.
+        width: Its width in points; of stages, the last one has the widest.
+        last: Its last value, formatted.
+        words: The line in words.
+    """
+
+    label: str
+    points: list[tuple[float, float]]
+    colour: str
+    dashed: bool
+    width: float
+    last: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart.
+
+    Args:
+        title: Its heading.
+        reading: How to read it.
+        x_label: What x is.
+        lines: Its lines, at least one.
+        level: The loss of predicting the mean, to be marked.
+        limits: Range of y that is always shown.
+    """
+
+    title: str
+    reading: str
+    x_label: str
+    lines: list[Line]
+    level: float | None
+    limits: tuple[float, float] | None
+
+    @property
+    def description(self) -> str:
+        """The chart in words, for readers that cannot see it."""
+        lines = '; '.join(line.words for line in self.lines)
+        return f'{self.title} by {self.x_label}. {lines}.'
+
+
+def panels_of(run: Run) -> list[Panel]:
+    """List the charts of one run: one per measure that it logged."""
+    panels = []
+    for measure in MEASURES:
+        names = _names(measure, run)
+        # Stages are ordered, so their colours are too; the last one is the strongest.
+        first = 5 - len(names)
+        colours = [
+            f'stage-{max(1, first + i)}' if _staged(measure) else f'line-{i + 1}'
+            for i in range(len(names))
+        ]
+        lines = [
+            _line(measure, run, name, label, colour, dashed=colour == 'line-2')
+            for (name, label), colour in zip(names.items(), colours, strict=True)
+        ]
+        panels.append(_panel(measure, measure.title, lines, [run]))
+    return [panel for panel in panels if panel.lines]
+
+
+def panels_of_all(runs: list[Run]) -> list[Panel]:
+    """List the charts that compare runs, with a line per run.
+
+    Of the stages, only the last one of each encoder is compared.
+    """
+    # Runs on other data have other epochs.
+    by_epoch = len({run.iters_per_epoch for run in runs}) == 1
+    panels = []
+    for measure in MEASURES:
+        for pattern, label in measure.names.items():
+            lines = []
+            for i, run in enumerate(runs):
+                names = [*_names(measure, run, pattern)]
+                if names:
+                    colour = f'line-{i % 6 + 1}'
+                    line = _line(
+                        measure, run, names[-1], run.name, colour, i >= 6, by_epoch
+                    )
+                    lines.append(line)
+            title = measure.compared.format(label=label)
+            title = title[0].upper() + title[1:]
+            panels.append(_panel(measure, title, lines, runs, by_epoch))
+    return [panel for panel in panels if panel.lines]
+
+
+def _panel(
+    measure: Measure,
+    title: str,
+    lines: list[Line],
+    runs: list[Run],
+    by_epoch: bool = True,
+) -> Panel:
+    levels = {run.mean_loss for run in runs}
+    level = levels.pop() if measure.has_level and len(levels) == 1 else None
+    by_epoch = by_epoch and runs[0].iters_per_epoch is not None
+    axis = 'epoch' if by_epoch else 'iteration'
+    return Panel(title, measure.reading, axis, lines, level, measure.limits)
+
+
+def _line(
+    measure: Measure,
+    run: Run,
+    name: str,
+    label: str,
+    colour: str,
+    dashed: bool = False,
+    by_epoch: bool = True,
+) -> Line:
+    unit = (by_epoch and run.iters_per_epoch) or 1
+    points = [
+        (step / unit, value * measure.scale)
+        for step, value in run.history[name]
+        if math.isfinite(value)
+    ]
+    values = [y for _, y in points] or [math.nan]
+    first, last, lowest, highest = (
+        format(value, measure.digits)
+        for value in (values[0], values[-1], min(values), max(values))
+    )
+    words = f'{label}: from {first} to {last}, between {lowest} and {highest}'
+    if not math.isfinite(run.history[name][-1][1]):
+        last = 'not finite'
+    width = 0.8 + 0.4 * int(colour[-1]) if colour.startswith('stage') else 1.8
+    return Line(label, points, colour, dashed, width, last, words)
+
+
+def _staged(measure: Measure) -> bool:
+    return any('{stage}' in name for name in measure.names)
+
+
+def _names(measure: Measure, run: Run, only: str | None = None) -> dict[str, str]:
+    """Labels by name of the scalars of a measure that a run logged."""
+    found = {}
+    for pattern, label in measure.names.items():
+        if only not in (None, pattern):
+            continue
+        regex = re.escape(pattern).replace(re.escape('{stage}'), r'(\d+)')
+        matches = [re.fullmatch(regex, name) for name in run.history]
+        for match in sorted(
+            filter(None, matches), key=lambda m: [*map(int, m.groups())]
+        ):
+            found[match[0]] = label.format(
+                stage=match.groups()[0] if match.groups() else ''
+            )
+    return found

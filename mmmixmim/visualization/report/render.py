@@ -1,0 +1,158 @@
+"""Render the report of runs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from mmmixmim.validation import UserError
+from mmmixmim.version import __version__
+
+from .charts import draw_panel
+from .facts import commands_of, facts_of, is_pretraining, progress, when
+from .panels import panels_of, panels_of_all
+from .run import Picture, Run, read_run
+
+# Pictures of a name that are shown: the first, the last and some between.
+_MAX_PICTURES = 6
+_ROWS = 12
+
+
+def write_report(
+    runs: str | Path | Sequence[str | Path], out: str | Path | None = None
+) -> Path:
+    """Write the report of one or several runs.
+
+    Args:
+        runs: The work_dir of a run, or several.
+        out: Output file. Missing parent folders are created. Defaults to None:
+            ``report.html`` in the (first) run's folder.
+
+    Returns:
+        The file. It appears at once, never half-written.
+
+    Raises:
+        MissingFileError: If a folder does not exist.
+        UserError: If a folder holds no run, or a run without scalars.
+    """
+    runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    text = render_report(runs)
+    out = Path(out or Path(runs[0], 'report.html'))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f'.{out.name}.part')
+    part.write_text(text, encoding='utf8')
+    part.replace(out)
+    return out
+
+
+def render_report(runs: Sequence[str | Path]) -> str:
+    """Render the report of one run, or of several side by side.
+
+    Args:
+        runs: Their work_dirs. They may still go on.
+
+    Returns:
+        HTML with everything inside: no script, no request.
+
+    Raises:
+        MissingFileError: If a folder does not exist.
+        UserError: If there is no folder, a folder holds no run, or a run without
+            scalars.
+    """
+    if not runs:
+        raise UserError('no run given: give the work_dir of at least one run.')
+    runs = [read_run(folder) for folder in runs]
+    if len({run.name for run in runs}) < len(runs):
+        runs = [replace(run, name=str(run.folder)) for run in runs]
+    environment = Environment(
+        loader=PackageLoader('mmmixmim.visualization.report', '.'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.globals.update(
+        commands_of=commands_of,
+        data_uri=_data_uri,
+        draw_panel=draw_panel,
+        facts_of=facts_of,
+        is_pretraining=is_pretraining,
+        panels_of=panels_of,
+        pictures_of=_pictures,
+        progress=progress,
+        table_of=_table,
+        when=when,
+    )
+    return environment.get_template('report.html.j2').render(
+        runs=runs,
+        comparison=panels_of_all(runs) if len(runs) > 1 else [],
+        differences=_differences(runs),
+        now=datetime.now(),
+        version=__version__,
+    )
+
+
+def _data_uri(path: Path) -> str:
+    """Encode a picture as JPEG, which takes a fraction of the space, into a URI."""
+    file = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert('RGB').save(file, 'JPEG', quality=85, subsampling=0)
+    return f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}'
+
+
+def _pictures(run: Run) -> dict[str, list[Picture]]:
+    """Pictures to show, by name."""
+    named: dict[str, list[Picture]] = {}
+    for picture in run.pictures:
+        named.setdefault(picture.name, []).append(picture)
+    return {name: _spread(pictures, _MAX_PICTURES) for name, pictures in named.items()}
+
+
+def _spread(items: list, number: int) -> list:
+    """Choose items at even distances, with the first and the last."""
+    if len(items) <= number:
+        return items
+    return [items[round(i * (len(items) - 1) / (number - 1))] for i in range(number)]
+
+
+def _table(run: Run) -> tuple[list[str], list[list[str]]]:
+    """Values of the curves at some iterations: header and rows."""
+    hidden = {'epoch', 'time', 'data_time', 'base_lr', 'memory'}
+    names = [name for name in run.history if name not in hidden]
+    steps = [step for step, _ in run.history.get('reconstruction/loss', [])]
+    steps = _spread(steps or [step for step, _ in run.history['loss']], _ROWS)
+    rows = []
+    for step in steps:
+        row = [str(step)]
+        for name in names:
+            past = [value for at, value in run.history[name] if at <= step]
+            row.append(f'{past[-1]:.4g}' if past else '')
+        rows.append(row)
+    return ['iteration', *names], rows
+
+
+def _differences(runs: list[Run]) -> dict[str, list[str]]:
+    """Config entries that differ between runs."""
+    flat = [_flatten(run.config) for run in runs]
+    # Where the run is, not what it does.
+    skipped = {'work_dir', 'experiment_name', 'resume'}
+    keys = sorted({key for each in flat for key in each} - skipped)
+    table = {key: [each.get(key, 'not set') for each in flat] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def _flatten(node: object, prefix: str = '') -> dict[str, str]:
+    """Values of a config by dotted key, as text."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: str(node)}
+    flat = {}
+    for name, value in node.items():
+        flat |= _flatten(value, f'{prefix}.{name}' if prefix else name)
+    return flat

@@ -1,0 +1,185 @@
+"""What a run has left in its work_dir."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from PIL import Image
+
+from mmmixmim.evaluation import Finding, History, diagnose, read_history
+from mmmixmim.evaluation.history import run_starts
+from mmmixmim.runtime.config_text import read_config_text
+from mmmixmim.validation import MissingFileError, UserError
+
+# Pictures that commands leave in the work_dir.
+_RESULTS = {'Confusions': 'confusion.png', 'Worst mistakes': 'mistakes.png'}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file that the run's visualizer wrote.
+
+    Args:
+        name: Its name in the visualizer.
+        step: Its step in the visualizer.
+        path: The file.
+    """
+
+    name: str
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, as far as its files tell.
+
+    Args:
+        folder: The work_dir.
+        name: Name to show: the folder's.
+        config: Entries of the config of the last start.
+        config_text: The same as text.
+        history: Scalars by name, see
+            :func:`~mmmixmim.evaluation.read_history`.
+        findings: Verdicts, the most severe first.
+        pictures: Pictures, ordered by name and step.
+        results: Pictures that a command has drawn at the end, by title.
+        checkpoints: Checkpoints, the oldest first.
+        started: When each start began.
+    """
+
+    folder: Path
+    name: str
+    config: dict
+    config_text: str
+    history: History
+    findings: list[Finding]
+    pictures: list[Picture]
+    results: dict[str, Path]
+    checkpoints: list[Path]
+    started: list[datetime]
+
+    @property
+    def iteration(self) -> int:
+        """Last iteration that was logged."""
+        return max(points[-1][0] for points in self.history.values())
+
+    @property
+    def iters_per_epoch(self) -> int | None:
+        """Iterations per epoch; None without epochs."""
+        epochs = self.history.get('epoch', [])
+        return max(
+            (-(-at // int(epoch)) for at, epoch in epochs if epoch), default=None
+        )
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Loss of predicting the mean of each cell; None if it is unknown."""
+        return _mean_loss(self.config)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run.
+
+    Args:
+        folder: Its work_dir. The run may still go on.
+
+    Raises:
+        MissingFileError: If there is no such folder.
+        UserError: If the folder holds no run, or a run without scalars.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingFileError(
+            f'{folder} is no folder: give the work_dir of a run, which holds its '
+            'config.py and checkpoints.'
+        )
+    starts = run_starts(folder)
+    if not starts:
+        raise UserError(_nothing_to_read(folder))
+    texts = (starts[-1] / 'vis_data' / 'config.py', folder / 'config.py')
+    text = next(
+        (each.read_text('utf8', 'replace') for each in texts if each.is_file()), ''
+    )
+    config = read_config_text(text)
+    history = read_history(folder)
+    return Run(
+        folder=folder,
+        name=folder.resolve().name,
+        config=config,
+        config_text=text,
+        history=history,
+        findings=diagnose(history, _mean_loss(config), _mask_ratio(config)),
+        pictures=_pictures(starts),
+        results={
+            title: folder / name
+            for title, name in _RESULTS.items()
+            if _is_picture(folder / name)
+        },
+        checkpoints=sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime),
+        started=[time for start in starts if (time := _time(start.name))],
+    )
+
+
+def _nothing_to_read(folder: Path) -> str:
+    if any(folder.glob('*/vis_data')):
+        return (
+            f'{folder} has no scalars of a training (*/vis_data/scalars.json): the '
+            'run stopped before its first log line, or vis_backends in its config '
+            'lacks LocalVisBackend.'
+        )
+    inside = sorted(
+        {path.parts[-4] for path in folder.glob('*/*/vis_data/scalars.json')}
+    )
+    hint = f' Did you mean {folder / inside[0]}?' if inside else ''
+    return (
+        f'{folder} holds no run: give the work_dir of a training, which holds folders '
+        f'named after its starts, such as 20260131_120000.{hint}'
+    )
+
+
+def _pictures(starts: list[Path]) -> list[Picture]:
+    """Pictures of all starts; a later start replaces those of the same step."""
+    found = {}
+    for start in starts:
+        for path in sorted((start / 'vis_data' / 'vis_image').glob('*.png')):
+            match = re.fullmatch(r'(.+)_(\d+)', path.stem)
+            if match and _is_picture(path):
+                name, step = match[1], int(match[2])
+                found[name, step] = Picture(name, step, path)
+    return [found[key] for key in sorted(found)]
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a complete PNG file; a run may be writing it, or be stopped."""
+    try:
+        with Image.open(path, formats=['PNG']) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
+
+
+def _time(name: str) -> datetime | None:
+    try:
+        return datetime.strptime(name, '%Y%m%d_%H%M%S')
+    except ValueError:
+        return None
+
+
+def _mask_ratio(config: dict) -> float | None:
+    model = config.get('model')
+    ratio = model.get('mask_ratio') if isinstance(model, dict) else None
+    return ratio if isinstance(ratio, (int, float)) else None
+
+
+def _mean_loss(config: dict) -> float | None:
+    model = config.get('model')
+    head = model.get('head') if isinstance(model, dict) else None
+    if not isinstance(head, dict) or head.get('type') != 'MixMIMPretrainHead':
+        return None
+    pixels = head.get('target', 'pixels') == 'pixels' and head.get('norm_pix', True)
+    return 1.0 if pixels and not head.get('loss') else None

@@ -1,0 +1,148 @@
+"""Each thing that cannot work is one clear line before training starts."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmixmim.cli import machine, run, settings
+from mmmixmim.validation import UserError
+
+from .conftest import error_line, write_pictures
+
+
+def one_image(folder):
+    write_pictures(folder, 1)
+
+
+def nothing(folder):
+    folder.mkdir()
+    (folder / 'notes.txt').write_text('no image')
+
+
+def unreadable(folder):
+    nothing(folder)
+    (folder / 'a.png').write_bytes(b'no image')
+
+
+def tiny_images(folder):
+    write_pictures(folder, 4, size=(6, 40))
+
+
+def constant(folder):
+    folder.mkdir()
+    for number in range(4):
+        Image.new('RGB', (40, 40), (number, 0, 0)).save(folder / f'{number}.png')
+
+
+def other_bits(folder):
+    folder.mkdir()
+    for number in range(4):
+        grey = np.full((40, 40), number, np.uint8)
+        Image.fromarray(grey).save(folder / f'{number}.png')
+    Image.fromarray(np.eye(40, dtype=np.uint16)).save(folder / 'deep.png')
+
+
+def other_channels(folder):
+    folder.mkdir()
+    for channels in (5, 5, 7):
+        array = np.random.default_rng(0).random((channels, 40, 40), np.float32)
+        np.save(folder / f'{channels}-{len(list(folder.iterdir()))}.npy', array)
+
+
+def not_a_number(folder):
+    folder.mkdir()
+    for number in range(3):
+        array = np.random.default_rng(number).random((40, 40), np.float32)
+        array[3, 4] = np.nan if number == 1 else 0
+        np.save(folder / f'{number}.npy', array)
+
+
+@pytest.mark.parametrize(
+    'make, said',
+    [
+        (nothing, 'holds no images'),
+        (one_image, 'one readable image'),
+        (unreadable, 'no readable image'),
+        (tiny_images, '6 pixels, smaller than a cell of 8 pixels'),
+        (constant, 'are constant'),
+        (other_bits, 'number of bits: 4 with 8, 1 with 16'),
+        (other_channels, 'number of channels: 2 with 5, 1 with 7'),
+        (not_a_number, 'say --no-data nan'),
+    ],
+)
+def test_images_that_cannot_be_trained_on(make, said, tmp_path):
+    make(tmp_path / 'data')
+    assert said in error_line('pretrain', tmp_path / 'data', '--out', tmp_path / 'run')
+    assert not (tmp_path / 'run' / 'run.json').exists()
+
+
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (('--image-size', 50), 'not divisible by the cells of 8 pixels'),
+        (('--image-size', 8), 'less than two cells'),
+        (('--model', 'enormous'), 'must be one of micro, tiny, base, large, huge'),
+        (('--precision', 'int8'), '--precision must be one of'),
+        (('--batch-size', 1), 'mixed in pairs'),
+        (('--batch-size', 100), 'larger than the 56 images to train on'),
+        (('--from', 'nowhere.pth'), 'nowhere.pth'),
+    ],
+)
+def test_settings_that_cannot_work(options, said, photos, tmp_path):
+    line = error_line('pretrain', photos, '--out', tmp_path / 'run', *options)
+    assert said in line
+    assert not (tmp_path / 'run' / 'run.json').exists()
+
+
+def test_the_folder_of_another_run(pretrained, photos, tmp_path):
+    out, _ = pretrained
+    line = error_line('pretrain', photos, '--out', out, '--epochs', 3)
+    assert 'another run: epochs is 2 there, not 3' in line
+    line = error_line('pretrain', photos / 'sea', '--out', out, '--epochs', 2)
+    assert 'another run: data is' in line
+    line = error_line('finetune', photos, '--out', out)
+    assert 'it is a pretrain, not a finetune' in line
+    assert 'is not empty' in error_line('pretrain', photos, '--out', photos)
+
+
+def test_a_batch_that_cannot_fit():
+    """Both figures are those of the base model, on a card of 16 GiB."""
+    cost = machine.Cost(115_000_000, 111 * 10**9, 300_000_000)
+    card = machine.Machine('cuda', 'Card', 16 * 1024**3, 8, bf16=True)
+    fits = settings.largest_batch(cost, card)
+    assert cost.memory(fits) <= 0.8 * card.memory < cost.memory(fits + 1)
+    settings.check_batch(fits, fits, cost, card, images=10_000)
+    with pytest.raises(UserError, match=rf'needs about .* --batch-size {fits} or less'):
+        settings.check_batch(fits + 1, fits, cost, card, images=10_000)
+
+
+def test_no_space_for_checkpoints(tmp_path):
+    """No disk has room for a model of 10 ** 15 parameters."""
+    run.check_disk(tmp_path / 'new' / 'run', 1000)
+    with pytest.raises(UserError, match='3 checkpoints of .* GiB free: choose'):
+        run.check_disk(tmp_path / 'new' / 'run', 10**15)
+
+
+@pytest.mark.parametrize(
+    'counts, said',
+    [
+        (dict(a=4), "one class, 'a'"),
+        (dict(a=4, b=1), "'b' has 0 images to train on and 1 to validate"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart(counts, said, tmp_path):
+    for name, count in counts.items():
+        write_pictures(tmp_path / 'data' / name, count)
+    assert said in error_line('finetune', tmp_path / 'data', '--out', tmp_path / 'run')
+
+
+def test_tables_without_labels(photos, tmp_path):
+    (tmp_path / 'a.csv').write_text(f'path\n{photos}/sea/sea00.jpg\n')
+    line = error_line('finetune', tmp_path / 'a.csv', '--out', tmp_path / 'run')
+    assert "no column 'label'" in line
+    (tmp_path / 'b.csv').write_text('path,label\nmissing.png,x\n')
+    line = error_line('finetune', tmp_path / 'b.csv', '--out', tmp_path / 'run')
+    assert 'missing.png' in line and 'does not exist' in line
+    (tmp_path / 'c.csv').write_text(f'path,label\n{photos}/sea/sea00.jpg,\n')
+    line = error_line('finetune', tmp_path / 'c.csv', '--out', tmp_path / 'run')
+    assert 'Line 2' in line and 'has no label' in line

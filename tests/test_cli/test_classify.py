@@ -1,0 +1,82 @@
+"""Fine-tuning and probing by one command."""
+
+import json
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmmixmim.datasets.labelled import check_counts, find_labelled, split
+
+from .conftest import mixmim
+
+
+@pytest.fixture(scope='module')
+def colours(tmp_path_factory):
+    """A folder of 12 pictures for each of two classes that colours tell apart."""
+    root = tmp_path_factory.mktemp('colours')
+    rng = np.random.default_rng(0)
+    for channel, name in ((0, 'red'), (2, 'blue')):
+        (root / name).mkdir()
+        for number in range(12):
+            pixels = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(root / name / f'{number}.png')
+    return root
+
+
+def test_finetuning_ends_with_confusions_and_mistakes(colours, pretrained, tmp_path):
+    out = tmp_path / 'run'
+    arguments = ['--from', pretrained[0], '--out', out, '--epochs', 2]
+    code, printed, err = mixmim('finetune', colours, *arguments)
+    assert code == 0, printed + err
+    assert '2 classes; 20 images to train on and 4 to validate' in printed
+    found = json.loads((out / 'mistakes.json').read_text())
+    assert found['classes'] == ['blue', 'red'] and found['images'] == 4
+    assert np.array(found['confusion']).sum(axis=1).tolist() == [2, 2]
+    assert (out / 'confusion.png').exists() and (out / 'report.html').exists()
+    cfg = Config.fromfile(out / 'config.py')
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith('epoch_2.pth')
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
+    # The split is written down; each file is on one side.
+    lines = [
+        (out / f'{part}.txt').read_text().splitlines() for part in ('train', 'val')
+    ]
+    assert [len(each) for each in lines] == [20, 4]
+    assert len({line.rsplit(' ', 1)[0] for each in lines for line in each}) == 24
+
+
+def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path):
+    out = tmp_path / 'run'
+    code, printed, err = mixmim('probe', colours, '--from', pretrained[0], '--out', out)
+    assert code == 0, printed + err
+    found = json.loads((out / 'mistakes.json').read_text())
+    assert found['top1'] == 100 and not found['worst']
+    assert 'Accuracy        100.0 % of 4 validation images' in printed
+
+
+def test_splits_are_seeded_and_stratified(colours):
+    labelled = find_labelled(colours)
+    first, again, other = (split(labelled, 0.25, seed) for seed in (0, 0, 1))
+    assert first.parts == again.parts != other.parts
+    for each in (first, other):
+        labels = [label for _, label in each.part('val')]
+        assert (labels.count(0), labels.count(1)) == (3, 3)
+    check_counts(first)
+
+
+def test_splits_of_the_data_are_kept(colours, tmp_path):
+    for part, numbers in (('train', range(8)), ('val', range(8, 12))):
+        for name in ('red', 'blue'):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in numbers:
+                file = f'{name}/{number}.png'
+                (tmp_path / part / file).symlink_to(colours / file)
+    found = find_labelled(tmp_path)
+    assert [len(found.part(part)) for part in ('train', 'val')] == [16, 8]
+    rows = [f'{file},{found.classes[y]},train' for file, y in found.part('train')]
+    rows += [f'{file},{found.classes[y]},val' for file, y in found.part('val')]
+    (tmp_path / 'table.csv').write_text('\n'.join(['path,label,part', *rows]))
+    listed = find_labelled(tmp_path / 'table.csv')
+    assert listed.part('val') == found.part('val')

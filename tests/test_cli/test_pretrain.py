@@ -1,0 +1,116 @@
+"""Pretraining by one command."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import mmmixmim
+from mmmixmim.cli.run import Run, goes_on
+
+from ..scripts import call, passed
+from .conftest import mixmim, write_pictures
+
+
+def test_a_folder_becomes_a_run(pretrained):
+    out, printed = pretrained
+    assert '72 images' in printed and '2 folders, whose names are not used' in printed
+    assert re.search(r'epochs +2 +as given', printed)
+    assert re.search(r'held_out +16 +5 %', printed)
+    assert re.search(r'epoch 2/2 +100%  loss [\d.]+  held-out loss [\d.]+', printed)
+    assert 'Config:' not in printed and 'mmengine' not in printed
+    for name in ('epoch_2.pth', 'report.html', 'reconstruction.png', 'scan.json'):
+        assert (out / name).stat().st_size
+    (log,) = out.glob('*/*.log')
+    assert 'System environment' in log.read_text()
+
+
+def test_the_config_says_why(pretrained):
+    out, printed = pretrained
+    text = (out / 'config.py').read_text()
+    chosen = json.loads((out / 'run.json').read_text())['settings']
+    assert {'model', 'batch_size', 'lr', 'epochs', 'precision'} < set(chosen)
+    for name, value in chosen.items():
+        assert re.search(rf'^# - {name} {re.escape(str(value))}: .+', text, re.M)
+    cfg = Config.fromfile(out / 'config.py')
+    assert cfg.train_cfg.max_epochs == 2
+    assert cfg.optim_wrapper.optimizer.lr == chosen['lr']
+
+
+def test_tools_train_repeats_the_run(pretrained, tmp_path):
+    out, _ = pretrained
+    config = out / 'config.py'
+    passed(call('train.py', config, '--work-dir', tmp_path / 'again', cwd=tmp_path))
+    first, again = (
+        torch.load(folder / 'epoch_2.pth', weights_only=False)['state_dict']
+        for folder in (out, tmp_path / 'again')
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_an_interrupted_run_goes_on(pretrained, photos, tmp_path):
+    out = tmp_path / 'run'
+    shutil.copytree(pretrained[0], out)
+    # What an interruption in the second epoch leaves.
+    (out / 'epoch_2.pth').unlink()
+    (out / 'last_checkpoint').write_text(str(out / 'epoch_1.pth'))
+    run = Run.load(out)
+    run.finished = False
+    run.save()
+    code, printed, err = mixmim('pretrain', photos, '--out', out, '--epochs', 2)
+    assert code == 0, err
+    assert 'Going on after epoch_1.pth' in printed and 'Settings' not in printed
+    assert (out / 'epoch_2.pth').exists() and Run.load(out).finished
+    assert '# - epochs 2: as given' in (out / 'config.py').read_text()
+
+
+def test_a_finished_run_is_left_alone(pretrained, photos):
+    out, _ = pretrained
+    before = (out / 'epoch_2.pth').stat().st_mtime_ns
+    code, printed, _ = mixmim('pretrain', photos, '--out', out, '--epochs', 2)
+    assert code == 0 and 'come to its end' in printed
+    assert (out / 'epoch_2.pth').stat().st_mtime_ns == before
+
+
+def test_interruptions_say_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as exit, goes_on():
+        raise KeyboardInterrupt
+    assert exit.value.code == 130
+    assert 'same command again' in capsys.readouterr().out
+
+
+def test_a_dry_run_trains_nothing(photos, tmp_path):
+    out = tmp_path / 'dry'
+    code, printed, _ = mixmim('pretrain', photos, '--out', out, '--dry-run')
+    assert code == 0 and 'dry run' in printed and 'batch_size' in printed
+    assert [path.name for path in out.iterdir()] == ['scan.json']
+    scan = (out / 'scan.json').stat().st_mtime_ns
+    mixmim('pretrain', photos, '--out', out, '--dry-run')
+    assert (out / 'scan.json').stat().st_mtime_ns == scan  # cached
+
+
+def test_python_does_the_same_on_a_list_of_files(tmp_path, capsys):
+    write_pictures(tmp_path / 'some', 6)
+    lines = [f'some/{path.name},x' for path in (tmp_path / 'some').iterdir()]
+    (tmp_path / 'list.csv').write_text('\n'.join(['path,label', *lines]))
+    (tmp_path / 'some' / 'unlisted.png').write_bytes(b'no image')
+    out = mmmixmim.pretrain(tmp_path / 'list.csv', tmp_path / 'run', epochs=1)
+    assert 'labels, which are not used' in capsys.readouterr().out
+    assert len((out / 'images.txt').read_text().splitlines()) == 6
+    assert (out / 'epoch_1.pth').exists()
+
+
+def test_weights_of_a_run_are_the_start_of_another(pretrained, tmp_path):
+    write_pictures(tmp_path / 'other', 8)
+    out = mmmixmim.pretrain(
+        tmp_path / 'other', tmp_path / 'run', epochs=1, lr=0.0, start=pretrained[0]
+    )
+    before, after = (
+        torch.load(path, weights_only=False)['state_dict']
+        for path in (pretrained[0] / 'epoch_2.pth', out / 'epoch_1.pth')
+    )
+    encoder = [name for name in before if name.startswith('backbone.')]
+    assert all(torch.equal(before[name], after[name]) for name in encoder)

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+
+from mmmixmim.evaluation import diagnose
+
+STEPS = np.arange(10, 2010, 10)
+
+
+def curve(start, end, noise=0.01, seed=0):
+    """A loss that falls exponentially, with noise."""
+    rng = np.random.default_rng(seed)
+    values = end + (start - end) * np.exp(-np.arange(200) / 40)
+    return list(
+        zip(STEPS.tolist(), values * (1 + noise * rng.normal(size=200)), strict=True)
+    )
+
+
+def flat(level, noise=0.01):
+    return curve(level, level, noise)
+
+
+def every(points, n=20):
+    return points[n - 1 :: n]
+
+
+def titles(history, **kwargs):
+    return [finding.title for finding in diagnose(history, **kwargs)]
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('noise', (0.0, 0.01, 0.05))
+def test_a_falling_loss_is_healthy_whatever_the_noise(seed, noise):
+    history = {'loss': curve(1.1, 0.5, noise, seed)}
+    history['reconstruction/loss'] = every(curve(1.05, 0.6, noise / 10, seed + 9))
+    (finding,) = diagnose(history)
+    assert (finding.severity, finding.title) == ('info', 'Healthy')
+
+
+def test_no_loss_yet_is_said():
+    assert titles({}) == ['No training yet']
+
+
+def test_a_single_spike_and_a_single_skipped_step_change_no_verdict():
+    loss = curve(1.1, 0.5)
+    loss[100] = (loss[100][0], 30.0)
+    loss[120] = (loss[120][0], float('nan'))
+    assert titles({'loss': loss}) == ['Healthy']
+
+
+def test_nan_is_an_error_that_names_the_first_iteration():
+    loss = curve(1.1, 0.5)
+    loss[150:] = [(step, float('nan')) for step, _ in loss[150:]]
+    finding = diagnose({'loss': loss})[0]
+    assert (finding.severity, finding.title) == ('error', 'Loss is not finite')
+    assert 'iteration 1510' in finding.message
+
+
+def test_a_loss_that_rises_and_stays_up_has_diverged():
+    loss = curve(1.1, 0.5)
+    loss[120:] = [(step, 2.0) for step, _ in loss[120:]]
+    assert titles({'loss': loss}) == ['Loss diverged']
+
+
+def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
+    history = {'loss': flat(1.0)}
+    assert titles(history) == ['Nothing learned']
+    history['lr'] = [(step, step * 1e-6) for step, _ in history['loss']]
+    assert titles(history) == ['Too early to say']
+    history['lr'][-1] = (2000, 1e-6)
+    assert titles(history) == ['Nothing learned']
+
+
+def test_a_flat_loss_is_no_finding_if_the_loss_of_the_mean_is_unknown():
+    assert titles({'loss': flat(1.0)}, mean_loss=None) == ['Healthy']
+
+
+def test_a_peak_before_the_flat_loss_points_at_the_learning_rate():
+    loss = [(10, 1.3), (20, 4.0), (30, 2.0), *flat(1.0)[3:]]
+    assert titles({'loss': loss}) == ['Learning rate too high']
+
+
+def test_a_loss_near_zero_points_at_the_target():
+    history = {'loss': [(i, max(1e-4, 1 / i**3)) for i in range(1, 50)]}
+    assert titles(history) == ['Loss near zero']
+    assert titles(history, mean_loss=None) == ['Loss near zero']
+    assert titles({'loss': curve(3.0, 0.03)}, mean_loss=None) == ['Healthy']
+
+
+def test_collapse_of_the_last_stage_is_an_error():
+    history = {'loss': curve(1.1, 0.5)}
+    for stage, end in ((1, 20.0), (2, 1.1)):
+        history[f'features/rank_stage{stage}'] = every(curve(25.0, end, 0.0))
+    finding = diagnose(history)[0]
+    assert (finding.severity, finding.title) == ('error', 'Features collapsed')
+    assert 'Stage 2' in finding.seen
+    assert '1.27' in finding.seen
+
+
+@pytest.mark.parametrize('name, value', (('std', 0.001), ('dead', 0.95)))
+def test_constant_or_dead_channels_are_a_collapse_too(name, value):
+    history = {'loss': curve(1.1, 0.5), f'features/{name}_stage4': [(2000, value)]}
+    assert titles(history) == ['Features collapsed']
+
+
+def test_shrinking_features_are_a_warning():
+    history = {'loss': curve(1.1, 0.5)}
+    history['features/rank_stage1'] = every(curve(40.0, 5.0, 0.0))
+    history['features/rank_stage2'] = every(curve(40.0, 30.0, 0.0))
+    finding = diagnose(history)[0]
+    assert (finding.severity, finding.title) == (
+        'warning',
+        'Features of stage 1 shrink',
+    )
+
+
+def rising(end):
+    return [(200 * i, 0.6 + max(0, i - 4) * (end - 0.6) / 6) for i in range(1, 11)]
+
+
+def test_a_rise_of_the_held_out_loss_while_training_falls_is_a_warning():
+    history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.8)}
+    finding = diagnose(history)[0]
+    assert (finding.severity, finding.title) == ('warning', 'Held-out loss rises')
+    assert '10 % of ImageNet' in finding.advice
+
+
+def test_a_rise_within_the_noise_is_none():
+    history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.605)}
+    assert titles(history) == ['Healthy']
+
+
+def test_both_losses_rising_is_no_overfitting():
+    loss = curve(1.1, 0.5)
+    loss = [(step, value + (step > 900) * step * 1.5e-4) for step, value in loss]
+    history = {'loss': loss, 'reconstruction/loss': rising(0.8)}
+    assert 'Held-out loss rises' not in titles(history)
+
+
+def test_a_long_history_is_judged_like_a_short_one():
+    loss = [(i, 0.5 + 0.6 * np.exp(-i / 2e4)) for i in range(200_000)]
+    assert titles({'loss': loss}) == ['Healthy']
+    loss[150_000:] = [(i, 2.0) for i, _ in loss[150_000:]]
+    assert titles({'loss': loss}) == ['Loss diverged']
+
+
+def test_a_mask_that_hides_more_than_published_ones_is_a_warning():
+    history = {'loss': curve(1.1, 0.5)}
+    assert titles(history, mask_ratio=0.75) == ['Healthy']
+    finding = diagnose(history, mask_ratio=0.9)[0]
+    assert finding.severity == 'warning' and 'sees 10% of an image' in finding.seen
+
+
+def test_an_error_explains_the_warnings():
+    history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.8)}
+    assert titles(history) == ['Held-out loss rises']
+    history['features/rank_stage4'] = [(2000, 1.0)]
+    assert titles(history) == ['Features collapsed']

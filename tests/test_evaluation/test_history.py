@@ -1,0 +1,64 @@
+import json
+
+from mmmixmim.evaluation import read_history
+
+
+def write(work_dir, time, records, resume=False, tail=''):
+    folder = work_dir / time / 'vis_data'
+    folder.mkdir(parents=True)
+    lines = ''.join(json.dumps(record) + '\n' for record in records)
+    (folder / 'scalars.json').write_text(lines + tail)
+    (folder / 'config.py').write_text(f'resume = {resume}\n')
+
+
+def train(*steps, loss=1.0):
+    return [dict(loss=loss, lr=0.1, time=1, iter=i, epoch=1, step=i) for i in steps]
+
+
+def test_a_run_without_scalars_has_no_history(tmp_path):
+    assert read_history(tmp_path) == {}
+    write(tmp_path, '20260101_000000', [])
+    assert read_history(tmp_path) == {}
+
+
+def test_validation_counted_in_epochs_gets_the_iteration_of_training(tmp_path):
+    val = {'reconstruction/loss': 0.5, 'time': 9.0, 'step': 1}
+    write(tmp_path, '20260101_000000', [*train(10, 20), val, *train(30)])
+    history = read_history(tmp_path)
+    assert history['reconstruction/loss'] == [(20, 0.5)]
+    assert history['time'] == [(10, 1.0), (20, 1.0), (30, 1.0)]
+    assert history['epoch'] == [(10, 1.0), (20, 1.0), (30, 1.0)]
+
+
+def test_validation_counted_in_iterations_keeps_them(tmp_path):
+    write(tmp_path, '20260101_000000', [*train(10, 20), {'probe/top1': 7, 'step': 25}])
+    assert read_history(tmp_path)['probe/top1'] == [(25, 7.0)]
+
+
+def test_a_resumed_start_replaces_what_it_computed_again(tmp_path):
+    val = {'reconstruction/loss': 0.5, 'step': 1}
+    write(tmp_path, '20260101_000000', [*train(10, 20), val, *train(30, 40), val])
+    write(tmp_path, '20260102_000000', train(30, 40, 50, loss=2), resume=True)
+    history = read_history(tmp_path)
+    assert history['loss'] == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0), (50, 2.0)]
+    assert history['reconstruction/loss'] == [(20, 0.5)]
+
+
+def test_a_start_from_scratch_replaces_everything(tmp_path):
+    write(tmp_path, '20260101_000000', train(10, 20, 30))
+    write(tmp_path, '20260102_000000', train(20, loss=2))
+    assert read_history(tmp_path)['loss'] == [(20, 2.0)]
+
+
+def test_a_start_that_logged_nothing_replaces_nothing(tmp_path):
+    write(tmp_path, '20260101_000000', train(10))
+    write(tmp_path, '20260102_000000', [])
+    assert read_history(tmp_path)['loss'] == [(10, 1.0)]
+
+
+def test_a_line_cut_off_and_values_that_are_no_numbers_are_left_out(tmp_path):
+    records = [*train(10), dict(loss=float('nan'), name='x', iter=20, step=20), [1]]
+    write(tmp_path, '20260101_000000', records, tail='{"loss": 0.')
+    history = read_history(tmp_path)
+    assert [step for step, _ in history['loss']] == [10, 20]
+    assert 'name' not in history
