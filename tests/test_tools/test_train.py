@@ -156,7 +156,7 @@ def test_terminated_training_ends_with_status_75_and_goes_on(hooked, tmp_path):
     assert stopped.returncode == 75, stopped.stderr
     last = (stopped.stdout + stopped.stderr).rstrip().splitlines()[-1]
     assert 'To continue, run the same command with --resume: python ' in last
-    assert last.endswith('custom_imports.imports=[my_hooks]\' --resume')
+    assert last.endswith("custom_imports.imports=[my_hooks]' --resume")
     options[-1] = 'custom_hooks=[]'
     result = call('train.py', config, '--resume', *options, cwd=tmp_path)
     assert 'resumed epoch: 0, iter: 1' in passed(result)

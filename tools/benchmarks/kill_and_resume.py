@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+import mmmixmim.engine  # noqa: F401 (so that no process imports them again)
+import mmmixmim.models  # noqa: F401
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.runtime import (
     add_cfg_options,
