@@ -7,8 +7,12 @@ from torch.utils.data import IterableDataset
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.registry import DATASETS
 from mmmixmim.runtime import build_runner
+from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
 
+from ..scripts import SHAPES
+from ..test_dense_configs import use_shapes
+from .conftest import read_config
 from .runs import CONFIGS, LAST, KillHook, content, differences, tiny_finetuning, train
 
 
@@ -42,6 +46,42 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert len(expected['message_hub']['log_scalars']['train/loss'].data[0]) == 9
+
+
+def dense(pattern, shapes, work_dir):
+    """Four iterations of a detector, by epochs, or a segmentor, by iterations."""
+    (path,) = SHAPES.glob(pattern)
+    cfg = read_config(path)
+    use_shapes(cfg, shapes)
+    cfg.train_dataloader.batch_size = 2
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint.interval = 1
+    if cfg.default_scope == 'mmdet':
+        cfg.train_cfg.max_epochs = 2
+    else:
+        cfg.train_dataloader.sampler.type = 'InfiniteSampler'
+        cfg.train_cfg = dict(type='mmmixmim.ResumableIterLoop', max_iters=4)
+        cfg.param_scheduler = [dict(type='PolyLR', end=4, by_epoch=False)]
+        cfg.default_hooks.checkpoint.by_epoch = False
+        cfg.log_processor.by_epoch = False
+    cfg.update(work_dir=str(work_dir), launcher='none', experiment_name=work_dir.name)
+    return cfg
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('pattern', ['mask-rcnn*.py', '*upernet*.py'])
+def test_detection_and_segmentation_continue_too(pattern, tmp_path):
+    shapes = tmp_path / 'shapes'
+    write_dataset(shapes, dict(train=4, val=1))
+    alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+    assert train(dense(pattern, shapes, alone)) == 0
+    assert train(dense(pattern, shapes, killed), (KillHook, 'after_train_iter', 3)) < 0
+    cfg = dense(pattern, shapes, killed)
+    cfg.resume = True
+    assert train(cfg) == 0
+    expected, got = (content(find_resumable(folder)) for folder in (alone, killed))
+    assert not differences(expected, got)
+    assert expected['meta']['iter'] == 4
 
 
 def test_validation_that_was_done_is_not_repeated(tmp_path):

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+import mmmixmim.engine  # noqa: F401 (so that no process imports them again)
+import mmmixmim.models  # noqa: F401
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.runtime import (
     add_cfg_options,
@@ -73,11 +75,12 @@ class Run:
         end = None if seconds is None else time.monotonic() + seconds
         for process in self.processes:
             process.join(end and max(0, end - time.monotonic()))
+        failed = [each.exitcode for each in self.processes if each.exitcode]
         running = [each for each in self.processes if each.exitcode is None]
         for process in running:
             process.kill()
+        for process in running:
             process.join()
-        failed = [p.exitcode for p in self.processes if p.exitcode not in (0, -9)]
         if failed:
             raise SystemExit(f'error: the training failed with status {failed[0]}')
         return bool(running)

@@ -152,7 +152,7 @@ def _report(runner: Runner, loss: float, norms: dict, files: list[str]) -> dict:
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     return dict(
         iteration=runner.iter + 1,
-        learning_rate=runner.optim_wrapper.get_lr()['lr'][0],
+        learning_rate=next(iter(runner.optim_wrapper.get_lr().values()))[0],
         loss=loss,
         last_losses=[float(each) for each in losses[-LAST - 1 : -1]],
         gradient_norms=norms,

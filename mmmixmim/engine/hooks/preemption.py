@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -74,9 +75,9 @@ class PreemptionHook(Hook):
             return
         self._checkpoints = hooks[0]
         self._saved = hooks[0].saved_iter, time.monotonic()
-        self._before = {
-            each: signal.signal(each, self._notice) for each in self.signals
-        }
+        main = threading.current_thread() is threading.main_thread()
+        signals = self.signals if main else []  # Python allows no other thread
+        self._before = {each: signal.signal(each, self._notice) for each in signals}
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader

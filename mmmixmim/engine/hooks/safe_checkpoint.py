@@ -16,7 +16,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from mmmixmim.checkpoint.resumable import check_resumable, is_complete
+from mmmixmim.checkpoint.resumable import (
+    check_resumable,
+    find_resumable,
+    is_complete,
+)
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 
@@ -43,7 +47,9 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a damaged checkpoint before anything reads it."""
+        """Find the checkpoint to resume, or refuse a damaged one."""
+        if runner._resume is True and not runner._load_from:
+            runner._load_from = find_resumable(runner.work_dir)
         path = runner._load_from
         if runner._resume and path and '://' not in path and not is_complete(path):
             raise UserError(
@@ -102,13 +108,10 @@ class SafeCheckpointHook(CheckpointHook):
         meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
         return self._save(runner, name, meta, by_epoch=False, whole=True)
 
-    def _save_checkpoint(self, runner: Runner) -> None:
-        if accumulated(runner):
-            super()._save_checkpoint(runner)
-        else:
-            self._waiting = (runner.epoch if self.by_epoch else runner.iter) + 1
-
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if not accumulated(runner):
+            self._waiting = step
+            return
         kept, expired = [], []
         if self.max_keep_ckpts > 0:
             kept = [each for each in self.keep_ckpt_ids if each != step] + [step]

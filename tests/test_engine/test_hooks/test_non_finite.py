@@ -9,7 +9,7 @@ from mmmixmim.engine import NonFiniteHook
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
-from ..runs import tiny_finetuning, tiny_pretraining
+from ..runs import tiny_finetuning, tiny_pretraining, train
 
 
 class Poison(Hook):
@@ -105,6 +105,16 @@ def test_one_bad_step_too_many_stops_also_after_resuming(make_runner, tmp_path):
     cfg.update(resume=True, load_from=find_resumable(tmp_path))
     with pytest.raises(UserError, match='at iteration 9 '):
         make_runner(9, cfg=cfg, max_skips=1).train()
+
+
+def test_all_processes_skip_a_step_that_is_bad_in_one(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.non_finite.max_skips = 1
+    assert train(cfg, (Poison, 3), processes=2, killed_rank=1) == 0
+    state = torch.load(tmp_path / 'iter_9.pth', weights_only=False)
+    assert state['message_hub']['runtime_info']['skipped_steps'] == 1
+    steps = {each['step'].item() for each in state['optimizer']['state'].values()}
+    assert steps == {8}
 
 
 def test_iterations_of_an_accumulation_count_as_one_step(make_runner, tmp_path):

@@ -132,11 +132,11 @@ def test_checkpoint_of_another_model_is_refused(interrupted):
 
 
 def test_checkpoints_wait_for_the_end_of_an_accumulation(tmp_path):
-    """Three iterations in an epoch, two in an update."""
+    """Three iterations in an epoch, two in an update; also the best ones wait."""
     cfg = tiny_finetuning(tmp_path)
     cfg.train_cfg.max_epochs = 2
     cfg.default_hooks.preemption.minutes = None
-    cfg.default_hooks.checkpoint.update(max_keep_ckpts=-1, save_best=None)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     assert train(cfg) == 0
     metas = [
         torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['meta']
