@@ -164,18 +164,19 @@ def test_sharded_training_loses_as_much_and_continues(two_processes, folder):
     importlib.util.find_spec('deepspeed') is None, reason='needs DeepSpeed'
 )
 @pytest.mark.parametrize('stage', [2, 3])
-def test_zero_loses_as_much(stage, two_processes, folder):
+def test_zero_loses_as_much(stage, folder):
     base = f'{ROOT}/configs/_base_/strategies/deepspeed_zero{stage}.py'
     (folder / 'zero.py').write_text(
         f"_base_ = ['config.py', {base!r}]\n"
         'strategy = dict(\n'
         '    bf16=dict(enabled=False), zero_optimization=dict(overlap_comm=False)\n'
         ')\n'
-        "optim_wrapper = dict(type='DeepSpeedOptimWrapper',\n"
-        '    optimizer=dict(weight_decay=0.0))\n'
+        "optim_wrapper = dict(type='DeepSpeedOptimWrapper')\n"
         'custom_hooks = []\n'
     )
-    options = ['--cfg-options', 'optim_wrapper.optimizer.type=AdamW']
+    optimizer = dict(type='AdamW', lr=0.01, weight_decay=0.05)
+    options = [f'optim_wrapper.optimizer.{key}={optimizer[key]}' for key in optimizer]
+    options = ['--cfg-options', *options]
     name = f'zero{stage}'
     environment = dict(config='zero.py', DS_ACCELERATOR='cpu')
     done = train(folder, name, launcher(2), *options, **environment)
@@ -184,7 +185,7 @@ def test_zero_loses_as_much(stage, two_processes, folder):
         [batch['loss'] for batch in torch.load(each / 'seen1.pt')]
         for each in (done, plain)
     )
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
 
 
 def load_model(folder):
