@@ -5,7 +5,7 @@ ARGS ?=
 WORKERS ?= 2
 export PYTHON
 
-.PHONY: help demo test env-demo env-test lint clean
+.PHONY: help demo test upstream env-demo env-test lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ env-demo: ## Set up .venv for the demo
 
 env-test: ## Set up .venv for the tests (compiles mmcv's ops once)
 	@tools/setup_env.sh test
+
+upstream: env-test ## Check upstream's mmengine, mmcv-lite and mmpretrain
+	PYTHON=.venv/bin/python tools/check_upstream.sh
 
 lint: env-test ## Check style, formatting and the direction of imports
 	.venv/bin/ruff check .

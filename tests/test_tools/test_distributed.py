@@ -1,5 +1,6 @@
 """Two real processes on a CPU, started as users start them."""
 
+import importlib.util
 import json
 import os
 import stat
@@ -156,6 +157,35 @@ def test_sharded_training_loses_as_much_and_continues(two_processes, folder):
     model.load_state_dict(checkpoint['state_dict'])
     name = 'backbone.layers.0.blocks.0.attn'
     assert checkpoint['state_dict']._metadata[name]['window'] == (14, 14)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec('deepspeed') is None, reason='needs DeepSpeed'
+)
+@pytest.mark.parametrize('stage', [2, 3])
+def test_zero_loses_as_much(stage, folder):
+    base = f'{ROOT}/configs/_base_/strategies/deepspeed_zero{stage}.py'
+    (folder / 'zero.py').write_text(
+        f"_base_ = ['config.py', {base!r}]\n"
+        'strategy = dict(\n'
+        '    bf16=dict(enabled=False), zero_optimization=dict(overlap_comm=False)\n'
+        ')\n'
+        "optim_wrapper = dict(type='DeepSpeedOptimWrapper')\n"
+        'custom_hooks = []\n'
+    )
+    optimizer = dict(type='AdamW', lr=0.01, weight_decay=0.05)
+    options = [f'optim_wrapper.optimizer.{key}={optimizer[key]}' for key in optimizer]
+    options = ['--cfg-options', *options]
+    name = f'zero{stage}'
+    environment = dict(config='zero.py', DS_ACCELERATOR='cpu')
+    done = train(folder, name, launcher(2), *options, **environment)
+    plain = train(folder, f'{name}-ddp', launcher(2), *options)
+    found, expected = (
+        [batch['loss'] for batch in torch.load(each / 'seen1.pt')]
+        for each in (done, plain)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
 
 
 def load_model(folder):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 from mmengine._strategy import DeepSpeedStrategy as MMEngineDeepSpeedStrategy
 from torch import nn
 
 from mmmixmim.registry import STRATEGIES
+from mmmixmim.validation import MissingDependencyError
 
 
 @STRATEGIES.register_module()
@@ -18,7 +21,22 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
 
     Args:
         **kwargs: See MMEngine's strategy, e.g. ``zero_optimization`` and ``bf16``.
+
+    Raises:
+        MissingDependencyError: If DeepSpeed, or what MMEngine needs of it, is missing.
     """
+
+    def __init__(self, **kwargs) -> None:
+        try:
+            importlib.import_module('deepspeed')
+            super().__init__(**kwargs)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith('deepspeed'):
+                raise
+            raise MissingDependencyError(
+                f'DeepSpeedStrategy needs DeepSpeed below 0.19 ({error}). Install it '
+                "with: pip install --no-build-isolation 'deepspeed<0.19'"
+            ) from error
 
     def prepare(self, model: nn.Module | dict, *, dispatch_kwargs=None, **kwargs):
         """Build the model and its engine; see MMEngine's strategy."""

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import STRATEGIES
 from mmengine.utils import ManagerMixin
 
 from mmmixmim.engine import FSDPStrategy
 from mmmixmim.validation import UserError
 
+from ...conftest import ROOT
 from ...scripts import free_port
 
 pytestmark = [
@@ -72,7 +74,7 @@ def test_weight_decay_is_that_of_the_whole_model(process, make, make_mixmim):
     model = make_mixmim()
     trained = [p for p in model.parameters() if p.requires_grad]
     expected = [0.05 * (p.ndim > 1) for p in trained]
-    groups = prepare(make(), model).optim_wrapper.param_groups
+    groups = prepare(make(), model).optim_wrapper.optimizer.param_groups
     found = [group['weight_decay'] for group in groups for p in group['params']]
     assert sorted(found) == sorted(expected)
     assert set(found) == {0, 0.05}
@@ -132,3 +134,24 @@ def test_a_launcher_is_needed(make, make_mixmim, monkeypatch):
     monkeypatch.setattr(FSDPStrategy, '_setup_distributed', lambda *args, **kwargs: 0)
     with pytest.raises(UserError, match='tools/dist_train.sh'):
         prepare(make(), make_mixmim())
+
+
+def test_the_recipe_computes_in_bfloat16_on_exact_pixels(process, make, make_mixmim):
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'strategies' / 'fsdp.py')
+    options = {key: value for key, value in cfg.strategy.items() if key != 'type'}
+    strategy = prepare(make(**options), make_mixmim())
+    seen = {}
+    head = strategy.model.module.head
+    compare = head.loss
+
+    def loss(pred, target, mask):
+        seen.update(pred=pred.dtype, target=target.dtype)
+        return compare(pred, target, mask)
+
+    head.loss = loss
+    before = [parameter.clone() for parameter in strategy.model.parameters()]
+    step(strategy)
+    assert seen == dict(pred=torch.bfloat16, target=torch.float32)
+    after = list(strategy.model.parameters())
+    assert {parameter.dtype for parameter in after} == {torch.float32}
+    assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from mmpretrain.models import ImageClassifier
@@ -198,3 +200,15 @@ def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):
 def test_refuses_a_size_that_the_stride_does_not_divide(make_mixmim):
     with pytest.raises(ValueError, match='100x100 is not divisible by the stride 32'):
         make_mixmim().loss(torch.rand(2, 3, 100, 100))
+
+
+def test_training_on_a_batch_of_one_warns(make_mixmim):
+    """It is mixed with itself; other halves stay hidden from each other."""
+    model = make_mixmim()
+    with pytest.warns(UserWarning, match='at least 2 images per process'):
+        assert model.loss(torch.rand(1, 3, 64, 64))['loss'].isfinite()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model.loss(torch.rand(2, 3, 64, 64))
+        model.eval().loss(torch.rand(1, 3, 64, 64))
+        make_mixmim(filling='mask_token').loss(torch.rand(1, 3, 64, 64))
