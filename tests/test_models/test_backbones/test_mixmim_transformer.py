@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.runner import save_checkpoint
 from torch import nn
 
@@ -475,7 +476,9 @@ def test_pretrained_of_mmsegmentation_loads_the_encoder(tmp_path):
     file = tmp_path / 'encoder.pth'
     torch.save(dict(state_dict=source.state_dict()), file)
     model = EncoderDecoder(
-        backbone=dict(type='mmmixmim.MixMIMTransformer', arch=TINY_ARCH, img_size=64),
+        backbone=ConfigDict(
+            type='mmmixmim.MixMIMTransformer', arch=TINY_ARCH, img_size=64
+        ),
         decode_head=dict(type='FCNHead', in_channels=128, channels=8, num_classes=2),
         pretrained=str(file),
     )
