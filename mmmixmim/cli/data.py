@@ -115,5 +115,8 @@ def _progress(count: int) -> Iterator[Callable[[], object]]:
     if not sys.stdout.isatty():
         yield lambda: None
         return
-    with click.progressbar(length=count, label='Looking at the images') as bar:
+    steps = max(1, count // 100)
+    with click.progressbar(
+        length=count, label='Looking at the images', update_min_steps=steps
+    ) as bar:
         yield lambda: bar.update(1)

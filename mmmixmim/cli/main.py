@@ -34,13 +34,13 @@ def cli() -> None:
     """
 
 
-def _load(name: str) -> ModuleType:
+def _load(name: str, package: str = 'mmmixmim.cli') -> ModuleType:
     """Import the module of a command, which takes seconds.
 
     mmpretrain prints on import that an optional package is missing.
     """
     with redirect_stdout(io.StringIO()):
-        return importlib.import_module(f'mmmixmim.cli.{name}')
+        return importlib.import_module(f'{package}.{name}')
 
 
 def _options(*decorators: Callable) -> Callable:
@@ -192,6 +192,30 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
       mixmim report runs/first runs/second --out compared.html
     """
     click.echo(_load('report').write_report(runs, out))
+
+
+@cli.command()
+@click.argument('folder', type=_PATH)
+@click.argument('out', type=_PATH)
+@click.option(
+    '--images-per-shard',
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help='Images in a file.',
+)
+@_SEED
+def shard(folder: Path, out: Path, **options) -> None:
+    """Write a folder of images to WebDataset shards.
+
+    They suit file systems that are slow with many small files.
+
+    \b
+    Example:
+      mixmim shard /data/images /data/shards
+    """
+    files = _load('shards', 'mmmixmim.datasets').write_shards(folder, out, **options)
+    click.echo(f'Wrote {len(files)} shards and their index to {out}.')
 
 
 @cli.command()

@@ -234,10 +234,10 @@ def _image_size(scan: Scan, machine: Machine) -> tuple[int, str]:
     side = scan.short_sides[1]
     limit = 224 if machine.on_gpu else 96
     if side >= limit:
-        why = 'as in the paper' if machine.on_gpu else 'a CPU trains slowly on more'
-        return limit, f'the images are {side} pixels wide (median), {why}'
+        why = 'as in the paper' if machine.on_gpu else 'more is slow on a CPU'
+        return limit, f'shorter sides have {side} pixels (median); {why}'
     size = max(32, side // 32 * 32)
-    return size, f'the images are {side} pixels wide (median)'
+    return size, f'shorter sides have {side} pixels (median)'
 
 
 def _model(images: int, machine: Machine, image_size: int) -> tuple[str, str]:
@@ -301,12 +301,13 @@ def _accumulation(total: int, batch_size: int) -> tuple[int, str]:
 
 def _epochs(images: int, cost: Cost, machine: Machine) -> tuple[int, str]:
     rule = round(min(800, max(100, 300 * math.sqrt(1.28e6 / images))))
+    reason = '300 for 1.28 million images, more for fewer, at most 800'
     if machine.on_gpu:
-        return rule, f'300 for 1.28 million images, more for fewer; {images:,} here'
+        return rule, reason
     seconds = cost.flops * images / (machine.cores * _CPU_FLOPS_PER_SECOND)
     affordable = max(5, round(_CPU_SECONDS / seconds))
     if affordable >= rule:
-        return rule, 'the most that the rule gives'
+        return rule, reason
     return affordable, f'about an hour on {machine.cores} cores; {rule} on a GPU'
 
 

@@ -92,22 +92,17 @@ def test_a_dry_run_trains_nothing(photos, tmp_path):
     assert (out / 'scan.json').stat().st_mtime_ns == scan  # cached
 
 
-def test_python_does_the_same_on_a_list_of_files(tmp_path, capsys):
+def test_python_trains_on_a_list_from_the_weights_of_a_run(
+    pretrained, tmp_path, capsys
+):
     write_pictures(tmp_path / 'some', 6)
     lines = [f'some/{path.name},x' for path in (tmp_path / 'some').iterdir()]
     (tmp_path / 'list.csv').write_text('\n'.join(['path,label', *lines]))
     (tmp_path / 'some' / 'unlisted.png').write_bytes(b'no image')
-    out = mmmixmim.pretrain(tmp_path / 'list.csv', tmp_path / 'run', epochs=1)
+    start = dict(start=pretrained[0], lr=0.0)
+    out = mmmixmim.pretrain(tmp_path / 'list.csv', tmp_path / 'run', epochs=1, **start)
     assert 'labels, which are not used' in capsys.readouterr().out
     assert len((out / 'images.txt').read_text().splitlines()) == 6
-    assert (out / 'epoch_1.pth').exists()
-
-
-def test_weights_of_a_run_are_the_start_of_another(pretrained, tmp_path):
-    write_pictures(tmp_path / 'other', 8)
-    out = mmmixmim.pretrain(
-        tmp_path / 'other', tmp_path / 'run', epochs=1, lr=0.0, start=pretrained[0]
-    )
     before, after = (
         torch.load(path, weights_only=False)['state_dict']
         for path in (pretrained[0] / 'epoch_2.pth', out / 'epoch_1.pth')

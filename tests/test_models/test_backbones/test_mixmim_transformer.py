@@ -1,10 +1,14 @@
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.runner import save_checkpoint
 from torch import nn
 
 from mmmixmim.models import MixMIMTransformer, TokenOwnership
 from mmmixmim.models.layers import WindowLayout
+from mmmixmim.validation import UserError
+
+from ...conftest import TINY_ARCH
 
 ALL_STAGES = (0, 1, 2, 3)
 WIDE = [(4, 8), (4, 8), (4, 8), (2, 4)]
@@ -461,3 +465,25 @@ def test_refuses_windows_that_do_not_fit_their_maps(make_backbone, arguments, me
 def test_windows_for_all_stages_shrink_to_small_maps(make_backbone, window_size, last):
     model = make_backbone(window_size=window_size)
     assert model.layers[-1].window == (last, last)
+
+
+def test_pretrained_of_mmsegmentation_loads_the_encoder(tmp_path):
+    """mmsegmentation passes ``pretrained`` of the model on to its backbone."""
+    pytest.importorskip('mmseg')
+    from mmseg.models import EncoderDecoder
+
+    source = MixMIMTransformer(TINY_ARCH, img_size=64)
+    file = tmp_path / 'encoder.pth'
+    torch.save(dict(state_dict=source.state_dict()), file)
+    model = EncoderDecoder(
+        backbone=ConfigDict(
+            type='mmmixmim.MixMIMTransformer', arch=TINY_ARCH, img_size=64
+        ),
+        decode_head=dict(type='FCNHead', in_channels=128, channels=8, num_classes=2),
+        pretrained=str(file),
+    )
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], value), name
+    with pytest.raises(UserError, match='leave one of them out'):
+        MixMIMTransformer(TINY_ARCH, pretrained='a.pth', init_cfg=dict(type='Normal'))

@@ -1,0 +1,86 @@
+"""The rules by which settings are chosen."""
+
+import pytest
+
+from mmmixmim.cli import settings
+from mmmixmim.cli.machine import Machine, training_cost
+from mmmixmim.cli.models import pretraining_model
+from mmmixmim.cli.settings import choose_classification, choose_pretraining
+from mmmixmim.datasets.scan import Scan
+
+GIB = 1024**3
+CPU = Machine('cpu', 'CPU', 16 * GIB, cores=4)
+GPU = Machine('cuda', 'Card', 80 * GIB, cores=16, bf16=True)
+SMALL_GPU = Machine('cuda', 'Card', 24 * GIB, cores=16, bf16=True)
+
+
+def scan(images: int, side: int, bits: int = 8, channels: int = 3) -> Scan:
+    return Scan(
+        'data',
+        images=images,
+        formats=dict(PNG=images),
+        channels={channels: images},
+        bits={bits: images},
+        short_sides=(side, side, side),
+        sampled=1,
+    )
+
+
+@pytest.mark.parametrize(
+    'images, side, machine, model, size',
+    [
+        (5000, 500, CPU, 'micro', 96),
+        (5000, 28, CPU, 'micro', 32),
+        (50_000, 64, GPU, 'micro', 64),
+        (5000, 500, GPU, 'tiny', 224),
+        (50_000, 500, GPU, 'base', 224),
+        (50_000, 130, GPU, 'base', 128),
+        (2_000_000, 500, GPU, 'large', 224),
+        (2_000_000, 500, SMALL_GPU, 'base', 224),
+    ],
+)
+def test_model_and_size_follow_data_and_machine(images, side, machine, model, size):
+    chosen_size, why = settings._image_size(scan(images, side), machine)
+    assert chosen_size == size and str(side) in why
+    assert settings._model(images, machine, size)[0] == model
+
+
+def test_batches_that_do_not_fit_are_accumulated():
+    given = dict(model='micro', image_size=64)
+    tight = Machine('cuda', 'Card', GIB, cores=16, bf16=True)
+    chosen, cost = choose_pretraining(scan(200_000, 300), tight, **given)
+    assert chosen.batch_size < 1024 == chosen.batch_size * chosen.accumulation
+    assert cost.memory(chosen.batch_size) < 0.8 * tight.memory
+    roomy, _ = choose_pretraining(scan(200_000, 300), GPU, **given)
+    assert roomy.lr == chosen.lr and roomy.batch_size == 1024
+
+
+def test_what_is_given_is_taken():
+    given = dict(model='micro', epochs=7, lr=0.1, batch_size=4, workers=3)
+    chosen, _ = choose_pretraining(scan(1000, 300), CPU, image_size=128, **given)
+    assert {name: chosen[name].value for name in given} == given
+    assert all(chosen[name].reason == 'as given' for name in given)
+
+
+def test_images_of_other_kinds_keep_their_channels():
+    chosen, _ = choose_pretraining(scan(1000, 128, bits=16, channels=13), CPU)
+    assert chosen.in_channels == 13
+
+
+def test_layers_decay_only_from_weights():
+    known = dict(model='micro', image_size=96, patch_size=4)
+    chosen, _ = choose_classification(100, scan(120, 200), CPU, known)
+    assert chosen.layer_decay == 0.75 and 'weights' in chosen['model'].reason
+    chosen, _ = choose_classification(100, scan(120, 200), CPU, None)
+    assert chosen.layer_decay == 1
+
+
+def test_costs_grow_as_they_must():
+    """Twice the side is four times the pixels and about as much work and memory."""
+    small, large = (
+        training_cost(pretraining_model('micro', side, 4, 3), 3, side)
+        for side in (64, 128)
+    )
+    assert 3 < large.flops / small.flops < 6
+    assert 3 < large.activations / small.activations < 6
+    assert large.largest_batch(large.memory(10)) == 10

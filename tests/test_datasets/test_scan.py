@@ -1,0 +1,62 @@
+"""What a scan finds in a folder of images."""
+
+import numpy as np
+from PIL import Image
+
+from mmmixmim.datasets.scan import Scan, find_images, scan_images
+
+
+def scanned(folder) -> Scan:
+    return scan_images(folder, find_images(folder))
+
+
+def noise(seed: int, *size: int, dtype=np.uint8) -> np.ndarray:
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, top, size, dtype=dtype)
+
+
+def test_formats_sizes_channels_and_problems_are_counted(tmp_path):
+    (tmp_path / 'deep').mkdir()
+    Image.fromarray(noise(0, 30, 50, 3)).save(tmp_path / 'a.jpg')
+    Image.fromarray(noise(1, 40, 20)).save(tmp_path / 'b.png')
+    Image.fromarray(noise(2, 60, 90, 4)).save(tmp_path / 'deep' / 'c.png')
+    Image.new('L', (64, 64), 7).save(tmp_path / 'deep' / 'grey.tif')
+    (tmp_path / 'copy.jpg').write_bytes((tmp_path / 'a.jpg').read_bytes())
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    (tmp_path / 'notes.txt').write_text('no image')
+    scan = scanned(tmp_path)
+    assert scan.images == 5 and scan.unreadable == 1 and scan.folders == 2
+    assert scan.formats == dict(JPEG=2, PNG=2, TIFF=1)
+    assert scan.channels == {3: 2, 1: 2, 4: 1} and scan.bits == {8: 5}
+    assert scan.short_sides == (20, 30, 64)
+    assert scan.duplicates == 1 and scan.constant == 1
+    assert scan.examples['unreadable'] == [str(tmp_path / 'broken.png')]
+    assert not scan.is_raster
+
+
+def test_damaged_pixels_count_as_unreadable(tmp_path):
+    Image.fromarray(noise(0, 60, 60, 3)).save(tmp_path / 'a.png')
+    data = (tmp_path / 'a.png').read_bytes()
+    (tmp_path / 'b.png').write_bytes(data[: len(data) // 2])
+    scan = scanned(tmp_path)
+    assert scan.images == 1 and scan.unreadable == 1
+
+
+def test_images_of_other_kinds_are_rasters(tmp_path):
+    np.save(tmp_path / 'a.npy', noise(0, 13, 40, 40, dtype=np.uint16))
+    scan = scanned(tmp_path)
+    assert scan.is_raster and scan.channels == {13: 1} and scan.bits == {16: 1}
+    (tmp_path / 'grey').mkdir()
+    Image.fromarray(noise(0, 40, 40, dtype=np.uint16)).save(tmp_path / 'grey' / 'a.png')
+    assert scanned(tmp_path / 'grey').is_raster
+
+
+def test_scans_are_read_back_until_a_file_changes(tmp_path):
+    Image.fromarray(noise(0, 30, 50, 3)).save(tmp_path / 'a.png')
+    scan = scanned(tmp_path)
+    scan.save(tmp_path / 'scan.json')
+    assert Scan.load(tmp_path / 'scan.json') == scan
+    Image.fromarray(noise(1, 30, 51, 3)).save(tmp_path / 'a.png')
+    assert scanned(tmp_path).fingerprint != scan.fingerprint
+    (tmp_path / 'scan.json').write_text('{')
+    assert Scan.load(tmp_path / 'scan.json') is None
