@@ -39,9 +39,10 @@ def build_runner(cfg: Config) -> Runner:
     """
     _check_trust(cfg)
     _make_work_dir(cfg.work_dir)
-    hooks = cfg.setdefault('default_hooks', {})
+    hooks = dict(cfg.get('default_hooks') or {})
     for name, kind in _HOOKS.items():
-        hooks.setdefault(name, {}).setdefault('type', f'mmmixmim.{kind}')
+        hooks[name] = dict(type=f'mmmixmim.{kind}') | hooks.get(name, {})
+    cfg.default_hooks = hooks
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine assumes NCCL and one GPU per process.
         torch.distributed.init_process_group('gloo')

@@ -366,11 +366,11 @@ def test_damaged_exif_does_no_harm(tmp_path):
     """The image is decoded in its size, or is unreadable."""
     rng = np.random.default_rng(0)
     transform = build(ignore_empty=True)
-    decoded = 0
+    image, decoded = photo((90, 70)), 0
     for number in range(100):
         start = (b'', b'Exif\0\0', b'Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01')
         block = start[number % 3] + rng.bytes(int(rng.integers(1, 200)))
-        results = save(tmp_path / 'a.jpg', photo((90, 70)), exif=block)
+        results = save(tmp_path / 'a.jpg', image, exif=block)
         out = transform(results)
         if out is not None:
             assert out['img'].shape == (64, 64, 3)
