@@ -25,7 +25,11 @@ from .scripts import CLASSIFY, FOLDER, NO_WORKERS, PRETRAIN, call
 PAGE = ROOT / 'docs' / 'bad-input.md'
 TOPICS = ('Data', 'Configs', 'Checkpoints', 'Options')
 FINETUNE = ROOT / 'configs' / 'folder' / 'mixmim-tiny_1xb64-coslr-100e_folder.py'
-SMALL = ['model.backbone.img_size=64', 'train_dataloader.dataset.pipeline.0.scale=64']
+TINY = [
+    'model.backbone.arch.embed_dims=16',
+    'model.backbone.arch.depths=[1,1,1,1]',
+    'model.backbone.arch.num_heads=[1,1,1,1]',
+]
 
 
 @dataclass
@@ -175,7 +179,9 @@ def attack(folder: Path) -> None:
 
 def train_folder(what: str, prepare=nothing, *options: str) -> Case:
     """Pretrain on a folder of images."""
-    common = ['train_dataloader.dataset.data_root={}/images', NO_WORKERS, *SMALL]
+    common = ['train_dataloader.dataset.data_root={}/images', NO_WORKERS, *TINY]
+    common += ['model.backbone.img_size=64', 'model.neck.decoder_depth=1']
+    common += ['train_dataloader.dataset.pipeline.0.scale=64']
     arguments = [FOLDER, '--work-dir', '{}/work', '--cfg-options', *common, *options]
     return Case('Data', what, 'train.py', arguments, prepare)
 
@@ -188,8 +194,9 @@ def finetune(what: str, prepare, *options: str) -> Case:
         for split, folder in folders.items()
     ]
     workers = [f'{split}_dataloader.num_workers=0' for split in folders]
-    small = ['model.backbone.init_cfg=None', 'train_cfg.max_epochs=1']
+    small = [*TINY, 'model.head.in_channels=128', 'model.backbone.init_cfg=None']
     small += [
+        'train_cfg.max_epochs=1',
         'model.backbone.img_size=32',
         'train_dataloader.dataset.pipeline.1.scale=32',
     ]

@@ -21,6 +21,7 @@ train_pipeline = [
         crop_ratio_range=(0.4, 1.0),
         interpolation='bicubic',
         flip_prob=0.5,
+        ignore_empty=True,
     ),
     dict(type='PackInputs'),
 ]

@@ -51,9 +51,10 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     check_backends(cfg)
     _check_trust(cfg)
     _make_work_dir(cfg.work_dir)
-    hooks = cfg.setdefault('default_hooks', {})
+    hooks = dict(cfg.get('default_hooks') or {})
     for name, kind in _HOOKS.items():
-        hooks.setdefault(name, {}).setdefault('type', f'mmmixmim.{kind}')
+        hooks[name] = dict(type=f'mmmixmim.{kind}') | hooks.get(name, {})
+    cfg.default_hooks = hooks
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     _count_accumulation(runner, cfg)

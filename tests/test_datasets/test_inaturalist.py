@@ -1,10 +1,15 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmmixmim.datasets import INaturalist
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import UserError
+
+from ..payloads import Attack
 
 FILES = ['train_val2018/Aves/7/a.jpg', 'train_val2018/Plantae/2/b.jpg']
 
@@ -101,3 +106,11 @@ def test_classes_come_from_the_file(given):
     cfg = dict(type='INaturalist', data_root='.', ann_file='a.json', **given)
     with pytest.raises(ValueError, match='takes its classes from ann_file'):
         DATASETS.build(cfg)
+
+
+def test_pickles_are_no_annotation_files(tmp_path):
+    marker = tmp_path / 'code has run'
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(Attack(marker)))
+    with pytest.raises(UserError, match='a.pkl is not a JSON file'):
+        INaturalist(str(tmp_path), 'a.pkl')
+    assert not marker.exists()

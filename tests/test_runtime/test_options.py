@@ -30,3 +30,11 @@ def test_run_options():
     assert args.cfg_options == {'a.b': 1, 'c': 'x', 'd': [1, 2]}
     with pytest.raises(SystemExit):
         parser.parse_args(['--launcher', 'other'])
+
+
+def test_options_of_the_config_need_a_value(capsys):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a=1', 'model.b'])
+    assert "expected KEY=VALUE, got 'model.b'" in capsys.readouterr().err

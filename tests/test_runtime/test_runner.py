@@ -6,7 +6,9 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmmixmim.engine import PlainCheckpointHook, UnreadableImagesHook
 from mmmixmim.runtime import build_runner
+from mmmixmim.validation import RefusedFileError, UserError
 
 from ..scripts import free_port
 
@@ -165,3 +167,37 @@ def test_other_batches_stay(training, options, batches):
     training.train_dataloader.update(options)
     loader = build_runner(training).train_dataloader
     assert (len(loader), loader.batch_size) == (batches, options['batch_size'])
+
+
+def test_hooks_for_plain_checkpoints_and_bad_images_are_always_there(cfg):
+    cfg.default_hooks = dict(unreadable_images=dict(max_share=0.5))
+    hooks = build_runner(cfg).hooks
+    assert sum(isinstance(hook, PlainCheckpointHook) for hook in hooks) == 1
+    (bad_images,) = (each for each in hooks if isinstance(each, UnreadableImagesHook))
+    assert bad_images.max_share == 0.5
+
+
+def test_work_folder_must_be_possible(cfg, tmp_path):
+    (tmp_path / 'file').touch()
+    cfg.work_dir = str(tmp_path / 'file' / 'work')
+    with pytest.raises(UserError, match='file/work.*cannot be made.*--work-dir'):
+        build_runner(cfg)
+
+
+@pytest.mark.parametrize('by', ['load_from', 'resume'])
+def test_engines_that_unpickle_need_trust(cfg, tmp_path, monkeypatch, by):
+    """DeepSpeed is not asked to load anything, so it need not be installed."""
+    path = str(tmp_path / 'epoch_1.pth')
+    cfg.runner_type = 'FlexibleRunner'
+    cfg.strategy = dict(type='mmengine.DeepSpeedStrategy')
+    if by == 'resume':
+        (tmp_path / 'last_checkpoint').write_text(path)
+        cfg.resume = True
+    else:
+        cfg.load_from = path
+    with pytest.raises(RefusedFileError, match=f'MMMIXMIM_TRUST_FILES={path}'):
+        build_runner(cfg)
+    monkeypatch.setenv('MMMIXMIM_TRUST_FILES', str(tmp_path))
+    with pytest.raises(Exception) as error:  # the toy config cannot train
+        build_runner(cfg)
+    assert not isinstance(error.value, RefusedFileError)

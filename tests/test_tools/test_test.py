@@ -47,7 +47,7 @@ def test_checkpoints_must_hold_the_whole_model(pretrained, tmp_path):
     'arguments, message',
     [
         ([PRETRAIN, 'nix.pth'], f'{PRETRAIN} has no test_dataloader'),
-        ([CLASSIFY, 'nix.pth'], 'nix.pth can not be found'),
+        ([CLASSIFY, 'nix.pth'], "no checkpoint file 'nix.pth'"),
         ([CLASSIFY, 'nix.pth', '--out', 'a.json'], 'must be a .pkl file, got a.json'),
         (
             [CLASSIFY, 'nix.pth', '--show-dir', 'a', '--cfg-options']

@@ -12,7 +12,7 @@ img_size = 384
 model = dict(backbone=dict(img_size=img_size, window_size=[16, 16, 24, 12]))
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageOrSkip'),
     dict(
         type='RandomResizedCrop',
         scale=img_size,

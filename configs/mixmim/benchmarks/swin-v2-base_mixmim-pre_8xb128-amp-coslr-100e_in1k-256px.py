@@ -22,7 +22,7 @@ model = dict(
 
 img_size = _base_.stock_encoder.img_size
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageOrSkip'),
     dict(
         type='RandomResizedCrop',
         scale=img_size,

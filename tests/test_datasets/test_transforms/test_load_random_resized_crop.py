@@ -360,3 +360,40 @@ def test_unsupported_pixel_types_are_refused(tmp_path, values, message):
 def test_bad_arguments(kwargs, message):
     with pytest.raises(UserError, match=message):
         build(**kwargs)
+
+
+def test_damaged_exif_does_no_harm(tmp_path):
+    """The image is decoded in its size, or is unreadable."""
+    rng = np.random.default_rng(0)
+    transform = build(ignore_empty=True)
+    image, decoded = photo((90, 70)), 0
+    for number in range(100):
+        start = (b'', b'Exif\0\0', b'Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01')
+        block = start[number % 3] + rng.bytes(int(rng.integers(1, 200)))
+        results = save(tmp_path / 'a.jpg', image, exif=block)
+        out = transform(results)
+        if out is not None:
+            assert out['img'].shape == (64, 64, 3)
+            assert out['ori_shape'] in ((70, 90), (90, 70))
+            decoded += 1
+    assert decoded > 50
+
+
+@pytest.mark.parametrize('name', ['a.eps', 'a.pcx', 'a.tga', 'a.sgi'])
+def test_formats_that_nobody_asked_for_are_not_decoded(tmp_path, name):
+    """Pillow knows them by their content, and runs Ghostscript on EPS."""
+    photo().save(tmp_path / name)
+    assert Image.open(tmp_path / name).size == (500, 375)
+    with pytest.raises(UnreadableFileError, match='no image in a supported format'):
+        EncodedImage((tmp_path / name).read_bytes())
+
+
+@pytest.mark.parametrize('limit', [1, None])
+def test_size_is_limited_before_decoding(monkeypatch, limit):
+    """Whatever Pillow's own limit is."""
+    data = io.BytesIO()
+    Image.new('1', (14_000, 14_000)).save(data, 'PNG')
+    assert len(data.getvalue()) < 100_000
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
+    with pytest.raises(UnreadableFileError, match='more than 178,956,970 pixels'):
+        EncodedImage(data.getvalue())
