@@ -172,7 +172,7 @@ def plan(
         for mode, cost in costs.items()
     ]
     shares = [total // number for number, total in zip(gpus, totals, strict=True)]
-    mode = _choose(costs, card, shares)
+    mode = _choose(costs, card, max(gpus), shares)
     cost = costs[mode]
     images = images or _images(cfg)
     runs = [
@@ -210,9 +210,11 @@ def _run(
 ) -> Run:
     batch = total // gpus
     largest = _largest(cost, card, 'DDP', gpus)
+    if largest < batch:
+        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
     if largest == 0:
         raise UserError(
-            f'Not even one image fits the {card.memory / 1e9:.0f} GB of {card.name} '
+            f'Not even one image fits the {card.memory / 2**30:.3g} GiB of {card.name} '
             'with DDP: use a card with more memory, or FSDP.'
         )
     part = _part(batch, largest)
@@ -270,14 +272,17 @@ def _peak(cost: StepCost, batch: int, strategy: str, gpus: int) -> float:
     return fixed + max(activations + early, gradients)
 
 
-def _largest(cost: StepCost, card: Card, strategy: str, gpus: int) -> int:
-    """The largest batch that fits."""
-    room = USABLE * card.memory - _peak(cost, 0, strategy, gpus)
-    fixed, gradients = _fixed(cost, strategy, gpus)
-    early = cost.memory['gradients'] * gradients / (4 * cost.trained)
-    if room < 0:
+def _largest(
+    cost: StepCost, card: Card, strategy: str, gpus: int, accumulated: bool = False
+) -> int:
+    """The largest batch that fits, also where gradients of others are kept."""
+    usable = USABLE * card.memory
+    if usable < _peak(cost, 0, strategy, gpus):
         return 0
-    room = USABLE * card.memory - fixed - early
+    fixed, gradients = _fixed(cost, strategy, gpus)
+    if not accumulated:
+        gradients *= cost.memory['gradients'] / (4 * cost.trained)
+    room = max(0, usable - fixed - gradients)
     return int(room * cost.batch / cost.memory['activations'])
 
 
@@ -286,12 +291,14 @@ def _part(batch: int, largest: int) -> int:
     return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
 
 
-def _choose(costs: dict[str, StepCost], card: Card, batches: list[int]) -> str:
+def _choose(
+    costs: dict[str, StepCost], card: Card, gpus: int, batches: list[int]
+) -> str:
     """The fastest recomputation over all batches of one GPU."""
 
     def seconds(mode: str) -> float:
         cost = costs[mode]
-        largest = _largest(cost, card, 'DDP', 2)
+        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
         if largest == 0:
             return math.inf
         parts = [_part(batch, largest) for batch in batches]

@@ -53,7 +53,7 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
         f'{cost.trained / 1e6:.1f} M trained; {cost.flops / 1e9:.1f} GFLOPs per image '
         f'and step; {height}x{width} pixels, {plan.precision}',
         f'{card.name}: {card.low / 1e12:.0f} TFLOP/s, '
-        f'{card.bandwidth / 1e12:.2f} TB/s, {card.memory / 1e9:.0f} GB',
+        f'{card.bandwidth / 1e12:.2f} TB/s, {card.memory / 2**30:.0f} GiB',
         '',
         f'One GPU of {gpus}, {cost.batch} images (predicted):',
         '',

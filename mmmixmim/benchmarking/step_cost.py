@@ -18,7 +18,7 @@ from mmmixmim import ops
 
 from .batches import random_batch
 from .memory import peak_memory
-from .roofline import KernelCounter, as_on_gpu
+from .roofline import KernelCounter, Kernels, as_on_gpu
 from .workloads import PRECISIONS
 
 
@@ -53,6 +53,10 @@ class StepCost:
         """Bytes at the peak of memory."""
         return sum(self.memory.values())
 
+    def total(self) -> Kernels:
+        """The sum over all kernels."""
+        return sum((each.total() for each in self.kernels.values()), Kernels())
+
 
 def step_cost(
     cfg: Config,
@@ -66,7 +70,8 @@ def step_cost(
     """Count kernels and memory of a training step with AdamW.
 
     The step runs on fake tensors. Detectors, whose shapes depend on values, run on real
-    ones, where GEMMs, convolutions and attention return zeros instead of computing.
+    ones, where GEMMs, convolutions and attention return zeros instead of computing. So
+    does what a CPU would run, which computes.
 
     Args:
         cfg: Config of a model.
@@ -81,7 +86,7 @@ def step_cost(
             to True.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    real = cfg.get('default_scope') == 'mmdet'
+    real = cfg.get('default_scope') == 'mmdet' or not gpu
     model = _build(cfg, real)
     if recompute is not None:
         ops.set_recompute(model, recompute)
@@ -112,7 +117,7 @@ def step_cost(
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:
-            cost.kernels[name] = KernelCounter(compute=not real)
+            cost.kernels[name] = KernelCounter(compute=not (real and gpu))
             with cost.kernels[name]:
                 yield
 
