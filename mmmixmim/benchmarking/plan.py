@@ -91,6 +91,7 @@ class Plan:
     Attributes:
         cost: Kernels and memory of the step, with the recomputation of the runs.
         recompute: That recomputation.
+        batch: Images per GPU of the config, to which ``memory`` belongs.
         size: Height and width of the images.
         precision: 'fp32', 'fp16' or 'bf16'.
         memory: One entry per strategy and recomputation.
@@ -102,6 +103,7 @@ class Plan:
 
     cost: StepCost
     recompute: str
+    batch: int
     size: tuple[int, int]
     precision: str
     memory: list[Memory]
@@ -152,6 +154,8 @@ def plan(
     check_positive('network', network)
     for number in gpus:
         check_positive_int('gpus', number)
+    if not cfg.get('train_dataloader'):
+        raise UserError('The config trains nothing: it has no train_dataloader.')
     batch = cfg.train_dataloader.batch_size
     totals = [total_batch or batch * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
@@ -166,7 +170,7 @@ def plan(
             mode,
             _peak(cost, batch, strategy, max(gpus)),
             _largest(cost, card, strategy, max(gpus)),
-            _seconds(cost, card, 1.0, *PASSES, 'optimizer'),
+            _seconds(cost, card, batch / cost.batch, *PASSES, 'optimizer'),
         )
         for strategy in STRATEGIES
         for mode, cost in costs.items()
@@ -182,6 +186,7 @@ def plan(
     return Plan(
         cost,
         mode,
+        batch,
         cost.size,
         precision,
         memory,

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.overrides import TorchFunctionMode
 
 from mmmixmim import ops
+from mmmixmim.validation import UserError
 
 from .batches import random_batch
 from .memory import peak_memory
 from .roofline import KernelCounter, Kernels, as_on_gpu
 from .workloads import PRECISIONS
+
+# Images of a step on real tensors.
+REAL_BATCH = 8
 
 
 @dataclass
@@ -27,7 +37,7 @@ class StepCost:
     """What one training step of one GPU needs.
 
     Attributes:
-        batch: Number of images.
+        batch: Number of images that were counted.
         size: Height and width of the images in pixels.
         parameters: Number of parameters.
         trained: Number of parameters that are trained.
@@ -69,9 +79,9 @@ def step_cost(
 ) -> StepCost:
     """Count kernels and memory of a training step with AdamW.
 
-    The step runs on fake tensors. Detectors, whose shapes depend on values, run on real
-    ones, where GEMMs, convolutions and attention return zeros instead of computing. So
-    does what a CPU would run, which computes.
+    The step runs on fake tensors. Models whose shapes depend on values, as detectors,
+    run on real ones, with at most ``REAL_BATCH`` images, where GEMMs, convolutions and
+    attention return zeros instead of computing. What a CPU would run runs as it is.
 
     Args:
         cfg: Config of a model.
@@ -84,13 +94,36 @@ def step_cost(
         fused: Whether AdamW is fused. Defaults to True.
         gpu: Whether to run what an eager GPU would run, or what a CPU would. Defaults
             to True.
+
+    Raises:
+        UserError: If nothing tells the size of the images.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    real = cfg.get('default_scope') == 'mmdet' or not gpu
+    arguments = (cfg, batch, size, precision, recompute, fused, gpu)
+    if gpu and cfg.get('default_scope') != 'mmdet':
+        try:
+            return _step_cost(*arguments, real=False)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            pass
+    return _step_cost(*arguments, real=True)
+
+
+def _step_cost(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None,
+    precision: str,
+    recompute: str | None,
+    fused: bool,
+    gpu: bool,
+    real: bool,
+) -> StepCost:
+    if real and gpu:
+        batch = min(batch, REAL_BATCH)
     model = _build(cfg, real)
     if recompute is not None:
         ops.set_recompute(model, recompute)
-    size = tuple(size or model.backbone.img_size)
+    size = _size(model, size)
     trained = [each for each in model.parameters() if each.requires_grad]
     cost = StepCost(
         batch,
@@ -106,6 +139,8 @@ def step_cost(
             trained = [each for each in model.parameters() if each.requires_grad]
         if gpu:
             stack.enter_context(as_on_gpu())
+        if real and gpu:
+            stack.enter_context(_nms_in_float32())
         _turn_frozen_into_buffers(model)
         model.train()
         inputs = random_batch(cfg, model, batch, size)
@@ -153,7 +188,7 @@ def measured_memory(
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     model = MODELS.build(cfg.model).train()
-    inputs = random_batch(cfg, model, batch, tuple(size or model.backbone.img_size))
+    inputs = random_batch(cfg, model, batch, _size(model, size))
 
     def step() -> None:
         data = model.data_preprocessor(inputs, training=True)
@@ -181,6 +216,23 @@ class _RatesOnCpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@contextmanager
+def _nms_in_float32() -> Iterator[None]:
+    """Mmcv's NMS takes low precision on a GPU only."""
+    # mmcv.ops.nms is the function of that name.
+    module = importlib.import_module('mmcv.ops.nms')
+    compiled = module.ext_module
+
+    def nms(boxes, scores, **kwargs):
+        return compiled.nms(boxes.float(), scores.float(), **kwargs)
+
+    module.ext_module = SimpleNamespace(nms=nms)
+    try:
+        yield
+    finally:
+        module.ext_module = compiled
+
+
 def _build(cfg: Config, real: bool) -> nn.Module:
     """Build the model, where it is possible without memory."""
     if not real:
@@ -190,6 +242,16 @@ def _build(cfg: Config, real: bool) -> nn.Module:
         except (RuntimeError, NotImplementedError):  # reads values
             pass
     return MODELS.build(cfg.model)
+
+
+def _size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
+    size = size or getattr(model.backbone, 'img_size', None)
+    if size is None:
+        raise UserError(
+            f'{type(model.backbone).__name__} does not say which image size it is made '
+            'for: add --shape.'
+        )
+    return tuple(size)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -129,3 +129,37 @@ def test_the_batch_of_all_gpus_stands_in_the_name():
     path = ROOT / 'configs/mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
     assert batch_in_name(path) == 2048 and path.exists()
     assert batch_in_name('mine.py') is None
+
+
+def test_a_detector_runs_on_real_tensors():
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmcv.ops')
+    name = 'configs/shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes.py'
+    cfg = Config.fromfile(ROOT / name)
+    one, two = (step_cost(cfg, n, (64, 64), 'fp16', 'none') for n in (1, 2))
+    assert one.memory['weights'] == pytest.approx(4 * one.parameters, rel=1e-2)
+    assert two.memory['activations'] > 1.2 * one.memory['activations']
+    assert two.total().flops > one.total().flops > 0
+
+
+def test_fsdp_divides_the_weights_as_pytorch_does(cfg):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group(
+        'fake', store=FakeStore(), rank=0, world_size=4
+    )
+    try:
+        model = MODELS.build(cfg.model)
+        fully_shard(model, mesh=init_device_mesh('cpu', (4,)))
+        local = sum(each.to_local().nbytes for each in model.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+    one, four = (
+        plan(cfg, CARDS['a10'], [n], total_batch=32, recompute=['none']) for n in (1, 4)
+    )
+    assert local == pytest.approx(one.cost.memory['weights'] / 4, rel=0.05)
+    saved = one.memory[1].peak - four.memory[1].peak
+    fixed = one.cost.memory['weights'] + one.cost.memory['optimizer']
+    assert saved == pytest.approx(0.75 * fixed, rel=0.05)
