@@ -265,7 +265,7 @@ def _fixed(cost: StepCost, strategy: str, gpus: int) -> tuple[float, float]:
     if strategy == 'DDP':
         # Its buckets hold a second copy of the gradients.
         return states + (gradients if gpus > 1 else 0), gradients
-    # Weights and gradients of two blocks are whole at a time.
+    # The weights of one block are whole at a time.
     return states / gpus + 4 * cost.largest_block, gradients / gpus
 
 
