@@ -76,6 +76,7 @@ def step_cost(
     recompute: str | None = None,
     fused: bool = True,
     gpu: bool = True,
+    accumulate: bool = False,
 ) -> StepCost:
     """Count kernels and memory of a training step with AdamW.
 
@@ -94,12 +95,14 @@ def step_cost(
         fused: Whether AdamW is fused. Defaults to True.
         gpu: Whether to run what an eager GPU would run, or what a CPU would. Defaults
             to True.
+        accumulate: Whether all gradients exist already, from an earlier pass. Defaults
+            to False.
 
     Raises:
         UserError: If nothing tells the size of the images.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    arguments = (cfg, batch, size, precision, recompute, fused, gpu)
+    arguments = (cfg, batch, size, precision, recompute, fused, gpu, accumulate)
     if gpu and cfg.get('default_scope') != 'mmdet':
         try:
             return _step_cost(*arguments, real=False)
@@ -116,6 +119,7 @@ def _step_cost(
     recompute: str | None,
     fused: bool,
     gpu: bool,
+    accumulate: bool,
     real: bool,
 ) -> StepCost:
     if real and gpu:
@@ -145,7 +149,7 @@ def _step_cost(
         model.train()
         inputs = random_batch(cfg, model, batch, size)
         optimizer = torch.optim.AdamW(trained, fused=fused, foreach=not fused)
-        _make_states(trained, optimizer)
+        _make_states(trained, optimizer, keep_gradients=accumulate)
         memory = _PeakMemory()
         memory.track_external(model, optimizer)
         stack.enter_context(memory)
@@ -178,7 +182,7 @@ def measured_memory(
     """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
 
     Args:
-        cfg: See :func:`step_cost`, with ``gpu=False``.
+        cfg: See :func:`step_cost`, with ``gpu=False`` and ``accumulate=True``.
         batch: See :func:`step_cost`.
         size: See :func:`step_cost`.
 
@@ -294,13 +298,15 @@ def _turn_frozen_into_buffers(model: nn.Module) -> None:
 
 
 def _make_states(
-    parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    keep_gradients: bool,
 ) -> None:
     """Let the optimizer allocate its states, as after its first step."""
     for each in parameters:
         each.grad = torch.zeros_like(each)
     optimizer.step()
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=not keep_gradients)
 
 
 def _by_kind(memory: MemTracker) -> dict[str, int]:
