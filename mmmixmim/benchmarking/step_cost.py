@@ -191,7 +191,7 @@ def measured_memory(
         ``memory['activations']``.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    model = MODELS.build(cfg.model).train()
+    model = MODELS.build(_model_config(cfg)).train()
     inputs = random_batch(cfg, model, batch, _size(model, size))
 
     def step() -> None:
@@ -242,10 +242,10 @@ def _build(cfg: Config, real: bool) -> nn.Module:
     if not real:
         try:
             with torch.device('meta'), _RatesOnCpu():
-                return MODELS.build(cfg.model)
+                return MODELS.build(_model_config(cfg))
         except (RuntimeError, NotImplementedError):  # reads values
             pass
-    return MODELS.build(cfg.model)
+    return MODELS.build(_model_config(cfg))
 
 
 def _size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -271,6 +271,14 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
+
+
+def _model_config(cfg: Config) -> dict:
+    """As MMEngine's Runner: a data preprocessor may stand beside the model."""
+    model = cfg.model.copy()
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return model
 
 
 def _make_fake(model: nn.Module) -> None:
