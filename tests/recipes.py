@@ -487,6 +487,7 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
                     mean=RGB_MEAN,
                     std=RGB_STD,
                     to_rgb=True,
+                    non_blocking=True,
                 ),
             ),
             train_dataloader=train,
@@ -499,7 +500,11 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
             optim_wrapper=optimizer_wrapper(
                 name,
                 optimizer=dict(
-                    type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
+                    type='AdamW',
+                    lr=1.5e-4,
+                    betas=(0.9, 0.95),
+                    weight_decay=0.05,
+                    fused=True,
                 ),
                 paramwise_cfg=dict(flat_decay_mult=0.0),
             ),
@@ -560,7 +565,7 @@ def simmim(name: str, epochs: int) -> dict:
         optim_wrapper=optimizer_wrapper(
             name,
             optimizer=dict(
-                type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05
+                type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True
             ),
             clip_grad=dict(max_norm=5.0),
             paramwise_cfg=dict(
@@ -683,7 +688,7 @@ def finetuning(
         optim_wrapper=optimizer_wrapper(
             name,
             optimizer=dict(
-                type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05
+                type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True
             ),
             constructor='LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(
@@ -790,7 +795,11 @@ def dense_wrapper(name: str, weight_decay: float) -> dict:
     return optimizer_wrapper(
         name,
         optimizer=dict(
-            type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=weight_decay
+            type='AdamW',
+            lr=1e-4,
+            betas=(0.9, 0.999),
+            weight_decay=weight_decay,
+            fused=True,
         ),
         constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
         paramwise_cfg=dict(layer_decay_rate=0.8),

@@ -105,7 +105,8 @@ def main() -> None:
     )
     print(plan_report(found, card, Path(args.config).name))
     if args.check:
-        predicted = step_cost(cfg, args.check, size, gpu=False).memory['activations']
+        cost = step_cost(cfg, args.check, size, gpu=False, accumulate=True)
+        predicted = cost.memory['activations']
         measured = measured_memory(cfg, args.check, size)
         print(
             f'\nCheck on this CPU, {args.check} images, float32: activations predicted '

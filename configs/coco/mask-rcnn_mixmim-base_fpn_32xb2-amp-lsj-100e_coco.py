@@ -42,7 +42,9 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     _delete_=True,
     type='AmpOptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
+    optimizer=dict(
+        type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True
+    ),
     constructor='mmmixmim.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.8),
 )

@@ -7,7 +7,7 @@ from .memory import peak_memory
 from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
-from .roofline import CARDS, Card, KernelCounter, as_on_gpu, find_card
+from .roofline import CARDS, Card, KernelCounter, Kernels, as_on_gpu, find_card
 from .step_cost import StepCost, measured_memory, step_cost
 from .throughput import (
     attention_kernels,
@@ -26,6 +26,7 @@ __all__ = [
     'TASKS',
     'Card',
     'KernelCounter',
+    'Kernels',
     'Plan',
     'Setting',
     'StepCost',

@@ -91,6 +91,7 @@ class Plan:
     Attributes:
         cost: Kernels and memory of the step, with the recomputation of the runs.
         recompute: That recomputation.
+        batch: Images per GPU of the config, to which ``memory`` belongs.
         size: Height and width of the images.
         precision: 'fp32', 'fp16' or 'bf16'.
         memory: One entry per strategy and recomputation.
@@ -102,6 +103,7 @@ class Plan:
 
     cost: StepCost
     recompute: str
+    batch: int
     size: tuple[int, int]
     precision: str
     memory: list[Memory]
@@ -152,6 +154,8 @@ def plan(
     check_positive('network', network)
     for number in gpus:
         check_positive_int('gpus', number)
+    if not cfg.get('train_dataloader'):
+        raise UserError('The config trains nothing: it has no train_dataloader.')
     batch = cfg.train_dataloader.batch_size
     totals = [total_batch or batch * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
@@ -166,13 +170,13 @@ def plan(
             mode,
             _peak(cost, batch, strategy, max(gpus)),
             _largest(cost, card, strategy, max(gpus)),
-            _seconds(cost, card, 1.0, *PASSES, 'optimizer'),
+            _seconds(cost, card, batch / cost.batch, *PASSES, 'optimizer'),
         )
         for strategy in STRATEGIES
         for mode, cost in costs.items()
     ]
     shares = [total // number for number, total in zip(gpus, totals, strict=True)]
-    mode = _choose(costs, card, shares)
+    mode = _choose(costs, card, max(gpus), shares)
     cost = costs[mode]
     images = images or _images(cfg)
     runs = [
@@ -182,6 +186,7 @@ def plan(
     return Plan(
         cost,
         mode,
+        batch,
         cost.size,
         precision,
         memory,
@@ -210,9 +215,11 @@ def _run(
 ) -> Run:
     batch = total // gpus
     largest = _largest(cost, card, 'DDP', gpus)
+    if largest < batch:
+        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
     if largest == 0:
         raise UserError(
-            f'Not even one image fits the {card.memory / 1e9:.0f} GB of {card.name} '
+            f'Not even one image fits the {card.memory / 2**30:.3g} GiB of {card.name} '
             'with DDP: use a card with more memory, or FSDP.'
         )
     part = _part(batch, largest)
@@ -258,7 +265,7 @@ def _fixed(cost: StepCost, strategy: str, gpus: int) -> tuple[float, float]:
     if strategy == 'DDP':
         # Its buckets hold a second copy of the gradients.
         return states + (gradients if gpus > 1 else 0), gradients
-    # Weights and gradients of two blocks are whole at a time.
+    # The weights of one block are whole at a time.
     return states / gpus + 4 * cost.largest_block, gradients / gpus
 
 
@@ -270,14 +277,17 @@ def _peak(cost: StepCost, batch: int, strategy: str, gpus: int) -> float:
     return fixed + max(activations + early, gradients)
 
 
-def _largest(cost: StepCost, card: Card, strategy: str, gpus: int) -> int:
-    """The largest batch that fits."""
-    room = USABLE * card.memory - _peak(cost, 0, strategy, gpus)
-    fixed, gradients = _fixed(cost, strategy, gpus)
-    early = cost.memory['gradients'] * gradients / (4 * cost.trained)
-    if room < 0:
+def _largest(
+    cost: StepCost, card: Card, strategy: str, gpus: int, accumulated: bool = False
+) -> int:
+    """The largest batch that fits, also where gradients of others are kept."""
+    usable = USABLE * card.memory
+    if usable < _peak(cost, 0, strategy, gpus):
         return 0
-    room = USABLE * card.memory - fixed - early
+    fixed, gradients = _fixed(cost, strategy, gpus)
+    if not accumulated:
+        gradients *= cost.memory['gradients'] / (4 * cost.trained)
+    room = max(0, usable - fixed - gradients)
     return int(room * cost.batch / cost.memory['activations'])
 
 
@@ -286,12 +296,14 @@ def _part(batch: int, largest: int) -> int:
     return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
 
 
-def _choose(costs: dict[str, StepCost], card: Card, batches: list[int]) -> str:
+def _choose(
+    costs: dict[str, StepCost], card: Card, gpus: int, batches: list[int]
+) -> str:
     """The fastest recomputation over all batches of one GPU."""
 
     def seconds(mode: str) -> float:
         cost = costs[mode]
-        largest = _largest(cost, card, 'DDP', 2)
+        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
         if largest == 0:
             return math.inf
         parts = [_part(batch, largest) for batch in batches]

@@ -27,8 +27,8 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
             f'{each.peak / 2**30:.1f}',
             str(each.largest),
             f'{each.seconds * 1e3:.1f}',
-            f'{cost.batch / each.seconds:.0f}',
-            f'{cost.batch * cost.flops / each.seconds / card.low:.0%}',
+            f'{plan.batch / each.seconds:.0f}',
+            f'{plan.batch * cost.flops / each.seconds / card.low:.0%}',
         ]
         for each in plan.memory
     ]
@@ -53,9 +53,9 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
         f'{cost.trained / 1e6:.1f} M trained; {cost.flops / 1e9:.1f} GFLOPs per image '
         f'and step; {height}x{width} pixels, {plan.precision}',
         f'{card.name}: {card.low / 1e12:.0f} TFLOP/s, '
-        f'{card.bandwidth / 1e12:.2f} TB/s, {card.memory / 1e9:.0f} GB',
+        f'{card.bandwidth / 1e12:.2f} TB/s, {card.memory / 2**30:.0f} GiB',
         '',
-        f'One GPU of {gpus}, {cost.batch} images (predicted):',
+        f'One GPU of {gpus}, {plan.batch} images (predicted):',
         '',
         markdown_table(
             [

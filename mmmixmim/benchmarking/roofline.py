@@ -131,6 +131,13 @@ class Kernels:
     size: int = 0
     flops: int = 0
 
+    def __add__(self, other: Kernels) -> Kernels:
+        return Kernels(
+            self.number + other.number,
+            self.size + other.size,
+            self.flops + other.flops,
+        )
+
 
 class KernelCounter(TorchDispatchMode):
     """Count the kernels that run inside, and what they cost on a card.
@@ -171,20 +178,13 @@ class KernelCounter(TorchDispatchMode):
 
     def total(self) -> Kernels:
         """The sum over all kernels."""
-        total = Kernels()
-        for each in self.rows().values():
-            total.number += each.number
-            total.size += each.size
-            total.flops += each.flops
-        return total
+        return sum(self.rows().values(), Kernels())
 
     def rows(self) -> dict[str, Kernels]:
         """The sums of each operator, by name."""
         rows: dict[str, Kernels] = defaultdict(Kernels)
         for (name, _, flops, size), times in self.calls.items():
-            rows[name].number += times
-            rows[name].flops += times * flops
-            rows[name].size += times * size
+            rows[name] += Kernels(times, times * size, times * flops)
         return dict(rows)
 
     def seconds(self, card: Card, only: str | None = None, scale: float = 1.0) -> float:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.overrides import TorchFunctionMode
 
 from mmmixmim import ops
+from mmmixmim.validation import UserError
 
 from .batches import random_batch
 from .memory import peak_memory
-from .roofline import KernelCounter, as_on_gpu
+from .roofline import KernelCounter, Kernels, as_on_gpu
 from .workloads import PRECISIONS
+
+# Images of a step on real tensors.
+REAL_BATCH = 8
 
 
 @dataclass
@@ -27,7 +37,7 @@ class StepCost:
     """What one training step of one GPU needs.
 
     Attributes:
-        batch: Number of images.
+        batch: Number of images that were counted.
         size: Height and width of the images in pixels.
         parameters: Number of parameters.
         trained: Number of parameters that are trained.
@@ -53,6 +63,10 @@ class StepCost:
         """Bytes at the peak of memory."""
         return sum(self.memory.values())
 
+    def total(self) -> Kernels:
+        """The sum over all kernels."""
+        return sum((each.total() for each in self.kernels.values()), Kernels())
+
 
 def step_cost(
     cfg: Config,
@@ -62,11 +76,13 @@ def step_cost(
     recompute: str | None = None,
     fused: bool = True,
     gpu: bool = True,
+    accumulate: bool = False,
 ) -> StepCost:
     """Count kernels and memory of a training step with AdamW.
 
-    The step runs on fake tensors. Detectors, whose shapes depend on values, run on real
-    ones, where GEMMs, convolutions and attention return zeros instead of computing.
+    The step runs on fake tensors. Models whose shapes depend on values, as detectors,
+    run on real ones, with at most ``REAL_BATCH`` images, where GEMMs, convolutions and
+    attention return zeros instead of computing. What a CPU would run runs as it is.
 
     Args:
         cfg: Config of a model.
@@ -79,13 +95,39 @@ def step_cost(
         fused: Whether AdamW is fused. Defaults to True.
         gpu: Whether to run what an eager GPU would run, or what a CPU would. Defaults
             to True.
+        accumulate: Whether all gradients exist already, from an earlier pass. Defaults
+            to False.
+
+    Raises:
+        UserError: If nothing tells the size of the images.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    real = cfg.get('default_scope') == 'mmdet'
+    arguments = (cfg, batch, size, precision, recompute, fused, gpu, accumulate)
+    if gpu and cfg.get('default_scope') != 'mmdet':
+        try:
+            return _step_cost(*arguments, real=False)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            pass
+    return _step_cost(*arguments, real=True)
+
+
+def _step_cost(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None,
+    precision: str,
+    recompute: str | None,
+    fused: bool,
+    gpu: bool,
+    accumulate: bool,
+    real: bool,
+) -> StepCost:
+    if real and gpu:
+        batch = min(batch, REAL_BATCH)
     model = _build(cfg, real)
     if recompute is not None:
         ops.set_recompute(model, recompute)
-    size = tuple(size or model.backbone.img_size)
+    size = _size(model, size)
     trained = [each for each in model.parameters() if each.requires_grad]
     cost = StepCost(
         batch,
@@ -101,18 +143,20 @@ def step_cost(
             trained = [each for each in model.parameters() if each.requires_grad]
         if gpu:
             stack.enter_context(as_on_gpu())
+        if real and gpu:
+            stack.enter_context(_nms_in_float32())
         _turn_frozen_into_buffers(model)
         model.train()
         inputs = random_batch(cfg, model, batch, size)
         optimizer = torch.optim.AdamW(trained, fused=fused, foreach=not fused)
-        _make_states(trained, optimizer)
+        _make_states(trained, optimizer, keep_gradients=accumulate)
         memory = _PeakMemory()
         memory.track_external(model, optimizer)
         stack.enter_context(memory)
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:
-            cost.kernels[name] = KernelCounter(compute=not real)
+            cost.kernels[name] = KernelCounter(compute=not (real and gpu))
             with cost.kernels[name]:
                 yield
 
@@ -138,7 +182,7 @@ def measured_memory(
     """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
 
     Args:
-        cfg: See :func:`step_cost`, with ``gpu=False``.
+        cfg: See :func:`step_cost`, with ``gpu=False`` and ``accumulate=True``.
         batch: See :func:`step_cost`.
         size: See :func:`step_cost`.
 
@@ -147,8 +191,8 @@ def measured_memory(
         ``memory['activations']``.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    model = MODELS.build(cfg.model).train()
-    inputs = random_batch(cfg, model, batch, tuple(size or model.backbone.img_size))
+    model = MODELS.build(_model_config(cfg)).train()
+    inputs = random_batch(cfg, model, batch, _size(model, size))
 
     def step() -> None:
         data = model.data_preprocessor(inputs, training=True)
@@ -176,15 +220,42 @@ class _RatesOnCpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@contextmanager
+def _nms_in_float32() -> Iterator[None]:
+    """Mmcv's NMS takes low precision on a GPU only."""
+    # mmcv.ops.nms is the function of that name.
+    module = importlib.import_module('mmcv.ops.nms')
+    compiled = module.ext_module
+
+    def nms(boxes, scores, **kwargs):
+        return compiled.nms(boxes.float(), scores.float(), **kwargs)
+
+    module.ext_module = SimpleNamespace(nms=nms)
+    try:
+        yield
+    finally:
+        module.ext_module = compiled
+
+
 def _build(cfg: Config, real: bool) -> nn.Module:
     """Build the model, where it is possible without memory."""
     if not real:
         try:
             with torch.device('meta'), _RatesOnCpu():
-                return MODELS.build(cfg.model)
+                return MODELS.build(_model_config(cfg))
         except (RuntimeError, NotImplementedError):  # reads values
             pass
-    return MODELS.build(cfg.model)
+    return MODELS.build(_model_config(cfg))
+
+
+def _size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
+    size = size or getattr(model.backbone, 'img_size', None)
+    if size is None:
+        raise UserError(
+            f'{type(model.backbone).__name__} does not say which image size it is made '
+            'for: add --shape.'
+        )
+    return tuple(size)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
@@ -200,6 +271,14 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
+
+
+def _model_config(cfg: Config) -> dict:
+    """As MMEngine's Runner: a data preprocessor may stand beside the model."""
+    model = cfg.model.copy()
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return model
 
 
 def _make_fake(model: nn.Module) -> None:
@@ -227,13 +306,15 @@ def _turn_frozen_into_buffers(model: nn.Module) -> None:
 
 
 def _make_states(
-    parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    keep_gradients: bool,
 ) -> None:
     """Let the optimizer allocate its states, as after its first step."""
     for each in parameters:
         each.grad = torch.zeros_like(each)
     optimizer.step()
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=not keep_gradients)
 
 
 def _by_kind(memory: MemTracker) -> dict[str, int]:

@@ -15,5 +15,6 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         to_rgb=True,
+        non_blocking=True,
     ),
 )

@@ -6,7 +6,9 @@ images per GPU times GPUs.
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(
+        type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+    ),
     paramwise_cfg=dict(flat_decay_mult=0.0),
 )
 param_scheduler = [

@@ -65,9 +65,9 @@ def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
     model = MixMIM(
         backbone=dict(
             type='MixMIMTransformer',
-            arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
-            img_size=32,
-            window_size=[4, 4],
+            arch=dict(embed_dims=8, depths=[1], num_heads=[1]),
+            img_size=16,
+            window_size=4,
         ),
         neck=dict(
             type='MixMIMPretrainDecoder',
@@ -76,14 +76,11 @@ def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
             decoder_num_heads=1,
         ),
     )
-    compiled = torch.compile(model.loss, fullgraph=True)
-    batches = [
-        torch.rand(4, 3, 32, 32),
-        torch.rand(4, 3, 32, 32),
-        torch.rand(3, 3, 32, 32),
-    ]
+    # Without vector instructions g++ takes half the time.
+    compiled = torch.compile(model.loss, fullgraph=True, options={'cpp.simdlen': 1})
+    batches = [torch.rand(size, 3, 16, 16) for size in (4, 4, 3)]
     graphs, masks = [], set()
-    for _ in range(3):
+    for _ in range(2):
         for images in batches:
             ownership = model.ownership(images)
             masks.add(tuple(ownership.mask.flatten().tolist()))
@@ -93,8 +90,8 @@ def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
             ]
             torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
             graphs.append(counters['stats']['unique_graphs'])
-    assert len(masks) == 9
-    assert graphs == [1, 1, 2, 2, 2, 2, 2, 2, 2]
+    assert len(masks) == 6
+    assert graphs == [1, 1, 2, 2, 2, 2]
 
 
 def test_runner_compiles(image_folder, tmp_path):

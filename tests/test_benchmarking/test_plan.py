@@ -1,0 +1,168 @@
+"""Plans of tiny models: memory against a real step, and the arithmetic of a run."""
+
+import dataclasses
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmmixmim.benchmarking import (
+    CARDS,
+    batch_in_name,
+    find_card,
+    plan,
+    plan_report,
+    step_cost,
+)
+from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
+from tests.conftest import ROOT
+
+ARCH = dict(embed_dims=16, depths=[1, 1], num_heads=[1, 2])
+
+TINY = dict(
+    default_scope='mmmixmim',
+    model=dict(
+        type='MixMIM',
+        backbone=dict(type='MixMIMTransformer', arch=ARCH, img_size=64),
+        neck=dict(
+            type='MixMIMPretrainDecoder',
+            decoder_embed_dims=32,
+            decoder_depth=1,
+            decoder_num_heads=2,
+        ),
+        data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[127], std=[57]),
+    ),
+    train_dataloader=dict(batch_size=8, dataset=dict(type='ImageFolder')),
+    optim_wrapper=dict(type='AmpOptimWrapper', dtype='bfloat16'),
+    train_cfg=dict(max_epochs=10),
+)
+
+
+@pytest.fixture
+def cfg():
+    return Config(TINY)
+
+
+def test_recomputation_trades_memory_for_kernels(cfg):
+    none, norms, blocks = (
+        step_cost(cfg, 8, precision='bf16', recompute=mode)
+        for mode in ('none', 'norms', 'blocks')
+    )
+    activations = [each.memory['activations'] for each in (none, norms, blocks)]
+    assert activations[0] > 1.05 * activations[1] > 1.1 * activations[2]
+    kernels = [each.kernels['backward'].total() for each in (none, norms, blocks)]
+    assert kernels[0].number < kernels[1].number < kernels[2].number
+    assert kernels[0].flops == kernels[1].flops < kernels[2].flops
+    assert none.flops == blocks.flops
+
+
+def test_weights_and_states_are_those_of_the_model(cfg):
+    cost = step_cost(cfg, 8)
+    model = MODELS.build(cfg.model)
+    assert cost.parameters == sum(each.numel() for each in model.parameters())
+    frozen = sum(each.numel() for each in model.parameters() if not each.requires_grad)
+    assert cost.trained == cost.parameters - frozen
+    assert cost.memory['weights'] == pytest.approx(4 * cost.parameters, rel=1e-3)
+    assert cost.memory['optimizer'] == pytest.approx(8 * cost.trained, rel=1e-2)
+
+
+def test_predicted_activations_are_those_that_autograd_stores(cfg):
+    """What a real forward pass saves for its backward pass, counted by hooks."""
+    cost = step_cost(cfg, 8, gpu=False)
+    model = MODELS.build(cfg.model).train()
+    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each):
+        model.loss(torch.rand(8, 3, 64, 64))
+    assert cost.memory['activations'] == pytest.approx(sum(saved.values()), rel=0.25)
+
+
+def test_a_run_on_several_gpus(cfg):
+    card = find_card('100,1,16')
+    found = plan(cfg, card, [1, 2, 16], total_batch=32, images=3200)
+    one, two, many = found.runs
+    assert (one.batch, two.batch, many.batch) == (32, 16, 2)
+    assert one.traffic == 0 and one.hidden == 1
+    assert two.traffic == 4 * found.cost.trained
+    assert many.seconds < two.seconds < one.seconds
+    for run in found.runs:
+        assert run.epoch == pytest.approx(100 * run.seconds)
+        assert run.hours == pytest.approx(10 * run.epoch / 3600)
+    assert {each.strategy for each in found.memory} == {'DDP', 'FSDP'}
+    assert found.recompute == 'none'
+    text = plan_report(found, card, 'tiny')
+    assert '| 16 | 1 x 2 |' in text and '3,200 training images' in text
+
+
+def test_a_batch_that_does_not_fit_is_accumulated(cfg):
+    cost = step_cost(cfg, 8, precision='bf16', recompute='none')
+    small = dataclasses.replace(CARDS['a10'], memory=cost.peak / 0.9 * 1.2)
+    (run,) = plan(cfg, small, [1], total_batch=64, recompute=['none']).runs
+    assert run.accumulate == 8
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(gpus=[64]), '64 GPUs are more than the 32 images'),
+        (dict(gpus=[5]), '5 GPUs do not divide the 32 images'),
+        (dict(gpus=[0]), 'gpus must be a positive int'),
+        (dict(images_per_core=0), 'images_per_core must be a positive number'),
+        (dict(card=find_card('100,1,0.000001')), 'Not even one image fits'),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(cfg, options, message):
+    options = dict(card=CARDS['h100'], total_batch=32, recompute=['none']) | options
+    with pytest.raises(UserError, match=message):
+        plan(cfg, **options)
+
+
+def test_the_batch_of_all_gpus_stands_in_the_name():
+    path = ROOT / 'configs/mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
+    assert batch_in_name(path) == 2048 and path.exists()
+    assert batch_in_name('mine.py') is None
+
+
+def test_a_detector_runs_on_real_tensors():
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmcv.ops')
+    name = 'configs/shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes.py'
+    cfg = Config.fromfile(ROOT / name)
+    one, two = (step_cost(cfg, n, (64, 64), 'fp16', 'none') for n in (1, 2))
+    assert one.memory['weights'] == pytest.approx(4 * one.parameters, rel=1e-2)
+    assert two.memory['activations'] > 1.2 * one.memory['activations']
+    assert two.total().flops > one.total().flops > 0
+
+
+def test_fsdp_divides_the_weights_as_pytorch_does(cfg):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group(
+        'fake', store=FakeStore(), rank=0, world_size=4
+    )
+    try:
+        model = MODELS.build(cfg.model)
+        fully_shard(model, mesh=init_device_mesh('cpu', (4,)))
+        # It cuts the first dimension.
+        cut = [each for each in model.parameters() if each.shape[0] % 4 == 0]
+        local = sum(each.to_local().nbytes for each in cut)
+        whole = sum(4 * each.numel() for each in cut)
+    finally:
+        torch.distributed.destroy_process_group()
+    one, four = (
+        plan(cfg, CARDS['a10'], [n], total_batch=32, recompute=['none']) for n in (1, 4)
+    )
+    assert local == whole / 4 and whole > 0.5 * one.cost.memory['weights']
+    saved = one.memory[1].peak - four.memory[1].peak
+    fixed = one.cost.memory['weights'] + one.cost.memory['optimizer']
+    assert saved == pytest.approx(0.75 * fixed, rel=0.05)
