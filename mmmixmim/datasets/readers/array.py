@@ -29,7 +29,7 @@ class ArrayReader(ImageReader):
             raise UnreadableFileError(
                 f'its shape is {array.shape}, expected (H, W), (H, W, C) or (C, H, W)'
             )
-        if array.shape[0] < array.shape[2]:
+        if 0 < array.shape[0] < array.shape[2]:
             array = array.transpose(1, 2, 0)
         super().__init__(array.shape[:2], array.shape[2], array.dtype)
         self.array = array
