@@ -41,18 +41,15 @@ def run(tmp_path, **options):
     return measures(tmp_path), log(tmp_path)
 
 
-def test_accuracies_are_logged_with_the_other_measures(tmp_path):
-    records, text = run(tmp_path)
-    for record in records:
-        assert 30 < record['knn/top1'] <= 100 and 30 < record['probe/top1'] <= 100
-        assert record['reconstruction/loss'] > 0
-    assert 'probe/top1:' in text and 'label' not in text
-
-
-def test_the_best_checkpoint_can_be_chosen_by_it(tmp_path):
+def test_accuracies_are_logged_and_can_choose_the_best_checkpoint(tmp_path):
     cfg = config(tmp_path, custom_hooks=[HOOK])
     cfg.default_hooks.checkpoint.update(save_best='probe/top1', rule='greater')
     train(cfg)
+    for record in measures(tmp_path):
+        assert 30 < record['knn/top1'] <= 100 and 30 < record['probe/top1'] <= 100
+        assert record['reconstruction/loss'] > 0
+    text = log(tmp_path)
+    assert 'probe/top1:' in text and 'label' not in text
     assert list(tmp_path.glob('best_probe_top1_epoch_*.pth'))
 
 
