@@ -10,8 +10,6 @@ import numpy as np
 # name -> [(iteration, value), ...], ordered by iteration
 History = dict[str, list[tuple[int, float]]]
 
-SEVERITIES = ('error', 'warning', 'info')
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -35,7 +33,9 @@ class Finding:
         return f'{self.seen} {self.advice}'
 
 
-def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
+def diagnose(
+    history: History, mean_loss: float | None = 1.0, mask_ratio: float | None = None
+) -> list[Finding]:
     """Say whether a pretraining run learns, and what is wrong if it doesn't.
 
     A level of a curve is the median of a tenth of its points, of three at least: the
@@ -46,38 +46,46 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
     ============================ ===================================================
     verdict                      threshold and reason
     ============================ ===================================================
-    loss is not finite           any NaN or infinity among the last three points: AMP
-                                 skips single bad steps, three in a row are none
+    loss is not finite           the last two training losses, or the last held-out
+                                 one, are NaN or infinite: mixed precision skips
+                                 single bad steps, which change nothing
     diverged                     last level 25 % above the lowest: noise of a batch
                                  moves a level by a few per cent
-    learning rate too high       learned nothing, and the highest loss is 50 % above
-                                 the first level: a loss that is flat from the start
-                                 has no such peak
-    nothing learned              lowest level within 3 % of predicting the mean, at
-                                 20 points or more, once the learning rate has passed
-                                 its peak: before, a plateau is normal
+    learning rate too high       learned nothing, and either the loss rose by 15 % at
+                                 some time, as no flat curve does, or the features
+                                 collapsed
+    nothing learned              lowest level within 15 % of predicting the mean (cells
+                                 of one colour have the target 0, so that it costs 0.89
+                                 on digits); the second half of the points lowers it by
+                                 less than 2 %; 20 points or more; and the learning
+                                 rate has passed its peak: before, a plateau is normal
     loss near zero               last level below 2 % of predicting the mean: pixels
                                  of real images are never predicted that well
-    collapse                     last stage: effective rank below 2, deviation below
-                                 0.05 or 90 % of the channels dead. A rank of 1 is one
-                                 vector for all images; 1, 1 and 0 % are usual
+    collapse                     last stage: effective rank below 2 (1 is one direction
+                                 for all images), deviation below 0.005 (healthy runs
+                                 came down to 0.02, since pooled features share a large
+                                 mean) or 90 % of the channels dead
     features shrink              effective rank of a stage below a quarter of its
                                  highest, or half of its channels dead
     held-out loss rises          last held-out level 2 % above the lowest, the last
                                  three measurements above it, and the training loss
                                  falls meanwhile. Masks and crops of held-out images
                                  are fixed, so that 2 % are no noise
+    most of an image is hidden   mask ratio above 0.8: published methods hide 50 %
+                                 (MixMAE), 60 % (SimMIM) and 75 % (MAE)
     ============================ ===================================================
 
     Args:
         history: Scalars by name, each a list of (iteration, value): ``loss``, and, as
-            far as they were measured, ``lr``, ``reconstruction/loss`` and
+            far as they were measured, ``lr``, ``epoch``, ``reconstruction/loss`` and
             ``features/{rank,std,dead}_stageN``. Other names are ignored.
         mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
             normalised pixels. None if it is unknown.
+        mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
 
     Returns:
-        Findings, the most severe first. One of severity 'info' if nothing is wrong.
+        The errors; without errors, the warnings, which errors would explain; without
+        either, one finding of severity 'info'.
     """
     loss = _values(history, 'loss')
     if not len(loss):
@@ -94,9 +102,10 @@ def diagnose(history: History, mean_loss: float | None = 1.0) -> list[Finding]:
         *_loss_level(history, mean_loss),
         *_collapse(history),
         *_held_out_rise(history),
+        *_mask_ratio(history, mask_ratio),
     ]
-    findings = findings or [_healthy(history)]
-    return sorted(findings, key=lambda each: SEVERITIES.index(each.severity))
+    errors = [each for each in findings if each.severity == 'error']
+    return errors or findings or [_healthy(history)]
 
 
 _LOWER = (
@@ -107,16 +116,19 @@ _LOWER = (
 
 def _not_finite(history: History) -> list[Finding]:
     loss = _values(history, 'loss')
-    if np.isfinite(loss[-3:]).all():
+    held_out = _values(history, 'reconstruction/loss')
+    finite = np.isfinite(loss)
+    if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
         return []
-    step = next(step for step, value in history['loss'] if not np.isfinite(value))
+    after = int(finite.nonzero()[0].max(initial=-1)) + 1
+    step = history['loss'][min(after, len(loss) - 1)][0]
     return [
         Finding(
             'error',
             'Loss is not finite',
-            f'The training loss is {loss[-1]} since iteration {step}.',
+            f'The loss is NaN or infinite since {_when(history, step)}.',
             f'The weights are lost: stop. {_LOWER}, then start from a checkpoint of '
-            f'before iteration {step}. With mixed precision, also try bfloat16.',
+            'before it. With mixed precision, also try bfloat16.',
         )
     ]
 
@@ -126,8 +138,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     loss = _finite(_values(history, 'loss'))
     if len(loss) < 6:
         return []
-    first, last, best = _first(loss), _last(loss), _lowest(loss)
-    peak = loss.max()
+    last, best = _last(loss), _lowest(loss)
     if last > 1.25 * best:
         return [
             Finding(
@@ -150,16 +161,22 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
                 'gets (blank or constant?) and at the target of the head.',
             )
         ]
+    half = len(loss) // 2
+    flat = _lowest(loss[half:]) > 0.98 * _lowest(loss[:half])
     warm = _past_warmup(history) and len(loss) >= 20
-    if best < 0.97 * mean_loss or not warm:
+    if best < 0.85 * mean_loss or not flat or not warm:
         return []
-    if peak > 1.5 * first:
+    rise = float((loss / np.minimum.accumulate(loss)).max())
+    collapsed = bool(_collapse(history))
+    if rise > 1.15 or collapsed:
+        seen = f'rose to {rise:.2f} times an earlier value'
+        seen = seen if rise > 1.15 else 'fell while the features collapsed'
         return [
             Finding(
                 'error',
                 'Learning rate too high',
-                f'The training loss rose to {peak:.3g} and then stays at {last:.3g}, '
-                f'the level of predicting the mean of each cell ({mean_loss:.3g}).',
+                f'The training loss {seen} and stays at {last:.3g}, about the level '
+                f'of predicting the mean of each cell ({mean_loss:.3g}).',
                 f'{_LOWER}, and start again: such weights rarely recover.',
             )
         ]
@@ -167,8 +184,9 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
         Finding(
             'error',
             'Nothing learned',
-            f'The training loss is {last:.3g}. Predicting the mean of each cell costs '
-            f'{mean_loss:.3g}, so the model predicts nothing else.',
+            f'The training loss stays at {last:.3g}. Predicting the mean of each cell '
+            f'costs {mean_loss:.3g} (less if many cells have one colour), so the model '
+            'predicts little else.',
             'Look at the pictures: are the images what you expect? Then try another '
             'learning rate (a tenth and ten times of it).',
         )
@@ -185,14 +203,14 @@ def _collapse(history: History) -> list[Finding]:
             for name in ('rank', 'std', 'dead')
         }
         rank, std, dead = measured.values()
-        last_stage = stage == stages[-1]
-        if len(rank) and rank[-1] < 2:
-            seen.append(f'their effective rank is {rank[-1]:.2f}')
-        if len(std) and std[-1] < 0.05:
-            seen.append(f'their deviation is {std[-1]:.3f} (1 is usual, 0 is constant)')
-        if len(dead) and dead[-1] > 0.9:
-            seen.append(f'{dead[-1]:.0%} of the channels are dead')
-        if seen and last_stage:
+        if stage == stages[-1]:
+            if len(rank) and rank[-1] < 2:
+                seen.append(f'their effective rank is {rank[-1]:.2f}')
+            if len(std) and std[-1] < 0.005:
+                seen.append(f'their deviation is {std[-1]:.2g}')
+            if len(dead) and dead[-1] > 0.9:
+                seen.append(f'{dead[-1]:.0%} of the channels are dead')
+        if seen:
             findings.append(
                 Finding(
                     'error',
@@ -208,7 +226,7 @@ def _collapse(history: History) -> list[Finding]:
             seen.append(
                 f'the effective rank fell from {rank.max():.1f} to {rank[-1]:.1f}'
             )
-        elif len(dead) and dead[-1] > 0.5:
+        if len(dead) and dead[-1] > 0.5:
             seen.append(f'{dead[-1]:.0%} of the channels are dead')
         if seen:
             findings.append(
@@ -251,14 +269,32 @@ def _held_out_rise(history: History) -> list[Finding]:
         Finding(
             'warning',
             'Held-out loss rises',
-            f'The loss on held-out images was lowest around iteration {step} '
+            f'The loss on held-out images was lowest around '
+            f'{_when(history, step)} '
             f'({best:.3g}) and is {last:.3g} now, while the training loss fell from '
             f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
             'its images. There are too few of them for so long a training.',
             'More images help most. Published: on 10 % of ImageNet the held-out loss '
             'rises with longer training although fine-tuning stays about the same, '
             'so longer training does little harm here, but it gains nothing either. '
-            f'You can stop, or use a checkpoint of about iteration {step}.',
+            'You can stop, or use a checkpoint of about that time.',
+        )
+    ]
+
+
+def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
+    if mask_ratio is None or mask_ratio <= 0.8:
+        return []
+    loss = _last(_finite(_values(history, 'loss')))
+    return [
+        Finding(
+            'warning',
+            'Most of each image is hidden',
+            f'With mask_ratio {mask_ratio:g}, the encoder sees {1 - mask_ratio:.0%} of '
+            f'an image, which is little to tell the rest from. The training loss is '
+            f'{loss:.3g}.',
+            'MixMAE hides 50 % of an image, SimMIM 60 % and MAE 75 %. Set '
+            'model.mask_ratio=0.5, unless you have measured that more helps your task.',
         )
     ]
 
@@ -284,6 +320,12 @@ def _healthy(history: History) -> Finding:
         'your task.'
     )
     return Finding('info', 'Healthy', f'{seen}.', advice)
+
+
+def _when(history: History, step: int) -> str:
+    """Name an iteration, with its epoch if there are epochs."""
+    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
+    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
 
 
 def _values(history: History, name: str) -> np.ndarray:
@@ -313,6 +355,10 @@ def _last(values: np.ndarray) -> float:
 
 
 def _lowest(values: np.ndarray) -> float:
+    block = len(values) // 500  # of a long run, medians of blocks: linear in its length
+    if block > 1:
+        blocks = values[: len(values) // block * block].reshape(-1, block)
+        values = np.median(blocks, axis=1)
     return float(_running(values).min())
 
 

@@ -8,15 +8,29 @@ from pathlib import Path
 
 from .diagnosis import History
 
-# Written along with the scalars, but no curves.
-_COUNTERS = {'iter', 'epoch', 'step'}
+_SCALARS = 'vis_data/scalars.json'
+_COUNTERS = {'iter', 'step'}
 # Of validation; they would mix with those of training, which have the same names.
 _TIMES = {'time', 'data_time'}
 
 
-def scalar_files(work_dir: str | Path) -> list[Path]:
-    """List the scalar files of all starts of a run, the oldest first."""
-    return sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+def run_starts(work_dir: str | Path) -> list[Path]:
+    """List the folders of the starts that the present run consists of.
+
+    Args:
+        work_dir: The folder of the run, with a folder named after the time of each
+            start.
+
+    Returns:
+        The folders, the oldest first: the last start from scratch and those that
+        resumed it. Starts that logged no training are left out.
+    """
+    starts = []
+    for path in sorted(Path(work_dir).glob(f'*/{_SCALARS}')):
+        folder = path.parent.parent
+        if any('iter' in record for record in _read_records(path)):
+            starts = [*starts, folder] if _resumed(folder) else [folder]
+    return starts
 
 
 def read_history(work_dir: str | Path) -> History:
@@ -36,12 +50,9 @@ def read_history(work_dir: str | Path) -> History:
         record before them. Empty if there is no training record.
     """
     history: History = {}
-    for path in scalar_files(work_dir):
-        records = _read_records(path)
-        start = next((each['iter'] for each in records if 'iter' in each), None)
-        if start is None:
-            continue
-        start = start if _resumed(path) else 0
+    for folder in run_starts(work_dir):
+        records = _read_records(folder / _SCALARS)
+        start = next(record['iter'] for record in records if 'iter' in record)
         history = {
             name: [point for point in points if point[0] < start]
             for name, points in history.items()
@@ -73,9 +84,9 @@ def _read_records(path: Path) -> list[dict[str, float]]:
     return records
 
 
-def _resumed(path: Path) -> bool:
-    """Whether a start went on from a checkpoint, by the config beside its scalars."""
-    config = path.with_name('config.py')
+def _resumed(folder: Path) -> bool:
+    """Whether a start went on from a checkpoint, by its config."""
+    config = folder / 'vis_data' / 'config.py'
     return config.is_file() and bool(
         re.search('^resume = True$', config.read_text(errors='replace'), re.MULTILINE)
     )

@@ -93,7 +93,7 @@ def test_collapse_of_the_last_stage_is_an_error():
     assert '1.27' in finding.seen
 
 
-@pytest.mark.parametrize('name, value', (('std', 0.01), ('dead', 0.95)))
+@pytest.mark.parametrize('name, value', (('std', 0.001), ('dead', 0.95)))
 def test_constant_or_dead_channels_are_a_collapse_too(name, value):
     history = {'loss': curve(1.1, 0.5), f'features/{name}_stage4': [(2000, value)]}
     assert titles(history) == ['Features collapsed']
@@ -133,7 +133,22 @@ def test_both_losses_rising_is_no_overfitting():
     assert 'Held-out loss rises' not in titles(history)
 
 
-def test_the_most_severe_finding_is_first():
+def test_a_long_history_is_judged_like_a_short_one():
+    loss = [(i, 0.5 + 0.6 * np.exp(-i / 2e4)) for i in range(200_000)]
+    assert titles({'loss': loss}) == ['Healthy']
+    loss[150_000:] = [(i, 2.0) for i, _ in loss[150_000:]]
+    assert titles({'loss': loss}) == ['Loss diverged']
+
+
+def test_a_mask_that_hides_more_than_published_ones_is_a_warning():
+    history = {'loss': curve(1.1, 0.5)}
+    assert titles(history, mask_ratio=0.75) == ['Healthy']
+    finding = diagnose(history, mask_ratio=0.9)[0]
+    assert finding.severity == 'warning' and 'sees 10% of an image' in finding.seen
+
+
+def test_an_error_explains_the_warnings():
     history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': rising(0.8)}
+    assert titles(history) == ['Held-out loss rises']
     history['features/rank_stage4'] = [(2000, 1.0)]
-    assert [each.severity for each in diagnose(history)] == ['error', 'warning']
+    assert titles(history) == ['Features collapsed']

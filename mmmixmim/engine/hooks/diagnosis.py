@@ -48,6 +48,7 @@ class DiagnosisHook(Hook):
         head = getattr(model, 'head', None)
         normalised = getattr(head, 'norm_pix', False) and head.hog is None
         self.mean_loss = 1.0 if normalised else None
+        self.mask_ratio = getattr(model, 'mask_ratio', None)
         if runner.iter:
             self.history = {
                 name: [point for point in points if point[0] <= runner.iter]
@@ -86,7 +87,7 @@ class DiagnosisHook(Hook):
     def _look(self, least: int = logging.WARNING) -> None:
         if not is_main_process():
             return
-        findings = diagnose(self.history, self.mean_loss)
+        findings = diagnose(self.history, self.mean_loss, self.mask_ratio)
         for finding in findings:
             level = _LEVELS[finding.severity]
             if finding.title not in self.said and level >= least:
