@@ -59,18 +59,19 @@ def diagnose(
                                  on digits); the second half of the points lowers it by
                                  less than 2 %; 20 points or more; and the learning
                                  rate has passed its peak: before, a plateau is normal
-    loss near zero               last level below 2 % of predicting the mean: pixels
-                                 of real images are never predicted that well
+    loss near zero               last level below 2 % of predicting the mean, or, if
+                                 that is unknown, 0.5 % of the first loss: real images
+                                 are never predicted that well
     collapse                     last stage: effective rank below 2 (1 is one direction
                                  for all images), deviation below 0.005 (healthy runs
                                  came down to 0.02, since pooled features share a large
                                  mean) or 90 % of the channels dead
     features shrink              effective rank of a stage below a quarter of its
                                  highest, or half of its channels dead
-    held-out loss rises          last held-out level 2 % above the lowest, the last
-                                 three measurements above it, and the training loss
-                                 falls meanwhile. Masks and crops of held-out images
-                                 are fixed, so that 2 % are no noise
+    held-out loss rises          median of the last three held-out losses 2 % above the
+                                 lowest before them, while the training loss fell. Masks
+                                 and crops of held-out images are fixed, so that 2 % are
+                                 no noise
     most of an image is hidden   mask ratio above 0.8: published methods hide 50 %
                                  (MixMAE), 60 % (SimMIM) and 75 % (MAE)
     ============================ ===================================================
@@ -148,19 +149,21 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
                 f'The learning rate is probably too high. {_LOWER}.',
             )
         ]
-    if mean_loss is None:
-        return []
-    if last < 0.02 * mean_loss:
+    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
+    if last < zero:
         return [
             Finding(
                 'error',
                 'Loss near zero',
-                f'The training loss is {last:.2g}; predicting the mean of each cell '
-                f'costs {mean_loss:.3g}, and real images are never predicted so well.',
+                f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
+                'images are never predicted so well.',
                 'The target carries no information: look at the images that the model '
-                'gets (blank or constant?) and at the target of the head.',
+                'gets (blank or constant? mean and std of the data preprocessor?) and '
+                'at the target of the head.',
             )
         ]
+    if mean_loss is None:
+        return []
     half = len(loss) // 2
     flat = _lowest(loss[half:]) > 0.98 * _lowest(loss[:half])
     warm = _past_warmup(history) and len(loss) >= 20
@@ -169,7 +172,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     rise = float((loss / np.minimum.accumulate(loss)).max())
     collapsed = bool(_collapse(history))
     if rise > 1.15 or collapsed:
-        seen = f'rose to {rise:.2f} times an earlier value'
+        seen = f'rose to {rise:.3g} times an earlier value'
         seen = seen if rise > 1.15 else 'fell while the features collapsed'
         return [
             Finding(
@@ -217,8 +220,8 @@ def _collapse(history: History) -> list[Finding]:
                     'Features collapsed',
                     f'Stage {stage} gives nearly the same features for all images: '
                     f'{", ".join(seen)}.',
-                    'Such an encoder is of no use: stop. Check the target and the '
-                    'images, then lower the learning rate.',
+                    'Stop. Check the target and the images, then lower the learning '
+                    'rate. A probe may still score well, as it standardises features.',
                 )
             )
             continue
@@ -247,19 +250,14 @@ def _held_out_rise(history: History) -> list[Finding]:
         for step, value in history.get('reconstruction/loss', [])
         if np.isfinite(value)
     ]
-    if len(points) < 5:
-        return []
     values = np.array([value for _, value in points])
-    window = _window(values)
-    medians = _running(values)
-    at = int(medians.argmin())
-    best, last = medians[at], _last(values)
-    recent = values[-3:]
-    if at + window + 1 > len(values) - 2 or last < 1.02 * best:
+    if len(values) < 4:
         return []
-    if recent.min() <= best:
+    at = int(values.argmin())
+    best, last = values[at], _last(values[-3:])
+    if at > len(values) - 4 or last < 1.02 * best:
         return []
-    step = points[at + window // 2][0]
+    step = points[at][0]
     train = history['loss']
     before = _finite(_values({'loss': [p for p in train if p[0] <= step]}, 'loss'))
     now = _finite(_values(history, 'loss'))
@@ -275,9 +273,9 @@ def _held_out_rise(history: History) -> list[Finding]:
             f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
             'its images. There are too few of them for so long a training.',
             'More images help most. Published: on 10 % of ImageNet the held-out loss '
-            'rises with longer training although fine-tuning stays about the same, '
-            'so longer training does little harm here, but it gains nothing either. '
-            'You can stop, or use a checkpoint of about that time.',
+            'rises with longer training although fine-tuning stays about the same, so '
+            'the features need not get worse, but training on gains little. You can '
+            'stop, or compare a checkpoint of about that time.',
         )
     ]
 
@@ -285,14 +283,12 @@ def _held_out_rise(history: History) -> list[Finding]:
 def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
     if mask_ratio is None or mask_ratio <= 0.8:
         return []
-    loss = _last(_finite(_values(history, 'loss')))
     return [
         Finding(
             'warning',
             'Most of each image is hidden',
             f'With mask_ratio {mask_ratio:g}, the encoder sees {1 - mask_ratio:.0%} of '
-            f'an image, which is little to tell the rest from. The training loss is '
-            f'{loss:.3g}.',
+            f'an image: little to tell the rest from.',
             'MixMAE hides 50 % of an image, SimMIM 60 % and MAE 75 %. Set '
             'model.mask_ratio=0.5, unless you have measured that more helps your task.',
         )
@@ -309,17 +305,29 @@ def _healthy(history: History) -> Finding:
             'Wait until the warm-up of the learning rate is over.',
         )
     held_out = _finite(_values(history, 'reconstruction/loss'))
-    seen = f'The training loss fell from {_first(loss):.3g} to {_last(loss):.3g}'
+    first, last = _first(loss), _last(loss)
+    seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
-        seen += f', on held-out images from {held_out[0]:.3g} to {held_out[-1]:.3g}'
-    falls = _last(loss) < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
-    advice = (
-        'Both still fall, so longer training may help.'
-        if falls and len(held_out) > 1 and held_out[-1] <= held_out.min() * 1.002
-        else 'The loss does not tell how good the features are: try the encoder on '
-        'your task.'
-    )
-    return Finding('info', 'Healthy', f'{seen}.', advice)
+        seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
+    if 'accuracy/top1' in history:
+        advice = 'Judge the run by its accuracy.'
+    elif not len(held_out):
+        advice = (
+            'No images are held out, so whether the features are healthy is not '
+            'known: set train_dataloader.dataset.held_out, or try the encoder.'
+        )
+    elif (
+        last < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
+        and held_out[-1] <= held_out.min()
+    ):
+        advice = 'Both still fall, so longer training may help.'
+    else:
+        advice = (
+            'The loss does not tell how good the features are: try the encoder on '
+            'your task.'
+        )
+    title = 'Healthy' if last < 0.98 * first else 'Nothing wrong seen'
+    return Finding('info', title, f'{seen}.', advice)
 
 
 def _when(history: History, step: int) -> str:
