@@ -36,6 +36,11 @@ def parse_args() -> argparse.Namespace:
         type=int,
         help='one or three channels to show, from 0 (RGB, or principal components)',
     )
+    parser.add_argument(
+        '--details',
+        action='store_true',
+        help='also draw visible cells, predictions pasted into them, and errors',
+    )
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -53,7 +58,9 @@ def main() -> None:
     loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
     loader['persistent_workers'] = False
     batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
-    draw_reconstruction(model, batch['inputs'], args.out, bands=args.bands)
+    draw_reconstruction(
+        model, batch['inputs'], args.out, details=args.details, bands=args.bands
+    )
     print(args.out)
 
 
