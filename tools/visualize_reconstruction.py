@@ -30,6 +30,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of images, crops and masks (0)'
     )
+    parser.add_argument(
+        '--details',
+        action='store_true',
+        help='also draw visible cells, predictions pasted into them, and errors',
+    )
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -47,7 +52,7 @@ def main() -> None:
     loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
     loader['persistent_workers'] = False
     batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
-    draw_reconstruction(model, batch['inputs'], args.out)
+    draw_reconstruction(model, batch['inputs'], args.out, details=args.details)
     print(args.out)
 
 

@@ -21,7 +21,8 @@ def test_reconstructions_are_drawn(pretrained, tmp_path):
 def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(model, images, path):
+    def draw(model, images, path, details):
+        assert not details
         drawn.append((images, torch.rand(1)))
         weights = torch.load(pretrained, weights_only=False)['state_dict']
         for name, value in model.state_dict().items():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmixmim.visualization import draw_reconstruction
+from mmmixmim.visualization import draw_reconstruction, paint_reconstruction
 
 
 @pytest.mark.parametrize('channels', [1, 3, 4])
@@ -85,3 +85,48 @@ def test_shows_the_true_colours_of_the_original(make_mixmim, tmp_path):
     draw_reconstruction(model, blue_in_bgr, tmp_path / 'blue.png')
     originals = rows_of(tmp_path / 'blue.png')[0]
     assert (originals == (0, 0, 255)).all(-1).mean() > 0.5
+
+
+def test_details_show_what_is_visible_pasted_and_wrong(make_mixmim):
+    model = make_mixmim(data_preprocessor=dict(mean=[10.0] * 3, std=[50.0] * 3))
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    images[0, 0] = images[1, 2] = 255
+    mask = torch.tensor([[[1, 0], [0, 0]]])
+    picture = paint_reconstruction(model, images, mask, details=True)
+    original, visible, mixed, predicted, pasted, error = np.split(picture, 6)
+
+    def cells(row, colour):
+        return round((row == colour).all(-1).sum() / (64 * 64), 2)
+
+    red, blue, grey = (255, 0, 0), (0, 0, 255), (127, 127, 127)
+    assert [cells(original, c) for c in (red, blue, grey)] == [4, 4, 0]
+    # The first image hides one cell, as does its partner's mixture.
+    assert [cells(visible, c) for c in (red, blue, grey)] == [3, 3, 2]
+    assert [cells(mixed, c) for c in (red, blue, grey)] == [4, 4, 0]
+    assert [cells(pasted, c) for c in (red, blue)] == [3, 3]
+    assert cells(predicted, red) + cells(predicted, blue) < 1
+    assert error.std() > 0
+
+
+def test_a_perfect_prediction_has_no_error(make_mixmim, monkeypatch):
+    model = make_mixmim(data_preprocessor=dict(mean=[90.0] * 3, std=[60.0] * 3))
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    mask = torch.tensor([[[1, 0], [0, 1]]])
+
+    def perfect(pred, target, mask):
+        return target
+
+    monkeypatch.setattr(model.head, 'reconstruct', perfect)
+    rows = np.split(paint_reconstruction(model, images, mask, details=True), 6)
+    original, _, _, predicted, pasted, error = (row[:, 96:] for row in rows)
+    assert np.array_equal(original, predicted) and np.array_equal(original, pasted)
+    assert error[:60, :60].max() < 5  # black
+    # The original has the true colours: images are 64 pixels, enlarged to 128.
+    assert np.array_equal(original[:128:2, :128:2], images[0].permute(1, 2, 0).numpy())
+
+
+def test_pictures_work_with_other_methods(make_mixmim):
+    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    for options in (dict(num_images=3), dict(filling='zeros')):
+        picture = paint_reconstruction(make_mixmim(**options), images, details=True)
+        assert picture.shape == (6 * 132, 96 + 6 * 132, 3)

@@ -1,0 +1,59 @@
+"""What the log says of real runs."""
+
+import pytest
+
+from ...watched_run import config, log, train
+
+HOOK = [dict(type='DiagnosisHook', interval=2, points=1)]
+
+
+def diagnosed(work_dir, **options):
+    cfg = config(work_dir, custom_hooks=HOOK)
+    cfg.train_cfg.max_epochs = 4
+    cfg.train_dataloader.num_batch_per_epoch = 6
+    cfg.param_scheduler = []
+    cfg.merge_from_dict(options)
+    train(cfg)
+    return [
+        line
+        for line in log(work_dir).splitlines()
+        if 'ERROR' in line or 'WARNING' in line
+    ]
+
+
+def test_a_healthy_run_has_no_warning(tmp_path):
+    lines = diagnosed(tmp_path)
+    assert not [line for line in lines if 'eatures' in line or 'oss' in line]
+
+
+def test_collapse_is_said_before_the_end(tmp_path):
+    """All images look the same to the encoder."""
+    lines = diagnosed(tmp_path, **{'model.data_preprocessor.std': [1e9]})
+    said = [line for line in lines if 'Features collapsed' in line]
+    assert 'ERROR' in said[0]
+    text = log(tmp_path)
+    assert text.index('Features collapsed') < text.index('Epoch(train) [2]')
+    # Once when it appears, and once at the end.
+    assert len(said) == 2
+
+
+def test_a_loss_that_is_not_finite_is_said_between_validations(tmp_path):
+    lines = diagnosed(
+        tmp_path,
+        **{'optim_wrapper.optimizer.lr': 1e30, 'train_cfg.val_interval': 4},
+    )
+    assert any('not finite' in line and 'ERROR' in line for line in lines)
+    text = log(tmp_path)
+    assert text.index('not finite') < text.index('Epoch(val)')
+
+
+def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
+    cfg = config(tmp_path, custom_hooks=HOOK)
+    runner = train(cfg)
+    cfg = config(tmp_path, custom_hooks=HOOK)
+    cfg.train_cfg.max_epochs = 3
+    cfg.resume = True
+    runner = train(cfg)
+    (hook,) = [h for h in runner.hooks if type(h).__name__ == 'DiagnosisHook']
+    assert [step for step, _ in hook.history['reconstruction/loss']] == [2, 4, 6]
+    assert [step for step, _ in hook.history['loss']] == pytest.approx(range(1, 7))

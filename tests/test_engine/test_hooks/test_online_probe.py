@@ -1,0 +1,73 @@
+"""Probe and nearest neighbours in real runs on the digits."""
+
+import re
+
+import pytest
+
+from mmmixmim.datasets import Digits
+from mmmixmim.registry import DATASETS
+
+from ...watched_run import config, log, measures, train
+
+HOOK = dict(type='OnlineProbeHook', max_images=200, batch_size=100)
+
+
+@DATASETS.register_module()
+class PartlyLabelled(Digits):
+    """Digits of which some have no label, or all the same."""
+
+    def __init__(self, labels, **kwargs):
+        self.labels = labels
+        super().__init__(**kwargs)
+
+    def load_data_list(self):
+        samples = super().load_data_list()
+        for i, sample in enumerate(samples):
+            if self.labels == 'none' or (self.labels == 'half' and i % 2):
+                del sample['gt_label']
+            elif self.labels == 'one class':
+                sample['gt_label'] = 3
+        return samples
+
+
+def partly(labels, split='train'):
+    pipeline = [dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
+    return dict(type='PartlyLabelled', labels=labels, split=split, pipeline=pipeline)
+
+
+def run(tmp_path, **options):
+    cfg = config(tmp_path, custom_hooks=[HOOK | options])
+    train(cfg)
+    return measures(tmp_path), log(tmp_path)
+
+
+def test_accuracies_are_logged_and_can_choose_the_best_checkpoint(tmp_path):
+    cfg = config(tmp_path, custom_hooks=[HOOK])
+    cfg.default_hooks.checkpoint.update(save_best='probe/top1', rule='greater')
+    train(cfg)
+    for record in measures(tmp_path):
+        assert 30 < record['knn/top1'] <= 100 and 30 < record['probe/top1'] <= 100
+        assert record['reconstruction/loss'] > 0
+    text = log(tmp_path)
+    assert 'probe/top1:' in text and 'label' not in text
+    assert list(tmp_path.glob('best_probe_top1_epoch_*.pth'))
+
+
+def test_images_without_a_label_are_left_out(tmp_path):
+    records, text = run(tmp_path, train=partly('half'))
+    assert len(records) == 2 and all('probe/top1' in each for each in records)
+    assert len(re.findall(r'\d+ of 200 training images have a label', text)) == 1
+
+
+@pytest.mark.parametrize(
+    'labels, line',
+    [
+        ('none', 'The training images have no labels'),
+        ('one class', 'All training images are of class 3.'),
+    ],
+)
+def test_labels_that_do_not_do_give_one_line(tmp_path, labels, line):
+    records, text = run(tmp_path, train=partly(labels))
+    assert len(records) == 2
+    assert not any('probe/top1' in each or 'knn/top1' in each for each in records)
+    assert text.count(line) == 1
