@@ -305,17 +305,29 @@ def _healthy(history: History) -> Finding:
             'Wait until the warm-up of the learning rate is over.',
         )
     held_out = _finite(_values(history, 'reconstruction/loss'))
-    seen = f'The training loss fell from {_first(loss):.3g} to {_last(loss):.3g}'
+    first, last = _first(loss), _last(loss)
+    seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
-        seen += f', on held-out images from {held_out[0]:.3g} to {held_out[-1]:.3g}'
-    falls = _last(loss) < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
-    advice = (
-        'Both still fall, so longer training may help.'
-        if falls and len(held_out) > 1 and held_out[-1] <= held_out.min() * 1.002
-        else 'The loss does not tell how good the features are: try the encoder on '
-        'your task.'
-    )
-    return Finding('info', 'Healthy', f'{seen}.', advice)
+        seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
+    if 'accuracy/top1' in history:
+        advice = 'Judge the run by its accuracy.'
+    elif not len(held_out):
+        advice = (
+            'No images are held out, so whether the features are healthy is not '
+            'known: set train_dataloader.dataset.held_out, or try the encoder.'
+        )
+    elif (
+        last < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
+        and held_out[-1] <= held_out.min()
+    ):
+        advice = 'Both still fall, so longer training may help.'
+    else:
+        advice = (
+            'The loss does not tell how good the features are: try the encoder on '
+            'your task.'
+        )
+    title = 'Healthy' if last < 0.98 * first else 'Nothing wrong seen'
+    return Finding('info', title, f'{seen}.', advice)
 
 
 def _when(history: History, step: int) -> str:

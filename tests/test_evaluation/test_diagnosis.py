@@ -36,6 +36,11 @@ def test_a_falling_loss_is_healthy_whatever_the_noise(seed, noise):
     assert (finding.severity, finding.title) == ('info', 'Healthy')
 
 
+def test_without_held_out_images_a_falling_loss_is_said_to_prove_little():
+    (finding,) = diagnose({'loss': curve(1.1, 0.5)})
+    assert 'No images are held out' in finding.advice
+
+
 def test_no_loss_yet_is_said():
     assert titles({}) == ['No training yet']
 
@@ -71,7 +76,7 @@ def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
 
 
 def test_a_flat_loss_is_no_finding_if_the_loss_of_the_mean_is_unknown():
-    assert titles({'loss': flat(1.0)}, mean_loss=None) == ['Healthy']
+    assert titles({'loss': flat(1.0)}, mean_loss=None) == ['Nothing wrong seen']
 
 
 def test_a_peak_before_the_flat_loss_points_at_the_learning_rate():
