@@ -220,8 +220,8 @@ def _collapse(history: History) -> list[Finding]:
                     'Features collapsed',
                     f'Stage {stage} gives nearly the same features for all images: '
                     f'{", ".join(seen)}.',
-                    'Such an encoder is of no use: stop. Check the target and the '
-                    'images, then lower the learning rate.',
+                    'Stop. Check the target and the images, then lower the learning '
+                    'rate. A probe may still score well, as it standardises features.',
                 )
             )
             continue
