@@ -92,3 +92,24 @@ def test_a_backend_that_is_not_installed_stops_before_the_start(
     with pytest.raises(MissingDependencyError, match=message):
         build_runner(Config(cfg.to_dict()))
     assert not (tmp_path / 'run').exists()
+
+
+def test_mlflow_keeps_the_picture_of_every_step(tmp_path, monkeypatch):
+    pytest.importorskip('mlflow')
+    monkeypatch.setenv('MLFLOW_ALLOW_FILE_STORE', 'true')
+    store = tmp_path / 'store'
+    backend = dict(type='MLflowVisBackend', tracking_uri=store.as_uri(), exp_name='a')
+    cfg = config(tmp_path / 'run', custom_hooks=HOOK)
+    cfg.visualizer.vis_backends = [backend]
+    train(cfg)
+    names = {path.name for path in store.rglob('*.png')}
+    assert names == {'reconstruction_2.png', 'reconstruction_4.png'}
+
+
+def test_wandb_gets_the_pictures_offline(tmp_path, monkeypatch):
+    pytest.importorskip('wandb')
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    cfg = config(tmp_path, custom_hooks=HOOK)
+    cfg.visualizer.vis_backends = [dict(type='WandbVisBackend')]
+    train(cfg)
+    assert len(list(tmp_path.rglob('media/images/reconstruction_*.png'))) == 2
