@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -160,3 +163,39 @@ def test_an_error_explains_the_warnings():
     assert titles(history) == ['Held-out loss rises']
     history['features/rank_stage4'] = [(2000, 1.0)]
     assert titles(history) == ['Features collapsed']
+
+
+@pytest.fixture(scope='module')
+def five_runs():
+    """Scalars that ``python tools/benchmarks/five_runs.py`` has logged, four digits."""
+    return json.loads(Path(__file__).with_name('five_runs.json').read_text())
+
+
+@pytest.mark.parametrize(
+    'name, ratio, early, end',
+    (
+        ('good', 0.5, ['Healthy'], ['Healthy']),
+        (
+            'high-learning-rate',
+            0.5,
+            ['Features collapsed'],
+            ['Learning rate too high', 'Features collapsed'],
+        ),
+        ('few-images', 0.5, ['Held-out loss rises'], ['Held-out loss rises']),
+        ('broken-target', 0.5, *[['Loss near zero', 'Features collapsed']] * 2),
+        ('mask-ratio-0.9', 0.9, *[['Most of each image is hidden']] * 2),
+    ),
+)
+def test_real_runs_are_told_apart_before_and_at_their_end(
+    five_runs, name, ratio, early, end
+):
+    history = five_runs[name]
+    third = history['loss'][-1][0] * 0.4
+    begin = {
+        name: [point for point in points if point[0] <= third]
+        for name, points in history.items()
+    }
+    found = titles(begin, mask_ratio=ratio)
+    assert set(early) <= set(found)
+    assert ('Healthy' in early) == ('Healthy' in found)
+    assert titles(history, mask_ratio=ratio) == end
