@@ -58,6 +58,7 @@ MEASURES = {
     'reconstruction/loss': 'held-out loss',
     'features/rank_stage3': 'effective rank, last stage',
     'features/std_stage3': 'deviation, last stage',
+    'features/dead_stage3': 'dead channels, last stage',
     'knn/top1': 'k-NN',
     'probe/top1': 'linear probe',
 }

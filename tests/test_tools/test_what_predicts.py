@@ -1,0 +1,72 @@
+"""tools/what_predicts.py: configs, correlations, and a short real run."""
+
+import json
+import sys
+
+import pytest
+
+from ..scripts import TOOLS, load, passed, run
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
+    return load('what_predicts.py')
+
+
+def rows(values, accuracies, measure='loss', run='good'):
+    return [
+        {measure: value, 'finetune': accuracy, 'run': run, 'epoch': 1}
+        for value, accuracy in zip(values, accuracies, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    'values, expected',
+    [
+        ([1, 2, 3, 4], (1, 1)),
+        ([-1, -2, -3, -4], (-1, -1)),
+        ([1, 10, 100, 1000], (0.8, 1)),
+        ([1, 2, float('nan'), 4], (1, 1)),
+        ([5, 5, 5, 5], None),
+        ([1, float('nan'), float('inf'), 4], None),
+    ],
+)
+def test_correlation(script, values, expected):
+    found = script.correlation(rows(values, [10, 20, 30, 40]), 'loss')
+    if expected is None:
+        assert found is None
+    else:
+        assert found == pytest.approx(expected, abs=0.05)
+
+
+def test_every_run_differs_from_the_first_in_what_its_title_says(script):
+    configs = {
+        name: script.pretraining_config(name, 4, 2, seed=0) for name in script.RUNS
+    }
+    rates = {name: cfg.optim_wrapper.optimizer.lr for name, cfg in configs.items()}
+    assert rates['good'] == pytest.approx(10 * rates['slow'])
+    assert rates['fast'] == pytest.approx(30 * rates['good'])
+    assert configs['hard'].model.mask_ratio == 0.9
+    assert configs['few'].train_dataloader.dataset.type == 'RepeatDataset'
+    assert configs['broken'].model.data_preprocessor.std == [1e6] * 3
+    for cfg in configs.values():
+        assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 2
+        assert cfg.val_dataloader.dataset.split == 'test'
+
+
+@pytest.mark.slow
+def test_a_short_run_reports_measures_and_accuracies(tmp_path):
+    options = ['--epochs', 2, '--finetune-epochs', 1, '--runs', 'good', 'slow']
+    command = ['what_predicts.py', '--work-dir', 'out', *options]
+    text = passed(run(*command, cwd=tmp_path))
+    files = sorted((tmp_path / 'out').glob('*.json'))
+    assert [path.name for path in files] == ['good-seed0-2.json', 'slow-seed0-2.json']
+    found = json.loads(files[0].read_text())
+    assert [row['epoch'] for row in found] == [1, 2]
+    assert all(0 < row['finetune'] <= 100 for row in found)
+    assert '| learning rate / 10 | 2 |' in text and '| linear probe |' in text
+    # Nothing is trained again.
+    before = [path.stat().st_mtime_ns for path in files]
+    passed(run(*command, cwd=tmp_path))
+    assert [path.stat().st_mtime_ns for path in files] == before
