@@ -496,7 +496,11 @@ def pretraining(name: str, size: str, epochs: int, batch: int) -> dict:
             ),
             val_cfg=val_cfg,
             val_evaluator=[dict(type='ReconstructionLoss'), dict(type='FeatureHealth')],
-            custom_hooks=[dict(type='ReconstructionHook'), dict(type='DiagnosisHook')],
+            custom_hooks=[
+                dict(type='ReconstructionHook'),
+                dict(type='DiagnosisHook'),
+                dict(type='ReportHook'),
+            ],
             optim_wrapper=optimizer_wrapper(
                 name,
                 optimizer=dict(

@@ -110,7 +110,9 @@ def test_wheel_holds_package_and_companion(wheel):
     }
     for path in ('model-index.yml', 'tools/train.py', 'tools/dist_test.sh'):
         assert companion + path in names
-    for path in [*(ROOT / 'configs').rglob('*.py'), *(ROOT / 'mmmixmim').rglob('*.py')]:
+    package = (ROOT / 'mmmixmim').rglob('*.*')
+    package = [path for path in package if path.suffix in ('.py', '.css', '.j2')]
+    for path in [*(ROOT / 'configs').rglob('*.py'), *package]:
         name = path.relative_to(ROOT).as_posix()
         assert (companion + name if name.startswith('configs') else name) in names
 

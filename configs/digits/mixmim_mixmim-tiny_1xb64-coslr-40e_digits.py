@@ -50,6 +50,7 @@ custom_hooks = [
     dict(type='OnlineProbeHook', max_images=256),
     dict(type='ReconstructionHook'),
     dict(type='DiagnosisHook'),
+    dict(type='ReportHook'),
 ]
 
 default_hooks = dict(

@@ -38,7 +38,7 @@ train_dataloader = dict(
 val_dataloader = None
 val_cfg = None
 val_evaluator = None
-custom_hooks = [dict(type='DiagnosisHook')]
+custom_hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
 
 optim_wrapper = dict(
     type='OptimWrapper',

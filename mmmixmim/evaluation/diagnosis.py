@@ -336,12 +336,6 @@ def _when(history: History, step: int) -> str:
     return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
 
 
-def _when(history: History, step: int) -> str:
-    """Name an iteration, with its epoch if there are epochs."""
-    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
-    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
-
-
 def _values(history: History, name: str) -> np.ndarray:
     return np.array([value for _, value in history.get(name, [])], dtype=float)
 

@@ -29,6 +29,14 @@ def test_a_run_logs_loss_and_health_of_every_stage(tmp_path):
             assert 0 <= record[f'features/dead_stage{stage}'] <= 1
 
 
+def test_what_is_logged_is_measured_and_no_mean_of_several_validations(tmp_path):
+    # One validation per epoch; the second also by itself, from the checkpoint.
+    runner = train(config(tmp_path / 'all'))
+    logged = [each['reconstruction/loss'] for each in measures(tmp_path / 'all')]
+    assert logged[0] != logged[1]
+    assert runner.val()['reconstruction/loss'] == pytest.approx(logged[1], rel=1e-6)
+
+
 def test_training_is_the_same_bit_by_bit_with_and_without_measures(tmp_path):
     hooks = [
         dict(type='OnlineProbeHook', max_images=60),

@@ -52,4 +52,8 @@ val_dataloader = dict(
 )
 val_cfg = dict(type='HeldOutLoop')
 val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
-custom_hooks = [dict(type='ReconstructionHook'), dict(type='DiagnosisHook')]
+custom_hooks = [
+    dict(type='ReconstructionHook'),
+    dict(type='DiagnosisHook'),
+    dict(type='ReportHook'),
+]

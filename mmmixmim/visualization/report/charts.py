@@ -54,7 +54,7 @@ def draw_panel(panel: Panel, prefix: str) -> Markup:
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 2.5))
-        figure.subplots_adjust(0.11, 0.17, 0.98, 0.92)
+        figure.subplots_adjust(0.11, 0.17, 0.96, 0.92)
         axes = figure.subplots()
         _style(axes, panel)
         for line in panel.lines:
@@ -112,9 +112,9 @@ def _draw(axes, line: Line) -> None:
         return
     axes.plot(*_thin(x, y), color=style['color'], linewidth=0.8, alpha=0.35)
     window = len(x) // 40 * 2 + 1
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(y, window), axis=1)
-    middle = x[window // 2 : len(x) - window // 2]
-    axes.plot(*_thin(middle, medians), **style)
+    padded = np.pad(y, window // 2, mode='edge')
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)
+    axes.plot(*_thin(x, np.median(windows, axis=1)), **style)
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -172,7 +172,8 @@ def _image_size(run: Run) -> str:
     if size is None:
         return ''
     size = ' x '.join(map(str, size)) if isinstance(size, list) else f'{size} x {size}'
-    return f'{size} pixels' + (f', {channels} channels' if channels else '')
+    channels = f', {channels} channel{"s" * (channels != 1)}' if channels else ''
+    return f'{size} pixels{channels}'
 
 
 def _images(run: Run) -> str:
