@@ -60,6 +60,13 @@ def test_experiment_name_comes_from_config_then_name(config):
     assert named.experiment_name == 'a'
 
 
+def test_none_turns_off_any_default_hook(write):
+    """MMEngine takes None for its own hooks alone."""
+    config = write("default_hooks = dict(logger=dict(type='A'), own=dict(type='B'))")
+    off = ['default_hooks.logger=None', 'default_hooks.own=None']
+    assert load(config, '--cfg-options', *off).default_hooks == dict(logger=None)
+
+
 def test_launcher_and_rank(config, monkeypatch):
     assert load(config).launcher == 'none'
     assert load(config, '--launcher', 'pytorch').launcher == 'pytorch'
