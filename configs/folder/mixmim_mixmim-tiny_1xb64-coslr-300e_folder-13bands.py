@@ -19,10 +19,17 @@ train_pipeline = [
         interpolation='bicubic',
         flip_prob=0.5,
         vertical_flip_prob=0.5,
+        ignore_empty=True,
         num_channels=num_channels,
         no_data=0,
         max_crop=2 * _base_.img_size,
     ),
     dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
 ]
+held_out_pipeline = [
+    _base_.held_out_pipeline[0]
+    | dict(num_channels=num_channels, no_data=0, max_crop=2 * _base_.img_size),
+    _base_.held_out_pipeline[1],
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

@@ -32,8 +32,14 @@ train_pipeline = [
         crop_ratio_range=(0.2, 1.0),
         interpolation='bicubic',
         flip_prob=0.5,
+        ignore_empty=True,
         num_channels=num_channels,
     ),
     dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
 ]
+held_out_pipeline = [
+    _base_.held_out_pipeline[0] | dict(num_channels=num_channels),
+    _base_.held_out_pipeline[1],
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

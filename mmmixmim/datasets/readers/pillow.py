@@ -7,10 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from mmmixmim.validation import UnreadableFileError
 
+from ..pillow_limits import open_image
 from .base import ImageReader
 
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -42,7 +43,7 @@ class PillowReader(ImageReader):
     """
 
     def __init__(self, source: Path | BytesIO) -> None:
-        image = Image.open(source)
+        image = open_image(source)
         self.image = image
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         size = image.size if turned else image.size[::-1]

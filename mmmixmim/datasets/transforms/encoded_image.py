@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,24 +14,9 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from mmmixmim.validation import UnreadableFileError
 
-Box = tuple[int, int, int, int]
+from ..pillow_limits import open_image
 
-# Where Pillow raises by default: 537 MB as RGB. At half of it, Pillow warns.
-MAX_PIXELS = 178_956_970
-# Pillow runs Ghostscript on EPS, and reads dozens of rare formats, whatever the name.
-FORMATS = (
-    'AVIF',
-    'BMP',
-    'DIB',
-    'GIF',
-    'JPEG',
-    'JPEG2000',
-    'MPO',
-    'PNG',
-    'PPM',
-    'TIFF',
-    'WEBP',
-)
+Box = tuple[int, int, int, int]
 
 
 class EncodedImage:
@@ -43,14 +27,15 @@ class EncodedImage:
     8 bits. Of a file with several images, only the first is decoded.
 
     Args:
-        data: Contents of an image file in one of :data:`FORMATS`.
+        data: Contents of an image file, in one of the ``FORMATS`` of
+            :mod:`mmmixmim.datasets.pillow_limits`.
 
     Attributes:
         size: Height and width in pixels, after applying the EXIF orientation.
 
     Raises:
         UnreadableFileError: If it is in none of the formats, damaged, or has more than
-            :data:`MAX_PIXELS` pixels.
+            ``MAX_PIXELS`` pixels.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -124,34 +109,6 @@ class EncodedImage:
         resampling = Image.Resampling[interpolation.upper()]
         crop = crop.resize(size[::-1], resampling, box=inner)
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
-
-
-def open_image(source) -> Image.Image:
-    """Read the header of an image in one of :data:`FORMATS`.
-
-    Args:
-        source: A path, or a file opened for reading.
-
-    Raises:
-        UnreadableFileError: If it has more than :data:`MAX_PIXELS` pixels.
-        UnidentifiedImageError: If it is in none of the formats.
-    """
-    too_large = UnreadableFileError(
-        f'it has more than {MAX_PIXELS:,} pixels: resize it, or cut it into tiles'
-    )
-    try:
-        image = Image.open(source, formats=_known_formats())
-    except Image.DecompressionBombError as error:
-        raise too_large from error
-    if image.width * image.height > MAX_PIXELS:
-        raise too_large
-    return image
-
-
-@cache
-def _known_formats() -> list[str]:
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

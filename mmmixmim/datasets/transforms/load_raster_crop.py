@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.transforms.utils import cache_randomness
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmmixmim.registry import TRANSFORMS
@@ -112,12 +110,16 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         """Load a crop of the image, resize and flip it."""
         path = results.get('img_path') or 'of the dataset'
         try:
-            with naming(path), self._open(results, 'img') as image:
+            with (
+                self._record.reading(path),
+                naming(path),
+                self._open(results, 'img') as image,
+            ):
                 crop, weight = self._load(image, results)
                 results['ori_shape'] = image.size
         except (MissingFileError, UnreadableImageError) as error:
             if self.ignore_empty:
-                print_log(f'{error} Skipped.', 'current', logging.WARNING)
+                self._record.add(path, error)
                 return None
             raise UnreadableFileError(
                 f'{error} Repair or remove the file, or skip such files with '

@@ -194,8 +194,9 @@ class MixMIM(BaseSelfSupervisor):
                 :class:`~mmmixmim.datasets.MixtureGroups`: image j of each are mixed
                 with one another. A single tensor (B, C, H, W) is divided into groups
                 in its order, and images of the start fill the last group.
-            data_samples: One for each group, whose ``position`` seeds its mask.
-                Defaults to None: their order.
+            data_samples: One for each group, whose ``position`` seeds its mask, and
+                whose ``members`` may have a ``pixel_weight``, see :meth:`loss`.
+                Defaults to None: masks are seeded by the order.
 
         Returns:
             For each group, or image of a single tensor, a sample with
@@ -209,6 +210,11 @@ class MixMIM(BaseSelfSupervisor):
         if grouped and data_samples is not None:
             positions = [sample.position for sample in data_samples]
         images, ownership = self.fixed_mixtures(groups, positions)
+        weight = None
+        if grouped and data_samples is not None:
+            weight = self._group_weight(groups, data_samples)
+        if weight is not None:
+            images = torch.where(weight.unsqueeze(1) > 0, images, 0)
         with kept_random_state(seed=positions[0]):
             pred = self._predict(images, ownership)
         pred = pred.unflatten(0, (-1, len(images)))
@@ -220,6 +226,7 @@ class MixMIM(BaseSelfSupervisor):
                 pred[:, members].flatten(0, 1),
                 images[members],
                 self.ownership(images[members], ownership.mask[j : j + 1]),
+                None if weight is None else weight[members],
             )
             for j, members in enumerate(everyone)
         ]
@@ -269,6 +276,24 @@ class MixMIM(BaseSelfSupervisor):
         count = -(-len(inputs) // self.num_images)
         order = torch.arange(count * self.num_images) % len(inputs)
         return list(inputs[order].chunk(self.num_images))
+
+    def _group_weight(
+        self, groups: list[Tensor], samples: list[DataSample]
+    ) -> Tensor | None:
+        """Weights of the pixels of all groups, in the order of :meth:`_in_one_batch`."""
+        members = zip(*(getattr(each, 'members', ()) for each in samples), strict=True)
+        weights = [
+            _pixel_weight(list(each), images)
+            for each, images in zip(members, groups, strict=False)
+        ]
+        if all(weight is None for weight in weights):
+            return None
+        return self._in_one_batch(
+            [
+                torch.ones_like(images[:, 0]) if weight is None else weight
+                for weight, images in zip(weights, groups, strict=True)
+            ]
+        )
 
     def _in_one_batch(self, groups: Sequence[Tensor]) -> Tensor:
         """Order the images so that those of a group are partners."""
