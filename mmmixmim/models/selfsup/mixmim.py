@@ -280,7 +280,7 @@ class MixMIM(BaseSelfSupervisor):
     def _group_weight(
         self, groups: list[Tensor], samples: list[DataSample]
     ) -> Tensor | None:
-        """Weights of the pixels of all groups, in the order of :meth:`_in_one_batch`."""
+        """Weights of the pixels, in the order of :meth:`_in_one_batch`."""
         members = zip(*(getattr(each, 'members', ()) for each in samples), strict=True)
         weights = [
             _pixel_weight(list(each), images)
