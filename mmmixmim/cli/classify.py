@@ -371,7 +371,7 @@ def _config(
             dict(
                 param_scheduler=[schedule],
                 train_cfg=dict(
-                    by_epoch=True,
+                    type='ResumableEpochLoop',
                     max_epochs=chosen.epochs,
                     val_interval=max(1, chosen.epochs // 20),
                 ),

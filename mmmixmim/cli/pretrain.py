@@ -181,7 +181,7 @@ def _sections(
         collate_fn=dict(type='default_collate'),
         dataset=dataset | dict(pipeline=[crop, pack(no_data)]),
     )
-    loop = dict(type='EpochBasedTrainLoop', max_epochs=chosen.epochs)
+    loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
     held_out = []
     if chosen.held_out:

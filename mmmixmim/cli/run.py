@@ -138,6 +138,7 @@ def train(run: Run) -> Runner:
     cfg = load_config(args)
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
     cfg.runner_type = 'mmmixmim.QuietRunner'
+    cfg.default_hooks.preemption.resume_by = 'give the same command again'
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
     run.config.write_text(text)  # the runner has dumped it without its comments

@@ -15,8 +15,12 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
         logger=dict(type='LoggerHook', interval=10),
         param_scheduler=dict(type='ParamSchedulerHook'),
         checkpoint=dict(
-            type='CheckpointHook', interval=interval, max_keep_ckpts=KEPT_CHECKPOINTS
+            type='SafeCheckpointHook',
+            interval=interval,
+            max_keep_ckpts=KEPT_CHECKPOINTS,
         ),
+        preemption=dict(type='PreemptionHook'),
+        non_finite=dict(type='NonFiniteHook'),
         sampler_seed=dict(type='DistSamplerSeedHook'),
         visualization=dict(type='VisualizationHook', enable=False),
     )

@@ -40,6 +40,8 @@ class PreemptionHook(Hook):
             off.
         signals: Names of the signals. In a single process a second SIGINT stops at
             once. Defaults to SIGTERM and SIGINT.
+        resume_by: What continues the run, for the log. Defaults to None: this command
+            with ``--resume``.
 
     Raises:
         UserError: If ``minutes`` is not positive, or a signal is unknown.
@@ -51,6 +53,7 @@ class PreemptionHook(Hook):
         self,
         minutes: float | None = 30,
         signals: Sequence[str] = ('SIGTERM', 'SIGINT'),
+        resume_by: str | None = None,
     ) -> None:
         if minutes is not None:
             check_positive('minutes', minutes)
@@ -59,6 +62,7 @@ class PreemptionHook(Hook):
                 raise UserError(f'signals must be names such as SIGTERM, got {name!r}.')
         self.minutes = minutes
         self.signals = [signal.Signals[name] for name in signals]
+        self.resume_by = resume_by
         self._checkpoints = self._received = None
 
     def before_train(self, runner: Runner) -> None:
@@ -131,8 +135,8 @@ class PreemptionHook(Hook):
     def _stop(self, runner: Runner) -> None:
         received = self._received.name if self._received else 'a signal to another rank'
         runner.logger.warning(
-            f'Stopped by {received}; everything is saved. To continue, run the same '
-            f'command with --resume: {_command()}'
+            f'Stopped by {received}; everything is saved. To continue: '
+            f'{self.resume_by or _command()}'
         )
         raise SystemExit(INTERRUPTED)
 

@@ -46,7 +46,7 @@ def test_signal_saves_and_the_run_goes_on_later(
     assert train(cfg, hook, processes=processes, killed_rank=rank) == 75
     (log,) = tmp_path.glob('*/*.log')
     last = log.read_text().rstrip().splitlines()[-1]
-    assert 'everything is saved. To continue, run the same command' in last
+    assert 'everything is saved. To continue: ' in last
     assert last.endswith(' --resume')
 
     cfg = CONFIGS[loop](tmp_path)
