@@ -9,8 +9,8 @@ with warnings.catch_warnings():
     from .model_hub import register_models
 from .version import __version__
 
-# The one thing that importing this package changes in MMEngine: how it loads
-# checkpoints of local files and http addresses.
+# The one thing that importing this package changes in MMEngine: how checkpoints are
+# loaded, so that no code in them runs.
 register_loaders()
 register_models()
 

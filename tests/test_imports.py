@@ -32,7 +32,8 @@ import mmmixmim, mmmixmim.models, mmmixmim.engine, mmmixmim.datasets
 after = held()
 print(sorted(key for key in before if before[key] != after.get(key)))
 new = CheckpointLoader._schemes
-print(sorted(new), sorted(k for k in new if schemes.get(k) is not new[k]), sep='\n')
+print(sorted(new))
+print(sorted(key for key in new if schemes.get(key) is not new[key]))
 """
 
 
