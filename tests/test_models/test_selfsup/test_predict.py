@@ -73,7 +73,7 @@ def test_loss_of_a_batch_is_the_mean_of_its_groups(make_model, method):
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('method', METHODS.keys() - {'hog'})
+@pytest.mark.parametrize('method', sorted(METHODS.keys() - {'hog'}))
 def test_a_group_is_measured_alike_in_every_batch(make_model, method):
     model = make_model(**METHODS[method])
     inputs = groups(model, 4)
