@@ -52,7 +52,8 @@ class HeldOutLoop(ValLoop):
             )
             dataset = complete_held_out(dataloader['dataset'], runner.cfg)
             images = getattr(model, 'num_images', 1)
-            dataset = MixtureGroups(DATASETS.build(dataset), images, max_images)
+            dataset = [] if dataset is None else DATASETS.build(dataset)
+            dataset = MixtureGroups(dataset, images, max_images)
             dataloader = dict(dataloader, dataset=dataset)
         if fp16 is None:
             wrapper = runner.cfg.get('optim_wrapper') or {}
@@ -81,14 +82,20 @@ class HeldOutLoop(ValLoop):
             return super().run()
 
 
-def complete_held_out(dataset: dict, cfg: dict) -> dict:
+def complete_held_out(dataset: dict, cfg: dict) -> dict | None:
     """Take what the config of held-out images leaves out from the training's.
 
     Args:
         dataset: Config of a dataset. One without ``part='held_out'`` is returned as it
             is.
         cfg: Config of the run.
+
+    Returns:
+        The config; or None if the training's images come from no folder, so that none
+        can be held out.
     """
     if dataset.get('part') != 'held_out':
         return dataset
-    return {**cfg['train_dataloader']['dataset'], **dataset}
+    training = dict(cfg['train_dataloader']['dataset'])
+    training.pop('indices', None)  # a part of the images that are trained on
+    return {**training, **dataset} if 'data_root' in training else None

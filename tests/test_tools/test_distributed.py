@@ -234,9 +234,9 @@ def test_slurm_starts_processes_that_draw_their_own(folder, tmp_path):
         '--cfg-options',
         'train_cfg.max_epochs=1',
         'model.fixed=False',
-        'model.backbone.img_size=64',
+        'model.backbone.img_size=128',
         'train_dataloader.dataset.pipeline.0.type=LoadRandomResizedCrop',
-        'train_dataloader.dataset.pipeline.0.scale=64',
+        'train_dataloader.dataset.pipeline.0.scale=128',
         # Every sample is the same picture.
         'train_dataloader.dataset.indices=[0,0,0,0,0,0,0,0]',
     ]
