@@ -316,7 +316,12 @@ def _config(
     seed: int,
 ) -> str:
     crop = load_transform(
-        scan, chosen, None, crop_ratio_range=(0.4, 1.0), flip_prob=0.5
+        scan,
+        chosen,
+        None,
+        crop_ratio_range=(0.4, 1.0),
+        flip_prob=0.5,
+        ignore_empty=True,
     )
     pipeline = [crop, pack()]
     test_pipeline = [central_crop(scan, chosen), pack()]

@@ -187,13 +187,13 @@ def _sections(
     if chosen.held_out:
         loop['val_interval'] = max(1, chosen.epochs // 20)
         hooks.insert(0, dict(type='ReconstructionHook'))
-        middle = central_crop(scan, chosen, no_data)
+        middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack()]
+                type=dataset['type'], part='held_out', pipeline=[middle, pack(no_data)]
             ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
@@ -221,7 +221,8 @@ def _sections(
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(
-            'The data. Unreadable files are skipped, and the log names them.',
+            'The data. Unreadable files are replaced by others and listed; the run '
+            'stops if they are more than max_share of unreadable_images below.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),

@@ -39,6 +39,9 @@ def test_finetuning_ends_with_confusions_and_mistakes(colours, pretrained, tmp_p
     cfg = Config.fromfile(out / 'config.py')
     assert cfg.model.backbone.init_cfg.checkpoint.endswith('epoch_2.pth')
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
+    assert cfg.default_hooks.unreadable_images.max_share == 0.01
+    assert cfg.train_dataloader.dataset.pipeline[0].ignore_empty
+    assert 'ignore_empty' not in cfg.val_dataloader.dataset.pipeline[0]
     # The split is written down; each file is on one side.
     lines = [
         (out / f'{part}.txt').read_text().splitlines() for part in ('train', 'val')
