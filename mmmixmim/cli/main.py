@@ -74,7 +74,11 @@ _FROM = click.option(
     help='Start from this run or checkpoint.',
 )
 _SETTINGS = _options(
-    click.option('--model', help='micro, tiny, base, large or huge.'),
+    click.option(
+        '--model',
+        help='micro, tiny, base, large or huge; or swin-tiny, swin-base, swin-v2-base, '
+        'convnext-base, convnext-v2-base, hivit-base or pvt-small.',
+    ),
     click.option('--image-size', type=click.IntRange(8), help='Side in pixels.'),
     click.option('--batch-size', type=click.IntRange(1), help='Images per batch.'),
     click.option('--epochs', type=click.IntRange(1), help='Number of epochs.'),
