@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.validation import UserError
 
 from .config_text import Section, config_text
 from .data import (
@@ -54,7 +55,8 @@ def pretrain(
         data: A folder of images, nested or flat; or a list of paths, as a CSV file
             with a column ``path``, or as a text file with a path per line.
         out: Folder of the run. Defaults to 'runs/pretrain'.
-        model: 'micro', 'tiny', 'base', 'large' or 'huge'.
+        model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
+            'swin-tiny', see docs/command.md.
         image_size: Side of the crops that the model sees, in pixels.
         batch_size: Images per batch and device.
         epochs: Number of epochs.
@@ -77,6 +79,12 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            'data must be the path of a folder or a list, got a '
+            f'{type(data).__name__}: datasets, iterables and shards are trained on '
+            'with a config, see docs/images.md.'
+        )
     data, out = Path(data).expanduser(), Path(out).expanduser()
     given = dict(
         model=model,
@@ -187,13 +195,13 @@ def _sections(
     if chosen.held_out:
         loop['val_interval'] = max(1, chosen.epochs // 20)
         hooks.insert(0, dict(type='ReconstructionHook'))
-        middle = central_crop(scan, chosen, no_data)
+        middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack()]
+                type=dataset['type'], part='held_out', pipeline=[middle, pack(no_data)]
             ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
@@ -221,7 +229,8 @@ def _sections(
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(
-            'The data. Unreadable files are skipped, and the log names them.',
+            'The data. Unreadable files are replaced by others and listed; the run '
+            'stops if they are more than max_share of unreadable_images below.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),

@@ -40,8 +40,8 @@ class PreemptionHook(Hook):
             off.
         signals: Names of the signals. In a single process a second SIGINT stops at
             once. Defaults to SIGTERM and SIGINT.
-        resume_by: What continues the run, for the log. Defaults to None: this command
-            with ``--resume``.
+        resume_by: Command that continues the run, for the log and the report. Defaults
+            to None: this command with ``--resume``.
 
     Raises:
         UserError: If ``minutes`` is not positive, or a signal is unknown.
