@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmmixmim.datasets import naming_lost_files
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
@@ -145,7 +146,8 @@ def train(run: Run) -> Runner:
     runner.register_hook(ProgressLineHook())
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
-    runner.train()
+    with naming_lost_files():
+        runner.train()
     return runner
 
 
