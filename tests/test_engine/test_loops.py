@@ -3,8 +3,10 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 from mmengine.dataset import DefaultSampler
+from PIL import Image
 from torch.utils.data import IterableDataset
 
 from mmmixmim.checkpoint.resumable import find_resumable
@@ -59,6 +61,48 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert len(expected['message_hub']['log_scalars']['train/loss'].data[0]) == 9
+
+
+def folder_pretraining(work_dir, images):
+    """Three epochs with held-out images, pictures and a report; saved every time."""
+    cfg = tiny_pretraining(work_dir, workers=2)
+    cfg.model.backbone.in_channels = 3
+    cfg.model.data_preprocessor.update(mean=[0, 0, 0], std=[255, 255, 255])
+    load = dict(type='LoadRandomResizedCrop', scale=32, ignore_empty=True)
+    data = dict(type='ImageFolder', pipeline=[load, dict(type='PackInputs')])
+    cfg.train_dataloader.dataset = dict(data, data_root=str(images), held_out=4)
+    cfg.val_dataloader.dataset = dict(data, part='held_out')
+    cfg.train_cfg = dict(type='ResumableEpochLoop', max_epochs=3, val_interval=1)
+    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    cfg.default_hooks.preemption.minutes = 1e-9
+    cfg.default_hooks.unreadable_images.max_share = 0.5
+    cfg.log_processor.by_epoch = True
+    return cfg
+
+
+def test_held_out_and_unreadable_images_do_not_disturb(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (28, 40, 40, 3), dtype=np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(images / f'{i:02}.png')
+    for name in ('03.png', '11.png'):
+        (images / name).write_bytes(b'no image')
+    alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+    assert train(folder_pretraining(alone, images)) == 0
+    for kill in (('before_train_iter', 5), ('after_val_iter', 1)):
+        cfg = folder_pretraining(killed, images)
+        cfg.resume = (killed / 'last_checkpoint').exists()
+        assert train(cfg, (KillHook, *kill)) == -9
+    cfg = folder_pretraining(killed, images)
+    cfg.resume = True
+    assert train(cfg) == 0
+    expected, got = (content(each / 'epoch_3.pth') for each in (alone, killed))
+    assert not differences(expected, got)
+    assert 'val/reconstruction/loss' in expected['message_hub']['log_scalars']
+    lists = [(x / 'unreadable_images.txt').read_text() for x in (alone, killed)]
+    assert len(lists[0].splitlines()) == 2
+    assert sorted(lists[0].splitlines()) == sorted(lists[1].splitlines())
 
 
 def dense(pattern, shapes, work_dir):
