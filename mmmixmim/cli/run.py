@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmmixmim.datasets import naming_lost_files
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
@@ -159,7 +160,8 @@ def train(run: Run) -> Runner:
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
     try:
-        runner.train()
+        with naming_lost_files():
+            runner.train()
     except UserError as error:
         again = 'give the same command again'
         text = str(error).replace('continue with --resume', again)

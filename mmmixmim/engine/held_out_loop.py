@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, ValLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import MixtureGroups
-from mmmixmim.registry import DATASETS, LOOPS
+from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
 
 
@@ -47,13 +49,9 @@ class HeldOutLoop(ValLoop):
         max_images: int | None = None,
     ) -> None:
         if isinstance(dataloader, dict):
-            model = (
-                runner.model.module if is_model_wrapper(runner.model) else runner.model
-            )
             dataset = complete_held_out(dataloader['dataset'], runner.cfg)
-            images = getattr(model, 'num_images', 1)
             dataset = [] if dataset is None else DATASETS.build(dataset)
-            dataset = MixtureGroups(dataset, images, max_images)
+            dataset = MixtureGroups(dataset, _num_images(runner.model), max_images)
             dataloader = dict(dataloader, dataset=dataset)
         if fp16 is None:
             wrapper = runner.cfg.get('optim_wrapper') or {}
@@ -80,6 +78,19 @@ class HeldOutLoop(ValLoop):
             del scalars[name]
         with kept_random_state():
             return super().run()
+
+
+def _num_images(model: nn.Module | dict) -> int:
+    """How many images a model mixes with one another, 1 if it mixes none."""
+    if isinstance(model, dict):  # FlexibleRunner builds the model later
+        kind = model['type']
+        kind = MODELS.get(kind) if isinstance(kind, str) else kind
+        for each in getattr(kind, '__mro__', ()):
+            arguments = inspect.signature(each.__init__).parameters
+            if 'num_images' in arguments:
+                return model.get('num_images', arguments['num_images'].default)
+        return 1
+    return getattr(model.module if is_model_wrapper(model) else model, 'num_images', 1)
 
 
 def complete_held_out(dataset: dict, cfg: dict) -> dict | None:
