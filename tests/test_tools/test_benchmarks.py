@@ -1,6 +1,7 @@
 """The benchmarks run on small workloads and save what they print."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,7 +10,17 @@ from PIL import Image
 from mmmixmim.benchmarking import Setting
 from mmmixmim.validation import UserError
 
-from ..scripts import CLASSIFY, PRETRAIN, SHAPES, call, error_line, load, passed, run
+from ..scripts import (
+    CLASSIFY,
+    ONE_ITERATION,
+    PRETRAIN,
+    SHAPES,
+    call,
+    error_line,
+    load,
+    passed,
+    run,
+)
 
 TINY = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 
@@ -122,6 +133,15 @@ def test_training_cost(config, tmp_path):
     assert table in output and f'| {config.name} | 2 |' in table
     assert len(record['seconds']) == 3 and min(record['seconds']) > 0
     assert record['peak_bytes'] > 0 and record['parameters'] > 1e5
+
+
+def test_share_of_the_measures_is_printed(tmp_path):
+    result = call(
+        *('benchmarks/measures_cost.py', PRETRAIN, '--cfg-options', *ONE_ITERATION),
+        'train_cfg.val_interval=1',
+        cwd=tmp_path,
+    )
+    assert re.search(r'measures take \d+\.\d% of the training', passed(result))
 
 
 def test_gpu_throughput_on_a_cpu(tmp_path, monkeypatch, capsys):
