@@ -412,7 +412,7 @@ CASES = [
         'test.py',
         [CLASSIFY, 'a.pth', '--out', 'a.json'],
     ),
-    Case('Options', 'a pretraining config to probe', 'linear_probe.py', [PRETRAIN]),
+    Case('Options', 'a pretraining config to probe', 'linear_probe.py', [FOLDER]),
     Case(
         'Options',
         'labels per class as text',

@@ -74,10 +74,11 @@ def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
     cfg = load_config(args)
-    if not cfg.get('val_dataloader') or cfg.model.get('type') == 'MixMIM':
+    data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    if not data or data.get('part') == 'held_out':
         raise UserError(
-            f'{args.config} is no classification config. Linear probing needs one, '
-            'with labelled training and validation images.'
+            f'{args.config} has no labelled val_dataloader. Linear probing needs a '
+            'classification config, with labelled training and validation images.'
         )
     init_default_scope(cfg.default_scope)
     set_random_seed(args.seed)
@@ -86,6 +87,12 @@ def main() -> None:
         load_encoder(model.backbone, args.checkpoint)
     model.to(get_device())
     train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
+    for name, (_, labels) in (('training', train), ('validation', test)):
+        if not len(labels):
+            raise UserError(
+                f'The {name} images of {args.config} have no labels. Linear probing '
+                'needs a folder for each class, or an annotation file.'
+            )
 
     figures = {}
     for name in args.samples_per_class:

@@ -173,8 +173,6 @@ def differences(a, b, name=''):
         if len(a) != len(b):
             return [name]
         return differences(dict(enumerate(a)), dict(enumerate(b)), name)
-    if hasattr(a, 'data') and isinstance(a.data, tuple):  # MMEngine's HistoryBuffer
-        a, b = (np.stack(each.data) for each in (a, b))
     if isinstance(a, (torch.Tensor, np.ndarray)):
         return [] if a.shape == b.shape and (a == b).all() else [name]
     return [] if type(a) is type(b) and a == b else [name]
@@ -182,7 +180,7 @@ def differences(a, b, name=''):
 
 def content(path):
     """What must be equal in a checkpoint: all but times and paths."""
-    checkpoint = torch.load(path, weights_only=False)
+    checkpoint = torch.load(path, weights_only=True)
     del checkpoint['meta']['time'], checkpoint['meta']['experiment_name']
     del checkpoint['meta']['cfg']
     hub = checkpoint['message_hub']

@@ -93,7 +93,7 @@ def in_this_process(*args, cwd, **environment):
 
 
 def weights(path):
-    return torch.load(path, weights_only=False)  # our own files
+    return torch.load(path, weights_only=True)  # our own files
 
 
 def assert_equal(found, expected):

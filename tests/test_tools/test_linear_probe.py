@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 from ..scripts import (
     CLASSIFY,
+    FOLDER,
     ONE_ITERATION,
     PRETRAIN,
     call,
@@ -97,9 +98,16 @@ def test_checkpoint_that_does_not_fit_is_refused(pretrained, tmp_path):
     assert 'labels per class' not in result.stdout
 
 
-def test_config_without_labels_is_refused(tmp_path):
-    line = error_line(call('linear_probe.py', PRETRAIN, cwd=tmp_path))
-    assert f'{PRETRAIN} is no classification config' in line
+def test_config_without_labels_is_refused(image_folder, tmp_path):
+    line = error_line(call('linear_probe.py', FOLDER, cwd=tmp_path))
+    assert f'{FOLDER} has no labelled val_dataloader' in line
+    options = [
+        f'{split}_dataloader.dataset.data_root={image_folder}'
+        for split in ('train', 'val')
+    ]
+    options += ['val_dataloader.dataset.part=train', 'val_dataloader.num_workers=0']
+    result = call('linear_probe.py', FOLDER, '--cfg-options', *options, cwd=tmp_path)
+    assert 'training images of' in error_line(result)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_steps_are_skipped_up_to_a_number(make_runner, tmp_path):
     runner = make_runner(3, 7, max_skips=2)
     runner.train()
     assert runner.iter == 9 and runner.message_hub.get_info('skipped_steps') == 2
-    state = torch.load(tmp_path / 'iter_9.pth', weights_only=False)
+    state = torch.load(tmp_path / 'iter_9.pth', weights_only=True)
     assert all(each.isfinite().all() for each in state['state_dict'].values())
     steps = {each['step'].item() for each in state['optimizer']['state'].values()}
     assert steps == {7}
@@ -111,7 +111,7 @@ def test_all_processes_skip_a_step_that_is_bad_in_one(tmp_path):
     cfg = tiny_pretraining(tmp_path)
     cfg.default_hooks.non_finite.max_skips = 1
     assert train(cfg, (Poison, 3), processes=2, killed_rank=1) == 0
-    state = torch.load(tmp_path / 'iter_9.pth', weights_only=False)
+    state = torch.load(tmp_path / 'iter_9.pth', weights_only=True)
     assert state['message_hub']['runtime_info']['skipped_steps'] == 1
     steps = {each['step'].item() for each in state['optimizer']['state'].values()}
     assert steps == {8}

@@ -116,7 +116,7 @@ def test_unfinished_files_are_removed_at_the_next_start(tmp_path):
 
 def test_checkpoint_without_training_state_is_refused(interrupted):
     path = interrupted / 'iter_6.pth'
-    checkpoint = torch.load(path, weights_only=False)
+    checkpoint = torch.load(path, weights_only=True)
     del checkpoint['optimizer']
     torch.save(checkpoint, path)
     with pytest.raises(UserError, match='has no optimizer, so no .*load_from=FILE'):
@@ -139,7 +139,7 @@ def test_checkpoints_wait_for_the_end_of_an_accumulation(tmp_path):
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     assert train(cfg) == 0
     metas = [
-        torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['meta']
+        torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=True)['meta']
         for epoch in (1, 2)
     ]
     assert [(meta['epoch'], meta['iter']) for meta in metas] == [(1, 4), (2, 6)]
