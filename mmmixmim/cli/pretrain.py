@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.validation import UserError
 
 from .config_text import Section, config_text
 from .data import (
@@ -87,6 +89,7 @@ def pretrain(
         precision=precision,
         workers=workers,
     )
+    check_no_data(no_data)
     arguments = dict(data=data.absolute(), start=start, no_data=no_data, seed=seed)
     run = Run.open(out, 'pretrain', arguments | given)
     if run.exists and dry_run:
@@ -102,6 +105,11 @@ def pretrain(
         scan = cached_scan(data, files, out / 'scan.json')
         print_scan(scan, kind)
         check_scan(scan, no_data)
+        if no_data is not None and not scan.is_raster:
+            raise UserError(
+                '--no-data works with images of other kinds than 8-bit pictures, whose '
+                'borders and holes are learned as they are: leave it out.'
+            )
         machine = this_machine()
         chosen, cost = choose_pretraining(scan, machine, known, **given)
         print('\nSettings')
@@ -193,7 +201,9 @@ def _sections(
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack()]
+                type=dataset['type'],
+                part='held_out',
+                pipeline=[middle, pack(no_data)],
             ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
