@@ -1306,6 +1306,7 @@ RASTERS = {
                 crop_ratio_range=(0.2, 1.0),
                 interpolation='bicubic',
                 flip_prob=0.5,
+                ignore_empty=True,
                 num_channels=channels,
                 **options,
             ),

@@ -8,6 +8,7 @@ import yaml
 from mmengine.config import Config
 from PIL import Image
 
+from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.evaluation import complexity
 from mmmixmim.model_hub import register_models
 
@@ -43,13 +44,20 @@ DENSE = [name for name in MODELS if 'rcnn' in name or 'upernet' in name]
 
 
 @pytest.mark.parametrize('name', [name for name in MODELS if name not in DENSE])
-def test_get_model(name):
+def test_get_model(name, tmp_path, monkeypatch):
     """It has its config's backbone, and the figures in its metafile are right."""
     cfg = Config.fromfile(ROOT / MODELS[name]['Config'])
+    if 'statistics' in cfg.model.data_preprocessor:  # measured on the user's images
+        channels = cfg.model.backbone.in_channels
+        monkeypatch.chdir(tmp_path)
+        zeros, ones = [0.0] * channels, [1.0] * channels
+        statistics = ChannelStatistics(zeros, ones, zeros, ones, pixels=1, images=1)
+        statistics.save(cfg.model.data_preprocessor.statistics)
+    else:
+        channels = len(cfg.model.data_preprocessor.mean)
     with meta_device():
         model = mmpretrain.get_model(name)
         assert type(model.backbone).__name__ == cfg.model.backbone.type
-        channels = len(cfg.model.data_preprocessor.mean)
         images = torch.empty(2, channels, cfg.img_size, cfg.img_size)
         pretraining = hasattr(model, 'reconstruct')
         arguments = dict(data_samples=None) if pretraining else {}

@@ -74,10 +74,10 @@ def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
     cfg = load_config(args)
-    if not cfg.get('val_dataloader'):
+    if not cfg.get('val_dataloader') or cfg.model.get('type') == 'MixMIM':
         raise UserError(
-            f'{args.config} has no val_dataloader. Linear probing needs a '
-            'classification config, with labelled training and validation images.'
+            f'{args.config} is no classification config. Linear probing needs one, '
+            'with labelled training and validation images.'
         )
     init_default_scope(cfg.default_scope)
     set_random_seed(args.seed)

@@ -26,10 +26,9 @@ train_pipeline = [
     ),
     dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
 ]
-held_out_pipeline = [
-    _base_.held_out_pipeline[0]
-    | dict(num_channels=num_channels, no_data=0, max_crop=2 * _base_.img_size),
-    _base_.held_out_pipeline[1],
-]
+held_out_crop = _base_.held_out_crop | dict(
+    num_channels=num_channels, no_data=0, max_crop=2 * _base_.img_size
+)
+held_out_pipeline = [held_out_crop, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

@@ -68,12 +68,12 @@ def is_complete(path: str | Path) -> bool:
         return False
 
 
-def check_resumable(checkpoint: dict, own: StateDict, path: str | None) -> None:
+def check_resumable(checkpoint: dict, own: StateDict | None, path: str | None) -> None:
     """Raise unless training can continue from a checkpoint.
 
     Args:
         checkpoint: Its content.
-        own: State dict of the model.
+        own: State dict of the model. None if it cannot be compared.
         path: Where it comes from, for the message.
 
     Raises:
@@ -87,6 +87,8 @@ def check_resumable(checkpoint: dict, own: StateDict, path: str | None) -> None:
             'from it. To start from its weights, leave out --resume and pass '
             '--cfg-options load_from=FILE.'
         )
+    if own is None:
+        return
     state = checkpoint['state_dict']
     theirs = {
         name.removeprefix('module.'): value.shape for name, value in state.items()
@@ -98,7 +100,3 @@ def check_resumable(checkpoint: dict, own: StateDict, path: str | None) -> None:
             f'{path} is of another model than the config: they differ in '
             f'{summarise_keys(odd)}. Resume with the config that it was trained with.'
         )
-
-
-def _shapes(state: StateDict) -> dict[str, tuple]:
-    return {name.removeprefix('module.'): each.shape for name, each in state.items()}

@@ -271,7 +271,6 @@ def _model(scan: Scan, chosen: Choices, out: Path, classes: int) -> dict:
         measured = ChannelStatistics.load(out / 'statistics.json')
         preprocessor |= dict(mean=measured.mean, std=measured.std, to_rgb=False)
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
-    size = SIZES[chosen.model]
     return dict(
         type='ImageClassifier',
         backbone=encoder(chosen.model, *sizes) | dict(drop_path_rate=0.1),
@@ -279,7 +278,7 @@ def _model(scan: Scan, chosen: Choices, out: Path, classes: int) -> dict:
         head=dict(
             type='LinearClsHead',
             num_classes=classes,
-            in_channels=size.embed_dims * 2 ** (len(size.depths) - 1),
+            in_channels=SIZES[chosen.model].channels,
             loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         ),
         data_preprocessor=preprocessor,
@@ -319,7 +318,12 @@ def _config(
     seed: int,
 ) -> str:
     crop = load_transform(
-        scan, chosen, None, crop_ratio_range=(0.4, 1.0), flip_prob=0.5
+        scan,
+        chosen,
+        None,
+        crop_ratio_range=(0.4, 1.0),
+        flip_prob=0.5,
+        ignore_empty=True,
     )
     pipeline = [crop, pack()]
     test_pipeline = [central_crop(scan, chosen), pack()]

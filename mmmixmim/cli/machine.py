@@ -94,8 +94,13 @@ def training_cost(model: dict, in_channels: int, image_size: int) -> Cost:
     """
     init_default_scope('mmmixmim')
     config = ConfigDict(model)
+    try:
+        with torch.device('meta'):
+            built = MODELS.build(config)
+    except RuntimeError:  # the stock encoders need values when they are built
+        built = MODELS.build(config).to('meta')
+    built.train()
     with torch.device('meta'):
-        built = MODELS.build(config).train()
         images = torch.empty(2, in_channels, image_size, image_size)
         kept = _kept_for_backward(built, images)
         arguments = dict(data_samples=None, mode='loss')

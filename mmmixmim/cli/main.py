@@ -74,7 +74,11 @@ _FROM = click.option(
     help='Start from this run or checkpoint.',
 )
 _SETTINGS = _options(
-    click.option('--model', help='micro, tiny, base, large or huge.'),
+    click.option(
+        '--model',
+        help='micro, tiny, base, large or huge; or swin-tiny, swin-base, swin-v2-base, '
+        'convnext-base, convnext-v2-base, hivit-base or pvt-small.',
+    ),
     click.option('--image-size', type=click.IntRange(8), help='Side in pixels.'),
     click.option('--batch-size', type=click.IntRange(1), help='Images per batch.'),
     click.option('--epochs', type=click.IntRange(1), help='Number of epochs.'),
@@ -192,6 +196,123 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
       mixmim report runs/first runs/second --out compared.html
     """
     click.echo(_load('report').write_report(runs, out))
+
+
+class _List(click.ParamType):
+    """Values with commas between them."""
+
+    def __init__(self, kind: click.ParamType) -> None:
+        self.kind = kind
+        self.name = f'{kind.name} list'
+
+    def convert(self, value: str | list, parameter, context) -> list:
+        """Convert each value."""
+        if not isinstance(value, str):
+            return value
+        words = value.split(',')
+        return [self.kind.convert(each, parameter, context) for each in words]
+
+
+class _Entry(click.ParamType):
+    """An entry of a config with its value."""
+
+    name = 'entry'
+
+    def convert(self, value: str | tuple, parameter, context) -> tuple[str, object]:
+        """Split at the first equals sign, and parse the value as MMEngine does."""
+        from mmengine.config import DictAction
+
+        key, equals, text = value.partition('=')
+        if not equals:
+            self.fail(f'expected KEY=VALUE, got {value!r}', parameter, context)
+        return key, DictAction._parse_iterable(text)
+
+
+@cli.command()
+@click.argument('config', type=_PATH)
+@click.option(
+    '--gpu',
+    default='h100',
+    show_default=True,
+    help='Name of a card; or peak in TFLOP/s, bandwidth in TB/s and memory in GB of '
+    'any other, as 312,2.0,80.',
+)
+@click.option(
+    '--gpus',
+    type=_List(click.IntRange(1)),
+    default='8',
+    show_default=True,
+    metavar='N,N,...',
+    help='Numbers of GPUs to compare.',
+)
+@click.option(
+    '--total-batch',
+    type=click.IntRange(1),
+    help="Images per step of all GPUs [GPUs times images in the config's name].",
+)
+@click.option(
+    '--shape',
+    nargs=2,
+    type=click.IntRange(1),
+    metavar='HEIGHT WIDTH',
+    help='Pixels [those of the backbone].',
+)
+@click.option(
+    '--precision',
+    type=click.Choice(('fp32', 'fp16', 'bf16')),
+    help='Precision [as configured].',
+)
+@click.option(
+    '--recompute',
+    type=_List(click.Choice(('none', 'norms', 'blocks'))),
+    default='none,norms,blocks',
+    show_default=True,
+    metavar='MODE,...',
+    help='What the backward pass may recompute.',
+)
+@click.option(
+    '--images',
+    type=click.IntRange(1),
+    help='Training images [known for public datasets].',
+)
+@click.option(
+    '--images-per-core',
+    type=float,
+    default=700.0,
+    show_default=True,
+    help='Images per second that a core loads.',
+)
+@click.option(
+    '--network',
+    type=float,
+    default=50.0,
+    show_default=True,
+    help='GB/s per GPU between machines of 8.',
+)
+@click.option(
+    '--check',
+    type=click.IntRange(1),
+    metavar='IMAGES',
+    help='Also run a real step of so many images on this CPU, and compare its memory '
+    'with the prediction.',
+)
+@click.option(
+    '--cfg-options',
+    multiple=True,
+    type=_Entry(),
+    metavar='KEY=VALUE',
+    help='Replace an entry of the config; may be repeated.',
+)
+def plan(config: Path, cfg_options: tuple, **options) -> None:
+    """Predict memory, time and cost of a config's training on GPUs.
+
+    CONFIG is any config of the project. Neither a GPU nor the dataset is needed.
+
+    \b
+    Example:
+      mixmim plan runs/first/config.py --gpu h100 --gpus 1,8
+    """
+    click.echo(_load('plan').plan_run(config, cfg_options=dict(cfg_options), **options))
 
 
 @cli.command()

@@ -56,7 +56,8 @@ def pretrain(
         data: A folder of images, nested or flat; or a list of paths, as a CSV file
             with a column ``path``, or as a text file with a path per line.
         out: Folder of the run. Defaults to 'runs/pretrain'.
-        model: 'micro', 'tiny', 'base', 'large' or 'huge'.
+        model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
+            'swin-tiny', see docs/command.md.
         image_size: Side of the crops that the model sees, in pixels.
         batch_size: Images per batch and device.
         epochs: Number of epochs.
@@ -79,6 +80,12 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            'data must be the path of a folder or a list, got a '
+            f'{type(data).__name__}: datasets, iterables and shards are trained on '
+            'with a config, see docs/images.md.'
+        )
     data, out = Path(data).expanduser(), Path(out).expanduser()
     given = dict(
         model=model,
@@ -107,8 +114,8 @@ def pretrain(
         check_scan(scan, no_data)
         if no_data is not None and not scan.is_raster:
             raise UserError(
-                '--no-data works with images of other kinds than 8-bit pictures, whose '
-                'borders and holes are learned as they are: leave it out.'
+                '--no-data is for images that are read with their channels and values, '
+                'not for pictures of 8 bits, which are read as RGB: leave it out.'
             )
         machine = this_machine()
         chosen, cost = choose_pretraining(scan, machine, known, **given)
@@ -195,15 +202,13 @@ def _sections(
     if chosen.held_out:
         loop['val_interval'] = max(1, chosen.epochs // 20)
         hooks.insert(0, dict(type='ReconstructionHook'))
-        middle = central_crop(scan, chosen, no_data)
+        middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type=dataset['type'],
-                part='held_out',
-                pipeline=[middle, pack(no_data)],
+                type=dataset['type'], part='held_out', pipeline=[middle, pack(no_data)]
             ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
@@ -231,7 +236,8 @@ def _sections(
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(
-            'The data. Unreadable files are skipped, and the log names them.',
+            'The data. Unreadable files are replaced by others and listed; the run '
+            'stops if they are more than max_share of unreadable_images below.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmmixmim.datasets import naming_lost_files
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
@@ -64,6 +66,17 @@ class Run:
                 'giving its command again.'
             )
         return Path(found)
+
+    @property
+    def invocation(self) -> str:
+        """The command that starts the run and goes on with it."""
+        names = dict(start='from')
+        words = ['python', '-m', 'mmmixmim', self.command, self.arguments['data']]
+        words += ['--out', str(self.folder)]
+        for name, value in self.arguments.items():
+            if name != 'data' and value is not None:
+                words.append(f'--{names.get(name, name).replace("_", "-")}={value}')
+        return shlex.join(words)
 
     @property
     def exists(self) -> bool:
@@ -130,7 +143,8 @@ def train(run: Run) -> Runner:
     """Train what the config of a run says, or go on with it.
 
     Raises:
-        KeyboardInterrupt: With a message that says how to go on.
+        SystemExit: If the run was told to stop; everything is saved.
+        UserError: If something fails that the user can correct.
     """
     text = run.config.read_text()
     options = dict(cfg_options={}, work_dir=str(run.folder))
@@ -140,24 +154,36 @@ def train(run: Run) -> Runner:
     cfg = load_config(args)
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
     cfg.runner_type = 'mmmixmim.QuietRunner'
-    cfg.default_hooks.preemption.resume_by = 'give the same command again'
+    cfg.default_hooks.preemption.resume_by = run.invocation
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
     run.config.write_text(text)  # the runner has dumped it without its comments
     runner.register_hook(ProgressLineHook())
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
-    runner.train()
+    try:
+        with naming_lost_files():
+            runner.train()
+    except UserError as error:
+        again = 'give the same command again'
+        text = str(error).replace('continue with --resume', again)
+        raise UserError(text) from error
     return runner
 
 
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Say how to go on when the user interrupts a run."""
+    """Say how to go on when the user interrupts a run a second time, or early.
+
+    Upon the first interruption of a training, ``PreemptionHook`` saves it.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        print('\nInterrupted. Give the same command again to go on.', flush=True)
+        print(
+            '\nInterrupted. The same command goes on after the last checkpoint.',
+            flush=True,
+        )
         raise SystemExit(130) from None
 
 

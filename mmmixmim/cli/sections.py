@@ -21,6 +21,7 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
         ),
         preemption=dict(type='PreemptionHook'),
         non_finite=dict(type='NonFiniteHook'),
+        unreadable_images=dict(type='UnreadableImagesHook', max_share=0.01),
         sampler_seed=dict(type='DistSamplerSeedHook'),
         visualization=dict(type='VisualizationHook', enable=False),
     )

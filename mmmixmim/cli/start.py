@@ -20,12 +20,21 @@ def known_settings(start: str | Path | None) -> dict | None:
     if start is None:
         return None
     checkpoint = checkpoint_of(start)
+    folder = checkpoint.parent
+    if checkpoint.is_file() and (folder / 'run.json').is_file():
+        settings = Run.load(folder).settings
+        names = ('model', 'image_size', 'patch_size', 'in_channels')
+        return {name: settings[name] for name in names}
     try:
         return model_of_weights(encoder_weights(read_weights(checkpoint)))
     except MissingFileError:
         raise
     except UserError as error:
-        raise UserError(f'--from {str(start)!r}: {error}') from error
+        raise UserError(
+            f'--from {str(start)!r}: {error} Of encoders other than ours only the '
+            'folder of a run of this command tells the model; train others by '
+            'tools/train.py.'
+        ) from error
 
 
 def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:

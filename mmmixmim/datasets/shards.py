@@ -124,7 +124,7 @@ class ShardStream(IterableDataset):
         if missing or not found:
             raise MissingFileError(
                 f'There is no shard {(missing or [shards])[0]!r}: expected .tar files, '
-                f'as `python tools/write_shards.py FOLDER OUT` writes them.'
+                f'as `mixmim shard FOLDER OUT` writes them.'
             )
         return found
 

@@ -81,6 +81,10 @@ class UnreadableImages:
         self._in_a_row = 0
         return self._size()
 
+    def leave(self) -> None:
+        """Log again what is recorded, since the caller of :meth:`watch` is done."""
+        (self.folder / 'watched').unlink(missing_ok=True)
+
     def since(self, start: int) -> tuple[list[tuple[str, str]], int]:
         """Read what was recorded, in any process.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, ValLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import MixtureGroups
-from mmmixmim.registry import DATASETS, LOOPS
+from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
 
 
@@ -47,12 +49,9 @@ class HeldOutLoop(ValLoop):
         max_images: int | None = None,
     ) -> None:
         if isinstance(dataloader, dict):
-            model = (
-                runner.model.module if is_model_wrapper(runner.model) else runner.model
-            )
             dataset = complete_held_out(dataloader['dataset'], runner.cfg)
-            images = getattr(model, 'num_images', 1)
-            dataset = MixtureGroups(DATASETS.build(dataset), images, max_images)
+            dataset = [] if dataset is None else DATASETS.build(dataset)
+            dataset = MixtureGroups(dataset, _num_images(runner.model), max_images)
             dataloader = dict(dataloader, dataset=dataset)
         if fp16 is None:
             wrapper = runner.cfg.get('optim_wrapper') or {}
@@ -81,14 +80,33 @@ class HeldOutLoop(ValLoop):
             return super().run()
 
 
-def complete_held_out(dataset: dict, cfg: dict) -> dict:
+def _num_images(model: nn.Module | dict) -> int:
+    """How many images a model mixes with one another, 1 if it mixes none."""
+    if isinstance(model, dict):  # FlexibleRunner builds the model later
+        kind = model['type']
+        kind = MODELS.get(kind) if isinstance(kind, str) else kind
+        for each in getattr(kind, '__mro__', ()):
+            arguments = inspect.signature(each.__init__).parameters
+            if 'num_images' in arguments:
+                return model.get('num_images', arguments['num_images'].default)
+        return 1
+    return getattr(model.module if is_model_wrapper(model) else model, 'num_images', 1)
+
+
+def complete_held_out(dataset: dict, cfg: dict) -> dict | None:
     """Take what the config of held-out images leaves out from the training's.
 
     Args:
         dataset: Config of a dataset. One without ``part='held_out'`` is returned as it
             is.
         cfg: Config of the run.
+
+    Returns:
+        The config; or None if the training's images come from no folder, so that none
+        can be held out.
     """
     if dataset.get('part') != 'held_out':
         return dataset
-    return {**cfg['train_dataloader']['dataset'], **dataset}
+    training = dict(cfg['train_dataloader']['dataset'])
+    training.pop('indices', None)  # a part of the images that are trained on
+    return {**training, **dataset} if 'data_root' in training else None

@@ -16,6 +16,8 @@ from mmmixmim.datasets.seeding import EPOCH, STEP, VALIDATION, SeededDataset, se
 from mmmixmim.registry import DATASETS, LOOPS
 from mmmixmim.validation import UserError
 
+from .schedulers import WarmupCosineLR
+
 # Arguments of a DataLoader that it keeps as attributes.
 _LOADER_OPTIONS = (
     'num_workers',
@@ -84,17 +86,23 @@ class _ResumableLoop:
             batch_size=self.dataloader.batch_sampler.batch_size,
             per_epoch=len(self.dataloader),
         )
-        before = hub.get_info('batches', batches)
+        before = hub.get_info('batches') or self._likely(batches)
         hub.update_info('batches', batches)
         if before != batches:
             print_log(
                 'The run was interrupted with other batches, so it does not continue '
-                f'bit for bit: {_text(before)} then, {_text(batches)} now. Schedules '
-                'go on by iterations.',
+                f'bit for bit: {_text(before)} then, {_text(batches)} now. '
+                'WarmupCosineLR goes on by epochs, other schedules by iterations.',
                 'current',
                 logging.WARNING,
             )
         return self._done(before['per_epoch'])
+
+    def _likely(self, batches: dict) -> dict:
+        """Batches of a checkpoint of MMEngine's loops, which do not note them."""
+        if not self._epoch:
+            return batches
+        return batches | dict(per_epoch=self._iter // self._epoch)
 
     def _validate(self, time: int) -> None:
         """Validate if it is time, unless that was done before the checkpoint."""
@@ -105,11 +113,11 @@ class _ResumableLoop:
             or time < max(self.val_begin, 1)
             or time % self.val_interval
             and time != self._end
-            or hub.get_info('validated_iter') == self._iter
+            or hub.get_info('last_validation') == self._iter
         ):
             return
         # Checkpoints that the validation writes hold this already.
-        hub.update_info('validated_iter', self._iter)
+        hub.update_info('last_validation', self._iter)
         set_seeds(self._seed, self._rank, VALIDATION, self._iter)
         self.runner.val_loop.run()
 
@@ -164,13 +172,20 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         return self._max_epochs
 
     def _done(self, per_epoch: int) -> int:
-        if per_epoch == len(self.dataloader):
-            return self._iter - self._epoch * per_epoch
+        now = len(self.dataloader)
+        if per_epoch == now:
+            done = self._iter - self._epoch * now
+            if done > now:  # of a loop by iterations, whose epoch is always 0
+                self._epoch, done = divmod(self._iter, now)
+            return done
         # Continue at the start of the epoch, and count from there.
-        self._iter = self._epoch * len(self.dataloader)
+        self._iter = self._epoch * now
         self.runner.optim_wrapper.initialize_count_status(
             self.runner.model, self._iter, self._max_iters
         )
+        for schedule in self.runner.param_schedulers or ():
+            if isinstance(schedule, WarmupCosineLR) and not schedule.by_epoch:
+                schedule.last_step = self._iter
         return 0
 
 

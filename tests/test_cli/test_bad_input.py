@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mmmixmim
 from mmmixmim.cli import machine, run, settings
 from mmmixmim.validation import UserError
 
@@ -92,6 +93,11 @@ def test_settings_that_cannot_work(options, said, photos, tmp_path):
     line = error_line('pretrain', photos, '--out', tmp_path / 'run', *options)
     assert said in line
     assert not (tmp_path / 'run' / 'run.json').exists()
+
+
+def test_datasets_that_are_no_paths(tmp_path):
+    with pytest.raises(UserError, match='got a list: datasets, iterables and shards'):
+        mmmixmim.pretrain([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')
 
 
 def test_the_folder_of_another_run(pretrained, photos, tmp_path):

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmmixmim.cli.models import SIZES, Size
 from mmmixmim.datasets.labelled import check_counts, find_labelled, split
 
-from .conftest import mixmim
+from .conftest import error_line, mixmim
 
 
 @pytest.fixture(scope='module')
@@ -39,6 +41,9 @@ def test_finetuning_ends_with_confusions_and_mistakes(colours, pretrained, tmp_p
     cfg = Config.fromfile(out / 'config.py')
     assert cfg.model.backbone.init_cfg.checkpoint.endswith('epoch_2.pth')
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
+    assert cfg.default_hooks.unreadable_images.max_share == 0.01
+    assert cfg.train_dataloader.dataset.pipeline[0].ignore_empty
+    assert 'ignore_empty' not in cfg.val_dataloader.dataset.pipeline[0]
     # The split is written down; each file is on one side.
     lines = [
         (out / f'{part}.txt').read_text().splitlines() for part in ('train', 'val')
@@ -54,6 +59,35 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path):
     found = json.loads((out / 'mistakes.json').read_text())
     assert found['top1'] == 100 and not found['worst']
     assert 'Accuracy        100.0 % of 4 validation images' in printed
+
+
+def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):
+    swin = Size(16, (1, 1, 2), (1, 2, 4), (32, 1, 2), 'swin')
+    monkeypatch.setitem(SIZES, 'small', swin)
+    runs = [tmp_path / name for name in ('pretrain', 'finetune', 'probe')]
+    options = ['--out', runs[0], '--epochs', 1, '--model', 'small']
+    code, printed, err = mixmim('pretrain', colours, *options)
+    assert code == 0, printed + err
+    options = ['--out', runs[1], '--epochs', 1, '--from', runs[0], '--lr', 0]
+    code, printed, err = mixmim('finetune', colours, *options)
+    assert code == 0, printed + err
+    first, last = (
+        torch.load(run / 'epoch_1.pth', weights_only=False)['state_dict']
+        for run in runs[:2]
+    )
+    names = [name for name in last if name.startswith('backbone.stages')]
+    assert names
+    for name in names:  # the rate ends at 1e-6
+        assert torch.allclose(first[name], last[name], atol=1e-4)
+    # A checkpoint in the folder of a run is as good as the folder.
+    options = ['--out', runs[2], '--from', runs[0] / 'epoch_1.pth']
+    code, printed, err = mixmim('probe', colours, *options)
+    assert code == 0, printed + err
+    # Elsewhere it does not tell its model.
+    (runs[0] / 'epoch_1.pth').rename(tmp_path / 'alone.pth')
+    options = ['--out', tmp_path / 'new', '--from', tmp_path / 'alone.pth']
+    line = error_line('finetune', colours, *options)
+    assert 'the folder of a run of this command tells the model' in line
 
 
 def test_splits_are_seeded_and_stratified(colours):

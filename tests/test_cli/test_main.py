@@ -32,7 +32,7 @@ def test_help_lists_the_commands():
 def test_the_shell_completes_commands_and_options():
     shell = BashComplete(cli, {}, 'mixmim', '_MIXMIM_COMPLETE')
     commands = {each.value for each in shell.get_completions([], 'p')}
-    assert commands == {'pretrain', 'probe'}
+    assert commands == {'plan', 'pretrain', 'probe'}
     options = {each.value for each in shell.get_completions(['pretrain'], '--e')}
     assert options == {'--epochs'}
 

@@ -1,15 +1,20 @@
 """Pretraining by one command."""
 
+import html
 import json
 import re
-import shutil
+import shlex
+import signal
 
 import pytest
 import torch
 from mmengine.config import Config
 
 import mmmixmim
+from mmmixmim.cli.report import write_report
 from mmmixmim.cli.run import Run, goes_on
+from mmmixmim.engine import ProgressLineHook
+from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
 from ..scripts import call, passed
 from .conftest import mixmim, write_pictures
@@ -38,6 +43,9 @@ def test_the_config_says_why(pretrained):
     cfg = Config.fromfile(out / 'config.py')
     assert cfg.train_cfg.max_epochs == 2
     assert cfg.optim_wrapper.optimizer.lr == chosen['lr']
+    assert cfg.default_hooks.unreadable_images.max_share == 0.01
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        assert loader.dataset.pipeline[0].ignore_empty
 
 
 def test_tools_train_repeats_the_run(pretrained, tmp_path):
@@ -51,20 +59,49 @@ def test_tools_train_repeats_the_run(pretrained, tmp_path):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_an_interrupted_run_goes_on(pretrained, photos, tmp_path):
-    out = tmp_path / 'run'
-    shutil.copytree(pretrained[0], out)
-    # What an interruption in the second epoch leaves.
-    (out / 'epoch_2.pth').unlink()
-    (out / 'last_checkpoint').write_text(str(out / 'epoch_1.pth'))
-    run = Run.load(out)
-    run.finished = False
-    run.save()
-    code, printed, err = mixmim('pretrain', photos, '--out', out, '--epochs', 2)
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    pretrained, photos, tmp_path, monkeypatch
+):
+    """Interrupted like by Ctrl-C, in the middle of the second epoch of 7 iterations."""
+    out = tmp_path / 'a run'
+    command = ['pretrain', photos, '--out', out, '--epochs', 2]
+    shown = ProgressLineHook.after_train_iter
+
+    def interrupt(self, runner, *args, **kwargs):
+        shown(self, runner, *args, **kwargs)
+        if runner.iter == 9:
+            signal.raise_signal(signal.SIGINT)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(ProgressLineHook, 'after_train_iter', interrupt)
+            code, printed, err = mixmim(*command)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert code == INTERRUPTED, printed + err
+    saved = torch.load(out / 'latest.pth', weights_only=False)['meta']
+    assert (saved['epoch'], saved['iter']) == (1, 10)
+    again = shlex.split(Run.load(out).invocation)
+    assert again[:3] == ['python', '-m', 'mmmixmim']
+    page = html.unescape(write_report([out]).read_text())
+    assert 'by the same command again' in page and shlex.join(again) in page
+
+    code, printed, err = mixmim(*again[3:])
     assert code == 0, err
-    assert 'Going on after epoch_1.pth' in printed and 'Settings' not in printed
-    assert (out / 'epoch_2.pth').exists() and Run.load(out).finished
+    assert 'Going on after latest.pth' in printed and 'Settings' not in printed
+    assert Run.load(out).finished and not (out / 'latest.pth').exists()
     assert '# - epochs 2: as given' in (out / 'config.py').read_text()
+    expected, found = (
+        torch.load(folder / 'epoch_2.pth', weights_only=False)
+        for folder in (pretrained[0], out)
+    )
+    for name, tensor in expected['state_dict'].items():
+        assert torch.equal(tensor, found['state_dict'][name])
+    for name, state in expected['optimizer']['state'].items():
+        for key, tensor in state.items():
+            assert torch.equal(tensor, found['optimizer']['state'][name][key])
 
 
 def test_a_finished_run_is_left_alone(pretrained, photos):
@@ -79,7 +116,7 @@ def test_interruptions_say_how_to_go_on(capsys):
     with pytest.raises(SystemExit) as exit, goes_on():
         raise KeyboardInterrupt
     assert exit.value.code == 130
-    assert 'same command again' in capsys.readouterr().out
+    assert 'The same command goes on' in capsys.readouterr().out
 
 
 def test_a_dry_run_trains_nothing(photos, tmp_path):

@@ -1,12 +1,14 @@
 """The rules by which settings are chosen."""
 
 import pytest
+import torch
 
-from mmmixmim.cli import settings
+from mmmixmim.cli import models, settings
 from mmmixmim.cli.machine import Machine, training_cost
-from mmmixmim.cli.models import pretraining_model
+from mmmixmim.cli.models import Size, pretraining_model
 from mmmixmim.cli.settings import choose_classification, choose_pretraining
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.registry import MODELS
 
 GIB = 1024**3
 CPU = Machine('cpu', 'CPU', 16 * GIB, cores=4)
@@ -73,6 +75,34 @@ def test_layers_decay_only_from_weights():
     assert chosen.layer_decay == 0.75 and 'weights' in chosen['model'].reason
     chosen, _ = choose_classification(100, scan(120, 200), CPU, None)
     assert chosen.layer_decay == 1
+
+
+SMALL = {
+    'swin': Size(16, (1, 1, 2), (1, 2, 4), (32, 1, 2), 'swin'),
+    'swin-v2': Size(16, (1, 1, 2), (1, 2, 4), (32, 1, 2), 'swin-v2'),
+    'convnext': Size(8, (1, 1, 2), (), (32, 1, 2), 'convnext'),
+    'convnext-v2': Size(8, (1, 1, 2), (), (32, 1, 2), 'convnext-v2'),
+    'hivit': Size(16, (1, 1, 2), (2,), (32, 1, 2), 'hivit'),
+    'pvt': Size(8, (1, 1, 1, 1), (1, 2, 5, 8), (32, 1, 2), 'pvt'),
+}
+
+
+@pytest.mark.parametrize('family', SMALL)
+def test_every_family_can_be_pretrained(family, monkeypatch):
+    if family == 'pvt':
+        pytest.importorskip('mmdet.models')
+    monkeypatch.setitem(models.SIZES, family, SMALL[family])
+    side = 2 * models.stride(family, 4)
+    model = pretraining_model(family, side, 4, 5)
+    cost = training_cost(model, 5, side)
+    assert cost.activations > 0 and cost.flops > 0
+    built = MODELS.build(model)
+    assert built.backbone.out_channels[-1] == SMALL[family].channels
+    built(torch.rand(2, 5, side, side), mode='loss')['loss'].backward()
+
+
+def test_the_named_families_are_all_there():
+    assert {size.family for size in models.SIZES.values()} == {'mixmim', *SMALL}
 
 
 def test_costs_grow_as_they_must():

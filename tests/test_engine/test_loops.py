@@ -1,7 +1,12 @@
 """Runs that were killed end with the same bits as runs that were not."""
 
+import copy
+import math
+
+import numpy as np
 import pytest
 from mmengine.dataset import DefaultSampler
+from PIL import Image
 from torch.utils.data import IterableDataset
 
 from mmmixmim.checkpoint.resumable import find_resumable
@@ -13,7 +18,17 @@ from mmmixmim.validation import UserError
 from ..scripts import SHAPES
 from ..test_dense_configs import use_shapes
 from .conftest import read_config
-from .runs import CONFIGS, LAST, KillHook, content, differences, tiny_finetuning, train
+from .runs import (
+    CONFIGS,
+    EPOCHS,
+    LAST,
+    KillHook,
+    content,
+    differences,
+    tiny_finetuning,
+    tiny_pretraining,
+    train,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +61,48 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert len(expected['message_hub']['log_scalars']['train/loss'].data[0]) == 9
+
+
+def folder_pretraining(work_dir, images):
+    """Three epochs with held-out images, pictures and a report; saved every time."""
+    cfg = tiny_pretraining(work_dir, workers=2)
+    cfg.model.backbone.in_channels = 3
+    cfg.model.data_preprocessor.update(mean=[0, 0, 0], std=[255, 255, 255])
+    load = dict(type='LoadRandomResizedCrop', scale=32, ignore_empty=True)
+    data = dict(type='ImageFolder', pipeline=[load, dict(type='PackInputs')])
+    cfg.train_dataloader.dataset = dict(data, data_root=str(images), held_out=4)
+    cfg.val_dataloader.dataset = dict(data, part='held_out')
+    cfg.train_cfg = dict(type='ResumableEpochLoop', max_epochs=3, val_interval=1)
+    cfg.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+    cfg.default_hooks.preemption.minutes = 1e-9
+    cfg.default_hooks.unreadable_images.max_share = 0.5
+    cfg.log_processor.by_epoch = True
+    return cfg
+
+
+def test_held_out_and_unreadable_images_do_not_disturb(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (28, 40, 40, 3), dtype=np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(images / f'{i:02}.png')
+    for name in ('03.png', '11.png'):
+        (images / name).write_bytes(b'no image')
+    alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+    assert train(folder_pretraining(alone, images)) == 0
+    for kill in (('before_train_iter', 5), ('after_val_iter', 1)):
+        cfg = folder_pretraining(killed, images)
+        cfg.resume = (killed / 'last_checkpoint').exists()
+        assert train(cfg, (KillHook, *kill)) == -9
+    cfg = folder_pretraining(killed, images)
+    cfg.resume = True
+    assert train(cfg) == 0
+    expected, got = (content(each / 'epoch_3.pth') for each in (alone, killed))
+    assert not differences(expected, got)
+    assert 'val/reconstruction/loss' in expected['message_hub']['log_scalars']
+    lists = [(x / 'unreadable_images.txt').read_text() for x in (alone, killed)]
+    assert len(lists[0].splitlines()) == 2
+    assert sorted(lists[0].splitlines()) == sorted(lists[1].splitlines())
 
 
 def dense(pattern, shapes, work_dir):
@@ -115,6 +172,109 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     assert runner.iter == 8 and runner.epoch == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
     assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now' in log
+
+
+def resumed(work_dir, change):
+    """Resume a run of one epoch with a changed config, and train three."""
+    cfg = tiny_finetuning(work_dir)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.custom_hooks = []
+    cfg.param_scheduler = [
+        dict(type='WarmupCosineLR', warmup=1, end=2, convert_to_iter_based=True)
+    ]
+    cfg.train_cfg.max_epochs = 1
+    first = copy.deepcopy(cfg)
+    assert train(first) == 0
+    cfg.train_cfg.max_epochs = EPOCHS
+    change(cfg)
+    cfg.update(resume=True, load_from=str(work_dir / 'epoch_1.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    log = next(work_dir.glob(f'{runner.timestamp}/*.log')).read_text()
+    return runner, log, runner.message_hub.get_scalar('train/lr').data[0][3:]
+
+
+def test_another_rate_and_end_of_the_config_are_followed(tmp_path):
+    def change(cfg):
+        cfg.optim_wrapper.optimizer.lr = 0.005
+        cfg.param_scheduler[0].end = 3
+
+    _, log, rates = resumed(tmp_path, change)
+    assert 'config, 0.005, replaces that of the checkpoint, 0.01.' in log
+    expected = [0.0025 * (1 + math.cos(math.pi * i / 6)) for i in range(6)]
+    assert rates.tolist() == pytest.approx(expected)
+
+
+def test_the_rate_goes_on_by_epochs_where_batches_change(tmp_path):
+    def change(cfg):
+        cfg.train_dataloader.num_batch_per_epoch = 4
+        cfg.train_cfg.max_epochs = 2
+
+    runner, log, rates = resumed(tmp_path, change)
+    expected = [0.005 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
+    assert runner.iter == 8 and 'replaces' not in log
+    assert rates.tolist() == pytest.approx(expected)
+
+
+def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):
+    def change(cfg):
+        cfg.train_cfg.max_epochs = 2
+        cfg.optim_wrapper.optimizer.lr = 0.02
+        cfg.param_scheduler[0].end = 5
+
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg) == 0
+    change(cfg)
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
+    assert 'LinearLR goes on as in the checkpoint: end=4 (config: 5), total' in log
+    assert 'StepLR goes on as in the checkpoint: end=1 (config: 2).' in log
+    assert runner.optim_wrapper.param_groups[0]['lr'] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize('batches', [3, 4, 2])
+def test_checkpoints_of_mmengines_loops_continue(batches, tmp_path):
+    """They don't note their batches; MMEngine saves at the end of an epoch."""
+
+    def config(kind, **train_cfg):
+        cfg = tiny_finetuning(tmp_path)
+        cfg.optim_wrapper.accumulative_counts = 1
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.custom_hooks = []
+        cfg.train_cfg = dict(type=kind, **train_cfg)
+        return cfg
+
+    stock = config('EpochBasedTrainLoop', max_epochs=2)
+    stock.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    stock.default_hooks.pop('preemption')
+    assert train(stock) == 0
+    cfg = config('ResumableEpochLoop', max_epochs=3)
+    cfg.train_dataloader.num_batch_per_epoch = batches
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (3, 3 * batches)
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 6 + batches
+
+
+def test_run_by_iterations_continues_by_epochs(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg.max_iters = 8
+    assert train(cfg) == 0
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg = dict(type='ResumableEpochLoop', max_epochs=3)
+    cfg.log_processor.by_epoch = True
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_8.pth'))
+    runner = build_runner(cfg)
+    runner.train()
+    # Of five batches in an epoch three were done.
+    assert (runner.epoch, runner.iter) == (3, 15)
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 15
 
 
 def test_samplers_of_the_runner_keep_their_order(tmp_path):

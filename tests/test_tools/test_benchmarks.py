@@ -9,7 +9,7 @@ from PIL import Image
 from mmmixmim.benchmarking import Setting
 from mmmixmim.validation import UserError
 
-from ..scripts import CLASSIFY, SHAPES, call, error_line, load, passed, run
+from ..scripts import CLASSIFY, PRETRAIN, SHAPES, call, error_line, load, passed, run
 
 TINY = dict(embed_dims=32, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 
@@ -450,3 +450,19 @@ def test_tables_of_loading():
     text = script.tables(dict(pipelines=pipelines, training=[row]))
     assert '| 150 | 100 | 1.50 (1.00-2.00) |' in text
     assert '| ours | 2 | 1.000 | 0.2500 | 25.0% |' in text
+
+
+def test_roofline(tmp_path):
+    output = passed(
+        call(
+            'benchmarks/roofline.py',
+            PRETRAIN,
+            '--batch-size',
+            4,
+            '--rows',
+            3,
+            cwd=tmp_path,
+        )
+    )
+    assert "recompute='none'" in output and output.count('\n| forward |') <= 3
+    assert '| all |' in output

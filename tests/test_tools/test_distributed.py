@@ -138,7 +138,12 @@ def test_sharded_training_loses_as_much_and_continues(two_processes, folder):
     (folder / 'fsdp.py').write_text(
         f"_base_ = ['config.py', '{ROOT}/configs/_base_/strategies/fsdp.py']\n"
         'strategy = dict(model_wrapper=dict(mixed_precision=None))\n'
-        'custom_hooks = []\n'
+        'optim_wrapper = dict(clip_grad=dict(max_norm=1e9))\n'
+        "hooks = dict(type='OnlineProbeHook'), dict(type='ReconstructionHook')\n"
+        'custom_hooks = list(hooks)\n'
+        f"val = dict(data_root={str(folder / 'images')!r}, part='train')\n"
+        'val_dataloader = dict(batch_size=2, num_workers=0, dataset=val)\n'
+        'train_cfg = dict(val_interval=1)\n'
         'train_dataloader = dict(batch_size=4)\n'
     )
     losses = []
@@ -150,6 +155,16 @@ def test_sharded_training_loses_as_much_and_continues(two_processes, folder):
     torch.testing.assert_close(sum(losses, []), expected)
 
     checkpoint = weights(done / 'run' / 'epoch_2.pth')
+    norms, expected = (
+        each['message_hub']['log_scalars']['train/grad_norm']['log_history']
+        for each in (checkpoint, weights(two_processes / 'run' / 'epoch_2.pth'))
+    )
+    torch.testing.assert_close(norms, expected)
+    logs = [path.read_text() for path in sorted((done / 'run').glob('*/*.log'))]
+    # The checkpoint is older than the validation, which is repeated.
+    assert [text.count('reconstruction/loss: ') for text in logs] == [1, 2]
+    assert 'Probe and k-NN are off' in logs[0]
+    assert 'No pictures are drawn' in logs[0]
     assert_equal(checkpoint['state_dict'], weights(two_processes / 'weights0.pt'))
     config = (done / 'run' / 'config.py').read_text()
     assert 'device_id' not in config  # it trains on other devices, too
@@ -234,9 +249,9 @@ def test_slurm_starts_processes_that_draw_their_own(folder, tmp_path):
         '--cfg-options',
         'train_cfg.max_epochs=1',
         'model.fixed=False',
-        'model.backbone.img_size=64',
+        'model.backbone.img_size=128',
         'train_dataloader.dataset.pipeline.0.type=LoadRandomResizedCrop',
-        'train_dataloader.dataset.pipeline.0.scale=64',
+        'train_dataloader.dataset.pipeline.0.scale=128',
         # Every sample is the same picture.
         'train_dataloader.dataset.indices=[0,0,0,0,0,0,0,0]',
     ]

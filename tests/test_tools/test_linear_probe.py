@@ -99,7 +99,7 @@ def test_checkpoint_that_does_not_fit_is_refused(pretrained, tmp_path):
 
 def test_config_without_labels_is_refused(tmp_path):
     line = error_line(call('linear_probe.py', PRETRAIN, cwd=tmp_path))
-    assert f'{PRETRAIN} has no val_dataloader' in line
+    assert f'{PRETRAIN} is no classification config' in line
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,14 @@ def test_a_run_that_goes_on_can_be_resumed(tmp_path):
     assert '6 of 10 epochs' in words and f'--work-dir {tmp_path}/run --resume' in words
 
 
+def test_a_run_of_a_command_is_resumed_by_the_command(tmp_path):
+    hooks = dict(preemption=dict(type='PreemptionHook', resume_by='mine --out "a b"'))
+    run = write_run(tmp_path / 'run', epochs=range(1, 7), default_hooks=hooks)
+    words = Page(render_report([run])).words
+    assert 'by the same command again' in words and 'mine --out "a b"' in words
+    assert '--resume' not in words.split('The config')[0]
+
+
 def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
     run = write_run(tmp_path / 'run', model=dict(type='ImageClassifier'))
     (run / 'confusion.png').write_bytes(

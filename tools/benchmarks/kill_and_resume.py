@@ -117,13 +117,12 @@ def differing_bits(a: object, b: object) -> int:
 
 def final_state(folder: Path) -> dict:
     """Weights, optimizer and losses of the last checkpoint of a run."""
-    # Written by the processes above.
-    checkpoint = torch.load(find_resumable(folder), weights_only=False)
+    checkpoint = torch.load(find_resumable(folder), weights_only=True)
     losses = checkpoint['message_hub']['log_scalars']['train/loss']
     return dict(
         weights=checkpoint['state_dict'],
         optimizer=checkpoint['optimizer'],
-        losses=getattr(losses, 'data', losses),
+        losses=losses['log_history'],
     )
 
 

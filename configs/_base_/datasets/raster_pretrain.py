@@ -32,17 +32,16 @@ train_dataloader = dict(
 
 # The largest square in the middle, without draws. What else the training's pipeline
 # sets (no_data, num_channels, ...) must be set here too.
-held_out_pipeline = [
-    dict(
-        type='LoadRasterCrop',
-        scale=img_size,
-        max_attempts=0,
-        aspect_ratio_range=(1.0, 1.0),
-        interpolation='bicubic',
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
-]
+held_out_crop = dict(
+    type='LoadRasterCrop',
+    scale=img_size,
+    max_attempts=0,
+    aspect_ratio_range=(1.0, 1.0),
+    interpolation='bicubic',
+    ignore_empty=True,
+)
+pack = dict(type='PackInputs', algorithm_keys=('pixel_weight',))
+held_out_pipeline = [held_out_crop, pack]
 # The folder and the number of images are those of train_dataloader.
 val_dataloader = dict(
     dataset=dict(type='RasterFolder', part='held_out', pipeline=held_out_pipeline)

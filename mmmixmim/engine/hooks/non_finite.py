@@ -37,6 +37,9 @@ class NonFiniteHook(Hook):
     nothing. Steps that mixed precision skips since its loss scale was too large have
     none.
 
+    DeepSpeed makes its steps by itself: there the run stops where the loss is not
+    finite, and nothing is skipped.
+
     Args:
         max_skips: Number of steps in a run that may be skipped instead. Defaults to 0:
             stop at the first one.
@@ -88,12 +91,16 @@ class NonFiniteHook(Hook):
             self._counted = step
             runner.message_hub.update_info('skipped_steps', skips)
         text = _text(report, path)
-        if skips > self.max_skips:
+        clean = isinstance(wrapper, OptimWrapper)  # engines step by themselves
+        if skips > self.max_skips or not clean:
+            state = 'All weights are still finite. ' if clean else ''
+            option = (
+                ', or skip up to N such steps with default_hooks.non_finite.max_skips=N'
+            )
             raise UserError(
-                f'{text} All weights are still finite. Continue from the '
-                'last checkpoint with --resume and another learning rate or without '
-                'these files, or skip up to N such steps with '
-                'default_hooks.non_finite.max_skips=N.'
+                f'{text} {state}Continue from the last checkpoint with --resume and a '
+                'lower learning rate (optim_wrapper.optimizer.lr) or without these '
+                f'files{option if clean else ""}.'
             )
         runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
 

@@ -19,6 +19,9 @@ from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out
+from ..sharding import is_sharded
+
+_SHARDED = 'OnlineProbeHook needs the whole model in one process, and it is sharded.'
 
 
 @HOOKS.register_module()
@@ -27,8 +30,9 @@ class OnlineProbeHook(Hook):
 
     The encoder's pooled features of plain images are classified by logistic regression
     and by their nearest neighbours. One process does it, and leaves the random state as
-    it was. Without labels, or with one class, a line says so and nothing is measured;
-    images without a label are left out.
+    it was. Without labels, with one class, or where the model is sharded (FSDP,
+    DeepSpeed), a line says so and nothing is measured; images without a label are left
+    out.
 
     Args:
         train: Config of the labelled dataset that classifiers are fitted to. Defaults
@@ -71,6 +75,10 @@ class OnlineProbeHook(Hook):
         metrics.update(figures[0])
 
     def _measure(self, runner: Runner) -> dict[str, float]:
+        if is_sharded(runner):
+            self.off = True
+            print_log(f'{_SHARDED} Probe and k-NN are off.', 'current', logging.WARNING)
+            return {}
         first = not self.loaders
         if first:
             self.loaders = self._build_loaders(runner.cfg)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -40,8 +41,8 @@ class PreemptionHook(Hook):
             off.
         signals: Names of the signals. In a single process a second SIGINT stops at
             once. Defaults to SIGTERM and SIGINT.
-        resume_by: What continues the run, for the log. Defaults to None: this command
-            with ``--resume``.
+        resume_by: Command that continues the run, for the log and the report. Defaults
+            to None: this command with ``--resume``.
 
     Raises:
         UserError: If ``minutes`` is not positive, or a signal is unknown.
@@ -149,8 +150,15 @@ def _detach(init: Callable | None, worker: int) -> None:
 
 
 def _command() -> str:
-    """The command that continues this run."""
-    arguments = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+    """The command that continues this run, from its last checkpoint."""
+    arguments = [
+        each
+        for before, each in pairwise(['', *sys.argv])
+        # Nor the file after it, from which this run has continued.
+        if not each.startswith('--resume')
+        and (before != '--resume' or each.startswith('-'))
+    ]
+    arguments.append('--resume')
     starter = 'srun python' if 'SLURM_PROCID' in os.environ else 'python'
     if 'LOCAL_WORLD_SIZE' in os.environ:
         starter = f'torchrun --nproc-per-node {os.environ["LOCAL_WORLD_SIZE"]}'

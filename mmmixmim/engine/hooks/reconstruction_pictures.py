@@ -17,6 +17,8 @@ from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
 from mmmixmim.visualization import paint_reconstruction
 
+from ..sharding import is_sharded
+
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
@@ -25,7 +27,8 @@ class ReconstructionHook(Hook):
     The pictures are called ``reconstruction``; their step is the iteration. Images,
     crops and masks stay the same, so that pictures can be compared. See
     :func:`~mmmixmim.visualization.paint_reconstruction` for their rows. One process
-    draws them, and leaves the random state as it was.
+    draws them, and leaves the random state as it was. Of a sharded model (FSDP,
+    DeepSpeed) there are none, and a line says so.
 
     Args:
         num_groups: Number of groups of images, which are mixed with one another.
@@ -44,6 +47,11 @@ class ReconstructionHook(Hook):
         """Draw and hand over a picture."""
         dataset = runner.val_dataloader.dataset
         if self.off or not is_main_process() or not isinstance(dataset, MixtureGroups):
+            return
+        if is_sharded(runner):
+            self.off = True
+            problem = 'they need the whole model in one process, and it is sharded.'
+            print_log(f'No pictures are drawn: {problem}', 'current', logging.WARNING)
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with kept_random_state(seed=0):

@@ -15,6 +15,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmmixmim.checkpoint.resumable import (
     check_resumable,
@@ -23,6 +24,9 @@ from mmmixmim.checkpoint.resumable import (
 )
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
+
+from ..schedulers.resuming import follow_config
+from ..sharding import is_sharded
 
 PARTIAL = '.partial'  # suffix of files that are being written
 
@@ -72,11 +76,16 @@ class SafeCheckpointHook(CheckpointHook):
                     _prepare(folder)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse what the training cannot continue from."""
-        # Strategies of FlexibleRunner have formats of their own.
-        if runner._resume and isinstance(runner, Runner):
+        """Refuse what the training cannot continue from; take the config's rates."""
+        if not runner._resume:
+            return
+        # DeepSpeed keeps weights and optimizer elsewhere.
+        if isinstance(runner.model, nn.Module):
             model = getattr(runner.model, 'module', runner.model)
-            check_resumable(checkpoint, model.state_dict(), runner._load_from)
+            # Sharded ones are gathered or checked when they are loaded.
+            own = None if is_sharded(runner) else model.state_dict()
+            check_resumable(checkpoint, own, runner._load_from)
+        follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Correct the position, which FlexibleRunner replaces."""

@@ -89,6 +89,7 @@ class UnreadableImagesHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Say where the list is."""
+        self._record.leave()
         if self._reasons:
             print_log(
                 f'{len(self._reasons)} images could not be read and were replaced by '

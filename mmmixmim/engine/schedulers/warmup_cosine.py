@@ -86,6 +86,13 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         times = dict(warmup=warmup * epoch_length, end=end * epoch_length)
         return cls(*args, **times, by_epoch=False, **kwargs)
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Resume the time. Warm-up, end and minimum stay those of the config."""
+        if state_dict.get('by_epoch') == self.by_epoch:
+            own = {name: vars(self)[name] for name in ('warmup', 'end', 'min_lr')}
+            state_dict = state_dict | own
+        super().load_state_dict(state_dict)
+
     def _get_value(self) -> list[float]:
         time, end = self.last_step, self.end - 1
         if not self.by_epoch:

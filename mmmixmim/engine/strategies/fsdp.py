@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -10,13 +11,16 @@ import torch
 from mmengine._strategy import FSDPStrategy as MMEngineFSDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     apply_activation_checkpointing,
 )
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
+from torch.nn.utils import clip_grad_norm_
 
+from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import UserError
 
@@ -32,6 +36,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
       is flat and has another name, so weight decay and layer decay would go wrong.
     - Optimizer states are resumed. MMEngine passes arguments in the order of
       PyTorch 2.0, which later versions refuse.
+    - Gradients are clipped by the norm of all of them, not by that of each shard.
     - It also runs on CPUs, where checkpoints are gathered without a copy.
 
     Args:
@@ -125,6 +130,8 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         for group in self._whole.optimizer.param_groups:
             names = (self.id_to_name[id(param)] for param in group['params'])
             group['params'] = [shards[name] for name in names]
+        if self._whole.clip_grad_kwargs and self._whole.clip_func is clip_grad_norm_:
+            self._whole.clip_func = partial(_clip, model)
         return self._whole
 
     def model_state_dict(self) -> dict:
@@ -146,7 +153,18 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             whole = _whole_name(f'{name}.')[:-1]
             if whole in metadata:
                 metadata[name] = metadata[whole]
-        super().load_model_state_dict(state_dict, **kwargs)
+        strict = kwargs.get('strict', False)
+        result = self.model.load_state_dict(state_dict, strict=strict)
+        for names, what in (
+            (result.missing_keys, 'keep their first values, since they are not there'),
+            (result.unexpected_keys, 'are not used'),
+        ):
+            if names:
+                print_log(
+                    f'Weights of the checkpoint: {summarise_keys(names)} {what}.',
+                    'current',
+                    logging.WARNING,
+                )
 
     def optim_state_dict(self) -> dict:
         """State of the optimizer wrapper: gathered, or of this process."""
@@ -187,6 +205,11 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
 def _is_one_of(names: Sequence[str], module: nn.Module) -> bool:
     return type(module).__name__ in names
+
+
+def _clip(model: FSDP, shards: Sequence[Tensor], **options) -> Tensor:
+    """Clip by the norm over all processes, where PyTorch's takes that of the shards."""
+    return model.clip_grad_norm_(**options)
 
 
 def _whole_name(name: str) -> str:

@@ -98,12 +98,12 @@ def commands_of(run: Run) -> list[Command]:
             )
         )
     elif not is_complete(run) and run.checkpoints:
-        commands.append(
-            Command(
-                'Continue the training, if it was interrupted',
-                f'python tools/train.py {config} --work-dir {_quote(folder)} --resume',
-            )
-        )
+        resume = f'python tools/train.py {config} --work-dir {_quote(folder)} --resume'
+        again = _text(run, 'default_hooks.preemption.resume_by')
+        purpose = 'Continue the training, if it was interrupted'
+        if again:
+            purpose += ', by the same command again'
+        commands.append(Command(purpose, again or resume))
     if not run.checkpoints:
         return commands
     checkpoint = _quote(run.checkpoints[-1])

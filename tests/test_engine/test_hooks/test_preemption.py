@@ -1,11 +1,14 @@
 import os
+import shlex
 import signal
+import sys
 
 import pytest
 from mmengine.hooks import Hook
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.engine import PreemptionHook
+from mmmixmim.engine.hooks import preemption
 from mmmixmim.validation import UserError
 
 from ..runs import CONFIGS, LAST, content, differences, tiny_finetuning, train
@@ -78,6 +81,19 @@ def test_saves_by_time(tmp_path):
         assert train(cfg) == 0
         (log,) = (tmp_path / str(minutes)).glob('*/*.log')
         assert log.read_text().count('latest.pth after') == count
+
+
+@pytest.mark.parametrize(
+    'arguments', [[], ['--resume'], ['--resume', 'old.pth'], ['--resume=old.pth']]
+)
+@pytest.mark.parametrize('more', [[], ['--work-dir', 'a b']])
+def test_command_continues_from_the_last_checkpoint(arguments, more, monkeypatch):
+    """Not from the file that the run was resumed from."""
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'config.py', *arguments, *more])
+    monkeypatch.delenv('LOCAL_WORLD_SIZE', raising=False)
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    expected = shlex.join(['python', 'train.py', 'config.py', *more, '--resume'])
+    assert preemption._command() == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Let a run that is resumed follow the learning rate of its config."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+
+from .warmup_cosine import WarmupCosineLR
+
+# Where a schedule is, not what it is.
+_POSITION = {
+    *('base_values', 'last_step', '_global_step', '_last_value', 'verbose'),
+    *('best', 'num_bad_epochs', 'cooldown_counter'),
+}
+
+
+def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
+    """Put the learning rates of the config into a checkpoint, in place.
+
+    MMEngine resumes the rates and schedules of the checkpoint and ignores the config
+    without a word. Rates follow the config here. So does ``WarmupCosineLR``; for other
+    schedules, which compute each rate from the one before, a warning says that that of
+    the checkpoint goes on. Nothing changes if the config is the same.
+
+    Args:
+        optim_wrapper: The optimizer wrapper, before anything is loaded.
+        schedulers: The schedulers of a runner.
+        checkpoint: What is about to be loaded.
+    """
+    own = optim_wrapper.param_groups if isinstance(optim_wrapper, OptimWrapper) else ()
+    state = checkpoint.get('optimizer') or {}
+    saved = list(state.get('param_groups', ()))
+    if state.get('base_param_settings'):  # MMEngine's last group, of the rate it logs
+        saved.append(state['base_param_settings'])
+    ratios = [1.0] * len(own)
+    if len(own) == len(saved):
+        ratios = [_follow(*pair) for pair in zip(own, saved, strict=True)]
+    changed = [i for i, ratio in enumerate(ratios) if ratio != 1]
+    if changed:
+        rate, ratio = own[changed[0]]['initial_lr'], ratios[changed[0]]
+        _warn(
+            f'The learning rate of the config, {rate:.4g}, replaces that of the '
+            f'checkpoint, {rate / ratio:.4g}.'
+        )
+    states = checkpoint.get('param_schedulers')
+    if not isinstance(schedulers, list) or not isinstance(states, list):
+        return
+    if len(schedulers) != len(states):
+        _warn(
+            f'The checkpoint has {len(states)} schedules and the config '
+            f'{len(schedulers)}, so the learning rate may jump.'
+        )
+    for scheduler, state in zip(schedulers, states, strict=False):
+        if changed and state.get('param_name') == 'lr':
+            for name in {'base_values', '_last_value'} & state.keys():
+                pairs = zip(state[name], ratios, strict=True)
+                state[name] = [value * ratio for value, ratio in pairs]
+        _compare(scheduler, state)
+
+
+def _follow(own: dict, saved: dict) -> float:
+    """Let a saved group have the rate of the config; return the ratio of both."""
+    before, now = saved.get('initial_lr'), own.get('initial_lr')
+    if not before or now is None or before == now:
+        return 1.0
+    saved.update(initial_lr=now, lr=saved['lr'] * now / before)
+    return now / before
+
+
+def _compare(scheduler: _ParamScheduler, state: dict) -> None:
+    if isinstance(scheduler, WarmupCosineLR):
+        return
+    own = scheduler.state_dict()
+    names = own.keys() & state.keys() - _POSITION
+    odd = sorted(name for name in names if own[name] != state[name])
+    if odd:
+        values = ', '.join(f'{n}={state[n]} (config: {own[n]})' for n in odd)
+        _warn(
+            f'{type(scheduler).__name__} goes on as in the checkpoint: {values}. '
+            'WarmupCosineLR would follow the config.'
+        )
+
+
+def _warn(text: str) -> None:
+    print_log(text, 'current', logging.WARNING)
