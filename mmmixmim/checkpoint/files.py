@@ -172,9 +172,11 @@ def _load(file: Path, path: str, location) -> object:
         raise UnreadableFileError(f'{path} cannot be read: no permission.') from error
     # Damaged files raise errors of any kind.
     except Exception as error:
+        reason = _first(str(error) or type(error).__name__)
+        if isinstance(error, KeyError):  # with nothing but a number
+            reason = f'unknown opcode {reason}'
         raise UserError(
-            f'{path} is not a PyTorch checkpoint, or is damaged: '
-            f'{_first(str(error) or type(error).__name__)}'
+            f'{path} is not a PyTorch checkpoint, or is damaged: {reason}'
         ) from error
     return content
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import nn
@@ -18,6 +19,7 @@ from mmmixmim.checkpoint import load_encoder
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.registry import MODELS
@@ -187,6 +189,7 @@ def probe(
     measure(scan, labelled.files, out, None)
     run.data = asdict(scan) | dict(classes=labelled.classes)
     init_default_scope('mmmixmim')
+    quieten(MMLogger.get_current_instance())
     set_random_seed(seed)
     built = MODELS.build(_model(scan, chosen, out, len(labelled.classes)))
     if start:

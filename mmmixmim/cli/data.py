@@ -60,14 +60,17 @@ def print_scan(scan: Scan, kind: str) -> None:
     low, middle, high = scan.short_sides
     size = f'{scan.bytes / 1e6:,.1f} MB'
     print(f'  {scan.images:,} images, {size}: {counts(scan.formats)}')
-    print(f'  shorter side {low} to {high} pixels, median {middle}')
+    sides = (
+        f'{low} to {high} pixels, median {middle}' if low < high else f'{low} pixels'
+    )
+    print(f'  shorter side {sides}')
     bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
     channels = ', '.join(map(str, sorted(scan.channels)))
     print(f'  channels {channels}; {bits}')
     for name, said in (
-        ('unreadable', 'cannot be read and are left out'),
-        ('duplicates', 'are copies of another one; remove them to save time'),
-        ('constant', f'of {scan.sampled} that were looked at are constant'),
+        ('unreadable', 'left out, as unreadable'),
+        ('duplicates', 'with the same content as another one; remove to save time'),
+        ('constant', f'of {scan.sampled} that were looked at without any contrast'),
     ):
         count = getattr(scan, name)
         if count:

@@ -19,6 +19,8 @@ from .machine import Machine, this_machine
 
 _GIB = 1024**3
 _FORKED = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation')
+# Of MMEngine's report; `python -c 'import torch; print(torch.__config__.show())'`.
+_TEDIOUS = ('PyTorch compiling details', 'numpy_random_seed', 'MUSA available')
 _OPTIONAL = {
     'sklearn': ('linear probes', 'pip install scikit-learn'),
     'matplotlib': ('pictures', 'pip install matplotlib'),
@@ -48,14 +50,17 @@ def doctor() -> bool:
         Whether nothing is wrong.
     """
     for name, value in collect_env().items():
-        print(f'{name}: {" ".join(str(value).split())}')
+        if name not in _TEDIOUS:
+            print(f'{name}: {" ".join(str(value).split())}')
     print()
     checks = list(run_checks(this_machine()))
     for check in checks:
         print(f'{check.level:6}{check.what}')
         if check.way_out:
             print(f'      -> {check.way_out}')
-    return all(check.level != 'wrong' for check in checks)
+    wrong = sum(check.level == 'wrong' for check in checks)
+    print(f'\n{wrong} of {len(checks)} checks failed.' if wrong else '\nAll is well.')
+    return not wrong
 
 
 def run_checks(machine: Machine) -> Iterator[Check]:
@@ -162,7 +167,7 @@ def _threads(machine: Machine) -> Check:
             f'{threads} of {machine.cores} cores compute',
             f'export OMP_NUM_THREADS={machine.cores}',
         )
-    return Check('ok', f'{threads} threads on {machine.cores} cores')
+    return Check('ok', f'threads: {threads}, on {machine.cores} cores')
 
 
 def _shared_memory() -> Iterator[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.validation import UserError
 
@@ -95,6 +96,7 @@ def pretrain(
         precision=precision,
         workers=workers,
     )
+    check_no_data(no_data)
     arguments = dict(data=data.absolute(), start=start, no_data=no_data, seed=seed)
     run = Run.open(out, 'pretrain', arguments | given)
     if run.exists and dry_run:
@@ -110,6 +112,11 @@ def pretrain(
         scan = cached_scan(data, files, out / 'scan.json')
         print_scan(scan, kind)
         check_scan(scan, no_data)
+        if no_data is not None and not scan.is_raster:
+            raise UserError(
+                '--no-data is for images that are read with their channels and values, '
+                'not for pictures of 8 bits, which are read as RGB: leave it out.'
+            )
         machine = this_machine()
         chosen, cost = choose_pretraining(scan, machine, known, **given)
         print('\nSettings')

@@ -59,7 +59,8 @@ def reconstruct(
     loader.update(batch_size=num, num_workers=0, persistent_workers=False)
     loader.drop_last = False
     if images:
-        loader.dataset.update(data_root=str(Path(images).expanduser()), ann_file='')
+        others = dict(data_root=str(Path(images).expanduser()), ann_file='', held_out=0)
+        loader.dataset.update(others)
     batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
     draw_reconstruction(model, batch['inputs'], out)
     return out

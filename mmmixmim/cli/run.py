@@ -104,10 +104,12 @@ class Run:
         try:
             return cls(folder, **json.loads((folder / 'run.json').read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise MissingFileError(
-                f'{str(folder)!r} is not the folder of a run of this command: it has '
-                'no run.json.'
-            ) from error
+            what = (
+                'is not the folder of a run of `mixmim`: it has no usable run.json.'
+                if folder.exists()
+                else 'does not exist: check the path of the run.'
+            )
+            raise MissingFileError(f'{str(folder)!r} {what}') from error
 
     @classmethod
     def open(cls, folder: Path, command: str, arguments: dict) -> Run:

@@ -120,7 +120,8 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
         raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
     if not root.is_dir():
         raise MissingFileError(
-            f'{str(root)!r} is a file, expected a folder of images or a .csv file.'
+            f'{str(root)!r} is a file, expected a folder of images, or a list of their '
+            'paths (.csv or .txt).'
         )
     endings = tuple(extensions)
     found = []
@@ -169,7 +170,7 @@ def scan_images(
         if kind == 'unreadable' or len(examples[kind]) < _EXAMPLES:
             examples[kind].append(str(path))
 
-    readable, headers = [], []
+    found = {}  # readable file -> header
     with ThreadPoolExecutor(workers) as pool:
         for path, header in zip(files, pool.map(_try_header, files), strict=True):
             progress()
@@ -177,20 +178,19 @@ def scan_images(
                 scan.unreadable += 1
                 note('unreadable', path)
             else:
-                readable.append(path)
-                headers.append(header)
-        chosen = sorted(random.Random(0).sample(readable, min(sample, len(readable))))
+                found[path] = header
+        chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
         for path, problem in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
         ):
-            if problem == 'unreadable':
-                scan.unreadable += 1
-            elif problem:
-                setattr(scan, problem, getattr(scan, problem) + 1)
             if problem:
+                setattr(scan, problem, getattr(scan, problem) + 1)
                 note(problem, path)
+            if problem == 'unreadable':
+                del found[path]
     scan.sampled = len(chosen)
-    scan.images = len(files) - scan.unreadable
+    scan.images = len(found)
+    readable, headers = list(found), list(found.values())
     if headers:
         scan.formats = dict(Counter(each.format for each in headers))
         scan.channels = dict(Counter(each.channels for each in headers))

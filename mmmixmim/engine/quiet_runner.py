@@ -24,12 +24,21 @@ class QuietRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build the logger, before anything is logged."""
         logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.setLevel(logging.WARNING)
-                handler.addFilter(lambda x: not _EVERYDAY.search(x.getMessage()))
-                handler.format = _one_line
+        quieten(logger)
         return logger
+
+
+def quieten(logger: logging.Logger) -> None:
+    """Keep all but warnings of a logger from the terminal; idempotent."""
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)
+            handler.addFilter(_is_news)
+            handler.format = _one_line
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not _EVERYDAY.search(record.getMessage())
 
 
 def _one_line(record: logging.LogRecord) -> str:

@@ -301,8 +301,11 @@ def _healthy(history: History) -> Finding:
         return Finding(
             'info',
             'Too early to say',
-            f'{len(loss)} values of the training loss, the last one {loss[-1]:.3g}.',
-            'Wait until the warm-up of the learning rate is over.',
+            f'The log has {len(loss)} values of the training loss, the last one is '
+            f'{loss[-1]:.3g}.',
+            'A verdict takes at least 6.'
+            if _past_warmup(history)
+            else 'Wait until the warm-up of the learning rate is over.',
         )
     held_out = _finite(_values(history, 'reconstruction/loss'))
     first, last = _first(loss), _last(loss)

@@ -32,7 +32,9 @@ def facts_of(run: Run) -> dict[str, str]:
         'Image size': _image_size(run),
         'Mask ratio': _text(run, 'model.mask_ratio'),
         'Dataset': ', '.join(
-            str(dataset[key]) for key in ('type', 'data_root') if dataset.get(key)
+            str(dataset[key])
+            for key in ('type', 'data_root', 'ann_file')
+            if dataset.get(key)
         ),
         'Images per epoch': _images(run),
         'Held-out images': _held_out(run),

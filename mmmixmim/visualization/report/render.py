@@ -40,11 +40,14 @@ def write_report(
 
     Raises:
         MissingFileError: If a folder does not exist.
-        UserError: If a folder holds no run, or a run without scalars.
+        UserError: If a folder holds no run, or a run without scalars; or if ``out`` is
+            a folder.
     """
     runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    text = render_report(runs)
     out = Path(out or Path(runs[0], 'report.html'))
+    if out.is_dir():
+        raise UserError(f'{str(out)!r} is a folder: name a file, such as report.html.')
+    text = render_report(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f'.{out.name}.part')
     part.write_text(text, encoding='utf8')
