@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mmmixmim.checkpoint.encoder import is_native
 from mmmixmim.models.backbones.arch import ARCHS
 from mmmixmim.validation import UserError
 
@@ -161,6 +162,8 @@ def model_of_weights(weights: dict[str, torch.Tensor]) -> dict:
     Raises:
         UserError: If it is none of :data:`SIZES`.
     """
+    if not is_native(weights):
+        raise UserError('the encoder is no MixMIMTransformer.')
     width, channels, patch, _ = weights['patch_embed.proj.weight'].shape
     names = [name.split('.') for name in weights if name.startswith('layers.')]
     depths: Sequence[int] = tuple(
