@@ -60,10 +60,8 @@ def print_scan(scan: Scan, kind: str) -> None:
     low, middle, high = scan.short_sides
     size = f'{scan.bytes / 1e6:,.1f} MB'
     print(f'  {scan.images:,} images, {size}: {counts(scan.formats)}')
-    sides = (
-        f'{low} to {high} pixels, median {middle}' if low < high else f'{low} pixels'
-    )
-    print(f'  shorter side {sides}')
+    spread = f' to {high} pixels, median {middle}' if low < high else ' pixels'
+    print(f'  shorter side {low}{spread}')
     bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
     channels = ', '.join(map(str, sorted(scan.channels)))
     print(f'  channels {channels}; {bits}')

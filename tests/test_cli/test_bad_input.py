@@ -87,6 +87,8 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),
         (('--from', 'nowhere.pth'), 'nowhere.pth'),
+        (('--no-data', 'black'), "no_data must be a number, 'nan' or None"),
+        (('--no-data', 0), 'pictures of 8 bits'),
     ],
 )
 def test_settings_that_cannot_work(options, said, photos, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmmixmim.cli.models import SIZES, Size
@@ -52,13 +53,15 @@ def test_finetuning_ends_with_confusions_and_mistakes(colours, pretrained, tmp_p
     assert len({line.rsplit(' ', 1)[0] for each in lines for line in each}) == 24
 
 
-def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path):
+def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     out = tmp_path / 'run'
+    MMLogger.get_instance(str(tmp_path))  # writes to the terminal, as at first
     code, printed, err = mixmim('probe', colours, '--from', pretrained[0], '--out', out)
     assert code == 0, printed + err
     found = json.loads((out / 'mistakes.json').read_text())
     assert found['top1'] == 100 and not found['worst']
     assert 'Accuracy        100.0 % of 4 validation images' in printed
+    assert not capsys.readouterr().out
 
 
 def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):

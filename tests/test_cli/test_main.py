@@ -12,7 +12,7 @@ from mmmixmim.cli.doctor import run_checks
 from mmmixmim.cli.machine import Machine
 from mmmixmim.cli.main import cli
 
-from .conftest import mixmim
+from .conftest import mixmim, write_pictures
 
 
 @pytest.mark.parametrize('command', sorted(cli.commands))
@@ -43,8 +43,13 @@ def test_reconstructions_of_other_images(pretrained, photos, tmp_path):
     code, printed, err = mixmim('reconstruct', pretrained[0], *images)
     assert code == 0, err
     assert printed.strip() == str(file) and file.stat().st_size
+    write_pictures(tmp_path / 'few', 4)  # fewer than are held out
+    images = ('--images', tmp_path / 'few', '--out', file)
+    assert mixmim('reconstruct', pretrained[0], *images)[0] == 0
     code, _, err = mixmim('reconstruct', tmp_path)
     assert code == 1 and 'is not the folder of a run' in err
+    code, _, err = mixmim('reconstruct', tmp_path / 'nowhere')
+    assert code == 1 and 'does not exist' in err
 
 
 def test_doctor_names_the_way_out():

@@ -40,6 +40,7 @@ def test_damaged_pixels_count_as_unreadable(tmp_path):
     (tmp_path / 'b.png').write_bytes(data[: len(data) // 2])
     scan = scanned(tmp_path)
     assert scan.images == 1 and scan.unreadable == 1
+    assert scan.formats == dict(PNG=1) and scan.bytes == len(data)
 
 
 def test_images_of_other_kinds_are_rasters(tmp_path):

@@ -74,6 +74,8 @@ def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
     assert titles(history) == ['Nothing learned']
     history['lr'] = [(step, step * 1e-6) for step, _ in history['loss']]
     assert titles(history) == ['Too early to say']
+    assert 'warm-up' in diagnose(history)[0].advice
+    assert 'warm-up' not in diagnose({'loss': flat(1.0)[:3]})[0].advice
     history['lr'][-1] = (2000, 1e-6)
     assert titles(history) == ['Nothing learned']
 

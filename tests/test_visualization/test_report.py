@@ -77,7 +77,7 @@ def write_run(
         picture = np.full((8, 12, 3), 20 * i, np.uint8)
         backend.add_image('reconstruction', picture, step=10 * i)
     (folder / 'config.py').write_text('')
-    (folder / 'epoch_10.pth').write_bytes(b'')
+    (folder / f'epoch_{epochs[-1]}.pth').write_bytes(b'')
     return folder
 
 
@@ -185,6 +185,13 @@ def test_a_run_that_is_wrong_gets_another_next_step(tmp_path):
     assert 'probe /data' not in words
 
 
+def test_a_run_has_ended_when_its_last_checkpoint_is_there(tmp_path):
+    run = write_run(tmp_path / 'run', epochs=range(1, 10))
+    (run / 'epoch_10.pth').write_bytes(b'')
+    words = Page(render_report([run])).words
+    assert '10 of 10 epochs' in words and '--resume' not in words
+
+
 def test_a_run_that_goes_on_can_be_resumed(tmp_path):
     words = Page(render_report([write_run(tmp_path / 'run', epochs=range(1, 7))])).words
     assert '6 of 10 epochs' in words and f'--work-dir {tmp_path}/run --resume' in words
@@ -210,6 +217,7 @@ def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
     assert 'Training, 10 of 10 epochs' in words and 'tools/test.py' in words
     assert 'Confusions' in words and 'Worst mistakes' not in words
     assert 'predicting the mean' not in words and 'finetune' not in words
+    assert 'Run these where the training was started.' in words
 
 
 def test_several_runs_stand_side_by_side(tmp_path):
@@ -251,6 +259,8 @@ def test_a_folder_without_a_run_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match='no run given'):
         render_report([])
     run = write_run(tmp_path / 'run')
+    with pytest.raises(UserError, match='is a folder: name a file'):
+        write_report(run, tmp_path)
     with pytest.raises(UserError, match=f'Did you mean {run}?'):
         render_report([tmp_path])
     (run / '20260101_120000' / 'vis_data' / 'scalars.json').write_text('')

@@ -61,6 +61,10 @@ def progress(run: Run) -> str:
     else:
         done, unit = run.iteration, 'iterations'
         planned = _get(run.config, 'train_cfg.max_iters')
+    # The log may leave out the last iterations of a run; its checkpoint tells.
+    saved = {file.stem for file in run.checkpoints}
+    if saved & {f'epoch_{planned}', f'iter_{planned}'}:
+        done = planned
     if planned is None:
         return f'{done} {unit}'
     return f'{done} of {planned} {unit}'
@@ -112,9 +116,9 @@ def commands_of(run: Run) -> list[Command]:
         return [*commands, Command('Evaluate the last checkpoint', test)]
     commands.append(
         Command(
-            'Look at reconstructions of other images',
-            f'python tools/visualize_reconstruction.py {config} {checkpoint} '
-            f'--out {_quote(folder / "reconstruction.png")}',
+            'Draw reconstructions of other images of these data',
+            f'python tools/visualize_reconstruction.py {config} {checkpoint} --seed 1 '
+            f'--out {_quote(folder / "reconstruction-1.png")}',
         )
     )
     if not failed:

@@ -55,7 +55,7 @@ MEASURES = (
     Measure(
         'Spread of the features',
         'Deviation of normalised features: 0 if all images get the same ones, 1 if '
-        'they point everywhere. 0.02 to 0.3 is usual here, since they share a mean.',
+        'they point everywhere. Features share a mean, so compare a run with itself.',
         {'features/std_stage{stage}': 'stage {stage}'},
         'Spread, last stage',
         limits=(0, 0),
