@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from mmmixmim.validation import MissingDependencyError
@@ -19,7 +21,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         MissingDependencyError: If a package that reports need is missing.
     """
     try:
-        from mmmixmim.visualization import report
+        with redirect_stdout(io.StringIO()):  # mmpretrain prints on import
+            from mmmixmim.visualization import report
     except ImportError as error:
         raise MissingDependencyError(
             f'reports cannot be written ({error}): install what is missing with pip.'
