@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -61,13 +62,13 @@ def test_few_labels_are_averaged_over_draws(monkeypatch, tmp_path):
     asked = []
 
     def linear_probe(train, test, count, draw):
-        asked.append((len(train), len(test), count, draw))
+        asked.append((len(train[1]), len(test[1]), count, draw))
         return 10.0 * draw + (count or 5)
 
     monkeypatch.setattr('mmmixmim.evaluation.linear_probe', linear_probe)
     monkeypatch.setattr(
         'mmmixmim.evaluation.extract_features',
-        lambda model, loader: range(len(loader.dataset)),
+        lambda model, loader: (None, np.zeros(len(loader.dataset), int)),
     )
     options = ['--samples-per-class', 3, 'all', '--draws', 4, '--out', 'p.json']
     passed(call('linear_probe.py', CLASSIFY, *options, cwd=tmp_path))

@@ -85,11 +85,12 @@ def test_pretraining_on_a_folder(image_folder, tmp_path):
     options += [f'train_dataloader.dataset.data_root={image_folder}']
     options += ['train_dataloader.batch_size=2']
     output = passed(call('train.py', FOLDER, *options, cwd=tmp_path))
-    assert '[1][3/3]' in output and (tmp_path / 'epoch_1.pth').exists()
-    # 1.5e-4 for 256 images is 1.17e-6 for two. The third iteration logs the second of
-    # 120 warm-up steps (40 epochs of three iterations).
+    # The fifth image makes no batch.
+    assert '[1][2/2]' in output and (tmp_path / 'epoch_1.pth').exists()
+    # 1.5e-4 for 256 images is 1.17e-6 for two. The second iteration logs the first of
+    # 80 warm-up steps (40 epochs of two iterations).
     logs = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    assert json.loads(logs[-1])['lr'] == pytest.approx(1.5e-4 * 2 / 256 * 2 / 120)
+    assert json.loads(logs[-1])['lr'] == pytest.approx(1.5e-4 * 2 / 256 * 1 / 80)
 
 
 def test_recipes_start_from_load_from_too(image_folder, tmp_path):
