@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
+import time
 
 import torch
 from mmengine.config import Config
@@ -46,6 +48,7 @@ def init_processes(cfg: Config) -> None:
     if cfg.launcher == 'none':
         return
     _set_variables(cfg.launcher)
+    _import_yapf()
     if get_device() != 'cpu':
         return
     torch.distributed.init_process_group('gloo')
@@ -61,6 +64,20 @@ def init_processes(cfg: Config) -> None:
         cfg.strategy = dict(type='DDPStrategy', model_wrapper=wrapper) | dict(
             cfg.get('strategy') or {}
         )
+
+
+def _import_yapf() -> None:
+    """Import what prints configs, however many processes do so for the first time.
+
+    The first import writes a cache, and whoever reads it half written fails.
+    """
+    for _ in range(50):
+        try:
+            import yapf  # noqa: F401
+
+            return
+        except (EOFError, pickle.UnpicklingError):
+            time.sleep(0.1)
 
 
 def _set_variables(launcher: str) -> None:

@@ -80,6 +80,8 @@ class DiagnosisHook(Hook):
 
     def _note(self, name: str, step: int, value: float) -> None:
         curve = self.history.setdefault(name, [])
+        if curve and curve[-1][0] == step:  # a validation that was repeated on resuming
+            curve.pop()
         curve.append((step, float(value)))
         if len(curve) > 2000:  # enough for a verdict, and cheap
             del curve[:-1:2]

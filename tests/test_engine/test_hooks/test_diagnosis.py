@@ -12,6 +12,7 @@ def diagnosed(work_dir, **options):
     cfg.train_cfg.max_epochs = 4
     cfg.train_dataloader.num_batch_per_epoch = 6
     cfg.param_scheduler = []
+    del cfg.default_hooks['non_finite']  # it would stop the run first
     cfg.merge_from_dict(options)
     train(cfg)
     return [
