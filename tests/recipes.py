@@ -906,7 +906,7 @@ def other_detection(name: str, backbone: dict) -> dict:
 def detection_data(schedule: str) -> tuple[dict, dict]:
     """Dataloaders of COCO, for training and testing."""
     load = [
-        dict(type='LoadImageFromFile'),
+        dict(type='mmmixmim.LoadImageOrSkip'),
         dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     ]
     flip, pack = dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')
@@ -969,7 +969,7 @@ def detection_data(schedule: str) -> tuple[dict, dict]:
     scale = (1024, 1024) if schedule == 'lsj' else (1333, 800)
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     test_pipeline = [
-        load[0],
+        dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=scale, keep_ratio=True),
         load[1],
         dict(type='PackDetInputs', meta_keys=keys),
@@ -1082,7 +1082,7 @@ def segmentation_data() -> tuple[dict, dict, list]:
     labels = dict(type='LoadAnnotations', reduce_zero_label=True)
     pack = dict(type='PackSegInputs')
     train_pipeline = [
-        load,
+        dict(type='mmmixmim.LoadImageOrSkip'),
         labels,
         dict(
             type='RandomResize',

@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mmmixmim.runtime import build_runner
 from mmmixmim.synthetic import write_dataset
 
 from .conftest import DENSE_CONFIGS, ROOT, meta_device
@@ -163,6 +165,25 @@ def test_trains_and_tests(cfg, shapes, tmp_path):
         assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= metrics.keys()
     else:
         assert 'val/mIoU' in scalars and 0 <= metrics['mIoU'] <= 100
+
+
+@pytest.mark.parametrize('pattern', ['mask-rcnn*', '*upernet*'])
+def test_broken_image_is_replaced(pattern, shapes, tmp_path):
+    (path,) = (ROOT / 'configs' / 'shapes').glob(f'{pattern}.py')
+    cfg = load(path)
+    shutil.copytree(shapes, tmp_path / 'shapes')
+    use_shapes(cfg, tmp_path / 'shapes')
+    broken, *_ = sorted((tmp_path / 'shapes' / 'images' / 'train').iterdir())
+    broken.write_bytes(b'not an image')
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
+    cfg.default_hooks.unreadable_images = dict(max_share=0.25)
+    cfg.train_cfg = dict(type='mmmixmim.ResumableEpochLoop', max_epochs=1)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.work_dir, cfg.launcher = str(tmp_path / 'run'), 'none'
+    build_runner(cfg).train()
+    listed = (tmp_path / 'run' / 'unreadable_images.txt').read_text()
+    assert listed == f'{broken}\tit is no image, or is damaged\n'
 
 
 @pytest.mark.slow

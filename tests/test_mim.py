@@ -15,6 +15,8 @@ from mmengine.config import Config
 
 from mmmixmim.synthetic import write_dataset
 
+from .scripts import free_port
+
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / 'configs' / 'digits'
 (PRETRAIN,) = DIGITS.glob('mixmim_mixmim-tiny_*_digits.py')
@@ -127,7 +129,10 @@ def test_mim_trains_and_tests(install, request, tmp_path):
     (tmp_path / 'hooked.py').write_text(
         f"_base_ = {str(FINETUNE)!r}\ncustom_hooks = [dict(type='CountingHook')]\n"
     )
-    run([*mim, 'train', 'mmmixmim', PRETRAIN.name, *ONE_ITERATION], cwd=tmp_path)
+    # In two processes, which are on a CPU where there is no GPU.
+    launcher = ['--launcher', 'pytorch', '--gpus', '2', '--port', free_port()]
+    pretrain = [*mim, 'train', 'mmmixmim', PRETRAIN.name, *launcher, *ONE_ITERATION]
+    assert 'GPU number: 2' in run(pretrain, cwd=tmp_path)
     train = [*mim, 'train', 'mmmixmim', tmp_path / 'hooked.py', *ONE_ITERATION]
     output = run(
         [*train, 'custom_imports.imports=[my_hooks]'],

@@ -26,6 +26,28 @@ model = dict(
     backbone=dict(img_size=img_size, window_size=[16, 16, 32, 32]),
 )
 
+train_pipeline = [
+    dict(type='mmmixmim.LoadImageOrSkip'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='RandomResize',
+        scale=(img_size, img_size),
+        ratio_range=(0.1, 2.0),
+        keep_ratio=True,
+    ),
+    dict(
+        type='RandomCrop',
+        crop_type='absolute_range',
+        crop_size=(img_size, img_size),
+        recompute_bbox=True,
+        allow_negative_crop=True,
+    ),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None),
     dict(type='Resize', scale=(img_size, img_size), keep_ratio=True),

@@ -11,7 +11,7 @@ last.
 
 _base_ = [
     '../_base_/models/mask-rcnn_mixmim_fpn.py',
-    'mmdet::_base_/datasets/coco_instance.py',
+    '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/coco_12e.py',
     '../_base_/det_runtime.py',
 ]

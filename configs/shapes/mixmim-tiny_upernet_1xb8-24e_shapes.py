@@ -54,7 +54,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmmixmim.LoadImageOrSkip'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomFlip', prob=[0.5, 0.25], direction=['horizontal', 'vertical']),
     dict(type='PackSegInputs'),

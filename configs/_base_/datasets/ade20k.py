@@ -6,7 +6,7 @@ crop_size = (img_size, img_size)
 scale = (2048, img_size)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmmixmim.LoadImageOrSkip'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

@@ -3,11 +3,11 @@
 The augmentation is DETR's (arXiv 2005.12872), as in mmdet's Swin configs.
 """
 
-_base_ = 'mmdet::_base_/datasets/coco_instance.py'
+_base_ = 'coco_instance.py'
 
 scales = [(side, 1333) for side in range(480, 801, 32)]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmmixmim.LoadImageOrSkip'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
     dict(
