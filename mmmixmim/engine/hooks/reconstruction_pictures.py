@@ -12,6 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmixmim.datasets import MixtureGroups
+from mmmixmim.models.selfsup import fixed_mixtures
 from mmmixmim.registry import HOOKS
 from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
@@ -59,7 +60,7 @@ class ReconstructionHook(Hook):
                 count = min(self.num_groups, len(dataset))
                 groups = zip(*(dataset[j]['inputs'] for j in range(count)), strict=True)
                 groups = [torch.stack(images) for images in groups]
-                self.batch = model.fixed_mixtures(groups, range(count))
+                self.batch = fixed_mixtures(model, groups, range(count))
             try:
                 picture = paint_reconstruction(model, *self.batch, details=True)
             except UserError as error:  # the target is no image

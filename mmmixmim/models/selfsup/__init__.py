@@ -1,4 +1,5 @@
+from .held_out import fixed_mixtures
 from .mixmim import MixMIM
 from .raster_preprocessor import RasterDataPreprocessor
 
-__all__ = ['MixMIM', 'RasterDataPreprocessor']
+__all__ = ['MixMIM', 'RasterDataPreprocessor', 'fixed_mixtures']

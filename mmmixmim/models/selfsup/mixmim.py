@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import warnings
 from collections.abc import Sequence
 
 import torch
-from mmpretrain.models.heads import SimMIMHead
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime.random_state import kept_random_state
 from mmmixmim.validation import (
     UserError,
-    as_pair,
     check_image,
     check_image_size,
     check_int_between,
 )
 
-from ..mixing import (
-    TokenOwnership,
-    build_filling,
-    check_encoder_attributes,
-    stage_features,
-)
+from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
+from .held_out import measure
+from .options import check_ratios, check_single_image, decodes_cells, with_sizes
+from .pixel_weight import blank_unweighted, collect_pixel_weight
 
 _ALONE = (
     'A batch of one image: images are mixed within the batch of a process, so this one '
@@ -106,10 +100,10 @@ class MixMIM(BaseSelfSupervisor):
         check_int_between('num_images', num_images, 2, 4)
         if mask_ratio is None:
             mask_ratio = (num_images - 1) / num_images
-        _check_ratios(mask_ratio, range_mask_ratio)
+        check_ratios(mask_ratio, range_mask_ratio)
         partners = filling == 'partner'
         if not partners:
-            _check_single_image(filling, num_images, isolate, reconstruct)
+            check_single_image(filling, num_images, isolate, reconstruct)
         if reconstruct not in (None, 'all', 'own'):
             raise UserError(f"reconstruct must be 'all' or 'own', got {reconstruct!r}.")
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
@@ -122,14 +116,14 @@ class MixMIM(BaseSelfSupervisor):
                 stride=backbone.stride,
                 img_size=backbone.img_size,
             )
-            head = _with_sizes(head, 'MixMIMPretrainHead', sizes)
+            head = with_sizes(head, 'MixMIMPretrainHead', sizes)
             if isinstance(head, dict):
                 head = registry.build(head)
             if hasattr(head, 'target_dims'):
                 sizes['target_dims'] = head.target_dims
             super().__init__(
                 backbone=backbone,
-                neck=_with_sizes(neck, 'MixMIMPretrainDecoder', sizes),
+                neck=with_sizes(neck, 'MixMIMPretrainDecoder', sizes),
                 head=head,
                 data_preprocessor=data_preprocessor,
                 init_cfg=init_cfg,
@@ -140,7 +134,7 @@ class MixMIM(BaseSelfSupervisor):
         self.filling = build_filling(filling, backbone.out_channels[0])
         self.isolate = partners if isolate is None else isolate
         self.passes = num_images if partners and reconstruct != 'own' else 1
-        self.per_cell = _decodes_cells(self.neck, self.head, self.passes, self.isolate)
+        self.per_cell = decodes_cells(self.neck, self.head, self.passes, self.isolate)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
         """Run mode 'loss', 'predict' or, for features of plain images, 'tensor'."""
@@ -171,12 +165,11 @@ class MixMIM(BaseSelfSupervisor):
         """
         if len(inputs) == 1 and self.training and self.filling is None:
             warnings.warn(_ALONE, stacklevel=2)
-        weight = _pixel_weight(data_samples, inputs)
-        if weight is not None:
-            inputs = torch.where(weight.unsqueeze(1) > 0, inputs, 0)
+        weight = collect_pixel_weight(data_samples, inputs)
+        inputs = blank_unweighted(inputs, weight)
         ownership = self.ownership(inputs, mask)
-        pred = self._predict(inputs, ownership)
-        return dict(loss=self._compare(pred, inputs, ownership, weight))
+        pred = self.encode_decode(inputs, ownership)
+        return dict(loss=self.compare(pred, inputs, ownership, weight))
 
     @torch.no_grad()
     def predict(
@@ -203,108 +196,7 @@ class MixMIM(BaseSelfSupervisor):
             ``reconstruction_loss``, the loss of the group, and ``features``, of each
             stage the pooled features (K, C) of the plain images, or (1, C).
         """
-        grouped = not isinstance(inputs, Tensor)
-        groups = list(inputs) if grouped else self._group(inputs)
-        count = len(groups[0])
-        positions = range(count)
-        if grouped and data_samples is not None:
-            positions = [sample.position for sample in data_samples]
-        images, ownership = self.fixed_mixtures(groups, positions)
-        weight = None
-        if grouped and data_samples is not None:
-            weight = self._group_weight(groups, data_samples)
-        if weight is not None:
-            images = torch.where(weight.unsqueeze(1) > 0, images, 0)
-        with kept_random_state(seed=positions[0]):
-            pred = self._predict(images, ownership)
-        pred = pred.unflatten(0, (-1, len(images)))
-        features = stage_features(self.backbone, images)
-        everyone = torch.arange(len(images), device=images.device)
-        everyone = torch.stack(self._ungroup(everyone), dim=1)  # (M, K)
-        losses = [
-            self._compare(
-                pred[:, members].flatten(0, 1),
-                images[members],
-                self.ownership(images[members], ownership.mask[j : j + 1]),
-                None if weight is None else weight[members],
-            )
-            for j, members in enumerate(everyone)
-        ]
-        if grouped:
-            members = everyone
-        else:
-            losses = [losses[i % count] for i in range(len(inputs))]
-            members = everyone.T.flatten()[: len(inputs), None]
-        return [
-            DataSample(
-                reconstruction_loss=loss.float(),
-                features=[each[chosen] for each in features],
-            )
-            for loss, chosen in zip(losses, members, strict=True)
-        ]
-
-    def fixed_mixtures(
-        self, groups: Sequence[Tensor], positions: Sequence[int]
-    ) -> tuple[Tensor, TokenOwnership]:
-        """Put groups in a batch, with a mask for each that its position alone decides.
-
-        Args:
-            groups: See :meth:`predict`.
-            positions: Seeds of the M masks.
-
-        Returns:
-            The images (K * M, C, H, W) and the ownership of their tokens. With
-            ``range_mask_ratio`` the mask ratio is the middle of the range.
-        """
-        stride = self.backbone.stride
-        grid = tuple(side // stride for side in groups[0].shape[2:])
-        masks = []
-        for position in positions:
-            masks.append(
-                TokenOwnership.random(
-                    grid,
-                    self._count_hidden(grid, self.range_mask_ratio / 2),
-                    images=self.num_images,
-                    generator=torch.Generator().manual_seed(position),
-                ).mask
-            )
-        images = self._in_one_batch(groups)
-        mask = self._in_one_batch([torch.cat(masks)] * self.num_images)
-        return images, self.ownership(images, mask)
-
-    def _group(self, inputs: Tensor) -> list[Tensor]:
-        count = -(-len(inputs) // self.num_images)
-        order = torch.arange(count * self.num_images) % len(inputs)
-        return list(inputs[order].chunk(self.num_images))
-
-    def _group_weight(
-        self, groups: list[Tensor], samples: list[DataSample]
-    ) -> Tensor | None:
-        """Weights of the pixels, in the order of :meth:`_in_one_batch`."""
-        members = zip(*(getattr(each, 'members', ()) for each in samples), strict=True)
-        weights = [
-            _pixel_weight(list(each), images)
-            for each, images in zip(members, groups, strict=False)
-        ]
-        if all(weight is None for weight in weights):
-            return None
-        return self._in_one_batch(
-            [
-                torch.ones_like(images[:, 0]) if weight is None else weight
-                for weight, images in zip(weights, groups, strict=True)
-            ]
-        )
-
-    def _in_one_batch(self, groups: Sequence[Tensor]) -> Tensor:
-        """Order the images so that those of a group are partners."""
-        if self.num_images == 2:
-            return torch.cat([groups[0], groups[1].flip(0)])
-        return torch.cat(list(groups))
-
-    def _ungroup(self, batch: Tensor) -> list[Tensor]:
-        """Undo :meth:`_in_one_batch`."""
-        groups = list(batch.chunk(self.num_images))
-        return [groups[0], groups[1].flip(0)] if self.num_images == 2 else groups
+        return measure(self, inputs, data_samples)
 
     @torch.no_grad()
     def reconstruct(
@@ -331,17 +223,16 @@ class MixMIM(BaseSelfSupervisor):
         Raises:
             UserError: If the target is not the pixels.
         """
-        weight = () if pixel_weight is None else (pixel_weight,)
-        if weight:
-            inputs = torch.where(pixel_weight.unsqueeze(1) > 0, inputs, 0)
+        inputs = blank_unweighted(inputs, pixel_weight)
         ownership = self.ownership(inputs, mask)
-        pred = self._predict(inputs, ownership)
+        pred = self.encode_decode(inputs, ownership)
         hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
         if self.filling is None:
             mixed = ownership.mix(inputs.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         else:
             mixed = inputs.masked_fill(hidden, 0)
         if self.per_cell:
+            weight = () if pixel_weight is None else (pixel_weight,)
             reconstruction = self.head.reconstruct(pred, inputs, ownership, *weight)
         else:
             reconstruction = torch.where(hidden, pred, inputs)
@@ -367,23 +258,34 @@ class MixMIM(BaseSelfSupervisor):
             passes=self.passes,
         )
         if mask is None:
-            hidden = self._count_hidden(grid)
+            hidden = self.count_hidden(grid)
             mask = TokenOwnership.random(grid, hidden, inputs.device, **options)
         elif isinstance(mask, Tensor):
             mask = TokenOwnership(mask, **options)
         return TokenOwnership.of(mask, len(inputs), grid, inputs.device)
 
-    def _predict(self, inputs: Tensor, ownership: TokenOwnership) -> Tensor:
+    def encode_decode(self, inputs: Tensor, ownership: TokenOwnership) -> Tensor:
+        """Mix and encode images, and predict what each pass of the decoder hides.
+
+        Returns:
+            What the neck returns: :class:`MixMIMPretrainDecoder` gives for each cell
+            the pixels, or target, of an image that it hides.
+        """
         maps = self.backbone(inputs, ownership)
         return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])
 
-    def _compare(
+    def compare(
         self,
         pred: Tensor,
         inputs: Tensor,
         ownership: TokenOwnership,
         weight: Tensor | None = None,
     ) -> Tensor:
+        """Compute the loss of what :meth:`encode_decode` returns.
+
+        Raises:
+            UserError: If pixels have weights and the head takes none.
+        """
         if self.per_cell and weight is None:
             return self.head.loss(pred, inputs, ownership)
         if self.per_cell:
@@ -397,8 +299,17 @@ class MixMIM(BaseSelfSupervisor):
         hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
         return self.head.loss(pred, inputs, hidden.to(pred.dtype))
 
-    def _count_hidden(self, grid: tuple[int, int], added: float | None = None) -> int:
-        """Number of cells to hide: ``added`` to the ratio, or by default drawn."""
+    def count_hidden(self, grid: tuple[int, int], added: float | None = None) -> int:
+        """Count the cells to hide, of those in a grid.
+
+        Args:
+            grid: Rows and columns of cells.
+            added: What is added to ``mask_ratio``. Defaults to None: drawn at random
+                from ``range_mask_ratio``.
+
+        Raises:
+            UserError: If the ratio hides no cell of a grid so small.
+        """
         cells = grid[0] * grid[1]
         if int(cells * self.mask_ratio) < self.num_images - 1:
             raise UserError(
@@ -412,104 +323,3 @@ class MixMIM(BaseSelfSupervisor):
             if self.range_mask_ratio:
                 added = random.uniform(0, self.range_mask_ratio)
         return int(cells * (self.mask_ratio + added))
-
-
-def _pixel_weight(samples: list | None, images: Tensor) -> Tensor | None:
-    """Collect the weights of the samples' pixels, (B, H, W), or None."""
-    weights = [getattr(sample, 'pixel_weight', None) for sample in samples or ()]
-    if all(weight is None for weight in weights):
-        return None
-    sizes = {None if weight is None else tuple(weight.shape) for weight in weights}
-    if sizes != {tuple(images.shape[2:])} or len(weights) != len(images):
-        raise UserError(
-            f'Each of {len(images)} images of {images.shape[2]}x{images.shape[3]} '
-            'pixels needs a pixel_weight of this size, or none does; got '
-            f'{len(weights)} of the sizes {sorted(map(str, sizes))}.'
-        )
-    return torch.stack(weights).to(images.device)
-
-
-def _check_single_image(
-    filling: str, num_images: int, isolate: bool | None, reconstruct: str | None
-) -> None:
-    """Raise for what needs several images where hidden cells show a filling."""
-    for option, wrong, why in (
-        (f'num_images={num_images}', num_images != 2, 'no images are mixed'),
-        ('isolate=True', isolate, 'no token would see the filling'),
-        ("reconstruct='all'", reconstruct == 'all', 'there is one image only'),
-    ):
-        if wrong:
-            raise UserError(
-                f"{option} needs filling='partner', got filling={filling!r}, where "
-                f'{why}: leave {option.split("=")[0]} out.'
-            )
-
-
-def _decodes_cells(
-    neck: nn.Module, head: nn.Module, passes: int, isolate: bool
-) -> bool:
-    """Whether decoder and head work cell by cell, with an ownership.
-
-    mmpretrain's ``SimMIMLinearDecoder`` and ``SimMIMHead`` work on the whole map.
-    """
-    per_cell = len(inspect.signature(neck.forward).parameters) > 1
-    if per_cell == isinstance(head, SimMIMHead):
-        raise UserError(
-            f'{type(neck).__name__} and {type(head).__name__} do not go together: '
-            'use MixMIMPretrainDecoder with MixMIMPretrainHead, or SimMIMLinearDecoder '
-            'with SimMIMHead.'
-        )
-    if not per_cell and (passes > 1 or isolate):
-        raise UserError(
-            f'{type(neck).__name__} predicts a hidden cell from its own token, which '
-            'needs filling="mask_token" (or another one), isolate=False and '
-            'reconstruct="own".'
-        )
-    return per_cell
-
-
-def _check_ratios(mask_ratio: float, range_mask_ratio: float) -> None:
-    ratios = (mask_ratio, range_mask_ratio)
-    if not all(isinstance(ratio, (int, float)) for ratio in ratios) or not (
-        range_mask_ratio >= 0 and 0 < mask_ratio < 1 - range_mask_ratio
-    ):
-        raise UserError(
-            'mask_ratio, and mask_ratio + range_mask_ratio, must lie between 0 and 1, '
-            f'both excluded; got mask_ratio={mask_ratio!r} and '
-            f'range_mask_ratio={range_mask_ratio!r}.'
-        )
-
-
-def _with_sizes(part: dict | nn.Module | None, default: str, sizes: dict):
-    """Complete the config of a neck or head with the sizes of the backbone.
-
-    Args:
-        part: The config, or the module, which is returned as it is.
-        default: Type of a config that names none.
-        sizes: Values by argument name. Those that the type takes are used, if it is
-            made for cells, which means that it takes a ``stride``.
-
-    Raises:
-        UserError: If the config has another size than the backbone.
-    """
-    if isinstance(part, nn.Module):
-        return part
-    part = dict(type=default) | dict(part or {})
-    cls = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
-    if cls is None:  # the registry says so when it builds the part
-        return part
-    for old, new in getattr(cls.__init__, 'renamed', {}).items():
-        if old in part and new not in part:
-            part[new] = part.pop(old)
-    names = inspect.signature(cls).parameters.keys()
-    for name in names & sizes.keys() if 'stride' in names else ():
-        size = sizes[name]
-        given = part.setdefault(name, size)
-        if isinstance(size, tuple):
-            given = as_pair(name, given)
-        if given != size:
-            raise UserError(
-                f'{part["type"]} got {name}={part[name]}, but the backbone has {size}: '
-                f'leave {name} out, it follows from the backbone.'
-            )
-    return part

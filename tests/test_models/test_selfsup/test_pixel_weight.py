@@ -93,7 +93,7 @@ def test_loss_is_that_of_the_equation(make_mixmim, images, weight, options):
     found = model.loss(images, samples(weight), mask)['loss'].item()
     clean = torch.where(weight[:, None] > 0, images, 0)
     ownership = model.ownership(clean, mask)
-    pred = model._predict(clean, ownership).detach().double()
+    pred = model.encode_decode(clean, ownership).detach().double()
     cells = model.head.patchify(clean.double())
     weights = model.head.patchify(weight[:, None].expand(-1, 5, -1, -1).double())
     error = total = 0.0

@@ -7,6 +7,8 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
+from mmmixmim.models.selfsup import fixed_mixtures
+
 SIMMIM = dict(
     filling='mask_token',
     neck=dict(type='SimMIMLinearDecoder', encoder_stride=32, in_channels=128),
@@ -57,7 +59,7 @@ def test_loss_is_that_of_training_with_the_same_masks(make_model, method):
         else [torch.randn(1, 3, 64, 64) for _ in range(2)]
     )
     (sample,) = model.predict(inputs, positions([3]))
-    images, ownership = model.fixed_mixtures(inputs, [3])
+    images, ownership = fixed_mixtures(model, inputs, [3])
     wanted = model.loss(images, mask=ownership.mask[:1])['loss']
     torch.testing.assert_close(sample.reconstruction_loss, wanted)
 
@@ -67,7 +69,7 @@ def test_loss_of_a_batch_is_the_mean_of_its_groups(make_model, method):
     model = make_model(**METHODS[method])
     inputs = groups(model, 5)
     samples = model.predict(inputs, positions(range(5)))
-    images, ownership = model.fixed_mixtures(inputs, range(5))
+    images, ownership = fixed_mixtures(model, inputs, range(5))
     wanted = model.loss(images, mask=ownership)['loss']
     found = torch.stack([sample.reconstruction_loss for sample in samples]).mean()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -101,10 +103,10 @@ def test_features_are_those_of_plain_images_in_the_order_of_the_group(make_model
 
 def test_masks_differ_by_position_and_hide_the_share_of_the_training(make_model):
     model = make_model(mask_ratio=0.5)
-    _, ownership = model.fixed_mixtures(groups(model, 6), range(6))
+    _, ownership = fixed_mixtures(model, groups(model, 6), range(6))
     masks = ownership.mask[:6].flatten(1)
     assert (masks.sum(1) == 3).all() and len(masks.unique(dim=0)) > 3
-    _, again = model.fixed_mixtures(groups(model, 2), [4, 1])
+    _, again = fixed_mixtures(model, groups(model, 2), [4, 1])
     assert torch.equal(again.mask[:2], ownership.mask[[4, 1]])
 
 
