@@ -319,7 +319,7 @@ def test_a_target_without_information_gets_images_and_normalisation_checked(tmp_
     assert 'because the target carries no information: mend that first' in words
     assert 'do not trust its accuracy' in words
     steps = next_words(run)
-    assert 'are they blank?' in steps and 'mean [0.0], std [1000000.0]' in steps
+    assert 'model gets are blank' in steps and 'mean [0.0], std [1000000.0]' in steps
     assert "data_preprocessor.std=[STD]'" in steps and 'MEAN and STD' in steps
     assert 'learning rate' not in steps and 'optimizer.lr' not in steps
     assert 'finetune' not in steps
@@ -329,12 +329,13 @@ def test_a_collapse_alone_gets_the_images_checked_and_a_lower_rate(tmp_path):
     run = write_run(tmp_path / 'run')
     add_health(run, rank=1.0)
     steps = next_words(run)
-    assert 'are they blank?' in steps and 'optimizer.lr=0.0001' in steps
+    assert 'model gets are blank' in steps and 'optimizer.lr=0.0001' in steps
 
 
 def test_too_few_images_get_more_and_the_best_checkpoint(tmp_path):
     run = write_run(tmp_path / 'run', loss=(1.0, 0.3))
     (folder,) = run.glob('*/vis_data')
+    (folder / 'counts.json').write_text('{"images": 10}')
     with (folder / 'scalars.json').open('a') as file:
         for i, value in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
             loss = {'loss': 0.2, 'iter': 101 + i, 'step': 101 + i}
@@ -342,7 +343,7 @@ def test_too_few_images_get_more_and_the_best_checkpoint(tmp_path):
             value = {'reconstruction/loss': value, 'step': 101 + i}
             file.write(json.dumps(value) + '\n')
     steps = next_words(run)
-    assert 'Add images to /data/<b>x</b>: nothing helps as much' in steps
+    assert 'Add images to /data/<b>x</b> (now 10): nothing helps as much' in steps
     assert 'checkpoint.save_best=reconstruction/loss' in steps
     assert 'learning rate' not in steps and 'finetune' in steps
     (run / 'best_reconstruction_loss_epoch_4.pth').write_bytes(b'')

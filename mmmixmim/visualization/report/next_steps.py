@@ -69,7 +69,7 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
     steps = []
     if kinds & _IMAGES and not kinds & _RATE and run.checkpoints:
         steps.append(
-            _draw(run, 'Look at the images that the model gets: are they blank?')
+            _draw(run, 'Look whether the images that the model gets are blank')
         )
     if 'near-zero' in kinds:
         steps += _mend_target(run)
@@ -80,6 +80,8 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
     if 'held-out-rises' in kinds:
         folder = dataset_of(run, 'train').get('data_root')
         where = f' to {folder}' if folder else ''
+        if 'images' in run.counts:
+            where += f' (now {run.counts["images"]:,})'
         steps.append(Step(f'Add images{where}: nothing helps as much'))
         best = [path for path in run.checkpoints if path.name.startswith('best_')]
         if not best:
