@@ -34,7 +34,7 @@ CONFIG = dict(
 class Page(HTMLParser):
     """What the tests look at in a page."""
 
-    VOID = {'meta', 'img', 'br'}
+    VOID = {'meta', 'img', 'br', 'wbr'}
 
     def __init__(self, text):
         super().__init__()
@@ -446,7 +446,7 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert '2 runs side by side' in words
     assert 'good Fine Healthy' in words and 'Held-out loss 0.6 ' in words
     assert 'num_classes not set 3' in words
-    assert 'custom_hooks.0.max_share not set 0.5' in words
+    assert 'custom_hooks. 0. max_share not set 0.5' in words
     assert 'bad: Loss is not finite' in words
     curves = [a['aria-label'] for a in page.all('svg') if 'role' in a]
     assert any('Training loss by epoch. good: from 1.1' in a for a in curves)
