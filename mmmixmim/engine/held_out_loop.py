@@ -59,9 +59,11 @@ class HeldOutLoop(ValLoop):
         with kept_random_state():  # samplers draw a seed
             super().__init__(runner, dataloader, evaluator, fp16)
         if not len(self.dataloader.dataset):
+            some = getattr(self.dataloader.dataset, 'used', 0)
+            few = 'too few held-out images to mix' if some else 'no held-out images'
             print_log(
-                'There are no held-out images, so nothing is measured during the '
-                'training. Hold out more (train_dataloader.dataset.held_out), or name '
+                f'There are {few}, so nothing is measured during the training. '
+                'Hold out more (train_dataloader.dataset.held_out), or name '
                 'a folder of their own (val_dataloader.dataset.data_root=FOLDER '
                 'val_dataloader.dataset.part=train).',
                 'current',

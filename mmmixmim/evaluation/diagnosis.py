@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,12 +16,16 @@ class Finding:
     """One verdict on a run.
 
     Args:
+        kind: The verdict in a word, for programs: 'not-finite', 'diverged',
+            'high-rate', 'nothing-learned', 'near-zero', 'collapsed', 'shrinks',
+            'held-out-rises', 'mask-ratio', 'healthy', 'early' or 'none'.
         severity: 'error' (stop the run), 'warning' (look at it) or 'info'.
         title: A few words.
         seen: What was seen, with numbers.
         advice: What to do.
     """
 
+    kind: str
     severity: str
     title: str
     seen: str
@@ -92,6 +96,7 @@ def diagnose(
     if not len(loss):
         return [
             Finding(
+                'none',
                 'info',
                 'No training yet',
                 'No training loss has been logged.',
@@ -105,8 +110,30 @@ def diagnose(
         *_held_out_rise(history),
         *_mask_ratio(history, mask_ratio),
     ]
-    errors = [each for each in findings if each.severity == 'error']
+    errors = _explain([each for each in findings if each.severity == 'error'])
     return errors or findings or [_healthy(history)]
+
+
+_STILL = 'A probe may still score well, as it standardises features.'
+# Why features collapse, if the loss tells it.
+_CAUSES = {
+    'near-zero': 'the target carries no information',
+    'high-rate': 'the learning rate is too high',
+    'diverged': 'the training diverged',
+    'not-finite': 'the loss is not finite',
+}
+
+
+def _explain(errors: list[Finding]) -> list[Finding]:
+    """Advise to mend the cause of a collapse where another error tells it."""
+    causes = [_CAUSES[each.kind] for each in errors if each.kind in _CAUSES]
+    if not causes:
+        return errors
+    advice = f'Probably because {causes[0]}: mend that first. {_STILL}'
+    return [
+        replace(each, advice=advice) if each.kind == 'collapsed' else each
+        for each in errors
+    ]
 
 
 _LOWER = (
@@ -125,6 +152,7 @@ def _not_finite(history: History) -> list[Finding]:
     step = history['loss'][min(after, len(loss) - 1)][0]
     return [
         Finding(
+            'not-finite',
             'error',
             'Loss is not finite',
             f'The loss is NaN or infinite since {_when(history, step)}.',
@@ -143,6 +171,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     if last > 1.25 * best:
         return [
             Finding(
+                'diverged',
                 'error',
                 'Loss diverged',
                 f'The training loss fell to {best:.3g} and is at {last:.3g} now.',
@@ -153,6 +182,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     if last < zero:
         return [
             Finding(
+                'near-zero',
                 'error',
                 'Loss near zero',
                 f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
@@ -176,6 +206,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
         seen = seen if rise > 1.15 else 'fell while the features collapsed'
         return [
             Finding(
+                'high-rate',
                 'error',
                 'Learning rate too high',
                 f'The training loss {seen} and stays at {last:.3g}, about the level '
@@ -185,6 +216,7 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
         ]
     return [
         Finding(
+            'nothing-learned',
             'error',
             'Nothing learned',
             f'The training loss stays at {last:.3g}. Predicting the mean of each cell '
@@ -216,12 +248,13 @@ def _collapse(history: History) -> list[Finding]:
         if seen:
             findings.append(
                 Finding(
+                    'collapsed',
                     'error',
                     'Features collapsed',
                     f'Stage {stage} gives nearly the same features for all images: '
                     f'{", ".join(seen)}.',
                     'Stop. Check the target and the images, then lower the learning '
-                    'rate. A probe may still score well, as it standardises features.',
+                    f'rate. {_STILL}',
                 )
             )
             continue
@@ -234,6 +267,7 @@ def _collapse(history: History) -> list[Finding]:
         if seen:
             findings.append(
                 Finding(
+                    'shrinks',
                     'warning',
                     f'Features of stage {stage} shrink',
                     f'At stage {stage}, {", ".join(seen)}.',
@@ -265,6 +299,7 @@ def _held_out_rise(history: History) -> list[Finding]:
         return []
     return [
         Finding(
+            'held-out-rises',
             'warning',
             'Held-out loss rises',
             f'The loss on held-out images was lowest around '
@@ -285,6 +320,7 @@ def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
         return []
     return [
         Finding(
+            'mask-ratio',
             'warning',
             'Most of each image is hidden',
             f'With mask_ratio {mask_ratio:g}, the encoder sees {1 - mask_ratio:.0%} of '
@@ -299,6 +335,7 @@ def _healthy(history: History) -> Finding:
     loss = _finite(_values(history, 'loss'))
     if len(loss) < 6 or not _past_warmup(history):
         return Finding(
+            'early',
             'info',
             'Too early to say',
             f'The log has {len(loss)} values of the training loss, the last one is '
@@ -330,7 +367,7 @@ def _healthy(history: History) -> Finding:
             'your task.'
         )
     title = 'Healthy' if last < 0.98 * first else 'Nothing wrong seen'
-    return Finding('info', title, f'{seen}.', advice)
+    return Finding('healthy', 'info', title, f'{seen}.', advice)
 
 
 def _when(history: History, step: int) -> str:

@@ -17,7 +17,6 @@ from mmmixmim.models.mixing import TokenOwnership
 from .colours import RGBProjection
 
 _GAP = 4  # pixels between images
-_LABELS = 96  # width in pixels of the names of the rows
 _BRIGHTEST = 64  # grey levels of error
 _DEVIATION = (
     57  # of photos, in grey levels; errors of other images are shown like those
@@ -137,14 +136,17 @@ def _tile(rows: dict[str, np.ndarray]) -> np.ndarray:
     count, height, width, _ = next(iter(rows.values())).shape
     zoom = -(-128 // width)
     height, width = height * zoom, width * zoom
-    size = _LABELS + count * (width + _GAP), len(rows) * (height + _GAP)
+    # Legible where the picture is shown at the width of half a page.
+    pixels = max(13, min(height // 3, count * (width + _GAP) // 36))
+    font = ImageFont.load_default(pixels)
+    left = round(max(font.getlength(name) for name in rows)) + 3 * _GAP
+    size = left + count * (width + _GAP), len(rows) * (height + _GAP)
     canvas = Image.new('RGB', size, 'white')
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(13)
     for i, (name, batch) in enumerate(rows.items()):
         top = i * (height + _GAP)
         draw.text((_GAP, top + height / 2), name, 'black', font, anchor='lm')
         for j, image in enumerate(batch):
             enlarged = Image.fromarray(image).resize((width, height), 0)
-            canvas.paste(enlarged, (_LABELS + j * (width + _GAP), top))
+            canvas.paste(enlarged, (left + j * (width + _GAP), top))
     return np.asarray(canvas)

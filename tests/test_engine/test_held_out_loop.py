@@ -133,6 +133,15 @@ def test_too_small_a_folder_trains_without_measures_and_says_so(image_folder, tm
     assert text.count('fewer than 16: none are held out') == 1
 
 
+def test_one_held_out_image_is_too_few_to_mix(image_folder, tmp_path):
+    cfg = folder_config(image_folder, tmp_path / 'run')
+    cfg.train_dataloader.dataset.held_out = 1
+    train(cfg)
+    text = log(tmp_path / 'run')
+    assert text.count('There are too few held-out images to mix') == 1
+    assert not measures(tmp_path / 'run')
+
+
 def test_held_out_images_are_those_that_training_leaves_out(image_folder, tmp_path):
     cfg = folder_config(image_folder, tmp_path / 'run')
     cfg.train_dataloader.dataset.held_out = 2

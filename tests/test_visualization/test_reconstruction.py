@@ -133,7 +133,7 @@ def test_a_perfect_prediction_has_no_error(make_mixmim, monkeypatch):
 
     monkeypatch.setattr(model.head, 'reconstruct', perfect)
     rows = np.split(paint_reconstruction(model, images, mask, details=True), 6)
-    original, _, _, predicted, pasted, error = (row[:, 96:] for row in rows)
+    original, _, _, predicted, pasted, error = (row[:, -2 * 132 :] for row in rows)
     assert np.array_equal(original, predicted) and np.array_equal(original, pasted)
     assert error[:60, :60].max() < 5  # black
     # The original has the true colours: images are 64 pixels, enlarged to 128.
@@ -144,4 +144,16 @@ def test_pictures_work_with_other_methods(make_mixmim):
     images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
     for options in (dict(num_images=3), dict(filling='zeros')):
         picture = paint_reconstruction(make_mixmim(**options), images, details=True)
-        assert picture.shape == (6 * 132, 96 + 6 * 132, 3)
+        assert picture.shape[0] == 6 * 132 and picture.shape[1] > 6 * 132
+
+
+def test_names_of_rows_are_legible_where_the_picture_is_shown_at_half_its_size(
+    make_mixmim,
+):
+    images = torch.zeros(8, 3, 64, 64, dtype=torch.uint8)
+    picture = paint_reconstruction(make_mixmim(), images, details=True)
+    names = np.split(picture[:, : -8 * 132, 0], 6)
+    for name in names:
+        rows, columns = np.nonzero(name < 128)
+        assert np.ptp(rows) >= 14  # 7 pixels at half the size
+        assert columns.max() < name.shape[1] - 2  # not cut off

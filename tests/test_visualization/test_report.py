@@ -3,6 +3,8 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from mmengine.visualization import LocalVisBackend
 
 from mmmixmim.validation import MissingFileError, UserError
 from mmmixmim.visualization import render_report, write_report
+from mmmixmim.visualization.report import charts
+from mmmixmim.visualization.report.charts import draw_key
+from mmmixmim.visualization.report.panels import Line
 
 CONFIG = dict(
     model=dict(
@@ -29,7 +34,7 @@ CONFIG = dict(
 class Page(HTMLParser):
     """What the tests look at in a page."""
 
-    VOID = {'meta', 'img', 'br'}
+    VOID = {'meta', 'img', 'br', 'wbr'}
 
     def __init__(self, text):
         super().__init__()
@@ -91,7 +96,7 @@ def check(page):
     for attrs in page.all('use'):
         assert attrs['xlink:href'].removeprefix('#') in ids
     assert all(attrs.get('alt') for attrs in page.all('img'))
-    assert all(attrs.get('aria-label') for attrs in page.all('svg'))
+    assert all(a.get('aria-label') or a.get('aria-hidden') for a in page.all('svg'))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch('h[1-6]', tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
@@ -122,9 +127,10 @@ def test_a_report_says_what_was_seen_and_trained_and_what_to_do_next(tmp_path):
 
 def test_charts_tell_their_values_and_share_the_colours_of_the_page(tmp_path):
     text = render_report([write_run(tmp_path / 'run')])
-    loss = next(a for a in Page(text).all('svg') if 'Loss by' in a['aria-label'])
-    assert 'training: from 1.1 to 0.5' in loss['aria-label']
-    assert 'held-out: from 1.2 to 0.6' in loss['aria-label']
+    charts = [a['aria-label'] for a in Page(text).all('svg') if 'role' in a]
+    loss = next(each for each in charts if 'Loss by' in each)
+    assert 'training: from 1.1 to 0.5' in loss
+    assert 'held-out: from 1.2 to 0.6' in loss
     assert not re.search('#0000[0-9a-f]{2}', text)
     styles = text[: text.index('</style>')]
     for name in set(re.findall(r'var\(--([a-z0-9-]+)\)', text)):
@@ -142,6 +148,100 @@ def test_everything_from_files_is_escaped(tmp_path):
     check(page)
     assert not page.all('i')
     assert attack in page.words and '<img onerror=1>' in page.words
+
+
+def test_lines_are_told_apart_without_colours_too():
+    keys = [draw_key(Line('', [], i, 1.8, '', '')) for i in range(8)]
+    assert len({re.search('stroke="(.*?)"', key)[1] for key in keys}) == 6
+    # By dashes and marker.
+    assert len({re.sub('var.*?[)]', '', key) for key in keys}) == 8
+
+
+def test_colours_of_lines_are_told_apart_by_colour_blind_readers():
+    text = Path(charts.__file__).with_name('report.css').read_text()
+    pattern = r'--card: (#\w+);.*?((?:--line-\d: #\w+;\s*)+)'
+    light, dark = re.findall(pattern, text, re.DOTALL)
+    for card, block in (light, dark):
+        card = card if len(card) == 7 else '#' + ''.join(2 * c for c in card[1:])
+        lines = [linear(each) for each in re.findall(r'#\w+', block)]
+        assert len(lines) == 6
+        for a, b in combinations(lines, 2):
+            for matrix in (np.eye(3), *DEFICIENCIES.values()):
+                assert np.linalg.norm(oklab(matrix @ a) - oklab(matrix @ b)) > 0.1
+        for line in lines:  # WCAG asks graphics for a contrast of 3
+            low, high = sorted(each @ LUMINANCE for each in (line, linear(card)))
+            assert (high + 0.05) / (low + 0.05) > 3
+
+
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+# Machado, Oliveira and Fernandes (2009), full severity, on linear RGB.
+DEFICIENCIES = dict(
+    protanopia=np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    deuteranopia=np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    tritanopia=np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+)
+
+
+def linear(colour):
+    """Linear RGB of '#rrggbb'."""
+    levels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92)
+
+
+def oklab(rgb):
+    """Ottosson's perceptual colour space; a distance of 0.02 is just seen."""
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    axes = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return axes @ np.cbrt(cones @ np.clip(rgb, 0, 1))
+
+
+def ticks(text, title):
+    """Labels of the y axis of a chart, from SVG."""
+    chart = text[text.index(f'aria-label="{title} by') :]
+    chart = chart[chart.index('matplotlib.axis_2') : chart.index('</svg>')]
+    return [float(each) for each in re.findall(r'<text[^>]*>([\d.e-]+)</text>', chart)]
+
+
+@pytest.mark.parametrize('peak', (8.0, 40.0, 3e3, 2e7))
+def test_an_axis_that_a_peak_makes_logarithmic_has_ticks_that_can_be_read(
+    tmp_path, peak
+):
+    run = write_run(tmp_path / 'run', loss=(0.5, 0.4))
+    (backend,) = run.glob('*/vis_data')
+    with (backend / 'scalars.json').open('a') as file:
+        file.write(json.dumps(dict(loss=peak, iter=105, step=105)) + '\n')
+    found = ticks(render_report([run]), 'Loss')
+    assert 3 <= len(found) <= 9 and len(set(found)) == len(found)
 
 
 def test_a_config_is_read_and_not_run(tmp_path):
@@ -177,12 +277,125 @@ def test_a_resumed_run_is_shown_as_one(tmp_path):
     assert '2026-01-01 12:00, resumed 2026-01-02 12:00' in words
 
 
+def next_words(run):
+    """What the report advises."""
+    words = Page(render_report([run])).words
+    return words[words.rindex('What to do next') :].split('The whole config')[0]
+
+
 def test_a_run_that_is_wrong_gets_another_next_step(tmp_path):
     run = write_run(tmp_path / 'run', loss=(1.0, float('nan')))
+    assert 'Loss is not finite' in Page(render_report([run])).words
+    steps = next_words(run)
+    assert f'--work-dir {run}-lower-lr' in steps and 'optimizer.lr=0.0001' in steps
+    assert 'clip_grad.max_norm=1.0' in steps and 'bfloat16' not in steps
+    assert 'probe /data' not in steps
+
+
+def test_overflow_of_float16_asks_for_bfloat16_and_clips_no_second_time(tmp_path):
+    wrapper = CONFIG['optim_wrapper'] | dict(
+        type='AmpOptimWrapper', clip_grad=dict(max_norm=3.0)
+    )
+    run = write_run(tmp_path / 'run', loss=(1.0, float('nan')), optim_wrapper=wrapper)
+    steps = next_words(run)
+    assert 'optim_wrapper.dtype=bfloat16' in steps and 'max_norm=1.0' not in steps
+
+
+def add_health(run, **values):
+    """Log another validation, with these features of the last stage."""
+    (folder,) = run.glob('*/vis_data')
+    record = {f'features/{name}_stage4': value for name, value in values.items()}
+    with (folder / 'scalars.json').open('a') as file:
+        file.write(json.dumps(record | dict(step=100)) + '\n')
+
+
+def test_a_target_without_information_gets_images_and_normalisation_checked(tmp_path):
+    preprocessor = dict(type='SelfSupDataPreprocessor', mean=[0.0], std=[1e6])
+    model = CONFIG['model'] | dict(data_preprocessor=preprocessor)
+    run = write_run(tmp_path / 'run', loss=(0.01, 0.001), model=model)
+    add_health(run, rank=1.0)
     words = Page(render_report([run])).words
-    assert 'Loss is not finite' in words
-    assert f'--work-dir {run}-lower-lr' in words and 'optimizer.lr=0.0001' in words
-    assert 'probe /data' not in words
+    assert 'Loss near zero' in words and 'Features collapsed' in words
+    assert 'because the target carries no information: mend that first' in words
+    assert 'do not trust its accuracy' in words
+    steps = next_words(run)
+    assert 'model gets are blank' in steps and 'mean [0.0], std [1000000.0]' in steps
+    assert "data_preprocessor.std=[STD]'" in steps and 'MEAN and STD' in steps
+    assert 'learning rate' not in steps and 'optimizer.lr' not in steps
+    assert 'finetune' not in steps
+
+
+def test_a_collapse_alone_gets_the_images_checked_and_a_lower_rate(tmp_path):
+    run = write_run(tmp_path / 'run')
+    add_health(run, rank=1.0)
+    steps = next_words(run)
+    assert 'model gets are blank' in steps and 'optimizer.lr=0.0001' in steps
+
+
+def test_too_few_images_get_more_and_the_best_checkpoint(tmp_path):
+    run = write_run(tmp_path / 'run', loss=(1.0, 0.3))
+    (folder,) = run.glob('*/vis_data')
+    (folder / 'counts.json').write_text('{"images": 10}')
+    with (folder / 'scalars.json').open('a') as file:
+        for i, value in enumerate((0.5, 0.6, 0.7, 0.8, 0.9)):
+            loss = {'loss': 0.2, 'iter': 101 + i, 'step': 101 + i}
+            file.write(json.dumps(loss) + '\n')
+            value = {'reconstruction/loss': value, 'step': 101 + i}
+            file.write(json.dumps(value) + '\n')
+    steps = next_words(run)
+    assert 'Add images to /data/<b>x</b> (now 10): nothing helps as much' in steps
+    assert 'checkpoint.save_best=reconstruction/loss' in steps
+    assert 'learning rate' not in steps and 'finetune' in steps
+    (run / 'best_reconstruction_loss_epoch_4.pth').write_bytes(b'')
+    assert 'save_best' not in next_words(run)
+
+
+def test_a_high_mask_ratio_gets_a_lower_one_and_is_among_the_facts(tmp_path):
+    model = CONFIG['model'] | dict(mask_ratio=0.9)
+    run = write_run(tmp_path / 'run', model=model)
+    assert 'model.mask_ratio=0.5' in next_words(run)
+    assert 'Mask ratio 0.9' in Page(render_report([run])).words
+
+
+def test_nothing_learned_tries_rates_on_both_sides(tmp_path):
+    run = write_run(tmp_path / 'run', loss=(1.0, 1.0))
+    steps = next_words(run)
+    assert 'optimizer.lr=0.0001' in steps and 'optimizer.lr=0.01' in steps
+
+
+def test_a_run_of_the_command_gets_commands_that_need_no_repository(tmp_path):
+    run = write_run(tmp_path / 'run', loss=(1.0, float('nan')))
+    (run / 'run.json').write_text('{}')
+    assert f'mim train mmmixmim {run}/config.py' in next_words(run)
+
+
+@pytest.mark.parametrize(
+    'changes, ratio',
+    (
+        ({}, '0.5'),
+        (dict(num_images=4), '0.75'),
+        (dict(range_mask_ratio=0.1), '0.5 to 0.6'),
+    ),
+)
+def test_the_mask_ratio_is_told_where_the_config_leaves_it_to_the_model(
+    tmp_path, changes, ratio
+):
+    run = write_run(tmp_path / 'run', model=CONFIG['model'] | changes)
+    assert f'Mask ratio {ratio} Dataset' in Page(render_report([run])).words
+
+
+def test_counts_of_the_run_are_told_and_what_is_no_count_is_left_out(tmp_path):
+    run = write_run(tmp_path / 'run')
+    (folder,) = run.glob('*/vis_data')
+    counts = dict(images=12345, held_out=0, processes=8, parameters='<b>')
+    (folder / 'counts.json').write_text(json.dumps(counts))
+    page = Page(render_report([run]))
+    check(page)
+    words = page.words
+    assert 'Training images 12,345 Held-out images none' in words
+    assert 'Batch size 8 in each of 8 processes' in words and '<b> ' not in words
+    (folder / 'counts.json').write_text('[1')
+    assert 'at most 80' in Page(render_report([run])).words
 
 
 def test_a_run_has_ended_when_its_last_checkpoint_is_there(tmp_path):
@@ -217,20 +430,25 @@ def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
     assert 'Training, 10 of 10 epochs' in words and 'tools/test.py' in words
     assert 'Confusions' in words and 'Worst mistakes' not in words
     assert 'predicting the mean' not in words and 'finetune' not in words
-    assert 'Run these where the training was started.' in words
+    assert 'Run commands where the training was started.' in words
+    assert 'Mask ratio' not in words
 
 
 def test_several_runs_stand_side_by_side(tmp_path):
     good = write_run(tmp_path / 'good')
-    bad = write_run(tmp_path / 'bad', loss=(1.0, float('nan')), num_classes=3)
+    hooks = [dict(type='ReportHook', max_share=0.5)]
+    bad = write_run(
+        tmp_path / 'bad', loss=(1.0, float('nan')), num_classes=3, custom_hooks=hooks
+    )
     page = Page(render_report([good, bad]))
     check(page)
     words = page.words
     assert '2 runs side by side' in words
     assert 'good Fine Healthy' in words and 'Held-out loss 0.6 ' in words
     assert 'num_classes not set 3' in words
+    assert 'custom_hooks. 0. max_share not set 0.5' in words
     assert 'bad: Loss is not finite' in words
-    curves = [a['aria-label'] for a in page.all('svg')]
+    curves = [a['aria-label'] for a in page.all('svg') if 'role' in a]
     assert any('Training loss by epoch. good: from 1.1' in a for a in curves)
 
 

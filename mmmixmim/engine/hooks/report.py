@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmixmim.datasets import MixtureGroups
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
+from mmmixmim.visualization.report import COUNTS
+
+from ..sharding import is_sharded
 
 
 @HOOKS.register_module()
@@ -39,8 +45,9 @@ class ReportHook(Hook):
         self._since = time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
-        """Start to count the training time."""
+        """Note what is trained on what, and start to count the training time."""
         self._training = True
+        self._note_counts(runner)
         self._since = time.monotonic()
 
     @master_only
@@ -60,6 +67,24 @@ class ReportHook(Hook):
         if path:
             runner.logger.info(f'Report of this run: {path}')
 
+    @master_only
+    def _note_counts(self, runner: Runner) -> None:
+        validation = runner.val_loop
+        counts = dict(
+            images=_length(runner.train_dataloader.dataset),
+            held_out=_length(validation.dataloader.dataset) if validation else 0,
+            processes=get_world_size(),
+        )
+        if not is_sharded(runner):
+            parameters = runner.model.parameters()
+            counts['parameters'] = sum(each.numel() for each in parameters)
+        try:
+            path = Path(runner.log_dir, COUNTS)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(counts))
+        except OSError as error:  # the report does without
+            runner.logger.warning(f'{COUNTS} was not written: {error}')
+
     def _write(self, runner: Runner) -> str | None:
         start = time.monotonic()
         path = None
@@ -70,3 +95,13 @@ class ReportHook(Hook):
         self._since = time.monotonic()
         self._cost = self._since - start
         return path
+
+
+def _length(dataset: object) -> int | None:
+    """Number of images; None of a stream."""
+    if isinstance(dataset, MixtureGroups):
+        return len(dataset) * dataset.images
+    try:
+        return len(dataset)
+    except TypeError:
+        return None

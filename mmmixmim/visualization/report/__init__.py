@@ -1,5 +1,6 @@
 """Reports of runs: one HTML file that needs nothing else."""
 
 from .render import render_report, write_report
+from .run import COUNTS
 
-__all__ = ['render_report', 'write_report']
+__all__ = ['COUNTS', 'render_report', 'write_report']

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .run import Run
 
@@ -20,6 +20,8 @@ class Measure:
         compared: Title of a chart that compares runs, with the label.
         scale: Factor of the values to show.
         digits: Format of a value.
+        shown: Which value stands for the line, 'last' or 'highest'.
+        if_collapsed: What to add for ``{runs}`` whose features have collapsed.
         limits: Range of y that is always shown.
         has_level: Whether the loss of predicting the mean is marked.
     """
@@ -30,6 +32,8 @@ class Measure:
     compared: str
     scale: float = 1.0
     digits: str = '.3g'
+    shown: str = 'last'
+    if_collapsed: str = ''
     limits: tuple[float, float] | None = None
     has_level: bool = False
 
@@ -51,6 +55,7 @@ MEASURES = (
         'channels differ.',
         {'features/rank_stage{stage}': 'stage {stage}'},
         'Effective rank, last stage',
+        limits=(1, 2),
     ),
     Measure(
         'Spread of the features',
@@ -58,7 +63,7 @@ MEASURES = (
         'they point everywhere. Features share a mean, so compare a run with itself.',
         {'features/std_stage{stage}': 'stage {stage}'},
         'Spread, last stage',
-        limits=(0, 0),
+        limits=(0, 0.05),
     ),
     Measure(
         'Dead channels, %',
@@ -75,6 +80,9 @@ MEASURES = (
         {'probe/top1': 'linear probe', 'knn/top1': 'k-NN'},
         'Accuracy of {label}, %',
         digits='.1f',
+        if_collapsed='The features of {runs} have collapsed. A probe standardises '
+        'features, so it may score well on tiny differences between them: do not '
+        'trust its accuracy.',
     ),
     Measure(
         'Accuracy on validation images, %',
@@ -92,8 +100,9 @@ MEASURES = (
     Measure(
         'Learning rate',
         'It rises during the warm-up and falls afterwards.',
-        {'lr': 'learning rate'},
-        'Learning rate',
+        {'lr': 'highest'},
+        'Learning rate, {label}',
+        shown='highest',
     ),
 )
 
@@ -105,19 +114,17 @@ class Line:
     Args:
         label: Its name in the legend.
         points: (x, y), ordered by x, all finite.
-        colour: Name of a colour of the style sheet.
-        dashed: Whether it is dashed, to tell it apart without colours.
+        style: Number of its colour, dashes and marker, from 0.
         width: Its width in points; of stages, the last one has the widest.
-        last: Its last value, formatted.
+        value: The value that stands for it, formatted.
         words: The line in words.
     """
 
     label: str
     points: list[tuple[float, float]]
-    colour: str
-    dashed: bool
+    style: int
     width: float
-    last: str
+    value: str
     words: str
 
 
@@ -153,16 +160,15 @@ def panels_of(run: Run) -> list[Panel]:
     panels = []
     for measure in MEASURES:
         names = _names(measure, run)
-        # Stages are ordered, so their colours are too; the last one is the strongest.
-        first = 5 - len(names)
-        colours = [
-            f'stage-{max(1, first + i)}' if _staged(measure) else f'line-{i + 1}'
-            for i in range(len(names))
-        ]
         lines = [
-            _line(measure, run, name, label, colour, dashed=colour == 'line-2')
-            for (name, label), colour in zip(names.items(), colours, strict=True)
+            _line(measure, run, name, label, i)
+            for i, (name, label) in enumerate(names.items())
         ]
+        if _staged(measure):  # ordered: the last one, which tasks use, is the thickest
+            lines = [
+                replace(line, width=max(0.8, 2.8 - 0.4 * (len(lines) - line.style)))
+                for line in lines
+            ]
         panels.append(_panel(measure, measure.title, lines, [run]))
     return [panel for panel in panels if panel.lines]
 
@@ -181,10 +187,7 @@ def panels_of_all(runs: list[Run]) -> list[Panel]:
             for i, run in enumerate(runs):
                 names = [*_names(measure, run, pattern)]
                 if names:
-                    colour = f'line-{i % 6 + 1}'
-                    line = _line(
-                        measure, run, names[-1], run.name, colour, i >= 6, by_epoch
-                    )
+                    line = _line(measure, run, names[-1], run.name, i, by_epoch)
                     lines.append(line)
             title = measure.compared.format(label=label)
             title = title[0].upper() + title[1:]
@@ -203,7 +206,15 @@ def _panel(
     level = levels.pop() if measure.has_level and len(levels) == 1 else None
     by_epoch = by_epoch and runs[0].iters_per_epoch is not None
     axis = 'epoch' if by_epoch else 'iteration'
-    return Panel(title, measure.reading, axis, lines, level, measure.limits)
+    reading = measure.reading
+    collapsed = [
+        run.name
+        for run in runs
+        if any(finding.kind == 'collapsed' for finding in run.findings)
+    ]
+    if collapsed and measure.if_collapsed:
+        reading += ' ' + measure.if_collapsed.format(runs=' and '.join(collapsed))
+    return Panel(title, reading, axis, lines, level, measure.limits)
 
 
 def _line(
@@ -211,8 +222,7 @@ def _line(
     run: Run,
     name: str,
     label: str,
-    colour: str,
-    dashed: bool = False,
+    style: int,
     by_epoch: bool = True,
 ) -> Line:
     unit = (by_epoch and run.iters_per_epoch) or 1
@@ -227,10 +237,10 @@ def _line(
         for value in (values[0], values[-1], min(values), max(values))
     )
     words = f'{label}: from {first} to {last}, between {lowest} and {highest}'
+    value = highest if measure.shown == 'highest' else last
     if not math.isfinite(run.history[name][-1][1]):
-        last = 'not finite'
-    width = 0.8 + 0.4 * int(colour[-1]) if colour.startswith('stage') else 1.8
-    return Line(label, points, colour, dashed, width, last, words)
+        value = 'not finite'
+    return Line(label, points, style, 1.8, value, words)
 
 
 def _staged(measure: Measure) -> bool:

@@ -15,8 +15,9 @@ from PIL import Image
 from mmmixmim.validation import UserError
 from mmmixmim.version import __version__
 
-from .charts import draw_panel
-from .facts import commands_of, facts_of, is_pretraining, progress, when
+from .charts import draw_key, draw_panel
+from .facts import facts_of, is_pretraining, progress, when
+from .next_steps import next_steps, placeholders
 from .panels import panels_of, panels_of_all
 from .run import Picture, Run, read_run
 
@@ -82,13 +83,15 @@ def render_report(runs: Sequence[str | Path]) -> str:
         undefined=StrictUndefined,
     )
     environment.globals.update(
-        commands_of=commands_of,
         data_uri=_data_uri,
+        draw_key=draw_key,
         draw_panel=draw_panel,
         facts_of=facts_of,
         is_pretraining=is_pretraining,
+        next_steps=next_steps,
         panels_of=panels_of,
         pictures_of=_pictures,
+        placeholders=placeholders,
         progress=progress,
         table_of=_table,
         when=when,
@@ -96,6 +99,7 @@ def render_report(runs: Sequence[str | Path]) -> str:
     return environment.get_template('report.html.j2').render(
         runs=runs,
         comparison=panels_of_all(runs) if len(runs) > 1 else [],
+        different_facts=_different_facts(runs),
         differences=_differences(runs),
         now=datetime.now(),
         version=__version__,
@@ -141,18 +145,31 @@ def _table(run: Run) -> tuple[list[str], list[list[str]]]:
     return ['iteration', *names], rows
 
 
+def _different_facts(runs: list[Run]) -> dict[str, list[str]]:
+    """Facts that differ between runs, without those that say when and where."""
+    skipped = {'Started', 'Speed', 'Checkpoints', 'Length'}
+    return _that_differ([facts_of(run) for run in runs], skipped, '')
+
+
 def _differences(runs: list[Run]) -> dict[str, list[str]]:
     """Config entries that differ between runs."""
-    flat = [_flatten(run.config) for run in runs]
     # Where the run is, not what it does.
     skipped = {'work_dir', 'experiment_name', 'resume'}
-    keys = sorted({key for each in flat for key in each} - skipped)
-    table = {key: [each.get(key, 'not set') for each in flat] for key in keys}
+    return _that_differ([_flatten(run.config) for run in runs], skipped, 'not set')
+
+
+def _that_differ(
+    tables: list[dict[str, str]], skipped: set[str], missing: str
+) -> dict[str, list[str]]:
+    keys = dict.fromkeys(key for each in tables for key in each if key not in skipped)
+    table = {key: [each.get(key, missing) for each in tables] for key in keys}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
 def _flatten(node: object, prefix: str = '') -> dict[str, str]:
-    """Values of a config by dotted key, as text."""
+    """Values of a config by dotted key, as text. Only lists of dicts have entries."""
+    if isinstance(node, list) and node and all(isinstance(each, dict) for each in node):
+        node = {str(i): each for i, each in enumerate(node)}
     if not isinstance(node, dict) or not node:
         return {prefix: str(node)}
     flat = {}

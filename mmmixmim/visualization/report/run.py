@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from mmmixmim.evaluation.history import run_starts
 from mmmixmim.runtime.config_text import read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
+# Where a start of a run has counted what it trains on.
+COUNTS = 'vis_data/counts.json'
 # Pictures that commands leave in the work_dir.
 _RESULTS = {'Confusions': 'confusion.png', 'Worst mistakes': 'mistakes.png'}
 
@@ -42,6 +45,9 @@ class Run:
         name: Name to show: the folder's.
         config: Entries of the config of the last start.
         config_text: The same as text.
+        counts: What ``ReportHook`` has counted at the start: ``images``,
+            ``held_out`` images, ``parameters`` and ``processes``; without the hook
+            empty.
         history: Scalars by name, see
             :func:`~mmmixmim.evaluation.read_history`.
         findings: Verdicts, the most severe first.
@@ -55,6 +61,7 @@ class Run:
     name: str
     config: dict
     config_text: str
+    counts: dict[str, int]
     history: History
     findings: list[Finding]
     pictures: list[Picture]
@@ -79,6 +86,11 @@ class Run:
     def mean_loss(self) -> float | None:
         """Loss of predicting the mean of each cell; None if it is unknown."""
         return _mean_loss(self.config)
+
+    @property
+    def mask_ratio(self) -> float | None:
+        """Share of an image that is hidden; None if it is unknown."""
+        return _mask_ratio(self.config)
 
 
 def read_run(folder: str | Path) -> Run:
@@ -111,6 +123,7 @@ def read_run(folder: str | Path) -> Run:
         name=folder.resolve().name,
         config=config,
         config_text=text,
+        counts=_counts(starts[-1] / COUNTS),
         history=history,
         findings=diagnose(history, _mean_loss(config), _mask_ratio(config)),
         pictures=_pictures(starts),
@@ -170,9 +183,24 @@ def _time(name: str) -> datetime | None:
         return None
 
 
+def _counts(path: Path) -> dict[str, int]:
+    """Read counts, leaving out what is none."""
+    try:
+        counts = json.loads(path.read_text('utf8'))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(counts, dict):
+        return {}
+    return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
+
+
 def _mask_ratio(config: dict) -> float | None:
     model = config.get('model')
-    ratio = model.get('mask_ratio') if isinstance(model, dict) else None
+    if not isinstance(model, dict):
+        return None
+    ratio, images = model.get('mask_ratio'), model.get('num_images', 2)
+    if ratio is None and isinstance(images, int):
+        ratio = (images - 1) / images if images > 1 else None
     return ratio if isinstance(ratio, (int, float)) else None
 
 

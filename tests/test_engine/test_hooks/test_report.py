@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 from mmengine.runner import Runner
 
@@ -37,6 +40,11 @@ def test_the_report_is_written_at_validation_and_at_the_end(tmp_path, monkeypatc
     make_runner(tmp_path, max_share=1e9).train()
     assert seen == [[True, False], [False, True], [False, True]]
     assert 'Report of this run' in next(tmp_path.glob('*/*.log')).read_text()
+    (path,) = tmp_path.glob('*/vis_data/counts.json')
+    counts = json.loads(path.read_text())
+    assert counts['held_out'] == 16 and counts['processes'] == 1
+    text = re.sub('<[^>]*>|\\n', '', (tmp_path / 'report.html').read_text())
+    assert f'Training images{counts["images"]:,}' in text
 
 
 def test_validations_are_skipped_if_the_report_takes_too_long(tmp_path, monkeypatch):

@@ -1,0 +1,190 @@
+"""What to do next: commands that follow the verdicts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from .facts import config_entry, dataset_of, is_complete, is_pretraining
+from .run import Run
+
+# The learning rate is the likely reason, and nothing but training again helps.
+_RATE = {'not-finite', 'diverged', 'high-rate'}
+# The images that the model gets may be the reason.
+_IMAGES = {'near-zero', 'collapsed', 'nothing-learned'}
+_PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:MEAN|STD|RATE)\b')
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step to take next.
+
+    Args:
+        purpose: What it is for.
+        command: The command; empty if there is none for it.
+    """
+
+    purpose: str
+    command: str = ''
+
+
+def placeholders(steps: list[Step]) -> list[str]:
+    """Words in commands that readers replace, in order of appearance."""
+    found = _PLACEHOLDERS.findall(' '.join(step.command for step in steps))
+    return list(dict.fromkeys(found))
+
+
+def next_steps(run: Run) -> list[Step]:
+    """List what to do next, the most urgent first."""
+    kinds = {finding.kind for finding in run.findings}
+    failed = run.findings[0].severity == 'error'
+    steps = _mend(run, kinds)
+    if not failed and not is_complete(run) and run.checkpoints:
+        steps.append(_resume(run))
+    if failed or not run.checkpoints:
+        return steps
+    checkpoint = shlex.quote(str(run.checkpoints[-1]))
+    if not is_pretraining(run):
+        config = shlex.quote(str(run.folder / 'config.py'))
+        option = '--checkpoint ' if _by_command(run) else ''
+        test = f'{_tool(run, "test")} {config} {option}{checkpoint}'
+        return [*steps, Step('Evaluate the last checkpoint', test)]
+    return [
+        *steps,
+        _draw(run, 'Draw reconstructions of other images of these data'),
+        Step(
+            'Score the frozen encoder on labelled images (a folder per class)',
+            f'python -m mmmixmim probe /data/labelled --from {checkpoint}',
+        ),
+        Step(
+            'Fine-tune the encoder on them',
+            f'python -m mmmixmim finetune /data/labelled --from {checkpoint}',
+        ),
+    ]
+
+
+def _mend(run: Run, kinds: set[str]) -> list[Step]:
+    """Steps against what is wrong."""
+    steps = []
+    if kinds & _IMAGES and not kinds & _RATE and run.checkpoints:
+        steps.append(
+            _draw(run, 'Look whether the images that the model gets are blank')
+        )
+    if 'near-zero' in kinds:
+        steps += _mend_target(run)
+    elif kinds & (_RATE | {'collapsed', 'shrinks'}):
+        steps.append(_lower_rate(run, 'not-finite' in kinds))
+    elif 'nothing-learned' in kinds:
+        steps += [_lower_rate(run), _other_rate(run, 10, 'ten times', 'higher-lr')]
+    if 'held-out-rises' in kinds:
+        folder = dataset_of(run, 'train').get('data_root')
+        where = f' to {folder}' if folder else ''
+        if 'images' in run.counts:
+            where += f' (now {run.counts["images"]:,})'
+        steps.append(Step(f'Add images{where}: nothing helps as much'))
+        best = [path for path in run.checkpoints if path.name.startswith('best_')]
+        if not best:
+            steps.append(
+                _again(
+                    run,
+                    'Train again and keep the checkpoint of the lowest held-out loss',
+                    'best',
+                    'default_hooks.checkpoint.save_best=reconstruction/loss',
+                    'default_hooks.checkpoint.rule=less',
+                )
+            )
+    if 'mask-ratio' in kinds:
+        purpose = 'Start again and hide half of each image'
+        steps.append(_again(run, purpose, 'mask-0.5', 'model.mask_ratio=0.5'))
+    return steps
+
+
+def _mend_target(run: Run) -> list[Step]:
+    preprocessor = config_entry(run.config, 'model.data_preprocessor')
+    preprocessor = preprocessor if isinstance(preprocessor, dict) else {}
+    check = 'Check the target of the head'
+    if 'mean' not in preprocessor:
+        return [Step(f'{check} and how the images are normalised')]
+    used = ', '.join(f'{name} {preprocessor.get(name)}' for name in ('mean', 'std'))
+    return [
+        Step(
+            'Compare mean and deviation of your images with those that normalise them '
+            f'({used}). Pictures of 8 bits have values from 0 to 255'
+        ),
+        _again(
+            run,
+            'Start again with the right ones, a value per channel',
+            'normalised',
+            'model.data_preprocessor.mean=[MEAN]',
+            'model.data_preprocessor.std=[STD]',
+        ),
+        Step(f'If they are right: {check[0].lower()}{check[1:]}'),
+    ]
+
+
+def _lower_rate(run: Run, overflow: bool = False) -> Step:
+    """Train again with a tenth of the learning rate, more stably."""
+    options, extra = [], ''
+    if config_entry(run.config, 'optim_wrapper.clip_grad') is None:
+        options.append('optim_wrapper.clip_grad.max_norm=1.0')
+        extra = ' and clipped gradients'
+    wrapper = config_entry(run.config, 'optim_wrapper.type')
+    dtype = config_entry(run.config, 'optim_wrapper.dtype')
+    if overflow and wrapper == 'AmpOptimWrapper' and dtype != 'bfloat16':
+        options.append('optim_wrapper.dtype=bfloat16')
+        extra += ', in bfloat16'
+    return _other_rate(run, 0.1, 'a tenth', 'lower-lr', *options, extra=extra)
+
+
+def _other_rate(
+    run: Run, factor: float, words: str, name: str, *options: str, extra: str = ''
+) -> Step:
+    rate = config_entry(run.config, 'optim_wrapper.optimizer.lr')
+    rate = f'{rate * factor:.3g}' if isinstance(rate, (int, float)) else 'RATE'
+    purpose = f'Start again with {words} of the learning rate{extra}'
+    return _again(run, purpose, name, f'optim_wrapper.optimizer.lr={rate}', *options)
+
+
+def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
+    """Train again into another folder, with other entries of the config."""
+    folder = run.folder if run.folder.name.strip('.') else run.folder.resolve()
+    folder = folder.with_name(f'{folder.name}-{name}')
+    command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
+    command += ['--work-dir', shlex.quote(str(folder)), '--cfg-options']
+    return Step(purpose, ' '.join([*command, *map(shlex.quote, options)]))
+
+
+def _resume(run: Run) -> Step:
+    purpose = 'Continue the training, if it was interrupted'
+    command = config_entry(run.config, 'default_hooks.preemption.resume_by')
+    if isinstance(command, str):
+        return Step(f'{purpose}, by the same command again', command)
+    config, folder = (
+        shlex.quote(str(path)) for path in (run.folder / 'config.py', run.folder)
+    )
+    command = f'{_tool(run, "train")} {config} --work-dir {folder} --resume'
+    return Step(purpose, command)
+
+
+def _draw(run: Run, purpose: str) -> Step:
+    out = shlex.quote(str(run.folder / 'reconstruction-1.png'))
+    folder, config, checkpoint = (
+        shlex.quote(str(path))
+        for path in (run.folder, run.folder / 'config.py', run.checkpoints[-1])
+    )
+    what = f'python tools/visualize_reconstruction.py {config} {checkpoint}'
+    if _by_command(run):
+        what = f'python -m mmmixmim reconstruct {folder}'
+    return Step(purpose, f'{what} --seed 1 --out {out}')
+
+
+def _tool(run: Run, name: str) -> str:
+    """How to call a tool: users of the command need not have the repository."""
+    if _by_command(run):
+        return f'mim {name} mmmixmim'
+    return f'python tools/{name}.py'
+
+
+def _by_command(run: Run) -> bool:
+    return (run.folder / 'run.json').is_file()
