@@ -1,4 +1,4 @@
 from .mixmim import MixMIM
-from .raster_preprocessor import RasterDataPreprocessor
+from .raster_preprocessor import RasterClsDataPreprocessor, RasterDataPreprocessor
 
-__all__ = ['MixMIM', 'RasterDataPreprocessor']
+__all__ = ['MixMIM', 'RasterClsDataPreprocessor', 'RasterDataPreprocessor']
