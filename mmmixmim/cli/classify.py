@@ -24,7 +24,7 @@ from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, plural
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 from .config_text import Section, config_text
@@ -218,7 +218,7 @@ def _look(
     print_scan(scan, 'labelled images')
     if scan.unreadable:
         raise UserError(
-            f'{scan.unreadable} labelled files cannot be read, such as '
+            f'{plural(scan.unreadable, "labelled file")} cannot be read, such as '
             f'{scan.examples["unreadable"][0]!r}: repair or remove them.'
         )
     scan.as_arrays = known_statistics(start, scan) is not None
@@ -231,8 +231,9 @@ def _look(
     check_counts(labelled)
     count = {part: len(labelled.part(part)) for part in ('train', 'val')}
     print(
-        f'  {len(labelled.classes)} classes; {count["train"]:,} images to train on and '
-        f'{count["val"]:,} to validate, {said}'
+        f'  {len(labelled.classes)} classes; '
+        f'{plural(count["train"], "image")} to train on and {count["val"]:,} to '
+        f'validate, {said}'
     )
     return labelled, scan
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.samples import as_sample
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingFileError, UserError, plural
 
 STORED = 'from_python'  # folder of a run for the images of iterables
 
@@ -37,7 +37,9 @@ def describe(data: object) -> str:
             f'data must be a path, a list of paths, a dataset with length and index, '
             f'or an iterable of images, got a {name}.'
         )
-    return f'{name} of {len(data)} items' if hasattr(data, '__len__') else name
+    if not hasattr(data, '__len__'):
+        return name
+    return f'{name} of {plural(len(data), "item")}'
 
 
 def is_dataset(data: object) -> bool:

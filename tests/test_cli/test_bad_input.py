@@ -86,6 +86,7 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--precision', 'int8'), '--precision must be one of'),
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),
+        (('--batch-size', 10**9), 'GiB free: choose --batch-size'),
         (('--from', 'nowhere.pth'), 'nowhere.pth'),
         (('--no-data', 'black'), "no_data must be a number, 'nan' or None"),
         (('--no-data', 0), 'pictures of 8 bits'),
@@ -97,9 +98,16 @@ def test_settings_that_cannot_work(options, said, photos, tmp_path):
     assert not (tmp_path / 'run' / 'run.json').exists()
 
 
-def test_datasets_that_are_no_paths(tmp_path):
-    with pytest.raises(UserError, match='got a list: datasets, iterables and shards'):
-        mmmixmim.pretrain([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')
+@pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
+def test_names_are_checked_before_the_scan(command, photos, tmp_path):
+    line = error_line(command, photos, '--out', tmp_path / 'run', '--model', 'giant')
+    assert '--model must be one of micro, tiny, base' in line and "'giant'" in line
+    assert not (tmp_path / 'run').exists()
+
+
+def test_labels_have_paths(tmp_path):
+    with pytest.raises(UserError, match='must be the path .* got a list'):
+        mmmixmim.finetune([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')
 
 
 def test_the_folder_of_another_run(pretrained, photos, tmp_path):
@@ -111,6 +119,23 @@ def test_the_folder_of_another_run(pretrained, photos, tmp_path):
     line = error_line('finetune', photos, '--out', out)
     assert 'it is a pretrain, not a finetune' in line
     assert 'is not empty' in error_line('pretrain', photos, '--out', photos)
+
+
+@pytest.mark.parametrize('command', ['finetune', 'probe'])
+@pytest.mark.parametrize(
+    'make, said',
+    [
+        (constant, 'are constant'),
+        (other_channels, 'number of channels: 2 with 5, 1 with 7'),
+        (not_a_number, 'say --no-data nan'),
+        (unreadable, '1 labelled file cannot be read'),
+    ],
+)
+def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    make(data / 'a')
+    assert said in error_line(command, data, '--out', tmp_path / 'run')
 
 
 def test_a_batch_that_cannot_fit():

@@ -47,8 +47,17 @@ def test_a_torch_dataset_becomes_a_run(trained):
     assert 'reconstruction/loss' in next(trained.glob('*/*.log')).read_text()
 
 
+@pytest.fixture
+def handlers():
+    """Restore the handlers of signals."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
 def test_an_interrupted_run_goes_on_with_the_same_bits(
-    trained, dataset, tmp_path, monkeypatch
+    trained, dataset, tmp_path, monkeypatch, handlers
 ):
     def interrupt(self, runner, *args, **kwargs):
         if runner.iter == 2:
