@@ -154,9 +154,10 @@ def finetune(data: Path, out: Path, **settings) -> None:
 @_SEED
 @_VAL_SHARE
 def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
-    """Classify the frozen features of an encoder: how good are they?
+    """Measure how good the frozen features of an encoder are.
 
-    DATA is as for finetune. Without --from, the encoder is untrained, to compare with.
+    A linear classifier is fitted to them. DATA is as for finetune. Without --from, the
+    encoder is untrained, to compare with.
 
     \b
     Example:

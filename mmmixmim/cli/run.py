@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
@@ -20,7 +21,7 @@ from mmmixmim.validation import MissingFileError, UserError
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
 from .python_data import STORED, describe
-from .settings import Choices, check_names
+from .settings import Choices, check_given
 
 # Arguments of the commands that are chosen unless they are given.
 _CHOSEN = (
@@ -174,11 +175,11 @@ class Run:
 
         Raises:
             UserError: If the folder has something else, or a run with other arguments;
-                or if an argument is none of a few names.
+                or if a setting is wrong whatever the data are.
         """
         folder = Path(out).expanduser()
         arguments = dict(data=describe(data)) | arguments
-        check_names(**arguments)
+        check_given(**arguments)
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
@@ -225,6 +226,13 @@ def train(run: Run) -> Runner:
     try:
         with naming_lost_files():
             runner.train()
+    except torch.cuda.OutOfMemoryError as error:
+        size = cfg.train_dataloader.batch_size
+        raise UserError(
+            f'The GPU has run out of memory with batches of {size} images: choose '
+            f'--batch-size {max(2, size // 2)}, and another --out; or end what else '
+            'uses the GPU, and give the same command again.'
+        ) from error
     except UserError as error:
         again = 'give the same command again'
         text = str(error).replace('continue with --resume', again)

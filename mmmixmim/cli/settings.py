@@ -11,8 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
-from mmmixmim.engine.hooks.progress_line import duration
-from mmmixmim.validation import UserError, plural
+from mmmixmim.validation import (
+    UserError,
+    check_int_between,
+    check_positive_int,
+    plural,
+)
 
 from .machine import Cost, Machine, training_cost
 from .models import SIZES, largest_patch, pretraining_model, stride
@@ -182,10 +186,16 @@ def check_sizes(chosen: Choices, scan: Scan) -> None:
         )
 
 
-def check_names(
-    model: str | None = None, precision: str | None = None, **others
+def check_given(
+    *,
+    seed: int = 0,
+    model: str | None = None,
+    precision: str | None = None,
+    lr: float | None = None,
+    workers: int | None = None,
+    **others,
 ) -> None:
-    """Raise unless what can be chosen by name has one of the names; None is fine."""
+    """Raise if a setting is wrong whatever the data are; None is fine."""
     for option, value, names in (
         ('model', model, SIZES),
         ('precision', precision, PRECISIONS),
@@ -194,6 +204,14 @@ def check_names(
             raise UserError(
                 f'--{option} must be one of {", ".join(names)}, got {value!r}.'
             )
+    for option in ('image_size', 'batch_size', 'epochs'):
+        if others.get(option) is not None:
+            check_positive_int(f'--{option.replace("_", "-")}', others[option])
+    if workers is not None:
+        check_int_between('--workers', workers, 0, 1024)
+    if lr is not None and not 0 <= lr < math.inf:
+        raise UserError(f'--lr must be a number from 0, got {lr}.')
+    check_int_between('--seed', seed, 0, 2**32 - 1)
 
 
 def check_precision(precision: str, machine: Machine) -> None:
@@ -228,7 +246,8 @@ def check_batch(
         )
         raise UserError(
             f'A batch of {batch_size} images needs about {needs:.1f} GiB, and '
-            f'{where} has {machine.memory / _GIB:.1f} GiB free: {advice}.'
+            f'{where} has {machine.memory / _GIB:.1f} GiB free, of which 80 % are '
+            f'used: {advice}.'
         )
     if batch_size > images:
         raise UserError(
@@ -296,10 +315,11 @@ def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine)
     """Say how long a training takes on a CPU; '' on a GPU, whose speed is unknown."""
     if machine.on_gpu:
         return ''
-    seconds = chosen.epochs * _epoch_seconds(images, cost, machine)
+    minutes = chosen.epochs * _epoch_seconds(images, cost, machine) / 60
+    time = f'{max(1, round(minutes))} min' if minutes < 90 else f'{minutes / 60:.2g} h'
     return (
-        f'This takes about {duration(seconds)} at 20 GFLOP/s per core, which is a '
-        'guess: the time left is measured once it trains.'
+        f'This takes about {time} at 20 GFLOP/s per core, which is a guess: the time '
+        'left is measured once it trains.'
     )
 
 

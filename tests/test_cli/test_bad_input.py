@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
+from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
-from .conftest import error_line, write_pictures
+from .conftest import error_line, mixmim, write_pictures
 
 
 def one_image(folder):
@@ -84,9 +86,11 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--image-size', 8), 'less than two cells'),
         (('--model', 'enormous'), 'must be one of micro, tiny, base, large, huge'),
         (('--precision', 'int8'), '--precision must be one of'),
+        (('--lr', -1), '--lr must be a number from 0, got -1.0'),
+        (('--seed', -1), '--seed must be an int'),
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),
-        (('--batch-size', 10**9), 'GiB free: choose --batch-size'),
+        (('--batch-size', 10**9), 'of which 80 % are used: choose --batch-size'),
         (('--from', 'nowhere.pth'), 'nowhere.pth'),
         (('--no-data', 'black'), "no_data must be a number, 'nan' or None"),
         (('--no-data', 0), 'pictures of 8 bits'),
@@ -147,6 +151,19 @@ def test_a_batch_that_cannot_fit():
     settings.check_batch(fits, fits, cost, card, images=10_000)
     with pytest.raises(UserError, match=rf'needs about .* --batch-size {fits} or less'):
         settings.check_batch(fits + 1, fits, cost, card, images=10_000)
+
+
+def test_a_gpu_without_memory_left_is_one_line(photos, tmp_path, monkeypatch):
+    """The estimate can be wrong, or another program takes the memory."""
+
+    def run_out(self, runner):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB')
+
+    monkeypatch.setattr(ProgressLineHook, 'before_train', run_out)
+    out = tmp_path / 'run'
+    code, _, err = mixmim('pretrain', photos, '--out', out, '--batch-size', 4)
+    assert code == 1 and 'Traceback' not in err
+    assert 'choose --batch-size 2, and another --out' in err
 
 
 def test_no_space_for_checkpoints(tmp_path):

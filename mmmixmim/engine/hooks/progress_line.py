@@ -81,7 +81,7 @@ class ProgressLineHook(Hook):
             f'loss {loss:.4f}',
             self.validation,
             f'{self.images / passed:.0f} images/s',
-            f'{duration(left)} left' if left else f'took {duration(passed)}',
+            f'{_duration(left)} left' if left else f'took {_duration(passed)}',
         ]
         return '  '.join(part for part in parts if part)
 
@@ -93,8 +93,7 @@ class ProgressLineHook(Hook):
         print(f'\r{line[:width]}\x1b[K', end='', file=self.stream, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """Say how long that is, in hours and minutes or minutes and seconds."""
+def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
