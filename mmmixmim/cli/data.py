@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mmmixmim.datasets import measure_channels
-from mmmixmim.datasets.labelled import read_paths
+from mmmixmim.datasets import ImageTable, measure_channels
+from mmmixmim.datasets.labelled import check_paths, read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
 from mmmixmim.validation import UserError, plural
 
@@ -31,6 +31,14 @@ def list_images(data: Path) -> tuple[list[Path], str]:
         with data.open(encoding='utf-8-sig') as file:
             labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
+    if data.is_file() and data.suffix.lower() == '.parquet':
+        table = ImageTable(str(data), lazy_init=True).load_data_list()
+        return check_paths(data, [Path(row['img_path']) for row in table]), 'a table'
+    if data.is_dir() and any(data.glob('*.tar')):
+        raise UserError(
+            f'{str(data)!r} holds shards (.tar): they need a config, see "Shards" in '
+            'docs/images.md. Expected a folder of images.'
+        )
     files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:

@@ -108,9 +108,9 @@ _VAL_SHARE = click.option(
 def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
     """Pretrain on a folder of images, without labels.
 
-    DATA is a folder, nested or flat; or a list of paths: a .csv with a column `path`,
-    or a .txt. Settings that you leave out are chosen, and each is printed with its
-    reason. The same command again goes on with an interrupted run.
+    DATA is a folder, nested or flat; or a list of paths: a .csv or .parquet with a
+    column `path`, or a .txt. Settings that you leave out are chosen, and each is
+    printed with its reason. The same command again goes on with an interrupted run.
 
     \b
     Example:

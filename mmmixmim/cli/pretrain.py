@@ -55,12 +55,13 @@ def pretrain(
     call again goes on with an interrupted run.
 
     Args:
-        data: A folder of images, nested or flat; a list of paths, as a CSV file with a
-            column ``path``, or as a text file with a path per line. Or, in Python, a
-            list of paths; a dataset with length and index, such as a torch dataset, a
-            list or an array of images; or an iterable, whose images are stored in the
-            folder of the run. See :func:`mmmixmim.datasets.samples.as_sample` for what
-            an image is. To go on with a run on a dataset, give the same one again.
+        data: A folder of images, nested or flat; a list of paths, as a CSV or Parquet
+            file with a column ``path``, or as a text file with a path per line. Or, in
+            Python, a list of paths; a dataset with length and index, such as a torch
+            dataset, a list or an array of images; or an iterable, whose images are
+            stored in the folder of the run. See
+            :func:`mmmixmim.datasets.samples.as_sample` for what an image is. To go on
+            with a run on a dataset, give the same one again.
         out: Folder of the run. Defaults to 'runs/pretrain'.
         model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
             'swin-tiny', see docs/command.md.

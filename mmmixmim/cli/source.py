@@ -116,6 +116,7 @@ def find_source(data: object, out: Path) -> Files | PythonDataset:
         root = data.absolute() if data.is_dir() else None
         return Files(str(data), files, kind, out, root)
     folder = out / STORED
+    print(f'Reading the {describe(data)}.', flush=True)
     files = list_files(data, folder)
     kind = 'given in Python'
     if folder.is_dir():

@@ -109,6 +109,12 @@ def test_names_are_checked_before_the_scan(command, photos, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_shards_need_a_config(tmp_path):
+    (tmp_path / '000000.tar').write_bytes(b'')
+    line = error_line('pretrain', tmp_path, '--out', tmp_path / 'run')
+    assert 'holds shards (.tar): they need a config' in line
+
+
 def test_labels_have_paths(tmp_path):
     with pytest.raises(UserError, match='must be the path .* got a list'):
         mmmixmim.finetune([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')

@@ -42,6 +42,9 @@ def test_a_torch_dataset_becomes_a_run(trained):
     assert cfg.train_dataloader.dataset.held_out == 16
     text = (trained / 'config.py').read_text()
     assert 'the same call repeats the run, and `mim train` cannot' in text
+    assert (
+        'WrappedDataset, TensorDataset of 64' in (trained / 'report.html').read_text()
+    )
     for name in ('report.html', 'reconstruction.png', 'statistics.json'):
         assert (trained / name).stat().st_size
     assert 'reconstruction/loss' in next(trained.glob('*/*.log')).read_text()
@@ -152,6 +155,15 @@ def test_what_cannot_be_trained_on(data, said, tmp_path):
         mmmixmim.pretrain(data, tmp_path / 'run')
     assert not (tmp_path / 'run' / 'run.json').exists()
     assert not (tmp_path / 'run' / 'from_python').exists()
+
+
+def test_tables_list_paths(tmp_path, capsys):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    write_pictures(tmp_path / 'some', 6)
+    paths = [f'some/{path.name}' for path in tmp_path.glob('*/*')]
+    parquet.write_table(parquet.pa.table(dict(path=paths)), tmp_path / 'a.parquet')
+    mmmixmim.pretrain(tmp_path / 'a.parquet', tmp_path / 'run', dry_run=True)
+    assert re.search('a table\n +6 images, .* MB: 6 PNG', capsys.readouterr().out)
 
 
 def test_masks_of_a_dataset_become_weights(tmp_path):

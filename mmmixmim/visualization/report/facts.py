@@ -33,8 +33,8 @@ def facts_of(run: Run) -> dict[str, str]:
         'Mask ratio': _text(run, 'model.mask_ratio'),
         'Dataset': ', '.join(
             str(dataset[key])
-            for key in ('type', 'data_root', 'ann_file')
-            if dataset.get(key)
+            for key in ('type', 'dataset', 'data_root', 'ann_file')
+            if dataset.get(key) and isinstance(dataset[key], str)
         ),
         'Images per epoch': _images(run),
         'Held-out images': _held_out(run),
