@@ -316,9 +316,10 @@ def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine)
     if machine.on_gpu:
         return ''
     minutes = chosen.epochs * _epoch_seconds(images, cost, machine) / 60
-    time = f'{max(1, round(minutes))} min' if minutes < 90 else f'{minutes / 60:.2g} h'
+    time = f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.2g} h'
+    time = 'less than a minute' if minutes < 1 else time
     return (
-        f'This takes about {time} at 20 GFLOP/s per core, which is a guess: the time '
+        f'This takes {time} at 20 GFLOP/s per core, which is a guess: the time '
         'left is measured once it trains.'
     )
 

@@ -109,7 +109,7 @@ def test_images_of_an_iterable_are_stored(tmp_path):
     assert len(listed) == 6
     assert np.array_equal(np.load(listed[3]), picture(3, (40, 36)))
     # A repeated call does not ask for the images again.
-    assert mmmixmim.pretrain(iter(()), out, epochs=1) == out
+    assert mmmixmim.pretrain((x for x in ()), out, epochs=1) == out
 
 
 def test_a_dry_run_stores_nothing(tmp_path, capsys):
