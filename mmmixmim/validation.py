@@ -63,6 +63,11 @@ def printable(text: str) -> str:
     )
 
 
+def plural(count: int, noun: str) -> str:
+    """Count things, as '1 image' and '1,248 images'."""
+    return f'{count:,} {noun}' if count == 1 else f'{count:,} {noun}s'
+
+
 def check_mask(mask: Tensor, images: int = 2) -> None:
     """Raise unless ``mask`` holds the owner of each cell, (1 or B, h, w).
 

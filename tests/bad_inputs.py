@@ -295,6 +295,7 @@ CASES = [
     config('an unknown argument', 'model.backbone.img_sizes=32'),
     config('an unknown entry', 'train_cfgs.max_epochs=1'),
     config('an unknown arch', 'model.backbone.arch=giant'),
+    config('weights without a type', 'model.backbone.init_cfg.checkpoint=a.pth'),
     config('a mask ratio above 1', 'model.mask_ratio=1.5'),
     config('nine images in a mixture', 'model.num_images=9'),
     config('an unknown filling', 'model.filling=paint'),

@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
+from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, plural
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 from .config_text import Section, config_text
@@ -32,18 +33,20 @@ from .data import (
     STD,
     cached_scan,
     central_crop,
+    check_no_data_fits,
     load_transform,
     measure,
     pack,
     print_scan,
+    spread,
 )
 from .machine import this_machine
 from .models import SIZES, encoder
 from .report import print_report
-from .run import Run, check_disk, goes_on, print_settings, train
+from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
-from .settings import Choices, choose_classification
-from .start import checkpoint_of, known_settings, pretrained
+from .settings import Choices, choose_classification, time_of_training
+from .start import checkpoint_of, known_settings, known_statistics, pretrained
 
 
 def finetune(
@@ -59,6 +62,7 @@ def finetune(
     precision: str | None = None,
     workers: int | None = None,
     val_share: float = 0.2,
+    no_data: str | float | None = None,
     seed: int = 0,
     dry_run: bool = False,
 ) -> Path:
@@ -83,6 +87,8 @@ def finetune(
         workers: See there.
         val_share: Share of each class for validation if the data have no split.
             Defaults to 0.2.
+        no_data: Value of pixels without data, or 'nan'; they show the mean of their
+            channel. Defaults to None: all are data.
         seed: Random seed, of the split too. Defaults to 0.
         dry_run: Whether to stop after printing the settings. Defaults to False.
 
@@ -92,47 +98,26 @@ def finetune(
     Raises:
         UserError: If the data, the machine or a setting cannot work.
     """
-    data, out = Path(data).expanduser(), Path(out).expanduser()
-    given = dict(
-        model=model,
-        image_size=image_size,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=lr,
-        precision=precision,
-        workers=workers,
-    )
-    arguments = dict(data=data.absolute(), start=start, seed=seed, val_share=val_share)
-    run = Run.open(out, 'finetune', arguments | given)
-    if run.finished:
-        print(f'{out} has come to its end already: see {out / "mistakes.json"}.')
+    run = Run.open('finetune', **locals())
+    data, out = _path(data), run.folder
+    if run.rests(dry_run):
+        if run.finished:
+            print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
         return out
     if not run.exists:
         known = known_settings(start)
-        labelled, scan = _look(data, out, val_share, seed)
+        labelled, scan = _look(data, out, start, val_share, no_data, seed)
         count, machine = len(labelled.part('train')), this_machine()
-        chosen, cost = choose_classification(count, scan, machine, known, **given)
-        print('\nSettings')
-        print_settings(chosen)
-        check_disk(out, cost.parameters)
-        if dry_run:
-            print('\nThis was a dry run: nothing was trained.')
+        chosen, cost = choose_classification(count, scan, machine, known, **run.given)
+        time = time_of_training(chosen, count, cost, machine)
+        if not announce(out, chosen, cost, time, dry_run):
             return out
-        out.mkdir(parents=True, exist_ok=True)
-        labelled.write(out)
-        measure(scan, labelled.files, out, None)
-        model = _model(scan, chosen, out, len(labelled.classes))
+        model = _prepare(run, labelled, scan, chosen)
         if start:
             entry = pretrained(start, known, chosen.in_channels)
             model['backbone']['init_cfg'] = entry
-        text = _config(data, out, labelled, scan, model, chosen, seed)
-        run.config.write_text(text)
-        run.settings = {name: choice.value for name, choice in chosen.items()}
-        run.data = asdict(scan) | dict(classes=labelled.classes)
-        run.save()
-    elif dry_run:
-        print(f'{out} holds this run, which would go on.')
-        return out
+        text = _config(data, out, labelled, scan, model, chosen, no_data, seed)
+        run.begin(text, chosen, asdict(scan) | dict(classes=labelled.classes))
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on():
         runner = train(run)
@@ -153,6 +138,7 @@ def probe(
     model: str | None = None,
     image_size: int | None = None,
     val_share: float = 0.2,
+    no_data: str | float | None = None,
     seed: int = 0,
 ) -> dict:
     """Classify the frozen features of an encoder by logistic regression.
@@ -165,6 +151,7 @@ def probe(
         model: Model of an untrained encoder, as in :func:`mmmixmim.pretrain`.
         image_size: Side of the images in pixels.
         val_share: As in :func:`finetune`.
+        no_data: As in :func:`finetune`.
         seed: As in :func:`finetune`.
 
     Returns:
@@ -173,30 +160,24 @@ def probe(
     Raises:
         UserError: If the data or the encoder cannot work.
     """
-    data, out = Path(data).expanduser(), Path(out).expanduser()
-    arguments = dict(data=data.absolute(), start=start, seed=seed, val_share=val_share)
-    arguments |= dict(model=model, image_size=image_size)
-    run = Run.open(out, 'probe', arguments)
+    run = Run.open('probe', **locals())
+    data, out = _path(data), run.folder
     known = known_settings(start)
-    labelled, scan = _look(data, out, val_share, seed)
+    labelled, scan = _look(data, out, start, val_share, no_data, seed)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
     count = len(labelled.part('train'))
-    chosen, _ = choose_classification(
-        count, scan, machine, known, model=model, image_size=image_size
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    labelled.write(out)
-    measure(scan, labelled.files, out, None)
+    chosen, _ = choose_classification(count, scan, machine, known, **run.given)
+    model = _prepare(run, labelled, scan, chosen)
     run.data = asdict(scan) | dict(classes=labelled.classes)
     init_default_scope('mmmixmim')
     quieten(MMLogger.get_current_instance())
     set_random_seed(seed)
-    built = MODELS.build(_model(scan, chosen, out, len(labelled.classes)))
+    built = MODELS.build(model)
     if start:
         load_encoder(built.backbone, checkpoint_of(start), in_channels='mean')
     built.to(get_device())
     features = []
-    pipeline = [central_crop(scan, chosen), pack()]
+    pipeline = [central_crop(scan, chosen, no_data), pack()]
     on_gpu = torch.cuda.is_available()
     for part in ('train', 'val'):
         dataset = _dataset(out, part, labelled.classes, pipeline)
@@ -213,17 +194,36 @@ def probe(
     return found
 
 
-def _look(data: Path, out: Path, val_share: float, seed: int) -> tuple[Labelled, Scan]:
+def _path(data: str | Path) -> Path:
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            'data must be the path of a folder or a list, got a '
+            f'{type(data).__name__}: labels are names of folders, or a column.'
+        )
+    return Path(data).expanduser()
+
+
+def _look(
+    data: Path,
+    out: Path,
+    start: str | Path | None,
+    val_share: float,
+    no_data: str | float | None,
+    seed: int,
+) -> tuple[Labelled, Scan]:
     """Find, scan, split and check the images."""
+    check_no_data(no_data)
     labelled = find_labelled(data)
     scan = cached_scan(data, labelled.files, out / 'scan.json')
     print_scan(scan, 'labelled images')
     if scan.unreadable:
         raise UserError(
-            f'{scan.unreadable} labelled files cannot be read, such as '
+            f'{plural(scan.unreadable, "labelled file")} cannot be read, such as '
             f'{scan.examples["unreadable"][0]!r}: repair or remove them.'
         )
-    check_scan(scan)
+    scan.as_arrays = known_statistics(start, scan) is not None
+    check_scan(scan, no_data)
+    check_no_data_fits(scan, no_data)
     said = 'as the data say'
     if labelled.parts is None:
         labelled = split(labelled, val_share, seed)
@@ -231,10 +231,43 @@ def _look(data: Path, out: Path, val_share: float, seed: int) -> tuple[Labelled,
     check_counts(labelled)
     count = {part: len(labelled.part(part)) for part in ('train', 'val')}
     print(
-        f'  {len(labelled.classes)} classes; {count["train"]:,} images to train on and '
-        f'{count["val"]:,} to validate, {said}'
+        f'  {len(labelled.classes)} classes; '
+        f'{plural(count["train"], "image")} to train on and {count["val"]:,} to '
+        f'validate, {said}'
     )
     return labelled, scan
+
+
+def _prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
+    """Write the split and the statistics of the channels; return the model."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    labelled.write(run.folder)
+    classes = len(labelled.classes)
+    preprocessor = dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True)
+    if scan.is_raster:
+        known = known_statistics(run.arguments['start'], scan)
+        if known:
+            known.save(run.folder / 'statistics.json')
+            print('  mean and deviation of the channels are those of --from')
+        else:
+            files = [labelled.files[i] for i in spread(len(labelled.files))]
+            measure(scan, files, run.folder, run.arguments['no_data'])
+            known = ChannelStatistics.load(run.folder / 'statistics.json')
+        preprocessor |= dict(mean=known.mean, std=known.std, to_rgb=False)
+        preprocessor['type'] = 'RasterClsDataPreprocessor'
+    sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
+    return dict(
+        type='ImageClassifier',
+        backbone=encoder(chosen.model, *sizes) | dict(drop_path_rate=0.1),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=classes,
+            in_channels=SIZES[chosen.model].channels,
+            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        ),
+        data_preprocessor=preprocessor,
+    )
 
 
 def _save_mistakes(
@@ -263,26 +296,6 @@ def _predict(
             labels.append(int(sample.gt_label))
             files.append(sample.img_path)
     return np.stack(scores), np.array(labels), files
-
-
-def _model(scan: Scan, chosen: Choices, out: Path, classes: int) -> dict:
-    preprocessor = dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True)
-    if scan.is_raster:
-        measured = ChannelStatistics.load(out / 'statistics.json')
-        preprocessor |= dict(mean=measured.mean, std=measured.std, to_rgb=False)
-    sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
-    return dict(
-        type='ImageClassifier',
-        backbone=encoder(chosen.model, *sizes) | dict(drop_path_rate=0.1),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=classes,
-            in_channels=SIZES[chosen.model].channels,
-            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
-        ),
-        data_preprocessor=preprocessor,
-    )
 
 
 def _dataset(out: Path, part: str, classes: list[str], pipeline: list) -> dict:
@@ -315,18 +328,19 @@ def _config(
     scan: Scan,
     model: dict,
     chosen: Choices,
+    no_data: str | float | None,
     seed: int,
 ) -> str:
     crop = load_transform(
         scan,
         chosen,
-        None,
+        no_data,
         crop_ratio_range=(0.4, 1.0),
         flip_prob=0.5,
         ignore_empty=True,
     )
     pipeline = [crop, pack()]
-    test_pipeline = [central_crop(scan, chosen), pack()]
+    test_pipeline = [central_crop(scan, chosen, no_data), pack()]
     train_set = _dataset(out, 'train', labelled.classes, pipeline)
     val_set = _dataset(out, 'val', labelled.classes, test_pipeline)
     shuffled = dict(type='DefaultSampler', shuffle=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import numpy as np
 
-from mmmixmim.datasets import measure_channels
-from mmmixmim.datasets.labelled import read_paths
+from mmmixmim.datasets import ImageTable, measure_channels
+from mmmixmim.datasets.labelled import check_paths, read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
+from mmmixmim.validation import UserError, plural
 
 from .settings import Choices
 
@@ -22,13 +24,21 @@ STD = [58.395, 57.12, 57.375]
 _MEASURED = 500
 
 
-def list_files(data: Path) -> tuple[list[Path], str]:
+def list_images(data: Path) -> tuple[list[Path], str]:
     """List the images of a folder or a list, and say what it is."""
     if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
         files = read_paths(data)
         with data.open(encoding='utf-8-sig') as file:
             labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
+    if data.is_file() and data.suffix.lower() == '.parquet':
+        table = ImageTable(str(data), lazy_init=True).load_data_list()
+        return check_paths(data, [Path(row['img_path']) for row in table]), 'a table'
+    if data.is_dir() and any(data.glob('*.tar')):
+        raise UserError(
+            f'{str(data)!r} holds shards (.tar): they need a config, see "Shards" in '
+            'docs/images.md. Expected a folder of images.'
+        )
     files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:
@@ -58,8 +68,11 @@ def print_scan(scan: Scan, kind: str) -> None:
     if not scan.formats:
         return
     low, middle, high = scan.short_sides
-    size = f'{scan.bytes / 1e6:,.1f} MB'
-    print(f'  {scan.images:,} images, {size}: {counts(scan.formats)}')
+    size = f', {scan.bytes / 1e6:,.1f} MB' if scan.bytes else ''
+    looked = sum(scan.formats.values())
+    if looked < scan.images:
+        size += f', of which {looked:,} were looked at'
+    print(f'  {plural(scan.images, "image")}{size}: {counts(scan.formats)}')
     spread = f' to {high} pixels, median {middle}' if low < high else ' pixels'
     print(f'  shorter side {low}{spread}')
     bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
@@ -76,14 +89,34 @@ def print_scan(scan: Scan, kind: str) -> None:
             print(f'  {count:,} {said}, such as {example[0]}')
 
 
-def measure(scan: Scan, files: list[Path], out: Path, no_data: str | None) -> None:
+def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:
+    """Raise if there is a value without data, and the images are pictures."""
+    if no_data is not None and not scan.is_raster:
+        raise UserError(
+            '--no-data is for images that are read with their channels and values, '
+            'not for pictures of 8 bits, which are read as RGB: leave it out.'
+        )
+
+
+def spread(count: int) -> range:
+    """Which of many images are measured."""
+    return range(0, count, max(1, count // _MEASURED))
+
+
+def measure(
+    scan: Scan,
+    images: Iterable[Path | np.ndarray],
+    out: Path,
+    no_data: str | float | None,
+    masks: Iterable | None = None,
+) -> None:
     """Measure the channels of images that are no ordinary pictures.
 
     Mean and deviation go to ``statistics.json`` in the folder of the run.
     """
     if scan.is_raster:
-        chosen = files[:: max(1, len(files) // _MEASURED)]
-        measure_channels(chosen, no_data).save(out / 'statistics.json')
+        measured = measure_channels(images, no_data, masks=masks)
+        measured.save(out / 'statistics.json')
 
 
 def load_transform(scan: Scan, chosen: Choices, no_data: str | None, **changes) -> dict:
@@ -103,9 +136,9 @@ def central_crop(scan: Scan, chosen: Choices, no_data: str | None = None) -> dic
     return load_transform(scan, chosen, no_data, **square)
 
 
-def pack(no_data: str | None = None) -> dict:
-    """Transform that packs the sample."""
-    if no_data is None:
+def pack(weights: bool = False) -> dict:
+    """Transform that packs the sample, if asked for with the weights of its pixels."""
+    if not weights:
         return dict(type='PackInputs')
     return dict(type='PackInputs', algorithm_keys=('pixel_weight',))
 

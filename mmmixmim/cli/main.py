@@ -18,7 +18,9 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.group(
-    context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100)
+    context_settings=dict(
+        help_option_names=['-h', '--help'], max_content_width=100, show_default=True
+    )
 )
 @click.version_option(__version__, prog_name='mmmixmim')
 def cli() -> None:
@@ -59,20 +61,18 @@ def _out(default: str) -> Callable:
         '--out',
         type=_PATH,
         default=default,
-        show_default=True,
         help='Folder of the run.',
     )
 
 
-_SEED = click.option(
-    '--seed', type=int, default=0, show_default=True, help='Random seed.'
-)
+_SEED = click.option('--seed', type=int, default=0, help='Random seed.')
 _FROM = click.option(
     '--from',
     'start',
     type=_PATH,
     help='Start from this run or checkpoint.',
 )
+_NO_DATA = click.option('--no-data', help="Value of pixels without data, or 'nan'.")
 _SETTINGS = _options(
     click.option(
         '--model',
@@ -86,6 +86,7 @@ _SETTINGS = _options(
     click.option('--precision', help='float32, bf16 or fp16.'),
     click.option('--workers', type=click.IntRange(0), help='Processes that load.'),
     _FROM,
+    _NO_DATA,
     _SEED,
     click.option('--dry-run', is_flag=True, help='Print the settings and stop.'),
 )
@@ -93,7 +94,6 @@ _VAL_SHARE = click.option(
     '--val-share',
     type=float,
     default=0.2,
-    show_default=True,
     help='Share of each class for validation, without a split.',
 )
 
@@ -105,13 +105,12 @@ _VAL_SHARE = click.option(
 )
 @_out('runs/pretrain')
 @_SETTINGS
-@click.option('--no-data', help="Value of pixels without data, or 'nan'.")
 def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
     """Pretrain on a folder of images, without labels.
 
-    DATA is a folder, nested or flat; or a list of paths: a .csv with a column `path`,
-    or a .txt. Settings that you leave out are chosen, and each is printed with its
-    reason. The same command again goes on with an interrupted run.
+    DATA is a folder, nested or flat; or a list of paths: a .csv or .parquet with a
+    column `path`, or a .txt. Settings that you leave out are chosen, and each is
+    printed with its reason. The same command again goes on with an interrupted run.
 
     \b
     Example:
@@ -151,12 +150,14 @@ def finetune(data: Path, out: Path, **settings) -> None:
 @_FROM
 @click.option('--model', help='Model of an untrained encoder, without --from.')
 @click.option('--image-size', type=click.IntRange(8), help='Side in pixels.')
+@_NO_DATA
 @_SEED
 @_VAL_SHARE
 def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
-    """Classify the frozen features of an encoder: how good are they?
+    """Measure how good the frozen features of an encoder are.
 
-    DATA is as for finetune. Without --from, the encoder is untrained, to compare with.
+    A linear classifier is fitted to them. DATA is as for finetune. Without --from, the
+    encoder is untrained, to compare with.
 
     \b
     Example:
@@ -169,9 +170,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
 @click.argument('run', type=_PATH)
 @click.option('--images', type=_PATH, help='Folder of other images.')
 @click.option('--out', type=_PATH, help='File [RUN/reconstruction.png].')
-@click.option(
-    '--num', type=click.IntRange(2), default=8, show_default=True, help='Pictures.'
-)
+@click.option('--num', type=click.IntRange(2), default=8, help='Pictures.')
 @_SEED
 def reconstruct(run: Path, **options) -> None:
     """Draw images, their mixtures and their reconstructions.
@@ -233,7 +232,6 @@ class _Entry(click.ParamType):
 @click.option(
     '--gpu',
     default='h100',
-    show_default=True,
     help='Name of a card; or peak in TFLOP/s, bandwidth in TB/s and memory in GB of '
     'any other, as 312,2.0,80.',
 )
@@ -241,7 +239,6 @@ class _Entry(click.ParamType):
     '--gpus',
     type=_List(click.IntRange(1)),
     default='8',
-    show_default=True,
     metavar='N,N,...',
     help='Numbers of GPUs to compare.',
 )
@@ -266,7 +263,6 @@ class _Entry(click.ParamType):
     '--recompute',
     type=_List(click.Choice(('none', 'norms', 'blocks'))),
     default='none,norms,blocks',
-    show_default=True,
     metavar='MODE,...',
     help='What the backward pass may recompute.',
 )
@@ -279,14 +275,12 @@ class _Entry(click.ParamType):
     '--images-per-core',
     type=float,
     default=700.0,
-    show_default=True,
     help='Images per second that a core loads.',
 )
 @click.option(
     '--network',
     type=float,
     default=50.0,
-    show_default=True,
     help='GB/s per GPU between machines of 8.',
 )
 @click.option(
@@ -322,7 +316,6 @@ def plan(config: Path, cfg_options: tuple, **options) -> None:
     '--images-per-shard',
     type=click.IntRange(1),
     default=1000,
-    show_default=True,
     help='Images in a file.',
 )
 @_SEED

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
-from mmmixmim.validation import UserError
+from mmmixmim.validation import plural
 
 from .config_text import Section, config_text
 from .data import (
     MEAN,
     STD,
-    cached_scan,
     central_crop,
-    list_files,
+    check_no_data_fits,
     load_transform,
-    measure,
     pack,
-    print_scan,
 )
 from .machine import this_machine
 from .models import pretraining_model
+from .python_data import STORED
 from .reconstruct import reconstruct
 from .report import print_report
-from .run import Run, check_disk, goes_on, print_settings, train
+from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
-from .settings import Choices, choose_pretraining
+from .settings import Choices, choose_pretraining, time_of_training
+from .source import find_source
 from .start import known_settings, pretrained
 
 
 def pretrain(
-    data: str | Path,
+    data: str | Path | Iterable,
     out: str | Path = 'runs/pretrain',
     *,
     model: str | None = None,
@@ -53,8 +55,13 @@ def pretrain(
     call again goes on with an interrupted run.
 
     Args:
-        data: A folder of images, nested or flat; or a list of paths, as a CSV file
-            with a column ``path``, or as a text file with a path per line.
+        data: A folder of images, nested or flat; a list of paths, as a CSV or Parquet
+            file with a column ``path``, or as a text file with a path per line. Or, in
+            Python, a list of paths; a dataset with length and index, such as a torch
+            dataset, a list or an array of images; or an iterable, whose images are
+            stored in the folder of the run. See
+            :func:`mmmixmim.datasets.samples.as_sample` for what an image is. To go on
+            with a run on a dataset, give the same one again.
         out: Folder of the run. Defaults to 'runs/pretrain'.
         model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
             'swin-tiny', see docs/command.md.
@@ -80,79 +87,42 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
-    if not isinstance(data, (str, Path)):
-        raise UserError(
-            'data must be the path of a folder or a list, got a '
-            f'{type(data).__name__}: datasets, iterables and shards are trained on '
-            'with a config, see docs/images.md.'
-        )
-    data, out = Path(data).expanduser(), Path(out).expanduser()
-    given = dict(
-        model=model,
-        image_size=image_size,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=lr,
-        precision=precision,
-        workers=workers,
-    )
+    run = Run.open('pretrain', **locals())
+    out = run.folder
+    if run.rests(dry_run):
+        if run.finished:
+            _print_end(run)
+        return out
     check_no_data(no_data)
-    arguments = dict(data=data.absolute(), start=start, no_data=no_data, seed=seed)
-    run = Run.open(out, 'pretrain', arguments | given)
-    if run.exists and dry_run:
-        print(f'{out} holds this run already.')
-        return out
-    if run.finished:
-        print(f'{out} has come to its end already.')
-        _print_end(run)
-        return out
     if not run.exists:
         known = known_settings(start)
-        files, kind = list_files(data)
-        scan = cached_scan(data, files, out / 'scan.json')
-        print_scan(scan, kind)
+        source = find_source(data, out)
+        scan, machine = source.scan, this_machine()
         check_scan(scan, no_data)
-        if no_data is not None and not scan.is_raster:
-            raise UserError(
-                '--no-data is for images that are read with their channels and values, '
-                'not for pictures of 8 bits, which are read as RGB: leave it out.'
-            )
-        machine = this_machine()
-        chosen, cost = choose_pretraining(scan, machine, known, **given)
-        print('\nSettings')
-        print_settings(chosen)
-        check_disk(out, cost.parameters)
-        if dry_run:
-            print('\nThis was a dry run: nothing was trained.')
+        check_no_data_fits(scan, no_data)
+        chosen, cost = choose_pretraining(scan, machine, known, **run.given)
+        time = time_of_training(chosen, scan.images - chosen.held_out, cost, machine)
+        if not announce(out, chosen, cost, time, dry_run):
+            shutil.rmtree(out / STORED, ignore_errors=True)
             return out
-        unreadable = set(scan.examples.get('unreadable', ()))
-        files = [file for file in files if str(file) not in unreadable]
         out.mkdir(parents=True, exist_ok=True)
-        measure(scan, files, out, no_data)
+        dataset = source.prepare(no_data)
         model = _model(scan, chosen, out)
         if start:
             entry = pretrained(start, known, chosen.in_channels)
             model['backbone']['init_cfg'] = entry
-        dataset = dict(type='RasterFolder' if scan.is_raster else 'ImageFolder')
-        dataset['data_root'] = str(data.absolute())
-        if data.is_file() or unreadable:
-            (out / 'images.txt').write_text(''.join(f'{file}\n' for file in files))
-            dataset |= dict(data_root='', ann_file=str(out.absolute() / 'images.txt'))
-        sections = _sections(model, dataset, scan, chosen, no_data)
+        weights = no_data is not None or source.has_weights
+        sections = _sections(model, dataset, scan, chosen, no_data, weights)
         docstring = (
-            f'Pretraining on {scan.images:,} images of {data}.\n\n'
-            'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
-            'mim train mmmixmim config.py --work-dir FOLDER'
+            f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
+            f'{source.note}'
         )
         sections += runtime_sections(chosen, seed)
-        run.config.write_text(config_text(docstring, sections, chosen))
-        run.settings = {name: choice.value for name, choice in chosen.items()}
-        run.data = asdict(scan)
-        run.save()
+        run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
-    with goes_on():
+    with goes_on(), named_dataset(run.arguments['data'], data):
         train(run)
-    reconstruct(out, seed=seed)
+        reconstruct(out, seed=seed)
     run.finished = True
     run.save()
     _print_end(run)
@@ -175,6 +145,7 @@ def _sections(
     scan: Scan,
     chosen: Choices,
     no_data: str | float | None,
+    weights: bool,
 ) -> list[Section]:
     crop = load_transform(
         scan,
@@ -194,7 +165,7 @@ def _sections(
         drop_last=True,
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
-        dataset=dataset | dict(pipeline=[crop, pack(no_data)]),
+        dataset=dataset | dict(pipeline=[crop, pack(weights)]),
     )
     loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
@@ -208,7 +179,7 @@ def _sections(
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack(no_data)]
+                type=dataset['type'], part='held_out', pipeline=[middle, pack(weights)]
             ),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]

@@ -59,8 +59,12 @@ def reconstruct(
     loader.update(batch_size=num, num_workers=0, persistent_workers=False)
     loader.drop_last = False
     if images:
-        others = dict(data_root=str(Path(images).expanduser()), ann_file='', held_out=0)
-        loader.dataset.update(others)
+        kept = loader.dataset.type == 'ImageFolder'
+        loader.dataset = dict(
+            type='ImageFolder' if kept else 'RasterFolder',
+            data_root=str(Path(images).expanduser()),
+            pipeline=loader.dataset.pipeline,
+        )
     batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
     draw_reconstruction(model, batch['inputs'], out)
     return out

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
@@ -18,9 +19,20 @@ from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
 
-from .machine import CHECKPOINT_BYTES_PER_PARAMETER
-from .settings import Choices
+from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
+from .python_data import STORED, describe
+from .settings import Choices, check_given
 
+# Arguments of the commands that are chosen unless they are given.
+_CHOSEN = (
+    'model',
+    'image_size',
+    'batch_size',
+    'epochs',
+    'lr',
+    'precision',
+    'workers',
+)
 KEPT_CHECKPOINTS = 2
 _GIB = 1024**3
 
@@ -70,13 +82,23 @@ class Run:
     @property
     def invocation(self) -> str:
         """The command that starts the run and goes on with it."""
-        names = dict(start='from')
-        words = ['python', '-m', 'mmmixmim', self.command, self.arguments['data']]
+        data, names = self.arguments['data'], dict(start='from')
+        options = {name: x for name, x in self.arguments.items() if x is not None}
+        del options['data']
+        if not Path(data).is_absolute():
+            options = dict(out=str(self.folder)) | options
+            words = ', '.join(f'{name}={value!r}' for name, value in options.items())
+            return f'mmmixmim.{self.command}(data, {words})  # data: {data}'
+        words = ['python', '-m', 'mmmixmim', self.command, data]
         words += ['--out', str(self.folder)]
-        for name, value in self.arguments.items():
-            if name != 'data' and value is not None:
-                words.append(f'--{names.get(name, name).replace("_", "-")}={value}')
+        for name, value in options.items():
+            words.append(f'--{names.get(name, name).replace("_", "-")}={value}')
         return shlex.join(words)
+
+    @property
+    def given(self) -> dict:
+        """The settings that the user gave; None stands for "choose"."""
+        return {name: x for name, x in self.arguments.items() if name in _CHOSEN}
 
     @property
     def exists(self) -> bool:
@@ -93,6 +115,27 @@ class Run:
         partial = self.folder / 'run.json.partial'
         partial.write_text(text)
         partial.replace(self.folder / 'run.json')
+
+    def begin(self, config: str, chosen: Choices, data: dict) -> None:
+        """Write the config, and ``run.json`` last: then the run exists.
+
+        Args:
+            config: Text of the config.
+            chosen: All settings.
+            data: What the scan found.
+        """
+        self.config.write_text(config)
+        self.settings = {name: choice.value for name, choice in chosen.items()}
+        self.data = data
+        self.save()
+
+    def rests(self, dry_run: bool) -> bool:
+        """Say if there is nothing to do: the run has ended, or would only go on."""
+        if self.finished:
+            print(f'{self.folder} has come to its end already.')
+        elif self.exists and dry_run:
+            print(f'{self.folder} holds this run, which would go on.')
+        return self.finished or self.exists and dry_run
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -112,25 +155,44 @@ class Run:
             raise MissingFileError(f'{str(folder)!r} {what}') from error
 
     @classmethod
-    def open(cls, folder: Path, command: str, arguments: dict) -> Run:
+    def open(
+        cls,
+        command: str,
+        *,
+        data: object,
+        out: str | Path,
+        dry_run: bool = False,
+        **arguments,
+    ) -> Run:
         """Open a new folder, or that of the same run to go on with it.
 
+        Args:
+            command: Name of the command.
+            data: What it works on.
+            out: The folder.
+            dry_run: Is the same run with and without.
+            **arguments: All other arguments of the command.
+
         Raises:
-            UserError: If the folder has something else, or a run with other arguments.
+            UserError: If the folder has something else, or a run with other arguments;
+                or if a setting is wrong whatever the data are.
         """
+        folder = Path(out).expanduser()
+        arguments = dict(data=describe(data)) | arguments
+        check_given(**arguments)
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
         if (folder / 'run.json').is_file():
             run = cls.load(folder)
-            if (run.command, run.arguments) != (command, arguments):
+            difference = _difference(run, command, arguments)
+            if difference:
                 raise UserError(
-                    f'--out {str(folder)!r} holds another run: '
-                    f'{_difference(run, command, arguments)}. Choose another --out, or '
-                    'repeat its command to go on with it.'
+                    f'--out {str(folder)!r} holds another run: {difference}. Choose '
+                    'another --out, or repeat its command to go on with it.'
                 )
             return run
-        others = {path.name for path in folder.glob('*')} - {'scan.json'}
+        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED}
         if others:
             raise UserError(
                 f'--out {str(folder)!r} is not empty (it has {min(others)}), and it '
@@ -164,6 +226,13 @@ def train(run: Run) -> Runner:
     try:
         with naming_lost_files():
             runner.train()
+    except torch.cuda.OutOfMemoryError as error:
+        size = cfg.train_dataloader.batch_size
+        raise UserError(
+            f'The GPU has run out of memory with batches of {size} images: choose '
+            f'--batch-size {max(2, size // 2)}, and another --out; or end what else '
+            'uses the GPU, and give the same command again.'
+        ) from error
     except UserError as error:
         again = 'give the same command again'
         text = str(error).replace('continue with --resume', again)
@@ -207,17 +276,40 @@ def check_disk(folder: Path, parameters: int) -> None:
         )
 
 
-def print_settings(choices: Choices) -> None:
-    """Print all settings with their reasons."""
-    width = max(len(name) for name in choices)
-    for choice in choices.values():
+def announce(
+    folder: Path, chosen: Choices, cost: Cost, time: str, dry_run: bool
+) -> bool:
+    """Print all settings with their reasons, and check the disk.
+
+    Args:
+        folder: Folder of the run.
+        chosen: The settings.
+        cost: What the model costs.
+        time: How long it takes, '' if that is unknown.
+        dry_run: Whether to stop here.
+
+    Returns:
+        Whether to go on.
+    """
+    print('\nSettings')
+    width = max(len(name) for name in chosen)
+    for choice in chosen.values():
         value = str(choice.value)
         print(f'  {choice.name:{width}}  {value:8}  {choice.reason}')
+    if time:
+        print(f'  {time}')
+    check_disk(folder, cost.parameters)
+    if dry_run:
+        print('\nThis was a dry run: nothing was trained.')
+    return not dry_run
 
 
 def _difference(run: Run, command: str, arguments: dict) -> str:
+    """Say what is another run's, '' if nothing is."""
     if run.command != command:
         return f'it is a {run.command}, not a {command}'
-    names = [n for n in arguments if run.arguments.get(n) != arguments[n]]
-    name = names[0] if names else min(run.arguments)
-    return f'{name} is {run.arguments.get(name)!r} there, not {arguments.get(name)!r}'
+    for name in (*arguments, *run.arguments):
+        there, here = (each.get(name) for each in (run.arguments, arguments))
+        if there != here:
+            return f'{name} is {there!r} there, not {here!r}'
+    return ''

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
-from mmmixmim.validation import UserError
+from mmmixmim.validation import (
+    UserError,
+    check_int_between,
+    check_positive_int,
+    plural,
+)
 
 from .machine import Cost, Machine, training_cost
 from .models import SIZES, largest_patch, pretraining_model, stride
@@ -129,10 +134,6 @@ def _choose_model(
     _known(chosen, known)
     chosen.add('image_size', lambda: _image_size(scan, machine))
     chosen.add('model', lambda: _model(scan.images, machine, chosen.image_size))
-    if chosen.model not in SIZES:
-        raise UserError(
-            f'--model must be one of {", ".join(SIZES)}, got {chosen.model!r}.'
-        )
     chosen.add('patch_size', lambda: _patch_size(chosen.model, chosen.image_size))
     chosen.add('in_channels', lambda: _in_channels(scan))
     check_sizes(chosen, scan)
@@ -185,12 +186,36 @@ def check_sizes(chosen: Choices, scan: Scan) -> None:
         )
 
 
+def check_given(
+    *,
+    seed: int = 0,
+    model: str | None = None,
+    precision: str | None = None,
+    lr: float | None = None,
+    workers: int | None = None,
+    **others,
+) -> None:
+    """Raise if a setting is wrong whatever the data are; None is fine."""
+    for option, value, names in (
+        ('model', model, SIZES),
+        ('precision', precision, PRECISIONS),
+    ):
+        if value is not None and value not in names:
+            raise UserError(
+                f'--{option} must be one of {", ".join(names)}, got {value!r}.'
+            )
+    for option in ('image_size', 'batch_size', 'epochs'):
+        if others.get(option) is not None:
+            check_positive_int(f'--{option.replace("_", "-")}', others[option])
+    if workers is not None:
+        check_int_between('--workers', workers, 0, 1024)
+    if lr is not None and not 0 <= lr < math.inf:
+        raise UserError(f'--lr must be a number from 0, got {lr}.')
+    check_int_between('--seed', seed, 0, 2**32 - 1)
+
+
 def check_precision(precision: str, machine: Machine) -> None:
     """Raise if the machine cannot train in this precision."""
-    if precision not in PRECISIONS:
-        raise UserError(
-            f'--precision must be one of {", ".join(PRECISIONS)}, got {precision!r}.'
-        )
     if precision != 'float32' and not machine.on_gpu:
         raise UserError(
             f'--precision {precision} needs a GPU, and there is none: leave it out.'
@@ -221,12 +246,13 @@ def check_batch(
         )
         raise UserError(
             f'A batch of {batch_size} images needs about {needs:.1f} GiB, and '
-            f'{where} has {machine.memory / _GIB:.1f} GiB free: {advice}.'
+            f'{where} has {machine.memory / _GIB:.1f} GiB free, of which 80 % are '
+            f'used: {advice}.'
         )
     if batch_size > images:
         raise UserError(
-            f'--batch-size {batch_size} is larger than the {images} images to train '
-            f'on: choose {images - images % 2} or less.'
+            f'--batch-size {batch_size} is larger than the {plural(images, "image")} '
+            f'to train on: choose {images - images % 2} or less.'
         )
 
 
@@ -275,8 +301,31 @@ def _precision(machine: Machine) -> tuple[str, str]:
 def _held_out(images: int) -> tuple[int, str]:
     if images < 64:
         return 0, f'{images} images are too few to leave some out'
-    count = min(1000, max(16, images // 20))
-    return count, '5 % of the images, 16 to 1,000, measure what is learned'
+    share = images // 20
+    count = min(1000, max(16, share))
+    reason = '5 % of the images'
+    if count > share:
+        reason = f'{count / images:.0%} of the images; fewer would tell little'
+    elif count < share:
+        reason = f'{count:,} are enough; 5 % would be {share:,}'
+    return count, f'{reason}. They measure what is learned'
+
+
+def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine) -> str:
+    """Say how long a training takes on a CPU; '' on a GPU, whose speed is unknown."""
+    if machine.on_gpu:
+        return ''
+    minutes = chosen.epochs * _epoch_seconds(images, cost, machine) / 60
+    time = f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.2g} h'
+    time = 'less than a minute' if minutes < 1 else time
+    return (
+        f'This takes {time} at 20 GFLOP/s per core, which is a guess: the time '
+        'left is measured once it trains.'
+    )
+
+
+def _epoch_seconds(images: int, cost: Cost, machine: Machine) -> float:
+    return cost.flops * images / (machine.cores * _CPU_FLOPS_PER_SECOND)
 
 
 def _total_batch(images: int) -> int:
@@ -289,7 +338,8 @@ def _batch_size(images: int, total: int, fits: int) -> tuple[int, str]:
     size = min(total, 2 ** int(math.log2(max(2, fits))))
     if size < total:
         return size, f'the largest power of two that fits into the memory ({fits})'
-    return size, f'{images // size} updates in an epoch of {images:,} images'
+    updates = plural(images // size, 'update')
+    return size, f'{updates} in an epoch of {plural(images, "image")}'
 
 
 def _accumulation(total: int, batch_size: int) -> tuple[int, str]:
@@ -304,17 +354,18 @@ def _epochs(images: int, cost: Cost, machine: Machine) -> tuple[int, str]:
     reason = '300 for 1.28 million images, more for fewer, at most 800'
     if machine.on_gpu:
         return rule, reason
-    seconds = cost.flops * images / (machine.cores * _CPU_FLOPS_PER_SECOND)
-    affordable = max(5, round(_CPU_SECONDS / seconds))
+    affordable = max(5, round(_CPU_SECONDS / _epoch_seconds(images, cost, machine)))
     if affordable >= rule:
         return rule, reason
-    return affordable, f'about an hour on {machine.cores} cores; {rule} on a GPU'
+    cores = plural(machine.cores, 'core')
+    return affordable, f'about an hour on {cores}; {rule} on a GPU'
 
 
 def _epochs_of_classification(images: int, batch: int) -> tuple[int, str]:
     updates = max(1, images // batch)
     epochs = min(100, max(20, math.ceil(2000 / updates)))
-    return epochs, f'about 2,000 updates, 20 to 100 epochs; {updates} updates each'
+    each = plural(updates, 'update')
+    return epochs, f'about 2,000 updates, 20 to 100 epochs; {each} in one'
 
 
 def _layer_decay(model: str, pretrained: bool) -> tuple[float, str]:
@@ -342,6 +393,6 @@ def _warmup(epochs: int, share: float = 40 / 300) -> tuple[int, str]:
 
 def _workers(machine: Machine) -> tuple[int, str]:
     if machine.cores <= 2:
-        return 0, f'{machine.cores} cores are busy training'
+        return 0, 'all cores are busy training'
     count = min(16, machine.cores - 1) if machine.on_gpu else min(4, machine.cores // 2)
-    return count, f'{machine.cores} cores'
+    return count, plural(machine.cores, 'core')

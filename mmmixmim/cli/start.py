@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmmixmim.checkpoint import encoder_weights, read_weights
+from mmmixmim.datasets import ChannelStatistics
+from mmmixmim.datasets.scan import Scan
 from mmmixmim.validation import MissingFileError, UserError
 
 from .models import model_of_weights
@@ -35,6 +37,27 @@ def known_settings(start: str | Path | None) -> dict | None:
             'folder of a run of this command tells the model; train others by '
             'tools/train.py.'
         ) from error
+
+
+def known_statistics(start: str | Path | None, scan: Scan) -> ChannelStatistics | None:
+    """Mean and deviation that a run measured on images of the same kind.
+
+    Args:
+        start: The run or its checkpoint; None for none.
+        scan: The images, whose number of channels and bits must agree.
+    """
+    if start is None:
+        return None
+    folder = checkpoint_of(start).parent
+    file = folder / 'statistics.json'
+    if not file.is_file() or not (folder / 'run.json').is_file():
+        return None
+    data = Run.load(folder).data
+    same = all(
+        set(map(int, data[name])) == set(getattr(scan, name))
+        for name in ('channels', 'bits')
+    )
+    return ChannelStatistics.load(file) if same else None
 
 
 def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:

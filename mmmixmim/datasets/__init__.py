@@ -10,7 +10,7 @@ from .shards import ShardStream, write_shards
 from .statistics import ChannelStatistics, measure_channels
 from .transforms import LoadImageOrSkip, LoadRandomResizedCrop, LoadRasterCrop
 from .unreadable import naming_lost_files, unreadable_images
-from .wrapped import WrappedDataset, WrappedIterable
+from .wrapped import WrappedDataset, WrappedIterable, named_dataset
 
 __all__ = [
     'ChannelStatistics',
@@ -28,6 +28,7 @@ __all__ = [
     'WrappedDataset',
     'WrappedIterable',
     'measure_channels',
+    'named_dataset',
     'naming_lost_files',
     'unreadable_images',
     'write_shards',

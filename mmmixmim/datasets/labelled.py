@@ -86,7 +86,7 @@ def read_paths(file: Path) -> list[Path]:
     if file.suffix.lower() == '.csv':
         return [path for path, *_ in _read_csv(file, with_label=False)]
     lines = [line.strip() for line in file.read_text().splitlines()]
-    return _check_paths(file, [file.parent / line for line in lines if line])
+    return check_paths(file, [file.parent / line for line in lines if line])
 
 
 def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
@@ -185,11 +185,17 @@ def _read_csv(file: Path, with_label: bool = True) -> list[tuple[Path, str, str]
                     'train or val.'
                 )
             rows.append((file.parent / (row['path'] or '').strip(), label, part))
-    paths = _check_paths(file, [path for path, *_ in rows])
+    paths = check_paths(file, [path for path, *_ in rows])
     return [(p, *row[1:]) for p, row in zip(paths, rows, strict=True)]
 
 
-def _check_paths(file: Path, paths: list[Path]) -> list[Path]:
+def check_paths(file: Path, paths: list[Path]) -> list[Path]:
+    """Return the paths of a list as absolute ones.
+
+    Raises:
+        MissingFileError: If an image does not exist.
+        UserError: If there are none.
+    """
     if not paths:
         raise UserError(f'{str(file)!r} lists no images.')
     for path in paths:

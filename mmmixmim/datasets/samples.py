@@ -13,6 +13,8 @@ from torch import Tensor
 from mmmixmim.registry import TRANSFORMS
 from mmmixmim.validation import UserError
 
+from .readers import ArrayReader, ImageReader, open_image
+
 # Length of datasets without end.
 ENDLESS = 1 << 40
 _KEYS = ('img', 'image', 'images', 'pixel_values')
@@ -26,6 +28,17 @@ def build_pipeline(transforms: Sequence[dict | Callable]) -> Compose:
             for each in transforms
         ]
     )
+
+
+def open_sample(sample: dict) -> ImageReader:
+    """Open the image of a sample from :func:`as_sample`.
+
+    Raises:
+        UnreadableFileError: If it is no image of a supported kind.
+    """
+    if 'img' in sample:
+        return ArrayReader(sample['img'])
+    return open_image(sample['img_path'])
 
 
 def as_sample(item: object) -> dict:

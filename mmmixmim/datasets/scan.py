@@ -8,7 +8,7 @@ import os
 import random
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,9 @@ import numpy as np
 from mmmixmim.validation import MissingFileError, UserError
 
 from .raster_folder import RASTERS
-from .readers import open_image
+from .readers import ImageReader, open_image
+from .readers.base import naming
+from .samples import as_sample, open_sample
 
 _EXAMPLES = 20  # paths that are kept of each kind of problem
 _WINDOW = 2048  # pixels of a side that are looked at
@@ -65,6 +67,7 @@ class Scan:
         not_finite: Number of those with NaN or infinite pixels.
         examples: Some paths for each kind of problem; of unreadable files, all.
         fingerprint: Changes when files are added, removed or rewritten.
+        as_arrays: Whether the channels are kept though the files are pictures.
     """
 
     root: str
@@ -83,6 +86,7 @@ class Scan:
     not_finite: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
     fingerprint: str = ''
+    as_arrays: bool = False
 
     def save(self, path: Path) -> None:
         """Write the scan to a JSON file."""
@@ -96,7 +100,8 @@ class Scan:
         Those have 8 bits and at most four channels, and are read as RGB.
         """
         plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
-        return not plain or bool({'NPY', 'NPZ', 'DCM', 'DICOM'} & set(self.formats))
+        arrays = {'NPY', 'NPZ', 'DCM', 'DICOM'} & set(self.formats)
+        return self.as_arrays or not plain or bool(arrays)
 
     @classmethod
     def load(cls, path: Path) -> Scan | None:
@@ -121,7 +126,7 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     if not root.is_dir():
         raise MissingFileError(
             f'{str(root)!r} is a file, expected a folder of images, or a list of their '
-            'paths (.csv or .txt).'
+            'paths (.csv, .txt or .parquet).'
         )
     endings = tuple(extensions)
     found = []
@@ -190,27 +195,44 @@ def scan_images(
                 del found[path]
     scan.sampled = len(chosen)
     scan.images = len(found)
-    readable, headers = list(found), list(found.values())
-    if headers:
-        scan.formats = dict(Counter(each.format for each in headers))
-        scan.channels = dict(Counter(each.channels for each in headers))
-        scan.bits = dict(Counter(each.bits for each in headers))
-        short = [min(each.height, each.width) for each in headers]
-        scan.short_sides = (min(short), round(median(short)), max(short))
-        note('smallest', readable[short.index(min(short))])
-        scan.aspect = median(
-            max(each.height, each.width) / min(each.height, each.width)
-            for each in headers
-        )
-        for path, header in zip(readable, headers, strict=True):
-            note(f'{header.channels} channels', path)
-            note(f'{header.bits} bits', path)
+    readable = list(found)
+    if found:
+        _summarise(scan, found, note)
     scan.bytes = sum(path.stat().st_size for path in readable)
     scan.folders = len({path.parent for path in readable})
     for path in _duplicates(readable):
         scan.duplicates += 1
         note('duplicate', path)
     scan.examples = dict(examples)
+    return scan
+
+
+def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
+    """Look at some items of a dataset of Python.
+
+    Args:
+        name: What it is, for messages.
+        dataset: Anything with a length and an index, see :func:`as_sample`.
+        sample: Number of items to look at, evenly spaced. Defaults to 500.
+
+    Raises:
+        UserError: If an item is no image.
+    """
+    scan = Scan(name, images=len(dataset), as_arrays=True)
+    examples = defaultdict(list)
+    found = {}
+    for index in range(0, len(dataset), -(-len(dataset) // sample) or 1):
+        item = f'item {index}'
+        with naming(item), open_sample(as_sample(dataset[index])) as image:
+            found[item] = _header(image, 'array')
+            problem = _problem(image)
+        if problem:
+            setattr(scan, problem, getattr(scan, problem) + 1)
+            examples[problem].append(item)
+    scan.sampled = len(found)
+    if found:
+        _summarise(scan, found, lambda kind, item: examples[kind].append(item))
+    scan.examples = {kind: items[:_EXAMPLES] for kind, items in examples.items()}
     return scan
 
 
@@ -221,10 +243,8 @@ def read_header(path: Path) -> Header:
         UserError: If it cannot be read.
     """
     with open_image(path) as image:
-        bits = 1 if image.dtype == bool else 8 * image.dtype.itemsize
         name = path.suffix[1:].upper()
-        name = dict(JPG='JPEG', TIF='TIFF').get(name, name)
-        return Header(name, *image.size, image.channels, bits)
+        return _header(image, dict(JPG='JPEG', TIF='TIFF').get(name, name))
 
 
 def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
@@ -272,6 +292,30 @@ def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
             )
 
 
+def _header(image: ImageReader, name: str) -> Header:
+    bits = 1 if image.dtype == bool else 8 * image.dtype.itemsize
+    return Header(name, *image.size, image.channels, bits)
+
+
+def _summarise(
+    scan: Scan, found: dict[Path | str, Header], note: Callable[[str, object], None]
+) -> None:
+    """Count what the headers say, and note examples."""
+    names, headers = list(found), list(found.values())
+    scan.formats = dict(Counter(each.format for each in headers))
+    scan.channels = dict(Counter(each.channels for each in headers))
+    scan.bits = dict(Counter(each.bits for each in headers))
+    short = [min(each.height, each.width) for each in headers]
+    scan.short_sides = (min(short), round(median(short)), max(short))
+    note('smallest', names[short.index(min(short))])
+    scan.aspect = median(
+        max(each.height, each.width) / min(each.height, each.width) for each in headers
+    )
+    for name, header in found.items():
+        note(f'{header.channels} channels', name)
+        note(f'{header.bits} bits', name)
+
+
 def _try_header(path: Path) -> Header | None:
     try:
         return read_header(path)
@@ -284,9 +328,13 @@ def _look_at_pixels(path: Path) -> str | None:
     try:
         with warnings.catch_warnings(), open_image(path) as image:
             warnings.simplefilter('ignore')
-            pixels = image.read(_middle(image.size))
+            return _problem(image)
     except Exception:
         return 'unreadable'
+
+
+def _problem(image: ImageReader) -> str | None:
+    pixels = image.read(_middle(image.size))
     if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
         return 'not_finite'
     return 'constant' if (pixels == pixels[:1, :1]).all() else None
@@ -299,16 +347,30 @@ def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _duplicates(files: list[Path]) -> list[Path]:
-    """Files whose content equals that of an earlier one."""
-    by_size = defaultdict(list)
+    """Files whose content equals that of an earlier one.
+
+    Uncompressed images have the same size: few are read whole.
+    """
+    groups = [files]
+    for key in (lambda path: path.stat().st_size, _piece, _content):
+        groups = [same for group in groups for same in _alike(group, key)]
+    return [path for group in groups for path in group[1:]]
+
+
+def _alike(files: list[Path], key: Callable[[Path], object]) -> list[list[Path]]:
+    """Groups of two or more files with the same key."""
+    groups = defaultdict(list)
     for path in files:
-        by_size[path.stat().st_size].append(path)
-    found = []
-    for group in by_size.values():
-        seen = set()
-        for path in group if len(group) > 1 else ():
-            content = hashlib.blake2b(path.read_bytes()).digest()
-            if content in seen:
-                found.append(path)
-            seen.add(content)
-    return found
+        groups[key(path)].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _piece(path: Path) -> bytes:
+    """Bytes from the middle of a file."""
+    with path.open('rb') as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(64)
+
+
+def _content(path: Path) -> bytes:
+    return hashlib.blake2b(path.read_bytes()).digest()

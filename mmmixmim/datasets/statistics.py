@@ -12,7 +12,7 @@ import numpy as np
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .no_data import check_no_data, pixel_weights
-from .readers import ImageReader, open_image
+from .readers import ArrayReader, ImageReader, open_image
 from .readers.base import naming
 
 # Pixels that are read at a time: 64 channels of float64 take 512 MB.
@@ -98,21 +98,21 @@ class RunningMoments:
 
 
 def measure_channels(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path | np.ndarray],
     no_data: float | str | None = None,
     channels: Sequence[int] | None = None,
-    masks: Iterable[str | Path] | None = None,
+    masks: Iterable[str | Path | np.ndarray | None] | None = None,
 ) -> ChannelStatistics:
     """Measure mean and deviation of each channel over the valid pixels of images.
 
     Reads each file once, by rows, in float64.
 
     Args:
-        paths: Image files.
+        paths: Image files, or arrays (H, W), (H, W, C) or (C, H, W).
         no_data: See :class:`LoadRasterCrop`. Defaults to None.
         channels: Which channels to take, counted from 0. Defaults to None: all.
-        masks: Mask file of each image; pixels of weight 0 don't count. Defaults to
-            None.
+        masks: Mask of each image, a file or an array; pixels of weight 0 don't count.
+            Defaults to None.
 
     Raises:
         UnreadableFileError: If a file cannot be read, or has other channels than the
@@ -123,8 +123,9 @@ def measure_channels(
     moments, images, first = RunningMoments(), 0, None
     masks = iter(masks) if masks is not None else None
     for path in paths:
-        with open_image(path) as image, naming(path):
-            first = first or (path, image.channels)
+        name = f'number {images}' if isinstance(path, np.ndarray) else path
+        with naming(name), _open(path) as image:
+            first = first or (name, image.channels)
             if image.channels != first[1]:
                 raise UnreadableFileError(
                     f'it has {image.channels} channels, {str(first[0])!r} has '
@@ -135,7 +136,8 @@ def measure_channels(
                     f'it has the channels 0 to {image.channels - 1}, channels='
                     f'{list(channels)} are asked for'
                 )
-            mask = None if masks is None else open_image(next(masks))
+            mask = None if masks is None else next(masks)
+            mask = None if mask is None else _open(mask)
             for values in _valid_pixels(image, mask, no_data, channels):
                 moments.update(values)
         images += 1
@@ -161,6 +163,12 @@ def measure_channels(
         int(moments.count),
         images,
     )
+
+
+def _open(image: str | Path | np.ndarray) -> ImageReader:
+    if isinstance(image, np.ndarray):
+        return ArrayReader(image)
+    return open_image(image)
 
 
 def _valid_pixels(

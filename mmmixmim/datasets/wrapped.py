@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 
+import numpy as np
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -13,6 +15,24 @@ from mmmixmim.validation import UserError
 
 from .samples import ENDLESS, as_sample, build_pipeline
 
+# Datasets of Python by the names that configs have for them: a config holds text.
+_NAMED: dict[str, Sequence] = {}
+
+
+@contextmanager
+def named_dataset(name: str, dataset: Sequence) -> Iterator[None]:
+    """Let configs of this process name a dataset of Python.
+
+    Args:
+        name: What :class:`WrappedDataset` gets as ``dataset``.
+        dataset: The dataset.
+    """
+    _NAMED[name] = dataset
+    try:
+        yield
+    finally:
+        del _NAMED[name]
+
 
 @DATASETS.register_module()
 class WrappedDataset(Dataset):
@@ -20,16 +40,37 @@ class WrappedDataset(Dataset):
 
     Args:
         dataset: Anything with ``len`` and an index: a torchvision dataset, a list of
-            arrays or of paths. See :func:`as_sample` for its items.
+            arrays or of paths. See :func:`as_sample` for its items. Or the name that
+            :func:`named_dataset` gave to one.
         pipeline: Transforms, of which the first is usually :class:`LoadRasterCrop`.
+        part: 'train', all images but those held out, or 'held_out'. Defaults to
+            'train'.
+        held_out: Number of images that are held out. Which ones depends on the length
+            of the dataset alone. Defaults to 0.
 
     Raises:
-        UserError: If the dataset is empty or has neither.
+        UserError: If the dataset is empty, has no length or index, or is unknown by
+            its name; or if ``held_out`` leaves no image to train on.
     """
 
     MAX_REFETCH = 1000
 
-    def __init__(self, dataset: Sequence, pipeline: Sequence[dict | Callable]) -> None:
+    def __init__(
+        self,
+        dataset: Sequence | str,
+        pipeline: Sequence[dict | Callable],
+        part: str = 'train',
+        held_out: int = 0,
+    ) -> None:
+        if isinstance(dataset, str):
+            if dataset not in _NAMED:
+                raise UserError(
+                    f'The images of this config ({dataset}) came from Python, which a '
+                    'config cannot hold: repeat the call of mmmixmim.pretrain that '
+                    'wrote it; to train or look at others, name files, as --images '
+                    'FOLDER for `mixmim reconstruct`.'
+                )
+            dataset = _NAMED[dataset]
         if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
             raise UserError(
                 f'{type(dataset).__name__} has no length or no index: wrap it as '
@@ -37,15 +78,25 @@ class WrappedDataset(Dataset):
             )
         if not len(dataset):
             raise UserError(f'The {type(dataset).__name__} is empty.')
+        if part not in ('train', 'held_out'):
+            raise UserError(f"part must be 'train' or 'held_out', got {part!r}.")
+        if not 0 <= held_out < len(dataset):
+            raise UserError(
+                f'held_out must be from 0 to {len(dataset) - 1}, to leave one of the '
+                f'{len(dataset)} images to train on, got {held_out}.'
+            )
         self.dataset = dataset
+        order = np.random.default_rng(0).permutation(len(dataset))
+        chosen = order[:held_out] if part == 'held_out' else order[held_out:]
+        self.indices = np.sort(chosen)
         self.pipeline = build_pipeline(pipeline)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> dict:
         for step in range(self.MAX_REFETCH + 1):
-            other = (index + step) % len(self)
+            other = int(self.indices[(index + step) % len(self)])
             sample = as_sample(self.dataset[other]) | dict(sample_idx=other)
             result = self.pipeline(sample)
             if result is not None:  # else it cannot be read: try the next one

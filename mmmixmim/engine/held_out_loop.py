@@ -29,8 +29,8 @@ class HeldOutLoop(ValLoop):
       without, bit by bit;
     - says so once if there are no held-out images, and the training goes on.
 
-    An ``ImageFolder`` with ``part='held_out'`` takes what its config leaves out, as
-    ``data_root``, from the dataset of ``train_dataloader``.
+    An ``ImageFolder`` or ``WrappedDataset`` with ``part='held_out'`` takes what its
+    config leaves out, as ``data_root``, from the dataset of ``train_dataloader``.
 
     Args:
         runner: The runner.
@@ -104,11 +104,12 @@ def complete_held_out(dataset: dict, cfg: dict) -> dict | None:
         cfg: Config of the run.
 
     Returns:
-        The config; or None if the training's images come from no folder, so that none
+        The config; or None if the training's images come from neither, so that none
         can be held out.
     """
     if dataset.get('part') != 'held_out':
         return dataset
     training = dict(cfg['train_dataloader']['dataset'])
     training.pop('indices', None)  # a part of the images that are trained on
-    return {**training, **dataset} if 'data_root' in training else None
+    known = {'data_root', 'held_out'} & training.keys()
+    return {**training, **dataset} if known else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
+from contextlib import redirect_stdout
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -26,6 +28,11 @@ class QuietRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def load_checkpoint(self, *args, **kwargs) -> dict:
+        """Load a checkpoint; MMEngine prints how, where it should log."""
+        with redirect_stdout(io.StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
 
 
 def quieten(logger: logging.Logger) -> None:

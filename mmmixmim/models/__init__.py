@@ -11,7 +11,8 @@ from .backbones import (
 from .heads import MixMIMPretrainHead
 from .mixing import TokenOwnership, check_encoder
 from .necks import MixMIMPretrainDecoder
-from .selfsup import MixMIM, RasterDataPreprocessor
+from .raster_preprocessor import RasterClsDataPreprocessor, RasterDataPreprocessor
+from .selfsup import MixMIM
 
 __all__ = [
     'MixMIM',
@@ -23,6 +24,7 @@ __all__ = [
     'MixMIMSwinTransformer',
     'MixMIMSwinTransformerV2',
     'MixMIMTransformer',
+    'RasterClsDataPreprocessor',
     'RasterDataPreprocessor',
     'TokenOwnership',
     'check_encoder',

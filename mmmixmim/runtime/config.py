@@ -83,6 +83,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if cfg.get('custom_imports'):
         _import_custom_modules(cfg.custom_imports)
     check_dependencies(cfg)
+    _check_init(cfg.get('model'), 'model')
 
     if 'launcher' in args:
         os.environ.setdefault('LOCAL_RANK', args.local_rank)
@@ -169,6 +170,22 @@ def _import_custom_modules(custom_imports: object) -> None:
                 f'custom_imports: cannot import {name} ({cause}). Install it, or add '
                 'its folder to PYTHONPATH.'
             ) from error
+
+
+def _check_init(node: object, key: str) -> None:
+    """Raise if an ``init_cfg`` anywhere in a model has entries, but no type."""
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    for name, value in node.items() if isinstance(node, dict) else ():
+        inits = value if isinstance(value, (list, tuple)) else [value]
+        for init in inits if name == 'init_cfg' else ():
+            if isinstance(init, dict) and init and 'type' not in init:
+                raise UserError(
+                    f'{key}.init_cfg has no type: to start from the weights in '
+                    f'{init.get("checkpoint", "a file")}, set {key}.init_cfg.type='
+                    'Pretrained.'
+                )
+        _check_init(value, f'{key}.{name}')
 
 
 def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:

@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
+from mmmixmim.datasets.readers import open_image
 from mmmixmim.datasets.transforms.encoded_image import EncodedImage
+
+from .colours import RGBProjection
 
 _SIDE = 128  # pixels of a picture
 
@@ -65,8 +69,21 @@ def draw_worst(mistakes: dict, path: str | Path, columns: int = 6) -> None:
 
 
 def _thumbnail(file: Path) -> np.ndarray:
+    with open_image(file) as image:
+        if image.dtype != np.uint8 or image.channels not in (1, 3):
+            return _false_colours(image.read())
     image = EncodedImage(file.read_bytes())
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)
     pixels = image.resized_crop((0, 0, *image.size), size)
     return pixels.permute(1, 2, 0).numpy()
+
+
+def _false_colours(pixels: np.ndarray) -> np.ndarray:
+    """Show an image of any channels, stretched; pixels without data are black."""
+    step = max(1, max(pixels.shape[:2]) // _SIDE)
+    image = torch.from_numpy(pixels[::step, ::step].astype(np.float64))
+    valid = image.isfinite().all(dim=2)
+    image = torch.where(valid[..., None], image, 0).permute(2, 0, 1)
+    project = RGBProjection(image[None], stretch=True, weight=valid[None])
+    return project(image)

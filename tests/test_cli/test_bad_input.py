@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
+from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
-from .conftest import error_line, write_pictures
+from .conftest import error_line, mixmim, write_pictures
 
 
 def one_image(folder):
@@ -84,8 +86,11 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--image-size', 8), 'less than two cells'),
         (('--model', 'enormous'), 'must be one of micro, tiny, base, large, huge'),
         (('--precision', 'int8'), '--precision must be one of'),
+        (('--lr', -1), '--lr must be a number from 0, got -1.0'),
+        (('--seed', -1), '--seed must be an int'),
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),
+        (('--batch-size', 10**9), 'of which 80 % are used: choose --batch-size'),
         (('--from', 'nowhere.pth'), 'nowhere.pth'),
         (('--no-data', 'black'), "no_data must be a number, 'nan' or None"),
         (('--no-data', 0), 'pictures of 8 bits'),
@@ -97,9 +102,22 @@ def test_settings_that_cannot_work(options, said, photos, tmp_path):
     assert not (tmp_path / 'run' / 'run.json').exists()
 
 
-def test_datasets_that_are_no_paths(tmp_path):
-    with pytest.raises(UserError, match='got a list: datasets, iterables and shards'):
-        mmmixmim.pretrain([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')
+@pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
+def test_names_are_checked_before_the_scan(command, photos, tmp_path):
+    line = error_line(command, photos, '--out', tmp_path / 'run', '--model', 'giant')
+    assert '--model must be one of micro, tiny, base' in line and "'giant'" in line
+    assert not (tmp_path / 'run').exists()
+
+
+def test_shards_need_a_config(tmp_path):
+    (tmp_path / '000000.tar').write_bytes(b'')
+    line = error_line('pretrain', tmp_path, '--out', tmp_path / 'run')
+    assert 'holds shards (.tar): they need a config' in line
+
+
+def test_labels_have_paths(tmp_path):
+    with pytest.raises(UserError, match='must be the path .* got a list'):
+        mmmixmim.finetune([np.zeros((32, 32, 3), np.uint8)], tmp_path / 'run')
 
 
 def test_the_folder_of_another_run(pretrained, photos, tmp_path):
@@ -113,6 +131,23 @@ def test_the_folder_of_another_run(pretrained, photos, tmp_path):
     assert 'is not empty' in error_line('pretrain', photos, '--out', photos)
 
 
+@pytest.mark.parametrize('command', ['finetune', 'probe'])
+@pytest.mark.parametrize(
+    'make, said',
+    [
+        (constant, 'are constant'),
+        (other_channels, 'number of channels: 2 with 5, 1 with 7'),
+        (not_a_number, 'say --no-data nan'),
+        (unreadable, '1 labelled file cannot be read'),
+    ],
+)
+def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    make(data / 'a')
+    assert said in error_line(command, data, '--out', tmp_path / 'run')
+
+
 def test_a_batch_that_cannot_fit():
     """Both figures are those of the base model, on a card of 16 GiB."""
     cost = machine.Cost(115_000_000, 111 * 10**9, 300_000_000)
@@ -122,6 +157,19 @@ def test_a_batch_that_cannot_fit():
     settings.check_batch(fits, fits, cost, card, images=10_000)
     with pytest.raises(UserError, match=rf'needs about .* --batch-size {fits} or less'):
         settings.check_batch(fits + 1, fits, cost, card, images=10_000)
+
+
+def test_a_gpu_without_memory_left_is_one_line(photos, tmp_path, monkeypatch):
+    """The estimate can be wrong, or another program takes the memory."""
+
+    def run_out(self, runner):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB')
+
+    monkeypatch.setattr(ProgressLineHook, 'before_train', run_out)
+    out = tmp_path / 'run'
+    code, _, err = mixmim('pretrain', photos, '--out', out, '--batch-size', 4)
+    assert code == 1 and 'Traceback' not in err
+    assert 'choose --batch-size 2, and another --out' in err
 
 
 def test_no_space_for_checkpoints(tmp_path):

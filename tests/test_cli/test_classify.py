@@ -4,13 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmmixmim.cli.models import SIZES, Size
+from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, split
+from mmmixmim.evaluation import find_mistakes
+from mmmixmim.models import RasterClsDataPreprocessor
+from mmmixmim.visualization import draw_worst
 
 from .conftest import error_line, mixmim
 
@@ -91,6 +96,80 @@ def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monke
     options = ['--out', tmp_path / 'new', '--from', tmp_path / 'alone.pth']
     line = error_line('finetune', colours, *options)
     assert 'the folder of a run of this command tells the model' in line
+
+
+def write_rasters(folder, channels, dtype, ending, level, no_data=None):
+    """Eight smooth rasters; 'bright' or 'dark' is up to the level."""
+    folder.mkdir(parents=True)
+    for number in range(8):
+        pixels = np.random.default_rng(number).normal(level, 300, (channels, 36, 40))
+        if no_data is not None:
+            pixels[:, 4:9, 5:30] = no_data
+        file = folder / f'{number}.{ending}'
+        if ending == 'npy':
+            np.save(file, pixels.astype(dtype))
+        else:
+            tifffile.imwrite(file, pixels.squeeze().astype(dtype))
+
+
+def test_grey_rasters_from_pretraining_to_classifier(tmp_path):
+    for name, level in (('bright', 9000), ('dark', 3000)):
+        write_rasters(tmp_path / 'data' / name, 1, np.uint16, 'tif', level)
+    runs = [tmp_path / name for name in ('pretrain', 'finetune', 'probe')]
+    options = ['--out', runs[0], '--epochs', 1]
+    code, _, err = mixmim('pretrain', tmp_path / 'data', *options)
+    assert code == 0, err
+    # Other images of the kind are normalised by the statistics of the run.
+    for name, level in (('bright', 9900), ('dark', 3900)):
+        write_rasters(tmp_path / 'new' / name, 1, np.uint16, 'tif', level)
+    options = ['--from', runs[0], '--out', runs[1], '--epochs', 1]
+    code, printed, err = mixmim('finetune', tmp_path / 'new', *options)
+    assert code == 0, err
+    assert 'those of --from' in printed
+    measured = ChannelStatistics.load(runs[0] / 'statistics.json')
+    cfg = Config.fromfile(runs[1] / 'config.py')
+    assert cfg.model.data_preprocessor.mean == measured.mean
+    assert cfg.model.backbone.in_channels == 1
+    code, printed, err = mixmim(
+        'probe', tmp_path / 'new', '--from', runs[0], '--out', runs[2]
+    )
+    assert code == 0, err
+    assert json.loads((runs[2] / 'mistakes.json').read_text())['top1'] == 100
+
+
+def test_bands_without_data_count_nowhere(tmp_path):
+    for name, level in (('bright', 900), ('dark', 300)):
+        folder = tmp_path / 'data' / name
+        write_rasters(folder, 13, np.float32, 'npy', level, no_data=np.nan)
+    line = error_line('probe', tmp_path / 'data', '--out', tmp_path / 'run')
+    assert 'say --no-data nan' in line
+    options = ['--no-data', 'nan', '--out', tmp_path / 'run', '--epochs', 1]
+    code, printed, err = mixmim('finetune', tmp_path / 'data', *options)
+    assert code == 0, err
+    run = tmp_path / 'run'
+    assert np.isfinite(ChannelStatistics.load(run / 'statistics.json').mean).all()
+    weights = torch.load(run / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+    assert (run / 'confusion.png').exists()
+
+
+def test_pixels_without_data_show_the_mean():
+    preprocessor = RasterClsDataPreprocessor(mean=[10.0, 20], std=[2.0, 4])
+    inputs = torch.full((1, 2, 2, 2), 14.0)
+    inputs[0, :, 0, 0] = torch.nan
+    found = preprocessor(dict(inputs=inputs))['inputs']
+    assert found[0, :, 0, 0].tolist() == [0, 0]
+    assert found[0, :, 1, 1].tolist() == [2, -1.5]
+
+
+def test_worst_mistakes_are_shown_for_rasters_too(tmp_path):
+    write_rasters(tmp_path / 'a', 13, np.float32, 'npy', 300, no_data=np.nan)
+    write_rasters(tmp_path / 'b', 1, np.uint16, 'tif', 300)
+    files = [tmp_path / 'a' / '0.npy', tmp_path / 'b' / '0.tif']
+    scores = np.array([[0.2, 0.8], [0.9, 0.1]])
+    found = find_mistakes(scores, [0, 1], files, ['a', 'b'])
+    draw_worst(found, tmp_path / 'mistakes.png')
+    assert np.asarray(Image.open(tmp_path / 'mistakes.png')).std() > 0
 
 
 def test_splits_are_seeded_and_stratified(colours):

@@ -69,6 +69,14 @@ def test_images_of_other_kinds_keep_their_channels():
     assert chosen.in_channels == 13
 
 
+def test_the_time_is_guessed_on_a_cpu():
+    chosen, cost = choose_pretraining(scan(1000, 128), CPU, epochs=100)
+    flops = cost.flops * 1000 * 100
+    text = settings.time_of_training(chosen, 1000, cost, CPU)
+    assert f'about {flops / 20e9 / CPU.cores / 60:.0f} min at 20 GFLOP/s' in text
+    assert settings.time_of_training(chosen, 1000, cost, GPU) == ''
+
+
 def test_layers_decay_only_from_weights():
     known = dict(model='micro', image_size=96, patch_size=4)
     chosen, _ = choose_classification(100, scan(120, 200), CPU, known)

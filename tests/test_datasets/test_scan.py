@@ -61,3 +61,15 @@ def test_scans_are_read_back_until_a_file_changes(tmp_path):
     assert scanned(tmp_path).fingerprint != scan.fingerprint
     (tmp_path / 'scan.json').write_text('{')
     assert Scan.load(tmp_path / 'scan.json') is None
+
+
+def test_files_of_one_size_are_told_apart(tmp_path):
+    """Uncompressed files: b is a copy of a, c differs in its first pixel only."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    for name in 'abc':
+        np.save(tmp_path / f'{name}.npy', pixels)
+    pixels[0, 0] += 1
+    np.save(tmp_path / 'c.npy', pixels)
+    scan = scan_images(tmp_path, find_images(tmp_path))
+    assert scan.duplicates == 1
+    assert scan.examples['duplicate'] == [str(tmp_path / 'b.npy')]

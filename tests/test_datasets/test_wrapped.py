@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmmixmim.datasets import WrappedDataset, WrappedIterable
+from mmmixmim.datasets import WrappedDataset, WrappedIterable, named_dataset
 from mmmixmim.validation import UserError
 
 PIPELINE = [
@@ -65,6 +65,28 @@ def test_unreadable_items_are_skipped_where_that_is_asked_for(tmp_path):
     assert torch.equal(dataset[0]['inputs'], dataset[1]['inputs'])
 
 
+def test_images_are_held_out():
+    images = [np.full((20, 20), number, np.float32) for number in range(10)]
+    train, held_out, again = (
+        WrappedDataset(images, PIPELINE, part, held_out=3)
+        for part in ('train', 'held_out', 'held_out')
+    )
+    assert (len(train), len(held_out)) == (7, 3)
+    found = [
+        [round(each[i]['inputs'].mean().item()) for i in range(len(each))]
+        for each in (train, held_out, again)
+    ]
+    assert sorted(found[0] + found[1]) == list(range(10))
+    assert found[1] == found[2] != [7, 8, 9]
+
+
+def test_configs_name_datasets_of_python():
+    with named_dataset('mine', [PIXELS]):
+        assert len(WrappedDataset('mine', PIPELINE)) == 1
+    with pytest.raises(UserError, match=r'\(mine\) came from Python'):
+        WrappedDataset('mine', PIPELINE)
+
+
 def numbers():
     return (np.full((20, 20), i, np.float32) for i in range(10))
 
@@ -92,6 +114,8 @@ def test_loader_processes_share_an_iterable():
     [
         (lambda: WrappedDataset(count(), PIPELINE), 'no length'),
         (lambda: WrappedDataset([], PIPELINE), 'empty'),
+        (lambda: WrappedDataset([PIXELS], PIPELINE, held_out=1), 'leave one'),
+        (lambda: WrappedDataset([PIXELS], PIPELINE, part='val'), 'part must be'),
         (lambda: WrappedDataset([dict(a=1)], PIPELINE)[0], 'has the keys a'),
         (lambda: WrappedDataset([7], PIPELINE)[0], 'is a int'),
         (lambda: WrappedIterable(numbers(), PIPELINE), 'after one pass'),

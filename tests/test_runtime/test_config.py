@@ -60,6 +60,15 @@ def test_experiment_name_comes_from_config_then_name(config):
     assert named.experiment_name == 'a'
 
 
+@pytest.mark.parametrize(
+    'init', ['dict(checkpoint="a.pth")', '[dict(type="Constant"), dict(val=1)]']
+)
+def test_an_init_cfg_needs_a_type(write, init):
+    file = write(f"model = dict(type='MixMIM', neck=[dict(init_cfg={init})])")
+    with pytest.raises(UserError, match=r'model.neck.0.init_cfg has no type'):
+        load(file)
+
+
 def test_none_turns_off_any_default_hook(write):
     """MMEngine takes None for its own hooks alone."""
     config = write("default_hooks = dict(logger=dict(type='A'), own=dict(type='B'))")

@@ -1,5 +1,4 @@
 from .held_out import fixed_mixtures
 from .mixmim import MixMIM
-from .raster_preprocessor import RasterDataPreprocessor
 
-__all__ = ['MixMIM', 'RasterDataPreprocessor', 'fixed_mixtures']
+__all__ = ['MixMIM', 'fixed_mixtures']

@@ -18,8 +18,8 @@ def facts_of(run: Run) -> dict[str, str]:
         'Mask ratio': _mask_ratio(run),
         'Dataset': ', '.join(
             str(dataset[key])
-            for key in ('type', 'data_root', 'ann_file')
-            if dataset.get(key)
+            for key in ('type', 'dataset', 'data_root', 'ann_file')
+            if dataset.get(key) and isinstance(dataset[key], str)
         ),
         'Training images': _images(run),
         'Held-out images' if is_pretraining(run) else 'Validation images': _held_out(

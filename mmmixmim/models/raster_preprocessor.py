@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmpretrain.models import SelfSupDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor, SelfSupDataPreprocessor
 
 from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.registry import MODELS
@@ -84,6 +84,23 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
         else:
             result['inputs'] = [_filled(view) for view in filled]
         return result
+
+
+@MODELS.register_module()
+class RasterClsDataPreprocessor(ClsDataPreprocessor):
+    """``ClsDataPreprocessor`` whose images may have pixels without data.
+
+    NaN marks them, see :class:`~mmmixmim.datasets.LoadRasterCrop`. They are filled with
+    the channel's mean, which is 0 after normalisation, before images are mixed.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Normalise a batch: ``inputs`` (B, C, H, W) to float32."""
+        inputs = self.cast_data(data['inputs'])
+        if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+            fill = self.mean if self._enable_normalize else inputs.new_zeros(())
+            inputs = torch.where(inputs.isnan(), fill, inputs)
+        return super().forward(data | dict(inputs=inputs), training)
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,126 @@
+"""Where the images of a pretraining come from: files, or a dataset of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import tee
+from pathlib import Path
+
+from mmmixmim.datasets.samples import as_sample
+from mmmixmim.datasets.scan import scan_dataset
+
+from .data import cached_scan, list_images, measure, print_scan, spread
+from .python_data import STORED, describe, is_dataset, is_paths, list_files
+
+
+class Files:
+    """Images in files.
+
+    Args:
+        name: What the user named.
+        files: The files.
+        kind: What the user named, in words.
+        out: Folder of the run, which keeps the scan.
+        root: The folder that holds these files and no other image. Defaults to None:
+            there is none.
+    """
+
+    note = (
+        'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
+        'mim train mmmixmim config.py --work-dir FOLDER'
+    )
+
+    def __init__(
+        self,
+        name: str,
+        files: list[Path],
+        kind: str,
+        out: Path,
+        root: Path | None = None,
+    ) -> None:
+        self.files, self.out, self.root = files, out, root
+        self.scan = cached_scan(Path(name), files, out / 'scan.json')
+        print_scan(self.scan, kind)
+
+    def prepare(self, no_data: str | float | None) -> dict:
+        """Measure the channels.
+
+        Returns:
+            The dataset of the config, without a pipeline.
+        """
+        unreadable = set(self.scan.examples.get('unreadable', ()))
+        files = [file for file in self.files if str(file) not in unreadable]
+        measure(self.scan, [files[i] for i in spread(len(files))], self.out, no_data)
+        kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
+        if self.root and not unreadable:
+            return dict(type=kind, data_root=str(self.root))
+        listed = self.out.absolute() / 'images.txt'
+        listed.write_text(''.join(f'{file}\n' for file in files))
+        return dict(type=kind, data_root='', ann_file=str(listed))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the images bring masks along."""
+        return False
+
+
+class PythonDataset:
+    """Images of a dataset with length and index.
+
+    Args:
+        dataset: The dataset.
+        out: Folder of the run, which keeps the scan.
+    """
+
+    note = (
+        'Written by mmmixmim.pretrain. The images came from Python, and a config holds '
+        'none:\nthe same call repeats the run, and `mim train` cannot.'
+    )
+
+    def __init__(self, dataset: Sequence, out: Path) -> None:
+        self.dataset, self.out = dataset, out
+        self.scan = scan_dataset(describe(dataset), dataset)
+        self.scan.save(out / 'scan.json')
+        print_scan(self.scan, 'given in Python')
+
+    def prepare(self, no_data: str | float | None) -> dict:
+        """Measure the channels; see :meth:`Files.prepare`."""
+        samples = (as_sample(self.dataset[i]) for i in spread(len(self.dataset)))
+        samples, again = tee(samples)
+        images = (sample.get('img', sample.get('img_path')) for sample in samples)
+        masks = (sample.get('mask') for sample in again)
+        measure(self.scan, images, self.out, no_data, masks)
+        return dict(type='WrappedDataset', dataset=self.scan.root)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the images bring masks along."""
+        return 'mask' in as_sample(self.dataset[0])
+
+
+def find_source(data: object, out: Path) -> Files | PythonDataset:
+    """Find the images, look at them, and print what they are.
+
+    Args:
+        data: As in :func:`mmmixmim.pretrain`.
+        out: Folder of the run.
+
+    Raises:
+        UserError: If there are none, or an item is no image.
+    """
+    if is_dataset(data):
+        return PythonDataset(data, out)
+    if isinstance(data, (str, Path)):
+        data = Path(data).expanduser()
+        files, kind = list_images(data)
+        root = data.absolute() if data.is_dir() else None
+        return Files(str(data), files, kind, out, root)
+    folder = out / STORED
+    print(f'Reading the {describe(data)}.', flush=True)
+    files = list_files(data, folder)
+    kind = 'given in Python'
+    if folder.is_dir():
+        kind = f'an iterable of Python, stored in {folder}'
+    elif not is_paths(data):
+        kind = 'an iterable of paths'
+    return Files(describe(data), files, kind, out)
