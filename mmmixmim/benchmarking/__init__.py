@@ -1,6 +1,7 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
 from .batches import random_batch
+from .compiled import compiled_kernels
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import peak_memory
@@ -33,6 +34,7 @@ __all__ = [
     'as_on_gpu',
     'attention_kernels',
     'batch_in_name',
+    'compiled_kernels',
     'find_card',
     'gemm_floor',
     'gemm_flops',

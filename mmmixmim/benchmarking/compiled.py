@@ -1,0 +1,119 @@
+"""Count what a compiled step would run, from the graphs that Inductor lowers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import fx
+from torch._functorch.aot_autograd import make_boxed_func
+from torch._inductor import compile_fx, config
+from torch._inductor.debug import DebugContext
+from torch._inductor.graph import GraphLowering
+from torch._inductor.scheduler import BaseSchedulerNode, NopKernelSchedulerNode
+from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .batches import random_batch
+from .roofline import LOW_PRECISION, KernelCounter, as_on_gpu
+from .step_cost import build_model, image_size, make_fake, make_states
+from .workloads import PRECISIONS
+
+
+def compiled_kernels(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None = None,
+    precision: str = 'bf16',
+) -> dict[str, KernelCounter]:
+    """Count the kernels of a training step whose loss ``torch.compile`` compiles.
+
+    Inductor lowers and fuses the graph of forward and backward pass for a CPU, since it
+    takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
+    the bytes of each kernel; no code is generated. Its kernels for a GPU may differ.
+    AdamW is fused and not compiled.
+
+    Args:
+        cfg: Config of a model with a method ``loss(inputs, data_samples)``.
+        batch: Number of images.
+        size: Height and width in pixels. Defaults to None: the backbone's.
+        precision: 'fp32', or 'bf16' or 'fp16' with autocast.
+
+    Returns:
+        Kernels by phase, as of :func:`step_cost`.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    counter = _InductorCounter()
+    torch.compiler.reset()
+    model = build_model(cfg, real=False)
+    size = image_size(model, size)
+    with FakeTensorMode(allow_non_fake_inputs=True), as_on_gpu():
+        make_fake(model)
+        inputs = random_batch(cfg, model.train(), batch, size)
+        trained = [each for each in model.parameters() if each.requires_grad]
+        optimizer = torch.optim.AdamW(trained, fused=True)
+        make_states(trained, optimizer, keep_gradients=False)
+        with counter.kernels['forward']:
+            data = model.data_preprocessor(inputs, training=True)
+        loss = torch.compile(model.loss, backend=counter, fullgraph=True)
+        low = precision != 'fp32'
+        with torch.autocast('cpu', PRECISIONS[precision], enabled=low):
+            losses = loss(data['inputs'], data['data_samples'])
+        model.parse_losses(losses)[0].backward()
+        with counter.kernels['optimizer']:
+            optimizer.step()
+    return counter.kernels
+
+
+class _InductorCounter:
+    """A backend of ``torch.compile`` that counts kernels and runs the plain graph."""
+
+    def __init__(self) -> None:
+        phases = ('forward', 'backward', 'optimizer')
+        self.kernels = {phase: KernelCounter() for phase in phases}
+
+    def __call__(self, graph: fx.GraphModule, inputs: Sequence) -> Callable:
+        with config.patch(fx_graph_cache=False):
+            return compile_fx.compile_fx(graph, inputs, inner_compile=self._lower)
+
+    def _lower(
+        self,
+        graph: fx.GraphModule,
+        inputs: Sequence,
+        is_backward: bool | None = False,
+        **kwargs,
+    ) -> Callable:
+        """Lower and schedule a graph, as Inductor does before it generates code."""
+        calls = self.kernels['backward' if is_backward else 'forward'].calls
+        mode = compile_fx.fake_tensor_prop(graph, inputs)
+        compile_fx.record_original_output_strides(graph)
+        with V.set_fake_mode(mode), DebugContext():
+            compile_fx._recursive_post_grad_passes(graph, is_inference=False)
+            lowered = GraphLowering(graph, inputs, shape_env=mode.shape_env)
+            with V.set_graph_handler(lowered):
+                lowered.run(*inputs)
+                lowered.init_wrapper_code()
+                lowered._update_scheduler()
+                for node in lowered.scheduler.nodes:
+                    size = node.get_read_write_buffers_sizes()
+                    if size and not isinstance(node, NopKernelSchedulerNode):
+                        flops = node.estimate_flops() or 0
+                        calls[_name(node), _is_low(node), flops, size] += 1
+        return make_boxed_func(graph.forward)
+
+
+def _name(node: BaseSchedulerNode) -> str:
+    """The operator that a library runs, or 'fused' for code of Inductor."""
+    if not node.is_extern():
+        return 'fused'
+    origin = node.node.get_origin_node()
+    return 'extern' if origin is None else str(origin.target).split('.')[1]
+
+
+def _is_low(node: BaseSchedulerNode) -> bool:
+    """Whether a library's operator takes low precision."""
+    origin = node.node.get_origin_node() if node.is_extern() else None
+    values = [each.meta.get('val') for each in origin.all_input_nodes] if origin else []
+    return any(getattr(value, 'dtype', None) in LOW_PRECISION for value in values)

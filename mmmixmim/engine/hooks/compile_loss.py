@@ -1,0 +1,43 @@
+"""Compile the loss of a model, forward and backward pass, by ``torch.compile``."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmmixmim.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CompileLossHook(Hook):
+    """Compile ``model.loss`` for training.
+
+    MMEngine's ``compile=True`` compiles the whole training step. Hooks, samples and the
+    optimizer's Python break that into many graphs, some of which compile again until
+    PyTorch gives up. Here the loss of a pretraining model is one graph, for all masks
+    and epochs; a smaller last batch compiles once more. Checkpoints don't change.
+
+    Args:
+        fullgraph: Whether a break of the graph is an error. Defaults to True.
+        **options: Other arguments of ``torch.compile``, as ``mode='reduce-overhead'``
+            for CUDA graphs, which helps small batches.
+    """
+
+    def __init__(self, fullgraph: bool = True, **options) -> None:
+        self.options = dict(fullgraph=fullgraph, **options)
+
+    def before_train(self, runner: Runner) -> None:
+        """Replace the loss by the compiled one."""
+        model = _unwrapped(runner.model)
+        model.loss = torch.compile(model.loss, **self.options)
+
+    def after_train(self, runner: Runner) -> None:
+        """Restore the model's own loss."""
+        del _unwrapped(runner.model).loss
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
