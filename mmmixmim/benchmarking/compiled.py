@@ -12,12 +12,13 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch._inductor import compile_fx, config
 from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
-from torch._inductor.scheduler import BaseSchedulerNode, NopKernelSchedulerNode
+from torch._inductor.scheduler import BaseSchedulerNode
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
 from .batches import random_batch
-from .roofline import LOW_PRECISION, KernelCounter, as_on_gpu
+from .roofline import KernelCounter, as_on_gpu
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
 
@@ -32,8 +33,9 @@ def compiled_kernels(
 
     Inductor lowers and fuses the graph of forward and backward pass for a CPU, since it
     takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
-    the bytes of each kernel; no code is generated. Its kernels for a GPU may differ.
-    AdamW is fused and not compiled.
+    the bytes of its own kernels, named 'fused'; those of GEMMs and attention are
+    counted as in the eager step. No code is generated. Its kernels for a GPU may
+    differ. AdamW is fused and not compiled.
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``.
@@ -86,7 +88,7 @@ class _InductorCounter:
         **kwargs,
     ) -> Callable:
         """Lower and schedule a graph, as Inductor does before it generates code."""
-        calls = self.kernels['backward' if is_backward else 'forward'].calls
+        counter = self.kernels['backward' if is_backward else 'forward']
         mode = compile_fx.fake_tensor_prop(graph, inputs)
         compile_fx.record_original_output_strides(graph)
         with V.set_fake_mode(mode), DebugContext():
@@ -97,23 +99,17 @@ class _InductorCounter:
                 lowered.init_wrapper_code()
                 lowered._update_scheduler()
                 for node in lowered.scheduler.nodes:
-                    size = node.get_read_write_buffers_sizes()
-                    if size and not isinstance(node, NopKernelSchedulerNode):
-                        flops = node.estimate_flops() or 0
-                        calls[_name(node), _is_low(node), flops, size] += 1
+                    self._count(node, counter)
         return make_boxed_func(graph.forward)
 
-
-def _name(node: BaseSchedulerNode) -> str:
-    """The operator that a library runs, or 'fused' for code of Inductor."""
-    if not node.is_extern():
-        return 'fused'
-    origin = node.node.get_origin_node()
-    return 'extern' if origin is None else str(origin.target).split('.')[1]
-
-
-def _is_low(node: BaseSchedulerNode) -> bool:
-    """Whether a library's operator takes low precision."""
-    origin = node.node.get_origin_node() if node.is_extern() else None
-    values = [each.meta.get('val') for each in origin.all_input_nodes] if origin else []
-    return any(getattr(value, 'dtype', None) in LOW_PRECISION for value in values)
+    def _count(self, node: BaseSchedulerNode, counter: KernelCounter) -> None:
+        origin = node.node.get_origin_node() if node.is_extern() else None
+        if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+            args, kwargs, out = tree_map_only(
+                fx.Node,
+                lambda each: each.meta['val'],
+                (origin.args, origin.kwargs, origin),
+            )
+            counter.add(origin.target, args, kwargs, out)
+        elif size := node.get_read_write_buffers_sizes():
+            counter.calls['fused', True, 0, size] += 1

@@ -162,9 +162,15 @@ class KernelCounter(TorchDispatchMode):
             out = func(*args, **kwargs)
         else:
             out = _zeros(func, args, kwargs)
+        self.add(func, args, kwargs, out)
+        return out
+
+    def add(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict, out) -> None:
+        """Count a call of an operator, if a kernel runs."""
         name = func._schema.name.split('::')[1]
         if name in _NO_KERNEL or func.is_view:
-            return out
+            return
+        packet = func._overloadpacket
         inputs = [each for each in tree_leaves((args, kwargs)) if _is_tensor(each)]
         outputs = [each for each in tree_leaves(out) if _is_tensor(each)]
         size = sum(map(_size, {id(each): each for each in inputs + outputs}.values()))
@@ -174,7 +180,6 @@ class KernelCounter(TorchDispatchMode):
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
         low = any(each.dtype in LOW_PRECISION for each in inputs)
         self.calls[name, low, int(flops), size] += 1
-        return out
 
     def total(self) -> Kernels:
         """The sum over all kernels."""

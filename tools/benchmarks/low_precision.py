@@ -20,10 +20,11 @@ from mmmixmim.runtime import (
     positive_int,
 )
 
+# Whether to autocast, and low_precision_norms.
 VARIANTS = {
-    'float32': (False, False),
     'bfloat16': (True, False),
     'bfloat16, low_precision_norms': (True, True),
+    'float32': (False, False),
 }
 
 
@@ -74,6 +75,7 @@ def main() -> None:
             with contextlib.redirect_stdout(None):
                 trained, held_out = train(cfg, *options)
             rows.append([str(seed), name, f'{trained:.4f}', f'{held_out:.4f}'])
+            print(*rows[-1], flush=True)
     head = ['seed', 'precision', 'training loss', 'held-out loss']
     print(f'{args.epochs} epochs\n\n{markdown_table(head, rows)}')
 
