@@ -4,7 +4,7 @@ from .batches import random_batch
 from .compiled import compiled_kernels
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
-from .memory import peak_memory
+from .memory import give_tensors_pages, peak_memory
 from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
@@ -38,6 +38,7 @@ __all__ = [
     'find_card',
     'gemm_floor',
     'gemm_flops',
+    'give_tensors_pages',
     'interleave',
     'largest_batch',
     'linear_shapes',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +30,6 @@ from .workloads import PRECISIONS
 
 # Images of a step on real tensors.
 REAL_BATCH = 8
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 @dataclass
@@ -183,8 +181,7 @@ def measured_memory(
 ) -> int:
     """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
 
-    With glibc, every tensor gets pages of its own, as long as the process lives. Else
-    ``malloc`` would keep freed ones, and resident memory would hold more than tensors.
+    Call :func:`give_tensors_pages` first.
 
     Args:
         cfg: See :func:`step_cost`, with ``gpu=False`` and ``accumulate=True``.
@@ -195,9 +192,6 @@ def measured_memory(
         Bytes of its activations at the peak. They were predicted as
         ``memory['activations']``.
     """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**16)
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     model = MODELS.build(_model_config(cfg)).train()
     inputs = random_batch(cfg, model, batch, image_size(model, size))

@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
+from mmengine._strategy.deepspeed import MMDeepSpeedEngineWrapper
 from mmengine.hooks import Hook
 from torch._dynamo.utils import counters
 
 from mmmixmim.engine import CompileLossHook
+from mmmixmim.validation import UserError
 
 from ..runs import tiny_pretraining, train
 
@@ -66,7 +68,8 @@ def test_runs_agree(tmp_path, processes):
 def test_a_break_of_the_graph_is_an_error():
     class Broken(torch.nn.Module):
         def loss(self, x):
-            return x * x.sum().item()
+            torch._dynamo.graph_break()
+            return x * x.sum()
 
     class Run:
         model = Broken()
@@ -77,3 +80,11 @@ def test_a_break_of_the_graph_is_an_error():
         Run.model.loss(torch.ones(2))
     hook.after_train(Run)
     assert Run.model.loss(torch.ones(2)).sum() == 4
+
+
+def test_wrappers_that_gather_weights_are_refused():
+    class Run:
+        model = MMDeepSpeedEngineWrapper(model=torch.nn.Linear(1, 1))
+
+    with pytest.raises(UserError, match='does not work with MMDeepSpeedEngineWrapper'):
+        CompileLossHook().before_train(Run)
