@@ -1,9 +1,10 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
 from .batches import random_batch
+from .compiled import compiled_kernels
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
-from .memory import peak_memory
+from .memory import give_tensors_pages, peak_memory
 from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
@@ -33,9 +34,11 @@ __all__ = [
     'as_on_gpu',
     'attention_kernels',
     'batch_in_name',
+    'compiled_kernels',
     'find_card',
     'gemm_floor',
     'gemm_flops',
+    'give_tensors_pages',
     'interleave',
     'largest_batch',
     'linear_shapes',

@@ -36,7 +36,7 @@ _NO_KERNEL = set(
     'unfold diagonal empty empty_like empty_strided new_empty new_empty_strided '
     'lift_fresh lift device is_same_size set_ resize_'.split()
 )
-_LOW = (torch.bfloat16, torch.float16)
+LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,15 @@ class KernelCounter(TorchDispatchMode):
             out = func(*args, **kwargs)
         else:
             out = _zeros(func, args, kwargs)
+        self.add(func, args, kwargs, out)
+        return out
+
+    def add(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict, out) -> None:
+        """Count a call of an operator, if a kernel runs."""
         name = func._schema.name.split('::')[1]
         if name in _NO_KERNEL or func.is_view:
-            return out
+            return
+        packet = func._overloadpacket
         inputs = [each for each in tree_leaves((args, kwargs)) if _is_tensor(each)]
         outputs = [each for each in tree_leaves(out) if _is_tensor(each)]
         size = sum(map(_size, {id(each): each for each in inputs + outputs}.values()))
@@ -172,9 +178,8 @@ class KernelCounter(TorchDispatchMode):
         flops = 0
         if packet in flop_registry:
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
-        low = any(each.dtype in _LOW for each in inputs)
+        low = any(each.dtype in LOW_PRECISION for each in inputs)
         self.calls[name, low, int(flops), size] += 1
-        return out
 
     def total(self) -> Kernels:
         """The sum over all kernels."""
@@ -253,9 +258,11 @@ def _efficient_attention(
         q, k, v = (each.to(low) for each in (q, k, v))
         attn_mask = None if attn_mask is None else attn_mask.to(low)
     if attn_mask is not None:
-        # PyTorch pads rows that are not a multiple of 8 long.
         keys = k.shape[-2]
-        attn_mask = F.pad(attn_mask, (0, -keys % 8))[..., :keys]
+        *steps, last = attn_mask.stride()
+        if last != 1 or any(step % 8 for step in steps):
+            # PyTorch copies it to rows that start at multiples of 8 numbers.
+            attn_mask = F.pad(attn_mask, (0, 8 - keys % 8))[..., :keys]
         attn_mask = attn_mask.expand(*q.shape[:-1], keys)
     return torch.ops.aten._scaled_dot_product_efficient_attention(
         q, k, v, attn_mask, True, dropout_p, is_causal, scale=scale

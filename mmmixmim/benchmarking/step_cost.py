@@ -124,10 +124,10 @@ def _step_cost(
 ) -> StepCost:
     if real and gpu:
         batch = min(batch, REAL_BATCH)
-    model = _build(cfg, real)
+    model = build_model(cfg, real)
     if recompute is not None:
         ops.set_recompute(model, recompute)
-    size = _size(model, size)
+    size = image_size(model, size)
     trained = [each for each in model.parameters() if each.requires_grad]
     cost = StepCost(
         batch,
@@ -139,7 +139,7 @@ def _step_cost(
     with ExitStack() as stack:
         if not real:
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            _make_fake(model)
+            make_fake(model)
             trained = [each for each in model.parameters() if each.requires_grad]
         if gpu:
             stack.enter_context(as_on_gpu())
@@ -149,7 +149,7 @@ def _step_cost(
         model.train()
         inputs = random_batch(cfg, model, batch, size)
         optimizer = torch.optim.AdamW(trained, fused=fused, foreach=not fused)
-        _make_states(trained, optimizer, keep_gradients=accumulate)
+        make_states(trained, optimizer, keep_gradients=accumulate)
         memory = _PeakMemory()
         memory.track_external(model, optimizer)
         stack.enter_context(memory)
@@ -181,6 +181,8 @@ def measured_memory(
 ) -> int:
     """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
 
+    Call :func:`give_tensors_pages` first.
+
     Args:
         cfg: See :func:`step_cost`, with ``gpu=False`` and ``accumulate=True``.
         batch: See :func:`step_cost`.
@@ -192,7 +194,7 @@ def measured_memory(
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     model = MODELS.build(_model_config(cfg)).train()
-    inputs = random_batch(cfg, model, batch, _size(model, size))
+    inputs = random_batch(cfg, model, batch, image_size(model, size))
 
     def step() -> None:
         data = model.data_preprocessor(inputs, training=True)
@@ -237,7 +239,7 @@ def _nms_in_float32() -> Iterator[None]:
         module.ext_module = compiled
 
 
-def _build(cfg: Config, real: bool) -> nn.Module:
+def build_model(cfg: Config, real: bool) -> nn.Module:
     """Build the model, where it is possible without memory."""
     if not real:
         try:
@@ -248,7 +250,8 @@ def _build(cfg: Config, real: bool) -> nn.Module:
     return MODELS.build(_model_config(cfg))
 
 
-def _size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
+def image_size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
+    """The size that is given, or that of the backbone."""
     size = size or getattr(model.backbone, 'img_size', None)
     if size is None:
         raise UserError(
@@ -281,7 +284,7 @@ def _model_config(cfg: Config) -> dict:
     return model
 
 
-def _make_fake(model: nn.Module) -> None:
+def make_fake(model: nn.Module) -> None:
     """Replace all tensors of a model; ``Module.to`` refuses fake ones."""
     for module in model.modules():
         for name, each in module._parameters.items():
@@ -305,7 +308,7 @@ def _turn_frozen_into_buffers(model: nn.Module) -> None:
                 module._buffers[name] = each.data
 
 
-def _make_states(
+def make_states(
     parameters: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,
     keep_gradients: bool,

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmmixmim.benchmarking import (
     batch_in_name,
     find_card,
+    give_tensors_pages,
     measured_memory,
     plan,
     plan_report,
@@ -43,6 +44,8 @@ def plan_run(
     Returns:
         The plan as Markdown.
     """
+    if check:
+        give_tensors_pages()
     card = find_card(gpu)
     cfg = load_config(argparse.Namespace(config=str(config), cfg_options=cfg_options))
     total_batch = total_batch or batch_in_name(config)

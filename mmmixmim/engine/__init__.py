@@ -4,6 +4,7 @@ from .held_out_loop import HeldOutLoop
 from .hooks import (
     AnnotationCheckHook,
     ClassCheckHook,
+    CompileLossHook,
     DiagnosisHook,
     NonFiniteHook,
     OnlineProbeHook,
@@ -29,6 +30,7 @@ __all__ = [
     'FSDPStrategy',
     'HeldOutLoop',
     'LayerDecayOptimWrapperConstructor',
+    'CompileLossHook',
     'NonFiniteHook',
     'OnlineProbeHook',
     'PlainCheckpointHook',

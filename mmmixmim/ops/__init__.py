@@ -8,7 +8,7 @@ from .attention import window_attention
 from .chunks import in_chunks
 from .linear_layer import Linear, linear, linear_gelu
 from .permutation import permute
-from .recompute import LayerNorm, gelu, run_block, set_recompute
+from .recompute import LayerNorm, gelu, run_block, set_low_precision, set_recompute
 from .switch import as_on_gpu, is_plain, plain, runs_eagerly, runs_on_cpu
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     'run_block',
     'runs_eagerly',
     'runs_on_cpu',
+    'set_low_precision',
     'set_recompute',
     'window_attention',
 ]

@@ -88,17 +88,30 @@ def plain_attention(
         (B, windows, heads, n, c).
     """
     windows = qkv.shape[2]
-    bias = bias.to(qkv.dtype).unsqueeze(0)
+    bias = _in_aligned_rows(bias, mask, qkv.dtype)
     # PyTorch's fused kernels take four dimensions. Windows go beside the images, so
     # that all share one bias, or beside the heads, so that all images share the masks.
     if mask is None:
         q, k, v = qkv.flatten(1, 2)
-        out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+        out = F.scaled_dot_product_attention(q, k, v, bias.unsqueeze(0), dropout)
         return out.unflatten(0, (-1, windows))
     q, k, v = qkv.flatten(2, 3)
-    bias = bias.masked_fill(mask, float('-inf')).flatten(1, 2)
-    out = F.scaled_dot_product_attention(q, k, v, bias, dropout)
+    out = F.scaled_dot_product_attention(q, k, v, bias.flatten(1, 2), dropout)
     return out.unflatten(1, (windows, -1))
+
+
+def _in_aligned_rows(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Cast and mask a bias, in rows that start at multiples of 8 numbers.
+
+    PyTorch's memory-efficient kernel copies a bias that does not.
+    """
+    shape = bias.shape
+    if mask is not None:
+        shape = torch.broadcast_shapes(shape, mask.shape)
+    padded = bias.new_empty(*shape[:-1], -(-shape[-1] // 8) * 8, dtype=dtype)
+    # Detached, it is no view to autograd, which would copy its gradient.
+    rows = padded[..., : shape[-1]].detach().copy_(bias)
+    return rows if mask is None else rows.masked_fill_(mask, float('-inf'))
 
 
 class _TrainedAttention(torch.autograd.Function):

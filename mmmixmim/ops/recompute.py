@@ -67,6 +67,17 @@ def set_recompute(model: nn.Module, mode: str | None, with_cp: bool = False) -> 
         module.recompute = mode
 
 
+def set_low_precision(model: nn.Module, wanted: bool) -> None:
+    """Choose whether the norms of a model stay in autocast's precision.
+
+    Args:
+        model: The model.
+        wanted: See :class:`LayerNorm`.
+    """
+    for module in model.modules():
+        module.low_precision = wanted
+
+
 def run_block(block: nn.Module, *args) -> Tensor:
     """Call a block, with activation checkpointing in the mode 'blocks'."""
     if getattr(block, 'recompute', None) == 'blocks' and torch.is_grad_enabled():
@@ -75,13 +86,27 @@ def run_block(block: nn.Module, *args) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm``; a following :class:`~mmmixmim.ops.Linear` may recompute it."""
+    """``nn.LayerNorm``; a following :class:`~mmmixmim.ops.Linear` may recompute it.
+
+    With ``low_precision``, autocast does not widen it to float32: it takes and returns
+    the low precision, and computes mean and variance in float32 inside the kernel.
+    """
 
     recompute = None
+    low_precision = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., C)."""
-        return _note(super().forward(x), super().forward, x, self.recompute)
+        return _note(self._normalise(x), self._normalise, x, self.recompute)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if not (self.low_precision and torch.is_autocast_enabled(device)):
+            return super().forward(x)
+        dtype = torch.get_autocast_dtype(device)
+        x, weight, bias = (each.to(dtype) for each in (x, self.weight, self.bias))
+        with torch.autocast(device, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 def gelu(x: Tensor, recompute: str | None = None) -> Tensor:

@@ -132,3 +132,23 @@ def test_dropout_reaches_the_weights(masked):
     )
     assert not torch.equal(dropped[0], dropped[1])
     assert not torch.equal(kept, dropped[0])
+
+
+@pytest.mark.parametrize('length', [1, 8, 49, 98, 196])
+@pytest.mark.parametrize('masked', [False, True])
+def test_the_bias_needs_no_copy_on_a_gpu(length, masked):
+    """Its rows start at multiples of 8 numbers; values and gradients are the same."""
+    bias = torch.randn(2, length, length, requires_grad=True)
+    mask = torch.rand(3, 4, 1, length, length) < 0.5 if masked else None
+    rows = attention._in_aligned_rows(bias, mask, torch.bfloat16)
+    *steps, last = rows.stride()
+    assert last == 1 and not any(step % 8 for step in steps)
+    expected = bias if mask is None else bias.masked_fill(mask, float('-inf'))
+    assert torch.equal(rows, expected.bfloat16())
+    grad = torch.randn_like(rows)
+    for found, wanted in zip(
+        torch.autograd.grad(rows, bias, grad),
+        torch.autograd.grad(expected, bias, grad.float()),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=2e-2, atol=5e-2)

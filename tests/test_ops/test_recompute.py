@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmixmim import ops
 from mmmixmim.models import MixMIMTransformer
+from mmmixmim.models.layers import TransformerBlock
 from mmmixmim.ops.recompute import MODES, recipe_of
 from mmmixmim.validation import UserError
 
@@ -36,6 +38,47 @@ def test_all_modes_agree_bit_for_bit(make_mixmim, dtype, gpu):
             found[mode] = results(model, images, dtype)
     for mode in MODES:
         assert all(map(torch.equal, found[mode], found[None])), mode
+
+
+@pytest.mark.parametrize('low', [False, True])
+def test_norms_and_residual_stream_in_low_precision(make_mixmim, low):
+    options = dict(low_precision_norms=low)
+    model = make_mixmim(backbone=options, neck=options)
+    images = torch.rand(2, 3, 64, 64)
+    mask = model.ownership(images)
+    expected = model.loss(images, mask=mask)['loss']
+    dtypes = {ops.LayerNorm: set(), TransformerBlock: set()}
+    for module in model.modules():
+        for kind, seen in dtypes.items():
+            if isinstance(module, kind):
+                module.register_forward_hook(
+                    lambda _, inputs, out, seen=seen: seen.update(
+                        {inputs[0].dtype, out.dtype}
+                    )
+                )
+    with ops.as_on_gpu(), torch.autocast('cpu', torch.bfloat16):
+        loss = model.loss(images, mask=mask)['loss']
+    for seen in dtypes.values():
+        assert torch.bfloat16 in seen and (torch.float32 not in seen) == low
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=2e-2, atol=0)
+    # Without autocast nothing changes.
+    options = dict(low_precision_norms=not low)
+    other = make_mixmim(backbone=options, neck=options)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.loss(images, mask=mask)['loss'], expected)
+
+
+def test_low_precision_norms_have_float32_statistics():
+    norm = ops.LayerNorm(512)
+    torch.nn.init.normal_(norm.weight)
+    x = (1000 + torch.randn(4, 512)).bfloat16()
+    expected = F.layer_norm(x.float(), (512,), norm.weight, norm.bias)
+    ops.set_low_precision(norm, True)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = norm(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
 
 
 def test_the_default_depends_on_the_device():

@@ -1,7 +1,8 @@
-"""Predict an eager training step on a GPU from its kernels, for any config.
+"""Predict a training step on a GPU from its kernels, for any config.
 
 Prints the operators that take most of the time, and totals of variants to compare: what
-the backward pass recomputes, and whether AdamW is fused. Needs no GPU.
+the backward pass recomputes, and whether AdamW is fused; or, with --compiled, of the
+step that torch.compile makes of a pretraining model. Needs no GPU.
 """
 
 import argparse
@@ -10,7 +11,10 @@ from pathlib import Path
 from mmmixmim.benchmarking import (
     CARDS,
     PRECISIONS,
+    Card,
+    KernelCounter,
     Kernels,
+    compiled_kernels,
     find_card,
     markdown_table,
     step_cost,
@@ -49,6 +53,12 @@ def parse_args() -> argparse.Namespace:
         '--unfused', action='store_true', help='AdamW without its fused kernel'
     )
     parser.add_argument(
+        '--compiled',
+        action='store_true',
+        help='the compiled step, by the bytes that Inductor counts for the graph that '
+        'it lowers for a CPU (takes minutes)',
+    )
+    parser.add_argument(
         '--rows', type=positive_int, default=15, help='operators to print (15)'
     )
     add_cfg_options(parser)
@@ -61,28 +71,33 @@ def main() -> None:
     args = parse_args()
     card = find_card(args.gpu)
     cfg = load_config(args)
-    print(f'{Path(args.config).name}, {args.batch_size} images, {card.name}, predicted')
+    title = f'{Path(args.config).name}, {args.batch_size} images, {card.name}'
+    print(f'{title}, predicted')
+    step = (cfg, args.batch_size, args.shape, args.precision)
+    if args.compiled:
+        kernels = compiled_kernels(*step)
+        print("\ncompiled, by Inductor's bytes of the graph lowered for a CPU\n")
+        _print(kernels, card, args.rows)
+        return
     for mode in args.recompute:
-        cost = step_cost(
-            cfg,
-            args.batch_size,
-            args.shape,
-            args.precision,
-            mode,
-            fused=not args.unfused,
-        )
-        parts = [
-            (phase, name, row, counter.seconds(card, name))
-            for phase, counter in cost.kernels.items()
-            for name, row in counter.rows().items()
-        ]
-        parts.sort(key=lambda part: -part[-1])
-        rows = [_row(*part) for part in parts[: args.rows]]
-        rows.append(_row('all', '', cost.total(), sum(part[-1] for part in parts)))
-        head = ['phase', 'operator', 'kernels', 'GB', 'TFLOP', 'ms']
-        peak = cost.peak / 2**30
-        print(f"\nrecompute='{mode}', peak {peak:.2f} GiB\n")
-        print(markdown_table(head, rows))
+        cost = step_cost(*step, mode, fused=not args.unfused)
+        print(f"\nrecompute='{mode}', peak {cost.peak / 2**30:.2f} GiB\n")
+        _print(cost.kernels, card, args.rows)
+
+
+def _print(kernels: dict[str, KernelCounter], card: Card, number: int) -> None:
+    """Print the operators that take most of the time, and the sum of all."""
+    parts = [
+        (phase, name, row, counter.seconds(card, name))
+        for phase, counter in kernels.items()
+        for name, row in counter.rows().items()
+    ]
+    parts.sort(key=lambda part: -part[-1])
+    total = sum((part[2] for part in parts), Kernels())
+    rows = [_row(*part) for part in parts[:number]]
+    rows.append(_row('all', '', total, sum(part[-1] for part in parts)))
+    head = ['phase', 'operator', 'kernels', 'GB', 'TFLOP', 'ms']
+    print(markdown_table(head, rows))
 
 
 def _row(phase: str, name: str, kernels: Kernels, seconds: float) -> list[str]:

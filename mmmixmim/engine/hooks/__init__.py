@@ -2,6 +2,7 @@
 
 from .annotation_check import AnnotationCheckHook
 from .class_check import ClassCheckHook
+from .compile_loss import CompileLossHook
 from .diagnosis import DiagnosisHook
 from .non_finite import NonFiniteHook
 from .online_probe import OnlineProbeHook
@@ -16,6 +17,7 @@ from .unreadable_images import UnreadableImagesHook
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'CompileLossHook',
     'DiagnosisHook',
     'NonFiniteHook',
     'OnlineProbeHook',

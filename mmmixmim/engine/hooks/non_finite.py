@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -27,10 +26,13 @@ LAST = 10  # losses that a report lists
 class NonFiniteHook(Hook):
     """Log the norm of the gradients, and stop where it or the loss is not finite.
 
-    It looks at the gradients just before the optimizer's step and drops bad ones, so
-    the weights stay finite and no checkpoint holds NaN. ``non_finite_N.json`` in
-    the work folder lists learning rate, last losses, largest gradient norms by
-    parameter, and the files of the batch.
+    It looks at the gradients just before the optimizer's step and skips the step of bad
+    ones, so the weights stay finite and no checkpoint holds NaN.
+    ``non_finite_N.json`` in the work folder lists learning rate, last losses, largest
+    gradient norms by parameter, and the files of the batch.
+
+    A fused optimizer skips the step by itself, on the device, and the norm is read
+    after the loss, so nothing waits for a GPU. Other optimizers wait once per step.
 
     ``grad_norm`` in the log is the norm before clipping. It costs one pass over the
     gradients, which it does not change; where ``clip_grad`` computes it already,
@@ -58,23 +60,29 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Watch the steps of the optimizer."""
         self._runner = runner
-        self._norms: dict[str, float] | None = None  # of bad gradients
+        self._norms: Tensor | None = None  # of each gradient of the last step
+        self._marked = False  # whether found_inf of the optimizer is ours
         self._counted = -1
         wrapper = runner.optim_wrapper
+        self._handles = []
         if isinstance(wrapper, OptimWrapper):
-            self._handle = wrapper.optimizer.register_step_pre_hook(self._before_step)
+            optimizer = wrapper.optimizer
+            self._handles = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
 
     def after_train(self, runner: Runner) -> None:
         """Leave the optimizer alone."""
-        if isinstance(runner.optim_wrapper, OptimWrapper):
-            self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Stop or count if the loss or the gradients were not finite."""
-        norms, self._norms = self._norms, None
         loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
+        norms = self._read_norms()
         if math.isfinite(loss) and norms is None:
             return
         path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
@@ -105,20 +113,48 @@ class NonFiniteHook(Hook):
         runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
 
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        if getattr(optimizer, 'grad_scale', None) is not None:
-            return  # a fused optimizer checks scaled gradients on its own
-        hub = self._runner.message_hub
-        wrapper = self._runner.optim_wrapper
-        if wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm':
-            norm = torch.tensor(hub.get_scalar('train/grad_norm').current())
+        if getattr(optimizer, 'found_inf', None) is not None:
+            return  # the loss scale makes a fused optimizer check its gradients
+        self._stepped = _with_gradient(optimizer)
+        if not self._stepped:
+            return
+        norms = torch._foreach_norm([each.grad for each in self._stepped])
+        self._norms = torch.stack([each.float() for each in norms])
+        if self._is_clipped():
+            total = self._norms.new_tensor(self._logged_norm())
         else:
-            grads = [p.grad for p in _parameters(optimizer)]
-            norm = nn.utils.get_total_norm(grads)
-            norm = self._over_shards(norm)
-            hub.update_scalar('train/grad_norm', norm.item())
-        if not norm.isfinite():
-            self._norms = _largest(self._runner)
+            total = self._over_shards(self._norms.norm())
+        self._total = total
+        if getattr(optimizer, '_step_supports_amp_scaling', False):  # it is fused
+            optimizer.found_inf = total.isfinite().logical_not().float()
+            self._marked = True
+        elif not total.isfinite():
             optimizer.zero_grad(set_to_none=True)  # the step finds nothing to do
+
+    def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        if self._marked:
+            del optimizer.found_inf
+            self._marked = False
+
+    def _read_norms(self) -> dict[str, float] | None:
+        """Log the norm of the last step, and list the largest if it is not finite."""
+        norms, self._norms = self._norms, None
+        if norms is None:
+            return None
+        total = self._total.item()
+        if not self._is_clipped():
+            self._runner.message_hub.update_scalar('train/grad_norm', total)
+        if math.isfinite(total):
+            return None
+        return _largest(self._runner, self._stepped, norms.tolist())
+
+    def _is_clipped(self) -> bool:
+        """Whether MMEngine logs the norm, before it clips."""
+        wrapper = self._runner.optim_wrapper
+        return bool(wrapper.clip_grad_kwargs) and wrapper.grad_name == 'grad_norm'
+
+    def _logged_norm(self) -> float:
+        return self._runner.message_hub.get_scalar('train/grad_norm').current()
 
     def _over_shards(self, norm: Tensor) -> Tensor:
         """The norm of gradients that are spread over the processes."""
@@ -129,21 +165,27 @@ class NonFiniteHook(Hook):
         return square.sqrt()
 
 
-def _parameters(optimizer: Optimizer) -> Iterator[nn.Parameter]:
-    for group in optimizer.param_groups:
-        yield from (each for each in group['params'] if each.grad is not None)
+def _with_gradient(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [
+        each
+        for group in optimizer.param_groups
+        for each in group['params']
+        if each.grad is not None
+    ]
 
 
-def _largest(runner: Runner) -> dict[str, float]:
-    """Norms of the largest gradients by parameter, those that are not finite first."""
+def _largest(
+    runner: Runner, parameters: list[nn.Parameter], norms: list[float]
+) -> dict[str, float]:
+    """The largest norms by parameter, those that are not finite first."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    norms = {
-        name: parameter.grad.norm().item()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
+    names = {id(each): name for name, each in model.named_parameters()}
+    named = {
+        names.get(id(each), 'a parameter outside the model'): norm
+        for each, norm in zip(parameters, norms, strict=True)
     }
-    order = sorted(norms, key=lambda n: (math.isfinite(norms[n]), -abs(norms[n])))
-    return {name: norms[name] for name in order[:LARGEST]}
+    order = sorted(named, key=lambda n: (math.isfinite(named[n]), -abs(named[n])))
+    return {name: named[name] for name in order[:LARGEST]}
 
 
 def _files(data_batch: dict) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmmixmim.checkpoint import adapt_encoder, load_pretrained, split_init_cfg
 from mmmixmim.geometry import resize_position_embedding, sincos_position_embedding
-from mmmixmim.ops import set_recompute
+from mmmixmim.ops import set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
     UserError,
@@ -77,6 +77,10 @@ class MixMIMTransformer(BaseModule):
             Results are the same. docs/performance.md has the costs. Defaults to None:
             'norms' on a CPU and 'none' on a GPU, the fastest choice.
         with_cp: OpenMMLab's name of ``recompute='blocks'``. Defaults to False.
+        low_precision_norms: Whether LayerNorm, and with it the residual stream, stays
+            in autocast's precision. Mean and variance are in float32 all the same.
+            docs/performance.md has the effect. Defaults to False: LayerNorm and the
+            residual stream of the first stage are in float32.
         pretrained: A checkpoint, short for ``init_cfg`` of type ``Pretrained``.
             mmsegmentation sets it from ``pretrained`` of the model. Defaults to None.
         init_cfg: MMEngine's initialisation config. Without one, the model keeps the
@@ -117,6 +121,7 @@ class MixMIMTransformer(BaseModule):
         frozen_stages: int = -1,
         recompute: str | None = None,
         with_cp: bool = False,
+        low_precision_norms: bool = False,
         pretrained: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -171,6 +176,7 @@ class MixMIMTransformer(BaseModule):
             self.add_module(self._norm_name(i), Norm(self.out_channels[i]))
         self.apply(init_transformer_weights)
         set_recompute(self, recompute, with_cp)
+        set_low_precision(self, low_precision_norms)
         self._freeze()
 
     def forward(
@@ -198,7 +204,10 @@ class MixMIMTransformer(BaseModule):
         maps = self.patch_embed(x)  # (B, H / patch, W / patch, C)
         if ownership is not None:
             maps = ownership.mix(maps)
-        maps = self.pos_drop(maps + self._position_embedding(maps.shape[1:3]))
+        positions = self._position_embedding(maps.shape[1:3])
+        if self.low_precision:  # else the sum is in float32
+            positions = positions.to(maps.dtype)
+        maps = self.pos_drop(maps + positions)
 
         outputs = []
         for i, stage in enumerate(self.layers):

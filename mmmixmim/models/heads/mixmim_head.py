@@ -8,6 +8,7 @@ from mmpretrain.models.losses import PixelReconstructionLoss
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor
 
+from mmmixmim.ops import runs_on_cpu
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, renamed_arguments
 
@@ -106,7 +107,8 @@ class MixMIMPretrainHead(BaseModule):
         and the loss over all hidden cells is ``sum(w (pred - x)^2) / sum(w)``. With
         weights 0 and 1 these are the statistics and the error of the valid pixels
         alone; a cell without any counts nowhere. With weights that are all 1 the loss
-        is that without weights, bit for bit.
+        is that without weights: on a CPU bit for bit, elsewhere to rounding, since
+        looking at them would wait for the device.
 
         Args:
             pred: The decoder's prediction (B, h * w, target_dims), for K images
@@ -125,7 +127,9 @@ class MixMIMPretrainHead(BaseModule):
                 loss is no ``PixelReconstructionLoss``.
         """
         ownership = self._ownership(mask, target)
-        if pixel_weight is not None and not bool((pixel_weight == 1).all()):
+        if pixel_weight is not None and not (
+            runs_on_cpu(pixel_weight) and bool((pixel_weight == 1).all())
+        ):
             return self._weighted_loss(pred, target, ownership, pixel_weight)
         cells = self.construct_target(target)
         targets = [ownership.partner(cells, k) for k in range(ownership.passes)]

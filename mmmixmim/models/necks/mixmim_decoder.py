@@ -14,7 +14,7 @@ from mmmixmim.geometry import (
     resize_position_embedding,
     sincos_position_embedding,
 )
-from mmmixmim.ops import Linear, run_block, set_recompute
+from mmmixmim.ops import Linear, run_block, set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size, renamed_arguments
 
@@ -45,6 +45,8 @@ class MixMIMPretrainDecoder(BaseModule):
             pixels, ``stride ** 2 * in_channels``.
         recompute: What the backward pass recomputes, as in :class:`MixMIMTransformer`.
             Defaults to None.
+        low_precision_norms: Whether LayerNorm and the residual stream stay in
+            autocast's precision, as in :class:`MixMIMTransformer`. Defaults to False.
         init_cfg: MMEngine's initialisation config. Without one, the decoder keeps the
             authors' initialisation, which it gets when it is built.
 
@@ -71,6 +73,7 @@ class MixMIMPretrainDecoder(BaseModule):
         mlp_ratio: float = 4.0,
         target_dims: int | None = None,
         recompute: str | None = None,
+        low_precision_norms: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -98,6 +101,7 @@ class MixMIMPretrainDecoder(BaseModule):
         self.apply(init_transformer_weights)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         set_recompute(self, recompute)
+        set_low_precision(self, low_precision_norms)
 
     def forward(
         self, x: Tensor | tuple[Tensor, ...], mask: Tensor | TokenOwnership
@@ -136,9 +140,12 @@ class MixMIMPretrainDecoder(BaseModule):
         """
         tokens = self.decoder_embed(maps.flatten(2).transpose(1, 2))  # (B, h * w, dim)
         tokens = ownership.unmix(tokens, self.mask_token)  # (passes * B, h * w, dim)
-        tokens = tokens + resize_position_embedding(
+        positions = resize_position_embedding(
             self.decoder_pos_embed, self.grid, tuple(maps.shape[2:])
         )
+        if self.low_precision:  # else the sum is in float32
+            positions = positions.to(tokens.dtype)
+        tokens = tokens + positions
         for block in self.decoder_blocks:
             tokens = run_block(block, tokens)
         return self.decoder_norm(tokens)

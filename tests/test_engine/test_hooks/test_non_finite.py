@@ -8,6 +8,7 @@ from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.engine import NonFiniteHook
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
+from tests.no_waits import NoWaits
 
 from ..runs import tiny_finetuning, tiny_pretraining, train
 
@@ -88,9 +89,15 @@ def test_files_of_the_batch_are_named(make_runner, image_folder, tmp_path):
     assert all(file.startswith(str(image_folder)) for file in files)
 
 
-def test_steps_are_skipped_up_to_a_number(make_runner, tmp_path):
-    runner = make_runner(3, 7, max_skips=2)
+@pytest.mark.parametrize('fused', [False, True])
+def test_steps_are_skipped_up_to_a_number(make_runner, tmp_path, fused):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.optim_wrapper.optimizer.fused = fused
+    runner = make_runner(3, 7, cfg=cfg, max_skips=2)
     runner.train()
+    report = json.loads((tmp_path / 'non_finite_7.json').read_text())
+    assert len(report['gradient_norms']) == 5
+    assert not hasattr(runner.optim_wrapper.optimizer, 'found_inf')
     assert runner.iter == 9 and runner.message_hub.get_info('skipped_steps') == 2
     state = torch.load(tmp_path / 'iter_9.pth', weights_only=True)
     assert all(each.isfinite().all() for each in state['state_dict'].values())
@@ -147,6 +154,41 @@ def test_norm_of_the_gradients_is_logged_and_changes_nothing(clip, tmp_path):
     expected, unhooked = run('plain', clip or dict(max_norm=1e9))
     assert len(norms) == 3 and norms == pytest.approx(expected, rel=1e-6)
     assert all(map(torch.equal, weights, unhooked))
+
+
+def watching(runner):
+    """A hook that has begun to watch a runner's optimizer."""
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    hook = NonFiniteHook()
+    hook.before_train(runner)
+    return hook
+
+
+@pytest.mark.parametrize('fused', [True, False])
+def test_a_fused_optimizer_does_not_wait_for_the_device(make_runner, fused):
+    """The meta device stands for a GPU."""
+    hook = watching(make_runner())
+    weight = torch.nn.Parameter(torch.empty(4, device='meta'))
+    weight.grad = torch.empty_like(weight)
+    optimizer = torch.optim.AdamW([weight], fused=fused)
+    with NoWaits():
+        if fused:
+            hook._before_step(optimizer, (), {})
+            assert optimizer.found_inf.device.type == 'meta'
+            hook._after_step(optimizer, (), {})
+        else:
+            with pytest.raises((AssertionError, RuntimeError)):
+                hook._before_step(optimizer, (), {})
+
+
+def test_a_loss_scale_skips_steps_by_itself(make_runner):
+    """It sets ``found_inf`` of a fused optimizer before the step."""
+    hook = watching(runner := make_runner())
+    optimizer = runner.optim_wrapper.optimizer
+    optimizer.found_inf = found = torch.ones(())
+    hook._before_step(optimizer, (), {})
+    hook._after_step(optimizer, (), {})
+    assert optimizer.found_inf is found and hook._norms is None
 
 
 def test_bad_option():

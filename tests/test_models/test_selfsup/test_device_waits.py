@@ -6,13 +6,12 @@ pinned, waits until the queue is empty.
 
 import pytest
 import torch
+from mmpretrain.structures import DataSample
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmmixmim.models import MixMIM
 from tests.conftest import meta_device
+from tests.no_waits import NoHostTensors, NoWaits
 
 ARCH = dict(embed_dims=16, depths=[1, 1, 1], num_heads=[1, 2, 4])
 
@@ -49,33 +48,8 @@ OPTIONS = dict(
     four_images=dict(num_images=4),
     shuffled_cells=dict(filling='shuffled_cells'),
     own=dict(reconstruct='own', range_mask_ratio=0.2),
+    weights={},
 )
-
-
-class NoWaits(TorchDispatchMode):
-    """Raise where a GPU would have to finish all its work first."""
-
-    READS = {'_local_scalar_dense', 'nonzero', 'masked_select', '_unique2', 'equal'}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func._schema.name.split('::')[1]
-        out = func(*args, **(kwargs or {}))
-        places = {
-            each.device.type
-            for each in tree_leaves((args, kwargs, out))
-            if isinstance(each, torch.Tensor)
-        }
-        assert name not in self.READS, f'{name} waits for the device'
-        assert len(places) < 2, f'{name} copies between {places}'
-        return out
-
-
-class NoHostTensors(TorchFunctionMode):
-    """Raise where a tensor is made of a list: on meta no copy is dispatched."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        assert func not in (torch.tensor, torch.as_tensor), 'a list is copied'
-        return func(*args, **(kwargs or {}))
 
 
 def build(encoder, **options):
@@ -93,6 +67,15 @@ def build(encoder, **options):
         ).train()
 
 
+def batch(device, weighted=False):
+    """Images, and samples with the weights of their pixels."""
+    images = torch.empty(4, 3, 128, 96, device=device)
+    samples = [DataSample() for _ in images] if weighted else None
+    for sample in samples or ():
+        sample.pixel_weight = torch.ones(128, 96, device=device)
+    return images, samples
+
+
 CASES = [('mixmim', name) for name in OPTIONS]
 CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
 
@@ -107,9 +90,9 @@ def test_step_without_a_wait(encoder, option, device):
     model = build(encoder, **OPTIONS[option])
     with FakeTensorMode():
         fake(model, device)
-        images = torch.empty(4, 3, 128, 96, device=device)
+        arguments = batch(device, option == 'weights')
         with NoWaits(), NoHostTensors():
-            loss = model.loss(images)['loss']
+            loss = model.loss(*arguments)['loss']
             assert loss.device.type == device and loss.requires_grad
             if device == 'meta':
                 loss.backward()
@@ -139,12 +122,12 @@ def test_step_on_a_gpu_without_a_wait(encoder, option):
     model = build(encoder, **OPTIONS[option]).to_empty(device='cuda')
     for each in model.parameters():
         torch.nn.init.normal_(each, std=0.02)
-    images = torch.rand(4, 3, 128, 96, device='cuda')
-    model.loss(images)['loss'].backward()
+    arguments = batch('cuda', option == 'weights')
+    model.loss(*arguments)['loss'].backward()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        model.loss(images)['loss'].backward()
+        model.loss(*arguments)['loss'].backward()
     finally:
         torch.cuda.set_sync_debug_mode('default')
 

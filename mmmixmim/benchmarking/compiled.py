@@ -1,0 +1,115 @@
+"""Count what a compiled step would run, from the graphs that Inductor lowers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import fx
+from torch._functorch.aot_autograd import make_boxed_func
+from torch._inductor import compile_fx, config
+from torch._inductor.debug import DebugContext
+from torch._inductor.graph import GraphLowering
+from torch._inductor.scheduler import BaseSchedulerNode
+from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+from .batches import random_batch
+from .roofline import KernelCounter, as_on_gpu
+from .step_cost import build_model, image_size, make_fake, make_states
+from .workloads import PRECISIONS
+
+
+def compiled_kernels(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None = None,
+    precision: str = 'bf16',
+) -> dict[str, KernelCounter]:
+    """Count the kernels of a training step whose loss ``torch.compile`` compiles.
+
+    Inductor lowers and fuses the graph of forward and backward pass for a CPU, since it
+    takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
+    the bytes of its own kernels, named 'fused'; those of GEMMs and attention are
+    counted as in the eager step. No code is generated. Its kernels for a GPU may
+    differ. AdamW is fused and not compiled.
+
+    Args:
+        cfg: Config of a model with a method ``loss(inputs, data_samples)``.
+        batch: Number of images.
+        size: Height and width in pixels. Defaults to None: the backbone's.
+        precision: 'fp32', or 'bf16' or 'fp16' with autocast.
+
+    Returns:
+        Kernels by phase, as of :func:`step_cost`.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
+    counter = _InductorCounter()
+    torch.compiler.reset()
+    model = build_model(cfg, real=False)
+    size = image_size(model, size)
+    with FakeTensorMode(allow_non_fake_inputs=True), as_on_gpu():
+        make_fake(model)
+        inputs = random_batch(cfg, model.train(), batch, size)
+        trained = [each for each in model.parameters() if each.requires_grad]
+        optimizer = torch.optim.AdamW(trained, fused=True)
+        make_states(trained, optimizer, keep_gradients=False)
+        with counter.kernels['forward']:
+            data = model.data_preprocessor(inputs, training=True)
+        loss = torch.compile(model.loss, backend=counter, fullgraph=True)
+        low = precision != 'fp32'
+        with torch.autocast('cpu', PRECISIONS[precision], enabled=low):
+            losses = loss(data['inputs'], data['data_samples'])
+        model.parse_losses(losses)[0].backward()
+        with counter.kernels['optimizer']:
+            optimizer.step()
+    return counter.kernels
+
+
+class _InductorCounter:
+    """A backend of ``torch.compile`` that counts kernels and runs the plain graph."""
+
+    def __init__(self) -> None:
+        phases = ('forward', 'backward', 'optimizer')
+        self.kernels = {phase: KernelCounter() for phase in phases}
+
+    def __call__(self, graph: fx.GraphModule, inputs: Sequence) -> Callable:
+        with config.patch(fx_graph_cache=False):
+            return compile_fx.compile_fx(graph, inputs, inner_compile=self._lower)
+
+    def _lower(
+        self,
+        graph: fx.GraphModule,
+        inputs: Sequence,
+        is_backward: bool | None = False,
+        **kwargs,
+    ) -> Callable:
+        """Lower and schedule a graph, as Inductor does before it generates code."""
+        counter = self.kernels['backward' if is_backward else 'forward']
+        mode = compile_fx.fake_tensor_prop(graph, inputs)
+        compile_fx.record_original_output_strides(graph)
+        with V.set_fake_mode(mode), DebugContext():
+            compile_fx._recursive_post_grad_passes(graph, is_inference=False)
+            lowered = GraphLowering(graph, inputs, shape_env=mode.shape_env)
+            with V.set_graph_handler(lowered):
+                lowered.run(*inputs)
+                lowered.init_wrapper_code()
+                lowered._update_scheduler()
+                for node in lowered.scheduler.nodes:
+                    self._count(node, counter)
+        return make_boxed_func(graph.forward)
+
+    def _count(self, node: BaseSchedulerNode, counter: KernelCounter) -> None:
+        origin = node.node.get_origin_node() if node.is_extern() else None
+        if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+            args, kwargs, out = tree_map_only(
+                fx.Node,
+                lambda each: each.meta['val'],
+                (origin.args, origin.kwargs, origin),
+            )
+            counter.add(origin.target, args, kwargs, out)
+        elif size := node.get_read_write_buffers_sizes():
+            counter.calls['fused', True, 0, size] += 1

@@ -1,0 +1,52 @@
+"""The kernels of a compiled step against those of the eager one."""
+
+import pytest
+from mmengine.config import Config
+
+from mmmixmim.benchmarking import Kernels, compiled_kernels, step_cost
+
+from ..scripts import call
+
+MODEL = """
+default_scope = 'mmmixmim'
+model = dict(
+    type='MixMIM',
+    backbone=dict(
+        type='MixMIMTransformer',
+        arch=dict(embed_dims=16, depths=[1], num_heads=[1]),
+        img_size=16,
+        window_size=4,
+    ),
+    neck=dict(
+        type='MixMIMPretrainDecoder',
+        decoder_embed_dims=16,
+        decoder_depth=1,
+        decoder_num_heads=1,
+    ),
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[127], std=[57]),
+)
+"""
+
+
+@pytest.mark.slow
+def test_compiling_saves_kernels_and_bytes_but_no_flops(tmp_path):
+    path = tmp_path / 'tiny.py'
+    path.write_text(MODEL)
+    cfg = Config.fromfile(path)
+    eager = step_cost(cfg, 64, precision='bf16', recompute='none').kernels
+    compiled = compiled_kernels(cfg, 64)
+    passes = ('forward', 'backward')
+    before, after = (
+        sum((kernels[phase].total() for phase in passes), Kernels())
+        for kernels in (eager, compiled)
+    )
+    assert 0 < after.number < before.number / 2 and after.size < before.size
+    assert after.flops == before.flops
+    assert 'fused' in compiled['backward'].rows()
+    total = [kernels['optimizer'].total() for kernels in (eager, compiled)]
+    assert total[0] == total[1]
+
+    options = ('--batch-size', 64, '--compiled', '--rows', 4)
+    result = call('benchmarks/roofline.py', path, *options, cwd=tmp_path)
+    assert result.returncode == 0 and '| fused |' in result.stdout
+    assert 'graph lowered for a CPU' in result.stdout
