@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up the checkout's .venv:
-#   tools/setup_env.sh demo   for tools/demo.py; mmcv without compiled ops
+#   tools/setup_env.sh demo   for make demo; mmcv without compiled ops
 #   tools/setup_env.sh test   adds mmcv's compiled ops, mmdet, mmseg, pytest and ruff
 # requirements/constraints.txt pins all versions. The script is idempotent: it keeps an
 # environment that works and rebuilds one whose installation was interrupted.
