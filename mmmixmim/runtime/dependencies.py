@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from mmengine.config import Config
 
-from mmmixmim.validation import MissingDependencyError
+from mmmixmim.validation import MissingDependencyError, UserError
 
 # Install commands: with the onedl-* forks of OpenMMLab, and with upstream.
 _COMMANDS = {
@@ -40,16 +40,30 @@ _BACKENDS = {
 }
 
 
-def check_backends(cfg: Config) -> None:
-    """Check that the packages of the visualizer's backends are installed.
+def prepare_backends(cfg: Config) -> None:
+    """Turn names of visualizer backends to configs, and check that they can be used.
+
+    MMEngine's ``--cfg-options`` reads no list of dicts, but a list of names.
 
     Args:
-        cfg: Config of a run.
+        cfg: Config of a run. ``visualizer.vis_backends`` may have names among the
+            configs, or be a name.
 
     Raises:
-        MissingDependencyError: If one is not. The message has the install command.
+        MissingDependencyError: If the package of a backend is not installed. The
+            message has the install command.
+        UserError: If an entry is neither a name nor a config.
     """
-    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+    visualizer = cfg.get('visualizer') or {}
+    backends = visualizer.get('vis_backends') or []
+    backends = backends if isinstance(backends, (list, tuple)) else [backends]
+    backends = [dict(type=each) if _is_name(each) else each for each in backends]
+    for backend in backends:
+        if not isinstance(backend, dict):
+            raise UserError(
+                'visualizer.vis_backends must be names, such as '
+                f'[LocalVisBackend,TensorboardVisBackend], got {backend!r}.'
+            )
         name = str(backend.get('type')).split('.')[-1]
         module, package = _BACKENDS.get(name, (None, None))
         if module and importlib.util.find_spec(module) is None:
@@ -57,6 +71,13 @@ def check_backends(cfg: Config) -> None:
                 f'The visualizer backend {name} needs {package}, which is not '
                 f'installed. Install it with: pip install {package}'
             )
+    if backends:
+        visualizer['vis_backends'] = backends
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value is the name of a class, perhaps behind a scope."""
+    return isinstance(value, str) and value.replace('.', '_').isidentifier()
 
 
 def check_dependencies(cfg: Config) -> None:

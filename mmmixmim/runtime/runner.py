@@ -17,7 +17,7 @@ from mmmixmim.validation import (
     is_trusted,
 )
 
-from .dependencies import check_backends
+from .dependencies import prepare_backends
 from .launchers import init_processes
 
 # Their engines read checkpoints by themselves, as pickles.
@@ -45,10 +45,10 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         MissingDependencyError: If a visualizer backend is not installed.
         RefusedFileError: If an engine would run code in a checkpoint that the user does
             not trust.
-        UserError: If the work folder cannot be written, or a launcher is named that did
-            not start this process.
+        UserError: If the work folder cannot be written, a launcher is named that did
+            not start this process, or a visualizer backend is no backend.
     """
-    check_backends(cfg)
+    prepare_backends(cfg)
     _check_trust(cfg)
     _make_work_dir(cfg.work_dir)
     hooks = dict(cfg.get('default_hooks') or {})

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from mmmixmim.runtime import check_dependencies, require
-from mmmixmim.validation import MissingDependencyError
+from mmmixmim.runtime.dependencies import prepare_backends
+from mmmixmim.validation import MissingDependencyError, UserError
 
 from ..conftest import ROOT
 from ..scripts import TOOLS, call, error_line
@@ -144,3 +145,43 @@ def test_scripts_say_at_once_what_is_missing(tmp_path, block, script, module, me
     block(module)
     assert message in error_line(call(script, cwd=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def with_backends(option):
+    """A config whose backends come from the command line."""
+    cfg = Config(dict(visualizer=dict(type='Visualizer', vis_backends=[])))
+    cfg.merge_from_dict({'visualizer.vis_backends': DictAction._parse_iterable(option)})
+    return cfg
+
+
+@pytest.mark.parametrize(
+    'option, types',
+    (
+        ('[LocalVisBackend,TensorboardVisBackend]', ['Local', 'Tensorboard']),
+        ('mmengine.LocalVisBackend', ['mmengine.Local']),
+    ),
+)
+def test_backends_are_named_on_the_command_line(option, types):
+    cfg = with_backends(option)
+    prepare_backends(cfg)
+    backends = [dict(type=f'{name}VisBackend') for name in types]
+    assert cfg.visualizer.vis_backends == backends
+
+
+def test_the_option_of_the_page_on_watching_names_backends():
+    page = (ROOT / 'docs' / 'watching.md').read_text()
+    option = page.split('visualizer.vis_backends=')[1].split("'")[1]
+    cfg = with_backends(option)
+    prepare_backends(cfg)
+    assert len(cfg.visualizer.vis_backends) == 2
+
+
+def test_a_backend_that_is_no_name_is_one_line():
+    with pytest.raises(UserError, match='must be names, such as .*Tensorboard'):
+        prepare_backends(with_backends("[dict(type='LocalVisBackend')]"))
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_package(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(MissingDependencyError, match='pip install tensorboard'):
+        prepare_backends(with_backends('TensorboardVisBackend'))
