@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import fx
 from torch._functorch.aot_autograd import make_boxed_func
-from torch._inductor import compile_fx, config
+from torch._inductor import compile_fx, config, ir
 from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
 from torch._inductor.scheduler import BaseSchedulerNode
@@ -103,8 +103,8 @@ class _InductorCounter:
         return make_boxed_func(graph.forward)
 
     def _count(self, node: BaseSchedulerNode, counter: KernelCounter) -> None:
-        origin = node.node.get_origin_node() if node.is_extern() else None
-        if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+        origin = _operator(node.node) if node.is_extern() else None
+        if origin is not None:
             args, kwargs, out = tree_map_only(
                 fx.Node,
                 lambda each: each.meta['val'],
@@ -113,3 +113,12 @@ class _InductorCounter:
             counter.add(origin.target, args, kwargs, out)
         elif size := node.get_read_write_buffers_sizes():
             counter.calls['fused', True, 0, size] += 1
+
+
+def _operator(kernel: ir.ExternKernel) -> fx.Node | None:
+    """The call of the graph that a library's kernel runs, if it is known."""
+    origin = kernel.get_origin_node()
+    if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+        return origin
+    operator = getattr(kernel, 'op_overload', None) or object()
+    return next((each for each in kernel.origins if each.target is operator), None)
