@@ -22,6 +22,11 @@ from .roofline import KernelCounter, as_on_gpu
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
 
+_ATTENTION = (
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default,
+)
+
 
 def compiled_kernels(
     cfg: Config,
@@ -35,7 +40,8 @@ def compiled_kernels(
     takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
     the bytes of its own kernels, named 'fused'; those of GEMMs and attention are
     counted as in the eager step. No code is generated. Its kernels for a GPU may
-    differ. AdamW is fused and not compiled.
+    differ. Copies of attention's inputs, which it makes for a CPU alone, don't count.
+    AdamW is fused and not compiled.
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``.
@@ -111,8 +117,19 @@ class _InductorCounter:
                 (origin.args, origin.kwargs, origin),
             )
             counter.add(origin.target, args, kwargs, out)
-        elif size := node.get_read_write_buffers_sizes():
-            counter.calls['fused', True, 0, size] += 1
+        elif not _is_copy_for_attention(node):
+            if size := node.get_read_write_buffers_sizes():
+                counter.calls['fused', True, 0, size] += 1
+
+
+def _is_copy_for_attention(node: BaseSchedulerNode) -> bool:
+    """Whether a kernel only copies an input of attention, as an expanded bias.
+
+    For a GPU, Inductor passes inputs with aligned rows as they are (``sdpa_constraint``
+    in its ``lowering.py``).
+    """
+    origins = getattr(node.node, 'origins', ())  # of a single kernel
+    return any(each.target in _ATTENTION for each in origins)
 
 
 def _operator(kernel: ir.ExternKernel) -> fx.Node | None:
