@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import fx
 from torch._functorch.aot_autograd import make_boxed_func
-from torch._inductor import compile_fx, config
+from torch._inductor import compile_fx, config, ir
 from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
 from torch._inductor.scheduler import BaseSchedulerNode
@@ -21,6 +21,11 @@ from .batches import random_batch
 from .roofline import KernelCounter, as_on_gpu
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
+
+_ATTENTION = (
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default,
+)
 
 
 def compiled_kernels(
@@ -35,7 +40,8 @@ def compiled_kernels(
     takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
     the bytes of its own kernels, named 'fused'; those of GEMMs and attention are
     counted as in the eager step. No code is generated. Its kernels for a GPU may
-    differ. AdamW is fused and not compiled.
+    differ. Copies of attention's inputs, which it makes for a CPU alone, don't count.
+    AdamW is fused and not compiled.
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``.
@@ -103,13 +109,33 @@ class _InductorCounter:
         return make_boxed_func(graph.forward)
 
     def _count(self, node: BaseSchedulerNode, counter: KernelCounter) -> None:
-        origin = node.node.get_origin_node() if node.is_extern() else None
-        if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+        origin = _operator(node.node) if node.is_extern() else None
+        if origin is not None:
             args, kwargs, out = tree_map_only(
                 fx.Node,
                 lambda each: each.meta['val'],
                 (origin.args, origin.kwargs, origin),
             )
             counter.add(origin.target, args, kwargs, out)
-        elif size := node.get_read_write_buffers_sizes():
-            counter.calls['fused', True, 0, size] += 1
+        elif not _is_copy_for_attention(node):
+            if size := node.get_read_write_buffers_sizes():
+                counter.calls['fused', True, 0, size] += 1
+
+
+def _is_copy_for_attention(node: BaseSchedulerNode) -> bool:
+    """Whether a kernel only copies an input of attention, as an expanded bias.
+
+    For a GPU, Inductor passes inputs with aligned rows as they are (``sdpa_constraint``
+    in its ``lowering.py``).
+    """
+    origins = getattr(node.node, 'origins', ())  # of a single kernel
+    return any(each.target in _ATTENTION for each in origins)
+
+
+def _operator(kernel: ir.ExternKernel) -> fx.Node | None:
+    """The call of the graph that a library's kernel runs, if it is known."""
+    origin = kernel.get_origin_node()
+    if origin is not None and isinstance(origin.target, torch._ops.OpOverload):
+        return origin
+    operator = getattr(kernel, 'op_overload', None) or object()
+    return next((each for each in kernel.origins if each.target is operator), None)

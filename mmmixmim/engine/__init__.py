@@ -25,12 +25,12 @@ from .strategies import DeepSpeedStrategy, FSDPStrategy
 __all__ = [
     'AnnotationCheckHook',
     'ClassCheckHook',
+    'CompileLossHook',
     'DeepSpeedStrategy',
     'DiagnosisHook',
     'FSDPStrategy',
     'HeldOutLoop',
     'LayerDecayOptimWrapperConstructor',
-    'CompileLossHook',
     'NonFiniteHook',
     'OnlineProbeHook',
     'PlainCheckpointHook',

@@ -40,7 +40,8 @@ def test_compiling_saves_kernels_and_bytes_but_no_flops(tmp_path):
         sum((kernels[phase].total() for phase in passes), Kernels())
         for kernels in (eager, compiled)
     )
-    assert 0 < after.number < before.number / 2 and after.size < before.size
+    assert 0 < after.number < 0.75 * before.number
+    assert after.size < 0.9 * before.size
     assert after.flops == before.flops
     assert 'fused' in compiled['backward'].rows()
     total = [kernels['optimizer'].total() for kernels in (eager, compiled)]

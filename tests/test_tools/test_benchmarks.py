@@ -12,6 +12,7 @@ from mmmixmim.validation import UserError
 
 from ..scripts import (
     CLASSIFY,
+    NO_WORKERS,
     ONE_ITERATION,
     PRETRAIN,
     SHAPES,
@@ -486,3 +487,21 @@ def test_roofline(tmp_path):
     )
     assert "recompute='none'" in output and output.count('\n| forward |') <= 3
     assert '| all |' in output
+
+
+def test_losses_in_low_precision(tmp_path):
+    options = ('--epochs', 1, '--seeds', 0, '--cfg-options', NO_WORKERS)
+    options += ('train_dataloader.num_batch_per_epoch=2', 'val_cfg.max_images=8')
+    output = passed(
+        call(
+            'benchmarks/low_precision.py', '--config', PRETRAIN, *options, cwd=tmp_path
+        )
+    )
+    rows = [line.split(' | ') for line in output.splitlines() if line[:3] == '| 0']
+    assert [row[1] for row in rows] == [
+        'bfloat16',
+        'bfloat16, low_precision_norms',
+        'float32',
+    ]
+    losses = [float(row[2]) for row in rows]
+    assert losses == pytest.approx([losses[2]] * 3, rel=2e-2)

@@ -5,7 +5,6 @@ batches, and prints the mean training loss of the last epoch and the held-out lo
 """
 
 import argparse
-import contextlib
 import tempfile
 
 import torch
@@ -48,8 +47,8 @@ def train(cfg: Config, low: bool, low_norms: bool) -> tuple[float, float]:
         part.low_precision_norms = low_norms
     with tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = build_runner(cfg)
-        autocast = torch.autocast('cpu', torch.bfloat16) if low else None
-        if autocast:
+        if low:  # MMEngine's AmpOptimWrapper needs a GPU
+            autocast = torch.autocast('cpu', torch.bfloat16)
             runner.model.forward = autocast(runner.model.forward)
         runner.train()
         losses = runner.message_hub.get_scalar('train/loss').data[0]
@@ -68,12 +67,11 @@ def main() -> None:
             cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
             cfg.param_scheduler = None
             cfg.default_hooks.checkpoint = None
-            del cfg.default_hooks['preemption']
-            cfg.custom_hooks, cfg.launcher = [], 'none'
+            cfg.default_hooks.pop('preemption', None)
+            cfg.custom_hooks, cfg.launcher, cfg.log_level = [], 'none', 'ERROR'
             cfg.randomness = dict(seed=seed)
             cfg.experiment_name = f'{name} {seed}'
-            with contextlib.redirect_stdout(None):
-                trained, held_out = train(cfg, *options)
+            trained, held_out = train(cfg, *options)
             rows.append([str(seed), name, f'{trained:.4f}', f'{held_out:.4f}'])
             print(*rows[-1], flush=True)
     head = ['seed', 'precision', 'training loss', 'held-out loss']
