@@ -47,7 +47,7 @@ val_dataloader = dict(
 val_cfg = dict(type='HeldOutLoop', max_images=192)
 val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
 custom_hooks = [
-    dict(type='OnlineProbeHook', max_images=192),
+    dict(type='OnlineProbeHook', max_images=128),
     dict(type='ReconstructionHook'),
     dict(type='DiagnosisHook'),
     dict(type='ReportHook'),

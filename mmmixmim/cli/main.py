@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -39,9 +40,11 @@ def cli() -> None:
 def _load(name: str, package: str = 'mmmixmim.cli') -> ModuleType:
     """Import the module of a command, which takes seconds.
 
-    mmpretrain prints on import that an optional package is missing.
+    mmpretrain prints on import that an optional package is missing, and mmcv warns that
+    its ops are.
     """
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Fail to import')
         return importlib.import_module(f'{package}.{name}')
 
 

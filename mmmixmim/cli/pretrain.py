@@ -171,7 +171,7 @@ def _sections(
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
     held_out = []
     if chosen.held_out:
-        loop['val_interval'] = max(1, chosen.epochs // 20)
+        loop['val_interval'] = chosen.val_interval
         hooks.insert(0, dict(type='ReconstructionHook'))
         middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
@@ -189,7 +189,7 @@ def _sections(
             val_evaluator=measured,
         )
         title = 'The held-out images, in pairs, always with the same crops and masks.'
-        held_out = [Section(title, entries, ('held_out',))]
+        held_out = [Section(title, entries, ('held_out', 'val_interval'))]
     wrapper = optimizer(chosen, (0.9, 0.95), paramwise_cfg=dict(flat_decay_mult=0.0))
     total = chosen.batch_size * chosen.accumulation
     scaling = dict(enable=False, base_batch_size=total)

@@ -311,5 +311,9 @@ def _difference(run: Run, command: str, arguments: dict) -> str:
     for name in (*arguments, *run.arguments):
         there, here = (each.get(name) for each in (run.arguments, arguments))
         if there != here:
-            return f'{name} is {there!r} there, not {here!r}'
+            there, here = (
+                'not given' if each is None else repr(each) for each in (there, here)
+            )
+            option = 'from' if name == 'start' else name
+            return f'{option} is {there} there, but {here} here'
     return ''

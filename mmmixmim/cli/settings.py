@@ -88,6 +88,9 @@ def choose_pretraining(
     check_batch(chosen.batch_size, fits, cost, machine, images)
     chosen.add('accumulation', lambda: _accumulation(total, chosen.batch_size))
     chosen.add('epochs', lambda: _epochs(images, cost, machine))
+    if chosen.held_out:
+        cost_of_one = chosen.held_out / images
+        chosen.add('val_interval', lambda: _val_interval(chosen.epochs, cost_of_one))
     batch = chosen.batch_size * chosen.accumulation
     chosen.add('lr', lambda: _learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: _warmup(chosen.epochs))
@@ -309,6 +312,23 @@ def _held_out(images: int) -> tuple[int, str]:
     elif count < share:
         reason = f'{count:,} are enough; 5 % would be {share:,}'
     return count, f'{reason}. They measure what is learned'
+
+
+def _val_interval(epochs: int, cost: float) -> tuple[int, str]:
+    """Epochs between validations.
+
+    Args:
+        epochs: Length of the training.
+        cost: Images measured for each that is trained on in an epoch. Both take about
+            as long.
+    """
+    interval, rarest = max(1, epochs // 20), max(1, epochs // 4)
+    cheap = math.ceil(cost / 0.02)
+    if interval >= cheap:
+        return interval, f'measures held-out images {epochs // interval} times'
+    if cheap <= rarest:
+        return cheap, 'measuring held-out images then takes about 2 % of the time'
+    return rarest, f'measures held-out images {epochs // rarest} times, not too rarely'
 
 
 def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine) -> str:

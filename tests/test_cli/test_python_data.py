@@ -93,7 +93,7 @@ def test_what_a_config_without_its_dataset_can_do(trained, tmp_path):
 
 def test_a_run_goes_on_with_the_same_dataset_only(trained, dataset):
     assert mmmixmim.pretrain(dataset, trained, epochs=1) == trained
-    with pytest.raises(UserError, match='of 64 items.* there, not .*of 63 items'):
+    with pytest.raises(UserError, match='of 64 items.* there, but .*of 63 items'):
         mmmixmim.pretrain(torch.utils.data.Subset(dataset, range(63)), trained)
     again = Run.load(trained).invocation
     assert again.startswith(f"mmmixmim.pretrain(data, out='{trained}', epochs=1")

@@ -57,6 +57,20 @@ def test_batches_that_do_not_fit_are_accumulated():
     assert roomy.lr == chosen.lr and roomy.batch_size == 1024
 
 
+@pytest.mark.parametrize(
+    'images, epochs, interval',
+    [
+        (5000, 200, 10),  # 20 times
+        (1248, 25, 3),  # 62 of 1,248 images: 2 % of the time
+        (100, 40, 10),  # 16 of 100 images, 4 times at least
+        (5000, 2, 1),
+    ],
+)
+def test_measuring_takes_little_of_the_time(images, epochs, interval):
+    chosen, _ = choose_pretraining(scan(images, 32), CPU, epochs=epochs)
+    assert chosen.val_interval == interval
+
+
 def test_what_is_given_is_taken():
     given = dict(model='micro', epochs=7, lr=0.1, batch_size=4, workers=3)
     chosen, _ = choose_pretraining(scan(1000, 300), CPU, image_size=128, **given)
