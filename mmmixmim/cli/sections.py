@@ -58,7 +58,9 @@ def optimizer(chosen: Choices, betas: tuple[float, float], **paramwise) -> dict:
     """``optim_wrapper`` of a config."""
     wrapper = dict(
         type='OptimWrapper',
-        optimizer=dict(type='AdamW', lr=chosen.lr, betas=betas, weight_decay=0.05),
+        optimizer=dict(
+            type='AdamW', lr=chosen.lr, betas=betas, weight_decay=0.05, fused=True
+        ),
     )
     if paramwise:
         wrapper |= paramwise
@@ -66,8 +68,9 @@ def optimizer(chosen: Choices, betas: tuple[float, float], **paramwise) -> dict:
         wrapper['type'] = 'AmpOptimWrapper'
         names = dict(bf16='bfloat16', fp16='float16')
         wrapper['dtype'] = names[chosen.precision]
-        if chosen.precision == 'fp16':
-            wrapper['loss_scale'] = 'dynamic'
+        # bfloat16 has the range of float32.
+        fp16 = chosen.precision == 'fp16'
+        wrapper['loss_scale'] = 'dynamic' if fp16 else dict(enabled=False)
     if chosen.accumulation > 1:
         wrapper['accumulative_counts'] = chosen.accumulation
     return wrapper

@@ -30,9 +30,16 @@ class QuietRunner(Runner):
         return logger
 
     def load_checkpoint(self, *args, **kwargs) -> dict:
-        """Load a checkpoint; MMEngine prints how, where it should log."""
-        with redirect_stdout(io.StringIO()):
-            return super().load_checkpoint(*args, **kwargs)
+        """Load a checkpoint; log what MMEngine prints about it."""
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        text = printed.getvalue().strip()
+        if 'do not match exactly' in text:  # some weights are random
+            self.logger.warning(text)
+        elif text:
+            self.logger.info(text)
+        return checkpoint
 
 
 def quieten(logger: logging.Logger) -> None:

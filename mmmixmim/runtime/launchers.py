@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -67,17 +70,25 @@ def init_processes(cfg: Config) -> None:
 
 
 def _import_yapf() -> None:
-    """Import what prints configs, however many processes do so for the first time.
+    """Import what prints configs, one process at a time.
 
-    The first import writes a cache, and whoever reads it half written fails.
+    The first import writes a cache in the home folder, and whoever reads it half
+    written fails.
     """
-    for _ in range(50):
-        try:
-            import yapf  # noqa: F401
+    path = Path(tempfile.gettempdir(), f'mmmixmim-yapf-{os.getuid()}.lock')
+    with path.open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(20):  # other machines may share the home folder
+            try:
+                import yapf  # noqa: F401
 
-            return
-        except (EOFError, pickle.UnpicklingError):
-            time.sleep(0.1)
+                return
+            except (EOFError, pickle.UnpicklingError):
+                time.sleep(0.5)
+    raise UserError(
+        'The cache of yapf, which prints configs, is damaged: remove its folder '
+        '(~/.cache/YAPF on Linux).'
+    )
 
 
 def _set_variables(launcher: str) -> None:

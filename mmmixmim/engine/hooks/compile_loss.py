@@ -30,7 +30,8 @@ class CompileLossHook(Hook):
             for CUDA graphs, which helps small batches.
 
     Raises:
-        UserError: With FSDP or DeepSpeed, which gather weights inside the loss.
+        UserError: With ``range_mask_ratio``, or another wrapper than DDP's, as FSDP and
+            DeepSpeed gather weights inside the loss.
     """
 
     def __init__(self, fullgraph: bool = True, **options) -> None:
@@ -39,6 +40,12 @@ class CompileLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Replace the loss by the compiled one."""
         model = _unwrapped(runner.model)
+        if getattr(model, 'range_mask_ratio', 0):
+            raise UserError(
+                'CompileLossHook needs the same number of hidden cells in all steps: '
+                f'set model.range_mask_ratio=0, got {model.range_mask_ratio}, or leave '
+                'the hook out.'
+            )
         model.loss = torch.compile(model.loss, **self.options)
 
     def after_train(self, runner: Runner) -> None:
@@ -51,7 +58,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         return model.module
     if is_model_wrapper(model):
         raise UserError(
-            f'CompileLossHook does not work with {type(model).__name__}, which gathers '
-            'weights inside the loss: leave it out, or use DDP.'
+            f'CompileLossHook works in one process or with DDP, not with '
+            f'{type(model).__name__}: leave it out.'
         )
     return model

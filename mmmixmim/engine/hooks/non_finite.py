@@ -31,13 +31,16 @@ class NonFiniteHook(Hook):
     ``non_finite_N.json`` in the work folder lists learning rate, last losses, largest
     gradient norms by parameter, and the files of the batch.
 
-    A fused optimizer skips the step by itself, on the device, and the norm is read
-    after the loss, so nothing waits for a GPU. Other optimizers wait once per step.
+    Fused Adam and AdamW skip the step by themselves, on the device, and the norm is
+    read after the loss, so the hook adds no wait for a GPU unless ``clip_grad`` is set.
+    Other optimizers wait once per step.
 
     ``grad_norm`` in the log is the norm before clipping. It costs one pass over the
-    gradients, which it does not change; where ``clip_grad`` computes it already,
-    nothing. Steps that mixed precision skips since its loss scale was too large have
-    none.
+    gradients, which it does not change.
+
+    With a loss scale (float16) a step whose gradients overflow is skipped and the scale
+    halved. This is no error, and the step has no ``grad_norm``. A scale below 1 is one:
+    then the gradients are not finite at any scale.
 
     DeepSpeed makes its steps by itself: there the run stops where the loss is not
     finite, and nothing is skipped.
@@ -83,10 +86,11 @@ class NonFiniteHook(Hook):
         """Stop or count if the loss or the gradients were not finite."""
         loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
         norms = self._read_norms()
-        if math.isfinite(loss) and norms is None:
+        scale = _loss_scale(runner.optim_wrapper)
+        if math.isfinite(loss) and norms is None and scale >= 1:
             return
         path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
-        report = _report(runner, loss, norms or {}, _files(data_batch))
+        report = _report(runner, loss, norms or {}, scale, _files(data_batch))
         if get_world_size() > 1:  # each has files of its own
             path = path.with_stem(f'{path.stem}_rank{get_rank()}')
         path.write_text(json.dumps(report, indent=2))
@@ -113,19 +117,19 @@ class NonFiniteHook(Hook):
         runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
 
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        if getattr(optimizer, 'found_inf', None) is not None:
-            return  # the loss scale makes a fused optimizer check its gradients
         self._stepped = _with_gradient(optimizer)
-        if not self._stepped:
-            return
-        norms = torch._foreach_norm([each.grad for each in self._stepped])
-        self._norms = torch.stack([each.float() for each in norms])
+        self._norms = _norms_of_gradients(self._stepped, optimizer)
         if self._is_clipped():
             total = self._norms.new_tensor(self._logged_norm())
         else:
             total = self._over_shards(self._norms.norm())
-        self._total = total
-        if getattr(optimizer, '_step_supports_amp_scaling', False):  # it is fused
+        # Gradients that are unscaled already leave no grad_scale.
+        scale = getattr(optimizer, 'grad_scale', None)
+        self._total = total if scale is None else total / scale
+        self._scaled = getattr(optimizer, 'found_inf', None) is not None
+        if self._scaled:
+            return  # GradScaler told a fused optimizer whether to skip the step
+        if _skips_by_itself(optimizer):
             optimizer.found_inf = total.isfinite().logical_not().float()
             self._marked = True
         elif not total.isfinite():
@@ -142,11 +146,14 @@ class NonFiniteHook(Hook):
         if norms is None:
             return None
         total = self._total.item()
+        finite = math.isfinite(total)
+        if self._scaled and not finite:
+            return None  # the loss scale was too large
         if not self._is_clipped():
             self._runner.message_hub.update_scalar('train/grad_norm', total)
-        if math.isfinite(total):
-            return None
-        return _largest(self._runner, self._stepped, norms.tolist())
+        elif not finite:  # clipping has made all of them NaN
+            return {'all parameters together': total}
+        return None if finite else _largest(self._runner, self._stepped, norms.tolist())
 
     def _is_clipped(self) -> bool:
         """Whether MMEngine logs the norm, before it clips."""
@@ -174,6 +181,32 @@ def _with_gradient(optimizer: Optimizer) -> list[nn.Parameter]:
     ]
 
 
+def _norms_of_gradients(parameters: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
+    if not parameters:  # of this rank
+        device = optimizer.param_groups[0]['params'][0].device
+        return torch.zeros(0, device=device)
+    device = parameters[0].device
+    norms = torch._foreach_norm([each.grad for each in parameters])
+    return torch.stack([each.float().to(device) for each in norms])
+
+
+def _skips_by_itself(optimizer: Optimizer) -> bool:
+    """Whether the kernels that run read ``found_inf``.
+
+    The groups tell, not the arguments of the optimizer: a checkpoint that is resumed
+    brings its own.
+    """
+    return isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(
+        group.get('fused') for group in optimizer.param_groups
+    )
+
+
+def _loss_scale(wrapper: OptimWrapper) -> float:
+    """Scale of the loss in float16, 1 without one."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    return 1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale()
+
+
 def _largest(
     runner: Runner, parameters: list[nn.Parameter], norms: list[float]
 ) -> dict[str, float]:
@@ -197,12 +230,15 @@ def _files(data_batch: dict) -> list[str]:
     ]
 
 
-def _report(runner: Runner, loss: float, norms: dict, files: list[str]) -> dict:
+def _report(
+    runner: Runner, loss: float, norms: dict, scale: float, files: list[str]
+) -> dict:
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     return dict(
         iteration=runner.iter + 1,
         learning_rate=next(iter(runner.optim_wrapper.get_lr().values()))[0],
         loss=loss,
+        loss_scale=scale,
         last_losses=[float(each) for each in losses[-LAST - 1 : -1]],
         gradient_norms=norms,
         files=files,
@@ -216,6 +252,8 @@ def _text(report: dict, path: Path) -> str:
     if norms:
         name = next(iter(norms))
         what += f' and the gradient of {name} has the norm {norms[name]:g}'
+    if report['loss_scale'] < 1:
+        what += f', and the loss scale has fallen to {report["loss_scale"]:g}'
     losses = ', '.join(f'{each:.4g}' for each in report['last_losses'][-3:])
     return (
         f'{what} at iteration {report["iteration"]} (learning rate '

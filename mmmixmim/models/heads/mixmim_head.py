@@ -8,7 +8,7 @@ from mmpretrain.models.losses import PixelReconstructionLoss
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor
 
-from mmmixmim.ops import runs_on_cpu
+from mmmixmim.ops import runs_eagerly, runs_on_cpu
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, renamed_arguments
 
@@ -128,7 +128,9 @@ class MixMIMPretrainHead(BaseModule):
         """
         ownership = self._ownership(mask, target)
         if pixel_weight is not None and not (
-            runs_on_cpu(pixel_weight) and bool((pixel_weight == 1).all())
+            runs_eagerly()
+            and runs_on_cpu(pixel_weight)
+            and bool((pixel_weight == 1).all())
         ):
             return self._weighted_loss(pred, target, ownership, pixel_weight)
         cells = self.construct_target(target)
