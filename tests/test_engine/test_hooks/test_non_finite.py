@@ -225,7 +225,8 @@ class Overflow(Hook):
         def overflow(grad):
             return grad * float('inf') if runner.iter + 1 in self.iterations else grad
 
-        next(runner.model.parameters()).register_hook(overflow)
+        trained = (each for each in runner.model.parameters() if each.requires_grad)
+        next(trained).register_hook(overflow)
 
 
 def scaled_run(folder, fused, scale=2.0**16, overflows=(), clip=None):
