@@ -86,5 +86,13 @@ def test_wrappers_that_gather_weights_are_refused():
     class Run:
         model = MMDeepSpeedEngineWrapper(model=torch.nn.Linear(1, 1))
 
-    with pytest.raises(UserError, match='does not work with MMDeepSpeedEngineWrapper'):
+    with pytest.raises(UserError, match='not with MMDeepSpeedEngineWrapper'):
+        CompileLossHook().before_train(Run)
+
+
+def test_a_number_of_hidden_cells_that_varies_is_refused(make_mixmim):
+    class Run:
+        model = make_mixmim(range_mask_ratio=0.25)
+
+    with pytest.raises(UserError, match='set model.range_mask_ratio=0, got 0.25'):
         CompileLossHook().before_train(Run)
