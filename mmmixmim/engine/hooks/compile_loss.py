@@ -46,6 +46,8 @@ class CompileLossHook(Hook):
                 f'set model.range_mask_ratio=0, got {model.range_mask_ratio}, or leave '
                 'the hook out.'
             )
+        # Numbers that differed in a model before, as mask ratios, would vary in this one.
+        torch.compiler.reset()
         model.loss = torch.compile(model.loss, **self.options)
 
     def after_train(self, runner: Runner) -> None:
