@@ -46,7 +46,7 @@ class CompileLossHook(Hook):
                 f'set model.range_mask_ratio=0, got {model.range_mask_ratio}, or leave '
                 'the hook out.'
             )
-        # Numbers that differed in a model before, as mask ratios, would vary in this one.
+        # A number that differed in an earlier model, as a mask ratio, would be dynamic.
         torch.compiler.reset()
         model.loss = torch.compile(model.loss, **self.options)
 
