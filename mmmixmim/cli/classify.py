@@ -100,7 +100,6 @@ def finetune(
     """
     run = Run.open('finetune', **locals())
     data, out = _path(data), run.folder
-    no_data = run.arguments['no_data']
     if run.rests(dry_run):
         if run.finished:
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
@@ -123,7 +122,7 @@ def finetune(
     with goes_on():
         runner = train(run)
     scores, labels, files = _predict(runner.model, runner.val_dataloader)
-    _save_mistakes(run, scores, labels, files, run.data['classes'])
+    _save_mistakes(out, scores, labels, files, run.data['classes'])
     run.finished = True
     run.save()
     print(f'Classifier      {run.checkpoint}')
@@ -163,7 +162,6 @@ def probe(
     """
     run = Run.open('probe', **locals())
     data, out = _path(data), run.folder
-    no_data = run.arguments['no_data']
     known = known_settings(start)
     labelled, scan = _look(data, out, start, val_share, no_data, seed)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
@@ -190,7 +188,7 @@ def probe(
     scores = np.zeros((len(labels), len(labelled.classes)), np.float32)
     scores[:, classifier.classes_] = classifier.predict_proba(val_features)
     files = [str(file) for file, _ in labelled.part('val')]
-    found = _save_mistakes(run, scores, labels, files, labelled.classes)
+    found = _save_mistakes(out, scores, labels, files, labelled.classes)
     run.finished = True
     run.save()
     return found
@@ -214,6 +212,7 @@ def _look(
     seed: int,
 ) -> tuple[Labelled, Scan]:
     """Find, scan, split and check the images."""
+    check_no_data(no_data)
     labelled = find_labelled(data)
     scan = cached_scan(data, labelled.files, out / 'scan.json')
     print_scan(scan, 'labelled images')
@@ -272,16 +271,15 @@ def _prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
 
 
 def _save_mistakes(
-    run: Run, scores: np.ndarray, labels: np.ndarray, files: list, classes: list
+    out: Path, scores: np.ndarray, labels: np.ndarray, files: list, classes: list
 ) -> dict:
-    out, no_data = run.folder, check_no_data(run.arguments['no_data'])
     found = find_mistakes(scores, labels, files, classes)
     (out / 'mistakes.json').write_text(json.dumps(found, indent=2) + '\n')
     draw_confusion(found, out / 'confusion.png')
     print(f'\nAccuracy        {found["top1"]} % of {found["images"]} validation images')
     print(f'Confusions      {out / "confusion.png"}')
     if found['worst']:
-        draw_worst(found, out / 'mistakes.png', no_data=no_data)
+        draw_worst(found, out / 'mistakes.png')
         print(f'Worst mistakes  {out / "mistakes.png"}')
     return found
 

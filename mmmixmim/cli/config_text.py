@@ -33,9 +33,7 @@ def config_text(docstring: str, sections: list[Section], choices: Choices) -> st
         sections: Its parts.
         choices: The settings; their reasons become comments.
     """
-    # A path in it may hold quotes, which would end it and run what follows.
-    text = docstring.strip().replace('\\', r'\\').replace('"', r'\"')
-    parts = [f'"""{text}\n"""\n']
+    parts = [f'"""{docstring.strip()}\n"""\n']
     for section in sections:
         lines = wrap(section.title, _WIDTH - 2)
         for name in section.choices:

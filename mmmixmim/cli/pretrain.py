@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
+from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.validation import plural
 
@@ -92,8 +93,8 @@ def pretrain(
         if run.finished:
             _print_end(run)
         return out
+    check_no_data(no_data)
     if not run.exists:
-        no_data = run.arguments['no_data']
         known = known_settings(start)
         source = find_source(data, out)
         scan, machine = source.scan, this_machine()

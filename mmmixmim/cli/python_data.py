@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.samples import as_sample
 from mmmixmim.validation import MissingFileError, UserError, plural
@@ -37,15 +37,14 @@ def describe(data: object) -> str:
             f'data must be a path, a list of paths, a dataset with length and index, '
             f'or an iterable of images, got a {name}.'
         )
-    try:
-        return f'{name} of {plural(len(data), "item")}'
-    except TypeError:  # it has no length
+    if not hasattr(data, '__len__'):
         return name
+    return f'{name} of {plural(len(data), "item")}'
 
 
 def is_dataset(data: object) -> bool:
     """Whether the items have an index, and are no list of paths."""
-    if isinstance(data, (str, Path, IterableDataset)) or is_paths(data):
+    if isinstance(data, (str, Path)) or is_paths(data):
         return False
     return hasattr(data, '__len__') and hasattr(data, '__getitem__')
 

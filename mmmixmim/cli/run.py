@@ -15,7 +15,6 @@ import torch
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
-from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
@@ -181,9 +180,6 @@ class Run:
         folder = Path(out).expanduser()
         arguments = dict(data=describe(data)) | arguments
         check_given(**arguments)
-        no_data = check_no_data(arguments.get('no_data'))
-        if no_data is not None:  # one text for 0, '0' and 0.0, and for NaN
-            arguments['no_data'] = str(no_data)
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')

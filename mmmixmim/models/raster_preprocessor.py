@@ -97,17 +97,10 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise a batch: ``inputs`` (B, C, H, W) to float32."""
         inputs = self.cast_data(data['inputs'])
-        if isinstance(inputs, torch.Tensor):
-            inputs = self._fill(inputs)
-        else:
-            inputs = [self._fill(image) for image in inputs]
+        if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+            fill = self.mean if self._enable_normalize else inputs.new_zeros(())
+            inputs = torch.where(inputs.isnan(), fill, inputs)
         return super().forward(data | dict(inputs=inputs), training)
-
-    def _fill(self, images: torch.Tensor) -> torch.Tensor:
-        if not images.is_floating_point():
-            return images
-        fill = self.mean if self._enable_normalize else images.new_zeros(())
-        return torch.where(images.isnan(), fill, images)
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:

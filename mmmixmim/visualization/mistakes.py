@@ -10,13 +10,11 @@ import torch
 from matplotlib.figure import Figure
 
 from mmmixmim.datasets.readers import open_image
-from mmmixmim.datasets.readers.pillow import PillowReader
 from mmmixmim.datasets.transforms.encoded_image import EncodedImage
 
 from .colours import RGBProjection
 
 _SIDE = 128  # pixels of a picture
-_WINDOW = 2048  # pixels of a side that are shown of large images
 
 
 def draw_confusion(mistakes: dict, path: str | Path) -> None:
@@ -48,16 +46,13 @@ def draw_confusion(mistakes: dict, path: str | Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def draw_worst(
-    mistakes: dict, path: str | Path, columns: int = 6, no_data: float | None = None
-) -> None:
+def draw_worst(mistakes: dict, path: str | Path, columns: int = 6) -> None:
     """Save the worst mistakes with what they are and what the model said.
 
     Args:
         mistakes: From :func:`mmmixmim.evaluation.find_mistakes`, with at least one.
         path: Output file.
         columns: Pictures in a row. Defaults to 6.
-        no_data: Value of pixels that are black, beside NaN. Defaults to None.
     """
     worst = mistakes['worst']
     rows = math.ceil(len(worst) / columns)
@@ -66,19 +61,17 @@ def draw_worst(
     for axis in axes:
         axis.set_axis_off()
     for axis, mistake in zip(axes, worst, strict=False):
-        axis.imshow(_thumbnail(Path(mistake['file']), no_data))
+        axis.imshow(_thumbnail(Path(mistake['file'])))
         share = f'{mistake["confidence"]:.0%}'
         axis.set_title(f'{mistake["label"]}\nnot {mistake["answer"]} ({share})', size=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
 
-def _thumbnail(file: Path, no_data: float | None) -> np.ndarray:
+def _thumbnail(file: Path) -> np.ndarray:
     with open_image(file) as image:
-        # What is trained on as a picture is shown as one.
-        if not (isinstance(image, PillowReader) and image.dtype.itemsize == 1):
-            pixels = image.read(image.middle(_WINDOW))
-            return _false_colours(pixels, no_data)
+        if image.dtype != np.uint8 or image.channels not in (1, 3):
+            return _false_colours(image.read())
     image = EncodedImage(file.read_bytes())
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)
@@ -86,14 +79,11 @@ def _thumbnail(file: Path, no_data: float | None) -> np.ndarray:
     return pixels.permute(1, 2, 0).numpy()
 
 
-def _false_colours(pixels: np.ndarray, no_data: float | None) -> np.ndarray:
-    """Show an image of any channels; pixels without data are black."""
+def _false_colours(pixels: np.ndarray) -> np.ndarray:
+    """Show an image of any channels, stretched; pixels without data are black."""
     step = max(1, max(pixels.shape[:2]) // _SIDE)
     image = torch.from_numpy(pixels[::step, ::step].astype(np.float64))
     valid = image.isfinite().all(dim=2)
-    if no_data is not None:
-        valid &= (image != no_data).all(dim=2)
     image = torch.where(valid[..., None], image, 0).permute(2, 0, 1)
-    stretch = pixels.dtype != np.uint8
-    project = RGBProjection(image[None], stretch=stretch, weight=valid[None])
+    project = RGBProjection(image[None], stretch=True, weight=valid[None])
     return project(image)

@@ -102,15 +102,6 @@ def test_settings_that_cannot_work(options, said, photos, tmp_path):
     assert not (tmp_path / 'run' / 'run.json').exists()
 
 
-def test_an_archive_beside_images_does_no_harm(tmp_path):
-    write_pictures(tmp_path / 'data', 20)
-    (tmp_path / 'data' / 'download.tar').write_bytes(b'')
-    code, printed, err = mixmim(
-        'pretrain', tmp_path / 'data', '--out', tmp_path / 'run', '--dry-run'
-    )
-    assert code == 0 and '20 images' in printed, err
-
-
 @pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
 def test_names_are_checked_before_the_scan(command, photos, tmp_path):
     line = error_line(command, photos, '--out', tmp_path / 'run', '--model', 'giant')

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader, TensorDataset
 
 import mmmixmim
-from mmmixmim.cli.python_data import describe, is_dataset, list_files
+from mmmixmim.cli.python_data import list_files
 from mmmixmim.cli.run import Run
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
@@ -175,25 +175,3 @@ def test_masks_of_a_dataset_become_weights(tmp_path):
     cfg = Config.fromfile(out / 'config.py')
     packed = cfg.train_dataloader.dataset.pipeline[1]
     assert packed.algorithm_keys == ('pixel_weight',)
-
-
-@pytest.mark.parametrize(
-    'no_data, others', [(0, ['0', 0.0]), (float('nan'), ['nan', np.float32('nan')])]
-)
-def test_a_value_without_data_may_be_given_in_any_way(no_data, others, tmp_path):
-    (tmp_path / 'run').mkdir()
-    arguments = dict(data='images', out=tmp_path / 'run')
-    Run.open('pretrain', **arguments, no_data=no_data).save()
-    for other in others:
-        assert Run.open('pretrain', **arguments, no_data=other).exists
-
-
-def test_a_stream_with_a_length_is_no_dataset():
-    class Stream(torch.utils.data.IterableDataset):
-        def __len__(self):
-            return 3
-
-        def __iter__(self):
-            return iter(())
-
-    assert not is_dataset(Stream()) and describe(Stream()) == 'Stream of 3 items'

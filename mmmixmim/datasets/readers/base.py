@@ -95,11 +95,6 @@ class ImageReader:
                 )
         return pixels
 
-    def middle(self, side: int) -> Box:
-        """Box of the middle of the image, at most ``side`` pixels high and wide."""
-        height, width = (min(each, side) for each in self.size)
-        return (self.size[0] - height) // 2, (self.size[1] - width) // 2, height, width
-
     def close(self) -> None:
         """Close the file."""
 
