@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -13,6 +14,7 @@ from mmengine.config import Config
 import mmmixmim
 from mmmixmim.cli.report import write_report
 from mmmixmim.cli.run import Run, goes_on
+from mmmixmim.cli.settings import Choices
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
@@ -148,3 +150,17 @@ def test_python_trains_on_a_list_from_the_weights_of_a_run(
     )
     encoder = [name for name in before if name.startswith('backbone.')]
     assert all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+@pytest.mark.parametrize('given', ['nan', float('nan'), np.float32('nan')])
+def test_a_value_without_data_is_written_as_text(given, tmp_path):
+    run = Run.open('pretrain', data='a', out=tmp_path, no_data=given)
+    assert run.arguments['no_data'] == 'nan'
+    run.begin('', Choices(), {})
+    assert Run.open('pretrain', data='a', out=tmp_path, no_data='nan').exists
+
+
+@pytest.mark.parametrize('given', ['0', 0, 0.0, np.float32(0)])
+def test_a_value_without_data_may_be_text_or_a_number(given, tmp_path):
+    run = Run.open('pretrain', data='a', out=tmp_path, no_data=given)
+    assert run.arguments['no_data'] == '0.0'
