@@ -181,9 +181,7 @@ class Run:
         folder = Path(out).expanduser()
         arguments = dict(data=describe(data)) | arguments
         check_given(**arguments)
-        if (
-            arguments.get('no_data') is not None
-        ):  # '0', 0 and 0.0 are one
+        if arguments.get('no_data') is not None:  # '0', 0 and 0.0 are one
             arguments['no_data'] = str(check_no_data(arguments['no_data']))
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
