@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
-from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, find_mistakes
@@ -99,7 +98,7 @@ def finetune(
         UserError: If the data, the machine or a setting cannot work.
     """
     run = Run.open('finetune', **locals())
-    data, out = _path(data), run.folder
+    data, out, no_data = _path(data), run.folder, run.arguments['no_data']
     if run.rests(dry_run):
         if run.finished:
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
@@ -122,7 +121,7 @@ def finetune(
     with goes_on():
         runner = train(run)
     scores, labels, files = _predict(runner.model, runner.val_dataloader)
-    _save_mistakes(out, scores, labels, files, run.data['classes'])
+    _save_mistakes(run, scores, labels, files)
     run.finished = True
     run.save()
     print(f'Classifier      {run.checkpoint}')
@@ -161,7 +160,7 @@ def probe(
         UserError: If the data or the encoder cannot work.
     """
     run = Run.open('probe', **locals())
-    data, out = _path(data), run.folder
+    data, out, no_data = _path(data), run.folder, run.arguments['no_data']
     known = known_settings(start)
     labelled, scan = _look(data, out, start, val_share, no_data, seed)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
@@ -188,7 +187,7 @@ def probe(
     scores = np.zeros((len(labels), len(labelled.classes)), np.float32)
     scores[:, classifier.classes_] = classifier.predict_proba(val_features)
     files = [str(file) for file, _ in labelled.part('val')]
-    found = _save_mistakes(out, scores, labels, files, labelled.classes)
+    found = _save_mistakes(run, scores, labels, files)
     run.finished = True
     run.save()
     return found
@@ -208,11 +207,10 @@ def _look(
     out: Path,
     start: str | Path | None,
     val_share: float,
-    no_data: str | float | None,
+    no_data: str | None,
     seed: int,
 ) -> tuple[Labelled, Scan]:
     """Find, scan, split and check the images."""
-    check_no_data(no_data)
     labelled = find_labelled(data)
     scan = cached_scan(data, labelled.files, out / 'scan.json')
     print_scan(scan, 'labelled images')
@@ -271,15 +269,17 @@ def _prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
 
 
 def _save_mistakes(
-    out: Path, scores: np.ndarray, labels: np.ndarray, files: list, classes: list
+    run: Run, scores: np.ndarray, labels: np.ndarray, files: list
 ) -> dict:
-    found = find_mistakes(scores, labels, files, classes)
+    out = run.folder
+    found = find_mistakes(scores, labels, files, run.data['classes'])
     (out / 'mistakes.json').write_text(json.dumps(found, indent=2) + '\n')
     draw_confusion(found, out / 'confusion.png')
     print(f'\nAccuracy        {found["top1"]} % of {found["images"]} validation images')
     print(f'Confusions      {out / "confusion.png"}')
     if found['worst']:
-        draw_worst(found, out / 'mistakes.png')
+        no_data = run.arguments['no_data']
+        draw_worst(found, out / 'mistakes.png', no_data=no_data)
         print(f'Worst mistakes  {out / "mistakes.png"}')
     return found
 
@@ -328,7 +328,7 @@ def _config(
     scan: Scan,
     model: dict,
     chosen: Choices,
-    no_data: str | float | None,
+    no_data: str | None,
     seed: int,
 ) -> str:
     crop = load_transform(

@@ -33,7 +33,9 @@ def config_text(docstring: str, sections: list[Section], choices: Choices) -> st
         sections: Its parts.
         choices: The settings; their reasons become comments.
     """
-    parts = [f'"""{docstring.strip()}\n"""\n']
+    # Names of folders must not end the string: the config is run.
+    text = docstring.strip().replace('\\', r'\\').replace('"""', r'\"\"\"')
+    parts = [f'"""{text}\n"""\n']
     for section in sections:
         lines = wrap(section.title, _WIDTH - 2)
         for name in section.choices:

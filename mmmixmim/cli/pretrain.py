@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
-from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.validation import plural
 
@@ -88,12 +87,11 @@ def pretrain(
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
     run = Run.open('pretrain', **locals())
-    out = run.folder
+    out, no_data = run.folder, run.arguments['no_data']
     if run.rests(dry_run):
         if run.finished:
             _print_end(run)
         return out
-    check_no_data(no_data)
     if not run.exists:
         known = known_settings(start)
         source = find_source(data, out)
@@ -144,7 +142,7 @@ def _sections(
     dataset: dict,
     scan: Scan,
     chosen: Choices,
-    no_data: str | float | None,
+    no_data: str | None,
     weights: bool,
 ) -> list[Section]:
     crop = load_transform(

@@ -15,6 +15,7 @@ import torch
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
+from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
@@ -180,6 +181,8 @@ class Run:
         folder = Path(out).expanduser()
         arguments = dict(data=describe(data)) | arguments
         check_given(**arguments)
+        if arguments.get('no_data') is not None:  # '0', 0 and 0.0 are one
+            arguments['no_data'] = str(check_no_data(arguments['no_data']))
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')

@@ -16,15 +16,14 @@ from statistics import median
 
 import numpy as np
 
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingDependencyError, MissingFileError, UserError
 
 from .raster_folder import RASTERS
-from .readers import ImageReader, open_image
+from .readers import ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
 
 _EXAMPLES = 20  # paths that are kept of each kind of problem
-_WINDOW = 2048  # pixels of a side that are looked at
 
 
 @dataclass(frozen=True)
@@ -319,6 +318,8 @@ def _summarise(
 def _try_header(path: Path) -> Header | None:
     try:
         return read_header(path)
+    except MissingDependencyError:
+        raise
     except Exception:  # any damage of the file, in any library
         return None
 
@@ -329,21 +330,17 @@ def _look_at_pixels(path: Path) -> str | None:
         with warnings.catch_warnings(), open_image(path) as image:
             warnings.simplefilter('ignore')
             return _problem(image)
+    except MissingDependencyError:
+        raise
     except Exception:
         return 'unreadable'
 
 
 def _problem(image: ImageReader) -> str | None:
-    pixels = image.read(_middle(image.size))
+    pixels = image.read(middle_of(image.size))
     if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
         return 'not_finite'
     return 'constant' if (pixels == pixels[:1, :1]).all() else None
-
-
-def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The middle of an image, for large ones not all of it."""
-    height, width = (min(side, _WINDOW) for side in size)
-    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
 
 def _duplicates(files: list[Path]) -> list[Path]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 import random
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from os.path import basename, dirname, expanduser, splitext
 from pathlib import Path
+from urllib.parse import urlparse
 
 from mmengine.fileio import dump, join_path, load
 from torch.utils.data import IterableDataset
@@ -18,6 +20,7 @@ from mmmixmim.registry import DATASETS
 from mmmixmim.validation import (
     MissingDependencyError,
     MissingFileError,
+    RefusedFileError,
     UnreadableFileError,
     UserError,
     check_positive_int,
@@ -54,6 +57,8 @@ class ShardStream(IterableDataset):
     Raises:
         MissingDependencyError: If webdataset is not installed.
         MissingFileError: If there are no shards.
+        RefusedFileError: If a shard is a command, or an index names anything but files
+            beside it.
         UserError: If there are fewer shards than loader processes.
     """
 
@@ -113,11 +118,25 @@ class ShardStream(IterableDataset):
         elif shards.endswith('.json'):
             index = _load_index(expanduser(shards))
             folder = dirname(expanduser(shards))
+            # It may come from elsewhere, and webdataset runs addresses in a shell.
+            for name in index['shards']:
+                if not isinstance(name, str) or not re.fullmatch(r'[\w.-]+', name):
+                    raise RefusedFileError(
+                        f'The index {shards} names the shard {name!r}: expected plain '
+                        'names of files beside it, as 000000.tar, of letters, digits, '
+                        'dots, hyphens and underscores.'
+                    )
             found = [posixpath.join(folder, name) for name in index['shards']]
         elif os.path.isdir(expanduser(shards)):
             found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
         else:
             found = self.webdataset.shardlists.expand_urls(expanduser(shards))
+        commands = [each for each in found if urlparse(each).scheme == 'pipe']
+        if commands:
+            raise RefusedFileError(
+                f'The shard {commands[0]!r} is a command, which is not run: give files '
+                'or addresses.'
+            )
         missing = [
             each for each in found if '://' not in each and not Path(each).is_file()
         ]

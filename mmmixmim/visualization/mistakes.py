@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from mmmixmim.datasets.readers import open_image
+from mmmixmim.datasets.no_data import check_no_data, pixel_weights
+from mmmixmim.datasets.readers import PillowReader, middle_of, open_image
 from mmmixmim.datasets.transforms.encoded_image import EncodedImage
 
 from .colours import RGBProjection
@@ -46,13 +47,20 @@ def draw_confusion(mistakes: dict, path: str | Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def draw_worst(mistakes: dict, path: str | Path, columns: int = 6) -> None:
+def draw_worst(
+    mistakes: dict,
+    path: str | Path,
+    columns: int = 6,
+    no_data: float | str | None = None,
+) -> None:
     """Save the worst mistakes with what they are and what the model said.
 
     Args:
         mistakes: From :func:`mmmixmim.evaluation.find_mistakes`, with at least one.
         path: Output file.
         columns: Pictures in a row. Defaults to 6.
+        no_data: Value of pixels without data, or 'nan'. Defaults to None: all finite
+            ones are data.
     """
     worst = mistakes['worst']
     rows = math.ceil(len(worst) / columns)
@@ -61,29 +69,34 @@ def draw_worst(mistakes: dict, path: str | Path, columns: int = 6) -> None:
     for axis in axes:
         axis.set_axis_off()
     for axis, mistake in zip(axes, worst, strict=False):
-        axis.imshow(_thumbnail(Path(mistake['file'])))
+        axis.imshow(_thumbnail(Path(mistake['file']), no_data))
         share = f'{mistake["confidence"]:.0%}'
         axis.set_title(f'{mistake["label"]}\nnot {mistake["answer"]} ({share})', size=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
 
-def _thumbnail(file: Path) -> np.ndarray:
+def _thumbnail(file: Path, no_data: float | str | None) -> np.ndarray:
     with open_image(file) as image:
-        if image.dtype != np.uint8 or image.channels not in (1, 3):
-            return _false_colours(image.read())
-    image = EncodedImage(file.read_bytes())
+        if not isinstance(image, PillowReader) or image.dtype.itemsize > 1:
+            pixels = image.read(middle_of(image.size))
+            return _false_colours(pixels, no_data)
+    image = EncodedImage(file.read_bytes())  # a picture, which is trained on as RGB
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)
     pixels = image.resized_crop((0, 0, *image.size), size)
     return pixels.permute(1, 2, 0).numpy()
 
 
-def _false_colours(pixels: np.ndarray) -> np.ndarray:
-    """Show an image of any channels, stretched; pixels without data are black."""
+def _false_colours(pixels: np.ndarray, no_data: float | str | None) -> np.ndarray:
+    """Show an image of any channels; pixels without data are black."""
     step = max(1, max(pixels.shape[:2]) // _SIDE)
-    image = torch.from_numpy(pixels[::step, ::step].astype(np.float64))
-    valid = image.isfinite().all(dim=2)
+    pixels, stretch = pixels[::step, ::step], pixels.dtype != np.uint8
+    if pixels.dtype.kind == 'f':
+        pixels = np.where(np.isfinite(pixels), pixels, np.nan)
+    no_data = check_no_data('nan' if no_data is None else no_data)
+    valid = torch.from_numpy(pixel_weights(pixels, no_data) > 0)
+    image = torch.from_numpy(pixels.astype(np.float64))
     image = torch.where(valid[..., None], image, 0).permute(2, 0, 1)
-    project = RGBProjection(image[None], stretch=True, weight=valid[None])
-    return project(image)
+    project = RGBProjection(image[None], stretch=stretch, weight=valid[None])
+    return torch.from_numpy(project(image)).mul(valid[..., None]).numpy()

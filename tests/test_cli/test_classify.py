@@ -15,7 +15,7 @@ from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, split
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
-from mmmixmim.visualization import draw_worst
+from mmmixmim.visualization import draw_worst, mistakes
 
 from .conftest import error_line, mixmim
 
@@ -170,6 +170,30 @@ def test_worst_mistakes_are_shown_for_rasters_too(tmp_path):
     found = find_mistakes(scores, [0, 1], files, ['a', 'b'])
     draw_worst(found, tmp_path / 'mistakes.png')
     assert np.asarray(Image.open(tmp_path / 'mistakes.png')).std() > 0
+
+
+def test_worst_mistakes_show_arrays_of_8_bits_and_pictures_with_alpha(tmp_path):
+    colour = np.full((20, 20, 4), (200, 40, 90, 0), np.uint8)
+    colour[:10] = 250, 250, 20, 0
+    Image.fromarray(colour, 'RGBA').save(tmp_path / 'a.png')
+    np.save(tmp_path / 'b.npy', colour[..., :3])
+    for name in ('a.png', 'b.npy'):
+        shown = mistakes._thumbnail(tmp_path / name, None)
+        assert shown[-1, -1].tolist() == [200, 40, 90]
+    found = mistakes._thumbnail(tmp_path / 'b.npy', '200')
+    assert found[-1, -1].tolist() == [0, 0, 0] and found[0, 0].tolist() == [
+        250,
+        250,
+        20,
+    ]
+
+
+def test_a_value_without_data_does_not_stretch_the_picture(tmp_path):
+    pixels = np.random.default_rng(0).normal(500, 50, (40, 40, 1)).astype(np.float32)
+    pixels[:20] = -9999
+    np.save(tmp_path / 'a.npy', pixels)
+    shown = mistakes._thumbnail(tmp_path / 'a.npy', '-9999')
+    assert not shown[:20].any() and shown[20:].std() > 50
 
 
 def test_splits_are_seeded_and_stratified(colours):

@@ -1,11 +1,14 @@
 """Pretraining by one command."""
 
+import ast
 import html
 import json
 import re
 import shlex
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -13,6 +16,7 @@ from mmengine.config import Config
 import mmmixmim
 from mmmixmim.cli.report import write_report
 from mmmixmim.cli.run import Run, goes_on
+from mmmixmim.cli.settings import Choices
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
@@ -148,3 +152,36 @@ def test_python_trains_on_a_list_from_the_weights_of_a_run(
     )
     encoder = [name for name in before if name.startswith('backbone.')]
     assert all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+@pytest.mark.parametrize('given', ['nan', float('nan'), np.float32('nan')])
+def test_a_value_without_data_is_written_as_text(given, tmp_path):
+    run = Run.open('pretrain', data='a', out=tmp_path, no_data=given)
+    assert run.arguments['no_data'] == 'nan'
+    run.begin('', Choices(), {})
+    assert Run.open('pretrain', data='a', out=tmp_path, no_data='nan').exists
+
+
+@pytest.mark.parametrize('given', ['0', 0, 0.0, np.float32(0)])
+def test_a_value_without_data_may_be_text_or_a_number(given, tmp_path):
+    run = Run.open('pretrain', data='a', out=tmp_path, no_data=given)
+    assert run.arguments['no_data'] == '0.0'
+
+
+@pytest.mark.parametrize('command', ['pretrain', 'finetune'])
+@pytest.mark.parametrize('name', ['"""; open("made", "w"); """', r'C:\new\x'])
+def test_the_name_of_a_folder_is_no_code(command, name, tmp_path, monkeypatch):
+    def interrupt(run):  # the config is written
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for label in ('a', 'b'):
+        write_pictures(tmp_path / name / label, 8)
+    module = 'pretrain' if command == 'pretrain' else 'classify'
+    monkeypatch.setattr(f'mmmixmim.cli.{module}.train', interrupt)
+    code, _, err = mixmim(command, tmp_path / name, '--out', 'run', '--epochs', 1)
+    assert code == 130, err
+    config = Path('run', 'config.py').read_text()
+    assert name in ast.get_docstring(ast.parse(config))
+    Config.fromfile('run/config.py')
+    assert not Path('made').exists()

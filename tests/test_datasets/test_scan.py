@@ -1,9 +1,13 @@
 """What a scan finds in a folder of images."""
 
+import sys
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmmixmim.datasets.scan import Scan, find_images, scan_images
+from mmmixmim.validation import MissingDependencyError
 
 
 def scanned(folder) -> Scan:
@@ -73,3 +77,11 @@ def test_files_of_one_size_are_told_apart(tmp_path):
     scan = scan_images(tmp_path, find_images(tmp_path))
     assert scan.duplicates == 1
     assert scan.examples['duplicate'] == [str(tmp_path / 'b.npy')]
+
+
+def test_a_missing_package_is_named_and_not_taken_for_damage(tmp_path, monkeypatch):
+    Image.fromarray(noise(0, 30, 50)).save(tmp_path / 'a.tif')
+    monkeypatch.delitem(sys.modules, 'mmmixmim.datasets.readers.tiff', raising=False)
+    monkeypatch.setitem(sys.modules, 'tifffile', None)
+    with pytest.raises(MissingDependencyError, match='pip install tifffile'):
+        scanned(tmp_path)

@@ -8,7 +8,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import ShardStream, write_shards
-from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+from mmmixmim.validation import (
+    MissingFileError,
+    RefusedFileError,
+    UnreadableFileError,
+    UserError,
+)
 
 PIPELINE = [dict(type='LoadRandomResizedCrop', scale=8)]
 
@@ -133,3 +138,25 @@ def test_what_cannot_be_shared_or_found_is_refused(
         stream(tmp_path / 'none.json')
     with pytest.raises(UserError, match='has shards already'):
         write_shards(folder, shards)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['pipe:touch {} # ://', "a'; touch {}; '.tar", '../a.tar', 'http://host/a.tar', 1],
+)
+def test_an_index_names_plain_files_only(name, tmp_path):
+    made = tmp_path / 'made'
+    name = name.format(made) if isinstance(name, str) else name
+    index = tmp_path / 'shards.json'
+    index.write_text(json.dumps(dict(images=1, shards=[name])))
+    with pytest.raises(RefusedFileError, match='expected plain names'):
+        names(stream(index), 1)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize('scheme', ['pipe', ' PIPE'])
+def test_shards_that_are_commands_are_not_run(scheme, tmp_path):
+    made = tmp_path / 'made'
+    with pytest.raises(RefusedFileError, match='is a command'):
+        names(ShardStream([f'{scheme}:touch {made} # ://'], PIPELINE), 1)
+    assert not made.exists()

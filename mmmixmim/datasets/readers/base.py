@@ -18,6 +18,15 @@ Box = tuple[int, int, int, int]
 MAX_CHANNELS = 64
 
 
+_WINDOW = 2048  # pixels of a side
+
+
+def middle_of(size: tuple[int, int]) -> Box:
+    """The middle of an image of this height and width, for large ones not all of it."""
+    height, width = (min(side, _WINDOW) for side in size)
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+
+
 class UnreadableImageError(UnreadableFileError):
     """An image cannot be read; the message names it."""
 
