@@ -10,7 +10,7 @@ export PYTHON
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: env-demo ## Pretrain on small images and write a report; ARGS="--epochs 5"
+demo: env-demo ## Pretrain on small images and write a report; ARGS="--out runs/short --epochs 5"
 	.venv/bin/mixmim pretrain --demo --out runs/demo $(ARGS)
 
 test: env-test ## Run the tests; ARGS="-m 'not slow'", WORKERS=4

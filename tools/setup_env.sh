@@ -82,7 +82,7 @@ check_compiler() {
 
 build_ops_wheel() {
     local log=.wheels/build.log build
-    echo "Building mmcv's compiled ops, once per torch version: 10 to 16 minutes" \
+    echo "Building mmcv's compiled ops, once per torch version: 10 to 20 minutes" \
         "on 2 cores. Log: $log"
     rm -rf .wheels/build.*
     mkdir -p "$wheel_dir"
