@@ -21,7 +21,7 @@ from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
-from .python_data import STORED, describe
+from .python_data import STORED_FOLDER, describe
 from .settings import Choices, check_given
 
 # Arguments of the commands that are chosen unless they are given.
@@ -195,7 +195,7 @@ class Run:
                     'another --out, or repeat its command to go on with it.'
                 )
             return run
-        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED}
+        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED_FOLDER}
         if others:
             raise UserError(
                 f'--out {str(folder)!r} is not empty (it has {min(others)}), and it '

@@ -7,6 +7,7 @@ from PIL import Image
 
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
+from mmmixmim.cli.data import list_images
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -113,6 +114,12 @@ def test_shards_need_a_config(tmp_path):
     (tmp_path / '000000.tar').write_bytes(b'')
     line = error_line('pretrain', tmp_path, '--out', tmp_path / 'run')
     assert 'holds shards (.tar): they need a config' in line
+
+
+def test_images_with_a_tar_file_beside_them_are_images(tmp_path):
+    write_pictures(tmp_path, 2)
+    (tmp_path / 'backup.tar').touch()
+    assert len(list_images(tmp_path)[0]) == 2
 
 
 def test_labels_have_paths(tmp_path):
