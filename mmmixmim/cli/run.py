@@ -171,7 +171,7 @@ class Run:
             command: Name of the command.
             data: What it works on.
             out: The folder.
-            dry_run: Is the same run with and without.
+            dry_run: Ignored when runs are compared.
             **arguments: All other arguments of the command.
 
         Raises:
@@ -231,9 +231,12 @@ def train(run: Run) -> Runner:
             runner.train()
     except torch.cuda.OutOfMemoryError as error:
         size = cfg.train_dataloader.batch_size
+        advice = 'a smaller --model or --image-size'
+        if size > 2:
+            advice = f'--batch-size {max(2, size // 2)}'
         raise UserError(
             f'The GPU has run out of memory with batches of {size} images: choose '
-            f'--batch-size {max(2, size // 2)}, and another --out; or end what else '
+            f'{advice}, and another --out; or end what else '
             'uses the GPU, and give the same command again.'
         ) from error
     except UserError as error:

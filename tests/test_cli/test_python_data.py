@@ -82,7 +82,7 @@ def test_what_a_config_without_its_dataset_can_do(trained, tmp_path):
     result = call('train.py', config, *work_dir, cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert 'error: The images of this config (TensorDataset of 64' in result.stderr
-    assert 'name files' in error_line('reconstruct', trained)
+    assert '--images FOLDER' in error_line('reconstruct', trained)
     page = (trained / 'report.html').read_text()
     assert re.search(r'reconstruct .*--images FOLDER', page)
     for number in range(4):
