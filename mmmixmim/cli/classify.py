@@ -45,7 +45,13 @@ from .report import print_report
 from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
-from .start import checkpoint_of, known_settings, known_statistics, pretrained
+from .start import (
+    checkpoint_of,
+    known_settings,
+    known_statistics,
+    other_kind,
+    pretrained,
+)
 
 
 def finetune(
@@ -219,7 +225,10 @@ def _look(
             f'{plural(scan.unreadable, "labelled file")} cannot be read, such as '
             f'{scan.examples["unreadable"][0]!r}: repair or remove them.'
         )
-    scan.as_arrays = known_statistics(start, scan) is not None
+    other = other_kind(start, scan)
+    if other:
+        print(f'  mean and deviation of --from are not used: {other}')
+    scan = replace(scan, as_arrays=known_statistics(start, scan) is not None)
     check_scan(scan, no_data)
     check_no_data_fits(scan, no_data)
     said = 'as the data say'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,6 @@ from .data import (
 )
 from .machine import this_machine
 from .models import pretraining_model
-from .python_data import STORED
 from .reconstruct import reconstruct
 from .report import print_report
 from .run import Run, announce, goes_on, train
@@ -101,7 +99,7 @@ def pretrain(
         chosen, cost = choose_pretraining(scan, machine, known, **run.given)
         time = time_of_training(chosen, scan.images - chosen.held_out, cost, machine)
         if not announce(out, chosen, cost, time, dry_run):
-            shutil.rmtree(out / STORED, ignore_errors=True)
+            source.discard()
             return out
         out.mkdir(parents=True, exist_ok=True)
         dataset = source.prepare(no_data)

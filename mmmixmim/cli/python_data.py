@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmmixmim.datasets.samples import as_sample
 from mmmixmim.validation import MissingFileError, UserError, plural
 
-STORED = 'from_python'  # folder of a run for the images of iterables
+STORED_FOLDER = 'from_python'  # folder of a run for the images of iterables
 
 
 def describe(data: object) -> str:
@@ -37,14 +37,17 @@ def describe(data: object) -> str:
             f'data must be a path, a list of paths, a dataset with length and index, '
             f'or an iterable of images, got a {name}.'
         )
-    if not hasattr(data, '__len__'):
+    try:
+        return f'{name} of {plural(len(data), "item")}'
+    except TypeError:  # it has no length
         return name
-    return f'{name} of {plural(len(data), "item")}'
 
 
 def is_dataset(data: object) -> bool:
     """Whether the items have an index, and are no list of paths."""
     if isinstance(data, (str, Path)) or is_paths(data):
+        return False
+    if isinstance(data, IterableDataset):  # it may have a length, yet no index
         return False
     return hasattr(data, '__len__') and hasattr(data, '__getitem__')
 
@@ -56,22 +59,24 @@ def is_paths(data: object) -> bool:
     )
 
 
-def list_files(data: Iterable, folder: Path) -> list[Path]:
-    """List the images of an iterable, those that are no files after writing them.
+def store_images(data: Iterable, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Read an iterable once, and store the images that are not in files.
 
-    An iterable can neither be held out from nor continued in the middle. So its images
-    are written once, as ``.npy`` files that keep all values.
+    Holding out images and continuing a run need an index, which an iterable lacks. So
+    each image becomes a ``.npy`` file with the same values.
 
     Args:
         data: Paths, or images as in :func:`mmmixmim.datasets.samples.as_sample`.
-        folder: Gets the files. What is there is removed.
+        folder: Where to store them.
+
+    Returns:
+        All files, and those that were stored here.
 
     Raises:
         MissingFileError: If a path leads nowhere.
-        UserError: If it yields something else, or more than half of the free disk.
+        UserError: If an item is no image, or all take more than half of the free disk.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    files, written = [], 0
+    files, stored, written = [], [], 0
     try:
         for number, item in enumerate(data):
             sample = as_sample(item)
@@ -87,9 +92,16 @@ def list_files(data: Iterable, folder: Path) -> list[Path]:
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 file = folder.absolute() / f'{number:08}.npy'
-                np.save(file, sample['img'], allow_pickle=False)
+                stored.append(file)
+                try:
+                    np.save(file, sample['img'], allow_pickle=False)
+                except ValueError as error:
+                    raise UserError(
+                        f'Item {number} of the iterable is no array of numbers: '
+                        f'{error}.'
+                    ) from error
                 written += file.stat().st_size
-                if number % 100 == 0 and written > shutil.disk_usage(folder).free:
+                if written > shutil.disk_usage(folder).free:
                     raise UserError(
                         f'The iterable has yielded {number + 1} images, which take '
                         f'half of the free disk of {str(folder)!r}: choose another '
@@ -98,6 +110,14 @@ def list_files(data: Iterable, folder: Path) -> list[Path]:
                     )
             files.append(file)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_stored(stored)
         raise
-    return files
+    return files, stored
+
+
+def remove_stored(stored: list[Path]) -> None:
+    """Remove what :func:`store_images` stored, and its folder if that is empty."""
+    for file in stored:
+        file.unlink(missing_ok=True)
+    if stored and not any(stored[0].parent.iterdir()):
+        stored[0].parent.rmdir()

@@ -21,7 +21,7 @@ from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
-from .python_data import STORED, describe
+from .python_data import STORED_FOLDER, describe
 from .settings import Choices, check_given
 
 # Arguments of the commands that are chosen unless they are given.
@@ -171,7 +171,7 @@ class Run:
             command: Name of the command.
             data: What it works on.
             out: The folder.
-            dry_run: Is the same run with and without.
+            dry_run: Ignored when runs are compared.
             **arguments: All other arguments of the command.
 
         Raises:
@@ -195,7 +195,7 @@ class Run:
                     'another --out, or repeat its command to go on with it.'
                 )
             return run
-        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED}
+        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED_FOLDER}
         if others:
             raise UserError(
                 f'--out {str(folder)!r} is not empty (it has {min(others)}), and it '
@@ -231,9 +231,12 @@ def train(run: Run) -> Runner:
             runner.train()
     except torch.cuda.OutOfMemoryError as error:
         size = cfg.train_dataloader.batch_size
+        advice = 'a smaller --model or --image-size'
+        if size > 2:
+            advice = f'--batch-size {max(2, size // 2)}'
         raise UserError(
             f'The GPU has run out of memory with batches of {size} images: choose '
-            f'--batch-size {max(2, size // 2)}, and another --out; or end what else '
+            f'{advice}, and another --out; or end what else '
             'uses the GPU, and give the same command again.'
         ) from error
     except UserError as error:

@@ -213,7 +213,7 @@ def check_given(
     if workers is not None:
         check_int_between('--workers', workers, 0, 1024)
     if lr is not None and not 0 <= lr < math.inf:
-        raise UserError(f'--lr must be a number from 0, got {lr}.')
+        raise UserError(f'--lr must be at least 0, got {lr}.')
     check_int_between('--seed', seed, 0, 2**32 - 1)
 
 
@@ -249,8 +249,8 @@ def check_batch(
         )
         raise UserError(
             f'A batch of {batch_size} images needs about {needs:.1f} GiB, and '
-            f'{where} has {machine.memory / _GIB:.1f} GiB free, of which 80 % are '
-            f'used: {advice}.'
+            f'{where} has {machine.memory / _GIB:.1f} GiB free, of which a '
+            f'run may take 80 %: {advice}.'
         )
     if batch_size > images:
         raise UserError(
@@ -308,10 +308,12 @@ def _held_out(images: int) -> tuple[int, str]:
     count = min(1000, max(16, share))
     reason = '5 % of the images'
     if count > share:
-        reason = f'{count / images:.0%} of the images; fewer would tell little'
+        reason = (
+            f'{count / images:.0%} of the images; the least that gives a stable figure'
+        )
     elif count < share:
         reason = f'{count:,} are enough; 5 % would be {share:,}'
-    return count, f'{reason}. They measure what is learned'
+    return count, f'{reason}; never trained on'
 
 
 def _val_interval(epochs: int, cost: float) -> tuple[int, str]:
@@ -328,7 +330,10 @@ def _val_interval(epochs: int, cost: float) -> tuple[int, str]:
         return interval, f'measures held-out images {epochs // interval} times'
     if cheap <= rarest:
         return cheap, 'measuring held-out images then takes about 2 % of the time'
-    return rarest, f'measures held-out images {epochs // rarest} times, not too rarely'
+    return rarest, (
+        f'measures held-out images {epochs // rarest} times, the minimum; this takes '
+        'over 2 % of the time'
+    )
 
 
 def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine) -> str:
@@ -336,12 +341,21 @@ def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine)
     if machine.on_gpu:
         return ''
     minutes = chosen.epochs * _epoch_seconds(images, cost, machine) / 60
-    time = f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.2g} h'
-    time = 'less than a minute' if minutes < 1 else time
     return (
-        f'This takes {time} at 20 GFLOP/s per core, which is a guess: the time '
-        'left is measured once it trains.'
+        f'This takes {_duration(minutes)} at 20 GFLOP/s per core, which is a '
+        'guess: the time left is measured once it trains.'
     )
+
+
+def _duration(minutes: float) -> str:
+    hours = minutes / 60
+    if minutes < 1:
+        return 'less than a minute'
+    if minutes < 90:
+        return f'about {minutes:.0f} min'
+    if hours < 10:
+        return f'about {hours:.1f} h'
+    return f'about {hours:.0f} h' if hours <= 48 else f'about {hours / 24:.0f} days'
 
 
 def _epoch_seconds(images: int, cost: Cost, machine: Machine) -> float:

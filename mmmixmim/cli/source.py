@@ -10,7 +10,14 @@ from mmmixmim.datasets.samples import as_sample
 from mmmixmim.datasets.scan import scan_dataset
 
 from .data import cached_scan, list_images, measure, print_scan, spread
-from .python_data import STORED, describe, is_dataset, is_paths, list_files
+from .python_data import (
+    STORED_FOLDER,
+    describe,
+    is_dataset,
+    is_paths,
+    remove_stored,
+    store_images,
+)
 
 
 class Files:
@@ -39,6 +46,7 @@ class Files:
         root: Path | None = None,
     ) -> None:
         self.files, self.out, self.root = files, out, root
+        self.stored: list[Path] = []  # files of an iterable
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
         print_scan(self.scan, kind)
 
@@ -62,6 +70,10 @@ class Files:
     def has_weights(self) -> bool:
         """Whether the images bring masks along."""
         return False
+
+    def discard(self) -> None:
+        """Remove what was stored for a run that is not to be."""
+        remove_stored(self.stored)
 
 
 class PythonDataset:
@@ -95,7 +107,11 @@ class PythonDataset:
     @property
     def has_weights(self) -> bool:
         """Whether the images bring masks along."""
-        return 'mask' in as_sample(self.dataset[0])
+        items = (self.dataset[i] for i in spread(len(self.dataset)))
+        return any('mask' in as_sample(item) for item in items)
+
+    def discard(self) -> None:
+        """Nothing was stored."""
 
 
 def find_source(data: object, out: Path) -> Files | PythonDataset:
@@ -115,12 +131,14 @@ def find_source(data: object, out: Path) -> Files | PythonDataset:
         files, kind = list_images(data)
         root = data.absolute() if data.is_dir() else None
         return Files(str(data), files, kind, out, root)
-    folder = out / STORED
+    folder = out / STORED_FOLDER
     print(f'Reading the {describe(data)}.', flush=True)
-    files = list_files(data, folder)
+    files, stored = store_images(data, folder)
     kind = 'given in Python'
-    if folder.is_dir():
+    if stored:
         kind = f'an iterable of Python, stored in {folder}'
     elif not is_paths(data):
         kind = 'an iterable of paths'
-    return Files(describe(data), files, kind, out)
+    source = Files(describe(data), files, kind, out)
+    source.stored = stored
+    return source

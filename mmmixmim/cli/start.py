@@ -46,18 +46,30 @@ def known_statistics(start: str | Path | None, scan: Scan) -> ChannelStatistics 
         start: The run or its checkpoint; None for none.
         scan: The images, whose number of channels and bits must agree.
     """
+    file = _statistics_file(start)
+    if file is None or other_kind(start, scan):
+        return None
+    return ChannelStatistics.load(file)
+
+
+def other_kind(start: str | Path | None, scan: Scan) -> str:
+    """Say how the images of a run with statistics differ in kind; '' if they do not."""
+    file = _statistics_file(start)
+    data = Run.load(file.parent).data if file else {}
+    for name in ('channels', 'bits') if file else ():
+        there, here = sorted(map(int, data[name])), sorted(getattr(scan, name))
+        if there != here:
+            there, here = (', '.join(map(str, each)) for each in (there, here))
+            return f'its images have {there} {name}, these {here}'
+    return ''
+
+
+def _statistics_file(start: str | Path | None) -> Path | None:
     if start is None:
         return None
     folder = checkpoint_of(start).parent
     file = folder / 'statistics.json'
-    if not file.is_file() or not (folder / 'run.json').is_file():
-        return None
-    data = Run.load(folder).data
-    same = all(
-        set(map(int, data[name])) == set(getattr(scan, name))
-        for name in ('channels', 'bits')
-    )
-    return ChannelStatistics.load(file) if same else None
+    return file if file.is_file() and (folder / 'run.json').is_file() else None
 
 
 def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:

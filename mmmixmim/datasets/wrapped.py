@@ -67,8 +67,8 @@ class WrappedDataset(Dataset):
                 raise UserError(
                     f'The images of this config ({dataset}) came from Python, which a '
                     'config cannot hold: repeat the call of mmmixmim.pretrain that '
-                    'wrote it; to train or look at others, name files, as --images '
-                    'FOLDER for `mixmim reconstruct`.'
+                    'wrote it. For other images: `mixmim reconstruct RUN --images '
+                    'FOLDER`.'
                 )
             dataset = _NAMED[dataset]
         if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
@@ -80,10 +80,10 @@ class WrappedDataset(Dataset):
             raise UserError(f'The {type(dataset).__name__} is empty.')
         if part not in ('train', 'held_out'):
             raise UserError(f"part must be 'train' or 'held_out', got {part!r}.")
-        if not 0 <= held_out < len(dataset):
+        if type(held_out) is not int or not 0 <= held_out < len(dataset):
             raise UserError(
-                f'held_out must be from 0 to {len(dataset) - 1}, to leave one of the '
-                f'{len(dataset)} images to train on, got {held_out}.'
+                f'held_out must be an int from 0 to {len(dataset) - 1}, to leave one '
+                f'of the {len(dataset)} images to train on, got {held_out}.'
             )
         self.dataset = dataset
         order = np.random.default_rng(0).permutation(len(dataset))

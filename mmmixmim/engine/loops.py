@@ -243,8 +243,8 @@ def _check_map_style(loader: DataLoader | dict, loop: str) -> None:
         raise UserError(
             f'{loop} needs a map-style dataset, whose samples have an index, and '
             f'{kind.__name__} is an IterableDataset. Set train_cfg.type=mmengine.'
-            f'{loop.replace("Resumable", "").replace("Loop", "BasedTrainLoop")}, which '
-            'cannot continue in the middle of the data.'
+            f'{loop.replace("Resumable", "").replace("Loop", "BasedTrainLoop")}. '
+            'With it, a stream that is resumed reads what it has seen again.'
         )
 
 

@@ -92,15 +92,37 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
 
     NaN marks them, see :class:`~mmmixmim.datasets.LoadRasterCrop`. They are filled with
     the channel's mean, which is 0 after normalisation, before images are mixed.
+
+    Args:
+        *args: See ``ClsDataPreprocessor``.
+        **kwargs: As ``args``.
+
+    Raises:
+        UserError: If ``to_rgb`` is set.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.to_rgb:
+            raise UserError(
+                'RasterClsDataPreprocessor keeps the order of the channels, got '
+                'to_rgb=True: leave it out.'
+            )
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise a batch: ``inputs`` (B, C, H, W) to float32."""
         inputs = self.cast_data(data['inputs'])
-        if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
-            fill = self.mean if self._enable_normalize else inputs.new_zeros(())
-            inputs = torch.where(inputs.isnan(), fill, inputs)
+        if isinstance(inputs, torch.Tensor):
+            inputs = self._with_mean(inputs)
+        else:  # of pseudo_collate
+            inputs = [self._with_mean(image) for image in inputs]
         return super().forward(data | dict(inputs=inputs), training)
+
+    def _with_mean(self, images: torch.Tensor) -> torch.Tensor:
+        if not images.is_floating_point():
+            return images
+        fill = self.mean if self._enable_normalize else images.new_zeros(())
+        return torch.where(images.isnan(), fill, images)
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:

@@ -177,12 +177,14 @@ def _check_init(node: object, key: str) -> None:
     if isinstance(node, (list, tuple)):
         node = dict(enumerate(node))
     for name, value in node.items() if isinstance(node, dict) else ():
-        inits = value if isinstance(value, (list, tuple)) else [value]
-        for init in inits if name == 'init_cfg' else ():
+        several = isinstance(value, (list, tuple))
+        inits = value if several else [value]
+        for i, init in enumerate(inits if name == 'init_cfg' else ()):
             if isinstance(init, dict) and init and 'type' not in init:
+                init_key = f'{key}.init_cfg.{i}' if several else f'{key}.init_cfg'
                 raise UserError(
-                    f'{key}.init_cfg has no type: to start from the weights in '
-                    f'{init.get("checkpoint", "a file")}, set {key}.init_cfg.type='
+                    f'{init_key} has no type: to start from the weights in '
+                    f'{init.get("checkpoint", "a file")}, set {init_key}.type='
                     'Pretrained.'
                 )
         _check_init(value, f'{key}.{name}')

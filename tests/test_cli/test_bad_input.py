@@ -7,6 +7,7 @@ from PIL import Image
 
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
+from mmmixmim.cli.data import list_images
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -86,11 +87,11 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--image-size', 8), 'less than two cells'),
         (('--model', 'enormous'), 'must be one of micro, tiny, base, large, huge'),
         (('--precision', 'int8'), '--precision must be one of'),
-        (('--lr', -1), '--lr must be a number from 0, got -1.0'),
+        (('--lr', -1), '--lr must be at least 0, got -1.0'),
         (('--seed', -1), '--seed must be an int'),
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),
-        (('--batch-size', 10**9), 'of which 80 % are used: choose --batch-size'),
+        (('--batch-size', 10**9), 'a run may take 80 %: choose --batch-size'),
         (('--from', 'nowhere.pth'), 'nowhere.pth'),
         (('--no-data', 'black'), "no_data must be a number, 'nan' or None"),
         (('--no-data', 0), 'pictures of 8 bits'),
@@ -113,6 +114,12 @@ def test_shards_need_a_config(tmp_path):
     (tmp_path / '000000.tar').write_bytes(b'')
     line = error_line('pretrain', tmp_path, '--out', tmp_path / 'run')
     assert 'holds shards (.tar): they need a config' in line
+
+
+def test_images_with_a_tar_file_beside_them_are_images(tmp_path):
+    write_pictures(tmp_path, 2)
+    (tmp_path / 'backup.tar').touch()
+    assert len(list_images(tmp_path)[0]) == 2
 
 
 def test_labels_have_paths(tmp_path):

@@ -15,6 +15,7 @@ from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, split
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
+from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_worst, mistakes
 
 from .conftest import error_line, mixmim
@@ -160,6 +161,15 @@ def test_pixels_without_data_show_the_mean():
     found = preprocessor(dict(inputs=inputs))['inputs']
     assert found[0, :, 0, 0].tolist() == [0, 0]
     assert found[0, :, 1, 1].tolist() == [2, -1.5]
+
+
+def test_pixels_without_data_show_the_mean_in_lists_of_images_too():
+    preprocessor = RasterClsDataPreprocessor(mean=[10.0, 20], std=[2.0, 4])
+    image = torch.full((2, 2, 2), torch.nan)
+    found = preprocessor(dict(inputs=[image, image]))['inputs']
+    assert not found.any()
+    with pytest.raises(UserError, match='to_rgb=True'):
+        RasterClsDataPreprocessor(to_rgb=True)
 
 
 def test_worst_mistakes_are_shown_for_rasters_too(tmp_path):

@@ -28,7 +28,7 @@ def test_a_folder_becomes_a_run(pretrained):
     out, printed = pretrained
     assert '72 images' in printed and '2 folders, whose names are not used' in printed
     assert re.search(r'epochs +2 +as given', printed)
-    assert re.search(r'held_out +16 +22% of the images; fewer would tell', printed)
+    assert re.search(r'held_out +16 +22% of the images; the least that', printed)
     assert re.search(r'This takes less than a minute at .*, which is a guess', printed)
     assert re.search(r'epoch 2/2 +100%  loss [\d.]+  held-out loss [\d.]+', printed)
     assert 'Config:' not in printed and 'mmengine' not in printed

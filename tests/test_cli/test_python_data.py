@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import mmmixmim
-from mmmixmim.cli.python_data import list_files
+from mmmixmim.cli.python_data import store_images
 from mmmixmim.cli.run import Run
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
@@ -82,7 +82,9 @@ def test_what_a_config_without_its_dataset_can_do(trained, tmp_path):
     result = call('train.py', config, *work_dir, cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert 'error: The images of this config (TensorDataset of 64' in result.stderr
-    assert 'name files' in error_line('reconstruct', trained)
+    assert '--images FOLDER' in error_line('reconstruct', trained)
+    page = (trained / 'report.html').read_text()
+    assert re.search(r'reconstruct .*--images FOLDER', page)
     for number in range(4):
         array = np.random.default_rng(number).random((BANDS, 40, 40), np.float32)
         np.save(tmp_path / f'{number}.npy', array)
@@ -125,7 +127,7 @@ def test_paths_are_left_where_they_are(tmp_path, capsys):
     for given in (paths, (tmp_path / 'some').glob('*.png')):
         mmmixmim.pretrain(given, tmp_path / 'run', dry_run=True)
         assert re.search('6 images, .* MB: 6 PNG', capsys.readouterr().out)
-    assert sorted(list_files(iter(paths), tmp_path / 'stored')) == paths
+    assert sorted(store_images(iter(paths), tmp_path / 'stored')[0]) == paths
     assert not (tmp_path / 'stored').exists()
 
 
@@ -175,3 +177,26 @@ def test_masks_of_a_dataset_become_weights(tmp_path):
     cfg = Config.fromfile(out / 'config.py')
     packed = cfg.train_dataloader.dataset.pipeline[1]
     assert packed.algorithm_keys == ('pixel_weight',)
+
+
+class Stream(IterableDataset):
+    """Has a length, which IterableDatasets may have, and no index."""
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        return (picture(number, (40, 40)) for number in range(4))
+
+
+def test_a_stream_with_a_length_has_no_index(tmp_path, capsys):
+    mmmixmim.pretrain(Stream(), tmp_path / 'run', epochs=1, dry_run=True)
+    assert 'Stream of 4 items, an iterable of Python' in capsys.readouterr().out
+
+
+def test_files_beside_stored_images_are_kept(tmp_path):
+    folder = tmp_path / 'from_python'
+    write_pictures(folder, 1)
+    with pytest.raises(UserError, match='no array of numbers'):
+        store_images([picture(0, (9, 9)), np.array([[None]])], folder)
+    assert [file.suffix for file in folder.iterdir()] == ['.png']

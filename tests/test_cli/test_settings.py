@@ -136,3 +136,17 @@ def test_costs_grow_as_they_must():
     assert 3 < large.flops / small.flops < 6
     assert 3 < large.activations / small.activations < 6
     assert large.largest_batch(large.memory(10)) == 10
+
+
+@pytest.mark.parametrize(
+    'minutes, said',
+    [
+        (0.5, 'less than a minute'),
+        (89, 'about 89 min'),
+        (150, 'about 2.5 h'),
+        (9000 / 4, 'about 38 h'),
+        (9000, 'about 6 days'),
+    ],
+)
+def test_times_are_in_units_that_people_use(minutes, said):
+    assert settings._duration(minutes) == said

@@ -115,6 +115,7 @@ def test_loader_processes_share_an_iterable():
         (lambda: WrappedDataset(count(), PIPELINE), 'no length'),
         (lambda: WrappedDataset([], PIPELINE), 'empty'),
         (lambda: WrappedDataset([PIXELS], PIPELINE, held_out=1), 'leave one'),
+        (lambda: WrappedDataset([PIXELS], PIPELINE, held_out=0.05), 'must be an int'),
         (lambda: WrappedDataset([PIXELS], PIPELINE, part='val'), 'part must be'),
         (lambda: WrappedDataset([dict(a=1)], PIPELINE)[0], 'has the keys a'),
         (lambda: WrappedDataset([7], PIPELINE)[0], 'is a int'),

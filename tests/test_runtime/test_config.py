@@ -61,11 +61,17 @@ def test_experiment_name_comes_from_config_then_name(config):
 
 
 @pytest.mark.parametrize(
-    'init', ['dict(checkpoint="a.pth")', '[dict(type="Constant"), dict(val=1)]']
+    'init, key',
+    [
+        ('dict(checkpoint="a.pth")', 'init_cfg'),
+        ('[dict(type="Constant"), dict(val=1)]', 'init_cfg.1'),
+    ],
 )
-def test_an_init_cfg_needs_a_type(write, init):
+def test_an_init_cfg_needs_a_type(write, init, key):
     file = write(f"model = dict(type='MixMIM', neck=[dict(init_cfg={init})])")
-    with pytest.raises(UserError, match=r'model.neck.0.init_cfg has no type'):
+    with pytest.raises(
+        UserError, match=rf'model.neck.0.{key} has no type.*{key}.type='
+    ):
         load(file)
 
 

@@ -343,7 +343,9 @@ def test_too_few_images_get_more_and_the_best_checkpoint(tmp_path):
             value = {'reconstruction/loss': value, 'step': 101 + i}
             file.write(json.dumps(value) + '\n')
     steps = next_words(run)
-    assert 'Add images to /data/<b>x</b> (now 10): nothing helps as much' in steps
+    assert (
+        'Add images to /data/<b>x</b> (now 10): more images usually help most' in steps
+    )
     assert 'checkpoint.save_best=reconstruction/loss' in steps
     assert 'learning rate' not in steps and 'finetune' in steps
     (run / 'best_reconstruction_loss_epoch_4.pth').write_bytes(b'')

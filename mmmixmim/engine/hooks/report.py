@@ -6,11 +6,14 @@ import json
 import time
 from pathlib import Path
 
+from mmengine.dataset import RepeatDataset
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmixmim.datasets import MixtureGroups
+from mmmixmim.datasets.samples import ENDLESS
+from mmmixmim.datasets.seeding import SeededDataset
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
@@ -99,9 +102,12 @@ class ReportHook(Hook):
 
 def _length(dataset: object) -> int | None:
     """Number of images; None of a stream."""
+    while isinstance(dataset, (SeededDataset, RepeatDataset)):
+        dataset = dataset.dataset
     if isinstance(dataset, MixtureGroups):
         return len(dataset) * dataset.images
     try:
-        return len(dataset)
+        length = len(dataset)
     except TypeError:
         return None
+    return None if length >= ENDLESS else length

@@ -13,7 +13,7 @@ from .run import Run
 _RATE = {'not-finite', 'diverged', 'high-rate'}
 # The images that the model gets may be the reason.
 _IMAGES = {'near-zero', 'collapsed', 'nothing-learned'}
-_PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:MEAN|STD|RATE)\b')
+_PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:FOLDER|MEAN|STD|RATE)\b')
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
     steps = []
     if kinds & _IMAGES and not kinds & _RATE and run.checkpoints:
         steps.append(
-            _draw(run, 'Look whether the images that the model gets are blank')
+            _draw(run, 'Check whether the images that the model gets are blank')
         )
     if 'near-zero' in kinds:
         steps += _mend_target(run)
@@ -82,7 +82,7 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
         where = f' to {folder}' if folder else ''
         if 'images' in run.counts:
             where += f' (now {run.counts["images"]:,})'
-        steps.append(Step(f'Add images{where}: nothing helps as much'))
+        steps.append(Step(f'Add images{where}: more images usually help most'))
         best = [path for path in run.checkpoints if path.name.startswith('best_')]
         if not best:
             steps.append(
@@ -148,6 +148,10 @@ def _other_rate(
 
 def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
     """Train again into another folder, with other entries of the config."""
+    if _from_python(run):
+        rate = [x for x in options if x.startswith('optim_wrapper.optimizer.lr=')]
+        lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
+        return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
     folder = run.folder if run.folder.name.strip('.') else run.folder.resolve()
     folder = folder.with_name(f'{folder.name}-{name}')
     command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
@@ -176,6 +180,8 @@ def _draw(run: Run, purpose: str) -> Step:
     what = f'python tools/visualize_reconstruction.py {config} {checkpoint}'
     if _by_command(run):
         what = f'python -m mmmixmim reconstruct {folder}'
+    if _from_python(run):  # its images are not in files
+        what += ' --images FOLDER'
     return Step(purpose, f'{what} --seed 1 --out {out}')
 
 
@@ -184,6 +190,10 @@ def _tool(run: Run, name: str) -> str:
     if _by_command(run):
         return f'mim {name} mmmixmim'
     return f'python tools/{name}.py'
+
+
+def _from_python(run: Run) -> bool:
+    return dataset_of(run, 'train').get('type') == 'WrappedDataset'
 
 
 def _by_command(run: Run) -> bool:
