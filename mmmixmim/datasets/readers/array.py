@@ -9,7 +9,7 @@ import numpy as np
 
 from mmmixmim.validation import UnreadableFileError
 
-from .base import ImageReader
+from .base import MAX_BYTES, ImageReader
 
 
 class ArrayReader(ImageReader):
@@ -21,6 +21,8 @@ class ArrayReader(ImageReader):
     Args:
         array: The pixels, memory-mapped or in memory.
     """
+
+    at_once = None
 
     def __init__(self, array: np.ndarray) -> None:
         if array.ndim == 2:
@@ -61,6 +63,12 @@ class NumpyReader(ArrayReader):
                     raise UnreadableFileError(
                         f'it holds the arrays {", ".join(names)}: expected one, or one '
                         "named 'image'"
+                    )
+                unpacked = content.zip.getinfo(f'{name}.npy').file_size
+                if unpacked > MAX_BYTES:
+                    raise UnreadableFileError(
+                        f'it unpacks to {unpacked / 2**30:.1f} GiB, more than '
+                        f'{MAX_BYTES / 2**30:.0f}: store it as .npy'
                     )
                 content = content[name]
         super().__init__(content)

@@ -16,6 +16,7 @@ from mmmixmim.validation import (
 
 Box = tuple[int, int, int, int]
 MAX_CHANNELS = 64
+MAX_BYTES = 2**32  # of pixels that are decoded at once
 
 
 _WINDOW = 2048  # pixels of a side
@@ -62,6 +63,7 @@ class ImageReader:
     """
 
     name: str | Path = 'of the dataset'
+    at_once = 0  # pixels that are decoded at least, whatever the box; None: no decoding
 
     def __init__(self, size: tuple[int, int], channels: int, dtype) -> None:
         self.size = tuple(int(side) for side in size)
@@ -92,11 +94,14 @@ class ImageReader:
             It may be a read-only view of the file.
 
         Raises:
-            UnreadableImageError: If the pixels are damaged.
+            UnreadableImageError: If the pixels are damaged, or too many to decode at
+                once (4 GiB).
         """
         box = (0, 0, *self.size) if box is None else box
         wanted = (*box[2:], self.channels)
         with naming(self.name):
+            if self.at_once is not None:
+                self._check_bytes(max(box[2] * box[3], self.at_once))
             pixels = self._read(*map(int, box))
             if pixels.shape != wanted:
                 raise UnreadableFileError(
@@ -106,6 +111,16 @@ class ImageReader:
 
     def close(self) -> None:
         """Close the file."""
+
+    def _check_bytes(self, pixels: int) -> None:
+        """A small file may claim to hold, or unpack to, any number of pixels."""
+        size = pixels * self.channels * self.dtype.itemsize
+        if size > MAX_BYTES:
+            raise UnreadableFileError(
+                f'{size / 2**30:.1f} GiB of pixels would be decoded at once, more than '
+                f'{MAX_BYTES / 2**30:.0f}: cut it into images, or store it as a tiled '
+                'TIFF and set max_crop'
+            )
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         raise NotImplementedError

@@ -32,6 +32,7 @@ class DicomReader(ImageReader):
         if (self.slope, self.intercept) != (1, 0):
             dtype = np.float32
         super().__init__((file.Rows, file.Columns), frames * self.samples, dtype)
+        self.at_once = self.size[0] * self.size[1]
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         pixels = self.file.pixel_array.reshape(-1, *self.size, self.samples)

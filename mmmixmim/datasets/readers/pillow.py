@@ -80,6 +80,7 @@ class Png16Reader(ImageReader):
         width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
         channels = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]]
         super().__init__((height, width), channels, np.uint16)
+        self.at_once = height * width
 
     @staticmethod
     def recognises(header: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -49,6 +50,13 @@ class TiffReader(ImageReader):
         )
         self.planar = page.samplesperpixel > 1 and page.planarconfig == 2
         self.samples = page.samplesperpixel
+        self.tile = (
+            (page.tilelength, page.tilewidth)
+            if page.is_tiled
+            else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+        )
+        mapped = series.dataoffset is not None and page.is_memmappable
+        self.at_once = None if mapped else math.prod(self.tile)
 
     def close(self) -> None:
         """Close the file."""
@@ -82,8 +90,7 @@ class TiffReader(ImageReader):
         frame, page = page, page.keyframe
         if page.imagedepth > 1:
             raise UnreadableFileError('its tiles are volumes, expected images')
-        tile_height = page.tilelength if page.is_tiled else page.rowsperstrip
-        tile_width = page.tilewidth if page.is_tiled else page.imagewidth
+        tile_height, tile_width = self.tile
         down, right = (
             -(-page.imagelength // tile_height),
             -(-page.imagewidth // tile_width),

@@ -1,7 +1,9 @@
 import itertools
+import zipfile
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 import rasterio
 import tifffile
@@ -222,6 +224,52 @@ def test_files_that_are_no_images_are_named_in_one_line(tmp_path, ending):
     with pytest.raises(UnreadableFileError) as error:
         open_image(path)
     assert str(path) in str(error.value) and '\n' not in str(error.value)
+
+
+def claim_large_tile(path):
+    tifffile.imwrite(path, draw(1, 'uint16', (64, 64)), tile=(64, 64), compression=8)
+    with tifffile.TiffFile(path, mode='r+') as file:
+        for name in ('ImageWidth', 'ImageLength', 'TileWidth', 'TileLength'):
+            file.pages[0].tags[name].overwrite(2**16)
+
+
+def claim_large_png(path):
+    cv2.imwrite(str(path), draw(3, 'uint16', (8, 8)))
+    data = bytearray(path.read_bytes())
+    data[16:24] = (60_000).to_bytes(4, 'big') * 2
+    path.write_bytes(data)
+
+
+def claim_large_array(path):
+    np.savez_compressed(path, draw(1, 'uint8', (8, 8)))
+    with zipfile.ZipFile(path, 'a') as file:
+        file.filelist[0].file_size = 2**33
+        file._didModify = True
+
+
+def claim_large_scan(path):
+    write_dicom(path, draw(1, 'int16', (8, 8))[..., 0].copy())
+    file = pydicom.dcmread(path)
+    file.Rows = file.Columns = 2**16 - 1
+    file.save_as(path)
+
+
+@pytest.mark.parametrize(
+    'name, write',
+    [
+        ('a.tif', claim_large_tile),
+        ('a.png', claim_large_png),
+        ('a.npz', claim_large_array),
+        ('a.dcm', claim_large_scan),
+    ],
+)
+def test_small_files_that_unpack_to_gigabytes_are_refused(name, write, tmp_path):
+    write(tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 20_000
+    with pytest.raises(UnreadableFileError, match=r'\d GiB.*, more than 4: ') as error:
+        with open_image(tmp_path / name) as image:
+            image.read((0, 0, 8, 8))
+    assert name in str(error.value)
 
 
 def test_pickled_objects_are_not_loaded(tmp_path):
