@@ -103,9 +103,9 @@ def finetune(
     Raises:
         UserError: If the data, the machine or a setting cannot work.
     """
-    run = Run.open('finetune', **locals())
+    run = Run.open('finetune', **locals())  # first, when the arguments are all there is
     data, out, no_data = _path(data), run.folder, run.arguments['no_data']
-    if run.rests(dry_run):
+    if run.is_done(dry_run):
         if run.finished:
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
         return out
@@ -114,8 +114,8 @@ def finetune(
         labelled, scan = _look(data, out, start, val_share, no_data, seed)
         count, machine = len(labelled.part('train')), this_machine()
         chosen, cost = choose_classification(count, scan, machine, known, **run.given)
-        time = time_of_training(chosen, count, cost, machine)
-        if not announce(out, chosen, cost, time, dry_run):
+        duration = time_of_training(chosen, count, cost, machine)
+        if not announce(out, chosen, cost, duration, dry_run):
             return out
         model = _prepare(run, labelled, scan, chosen)
         if start:
@@ -165,7 +165,7 @@ def probe(
     Raises:
         UserError: If the data or the encoder cannot work.
     """
-    run = Run.open('probe', **locals())
+    run = Run.open('probe', **locals())  # first, when the arguments are all there is
     data, out, no_data = _path(data), run.folder, run.arguments['no_data']
     known = known_settings(start)
     labelled, scan = _look(data, out, start, val_share, no_data, seed)

@@ -84,9 +84,9 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
-    run = Run.open('pretrain', **locals())
+    run = Run.open('pretrain', **locals())  # first, when the arguments are all there is
     out, no_data = run.folder, run.arguments['no_data']
-    if run.rests(dry_run):
+    if run.is_done(dry_run):
         if run.finished:
             _print_end(run)
         return out
@@ -97,8 +97,10 @@ def pretrain(
         check_scan(scan, no_data)
         check_no_data_fits(scan, no_data)
         chosen, cost = choose_pretraining(scan, machine, known, **run.given)
-        time = time_of_training(chosen, scan.images - chosen.held_out, cost, machine)
-        if not announce(out, chosen, cost, time, dry_run):
+        duration = time_of_training(
+            chosen, scan.images - chosen.held_out, cost, machine
+        )
+        if not announce(out, chosen, cost, duration, dry_run):
             source.discard()
             return out
         out.mkdir(parents=True, exist_ok=True)

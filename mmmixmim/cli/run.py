@@ -130,7 +130,7 @@ class Run:
         self.data = data
         self.save()
 
-    def rests(self, dry_run: bool) -> bool:
+    def is_done(self, dry_run: bool) -> bool:
         """Say if there is nothing to do: the run has ended, or would only go on."""
         if self.finished:
             print(f'{self.folder} has come to its end already.')
