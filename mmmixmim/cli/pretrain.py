@@ -84,7 +84,7 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
-    run = Run.open('pretrain', **locals())  # first, when the arguments are all there is
+    run = Run.open('pretrain', **locals())  # before other locals
     out, no_data = run.folder, run.arguments['no_data']
     if run.is_done(dry_run):
         if run.finished:
