@@ -1,7 +1,6 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
 from .batches import random_batch
-from .compiled import compiled_kernels
 from .floor import gemm_floor, gemm_flops, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
@@ -34,7 +33,6 @@ __all__ = [
     'as_on_gpu',
     'attention_kernels',
     'batch_in_name',
-    'compiled_kernels',
     'find_card',
     'gemm_floor',
     'gemm_flops',

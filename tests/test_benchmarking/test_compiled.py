@@ -3,7 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.benchmarking import Kernels, compiled_kernels, step_cost
+from mmmixmim.benchmarking import Kernels, step_cost
+from mmmixmim.benchmarking.compiled import compiled_kernels
 
 from ..scripts import call
 

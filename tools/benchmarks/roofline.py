@@ -14,7 +14,6 @@ from mmmixmim.benchmarking import (
     Card,
     KernelCounter,
     Kernels,
-    compiled_kernels,
     find_card,
     markdown_table,
     step_cost,
@@ -75,6 +74,9 @@ def main() -> None:
     print(f'{title}, predicted')
     step = (cfg, args.batch_size, args.shape, args.precision)
     if args.compiled:
+        # It imports parts of Inductor that are private to PyTorch.
+        from mmmixmim.benchmarking.compiled import compiled_kernels
+
         kernels = compiled_kernels(*step)
         print("\ncompiled, by Inductor's bytes of the graph lowered for a CPU\n")
         _print(kernels, card, args.rows)

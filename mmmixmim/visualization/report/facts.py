@@ -10,6 +10,7 @@ from .run import Run
 def facts_of(run: Run) -> dict[str, str]:
     """Say what was trained on what, as far as the files of the run tell it."""
     dataset = dataset_of(run, 'train')
+    validation = 'Held-out images' if is_pretraining(run) else 'Validation images'
     facts = {
         'Method': _text(run, 'model.type'),
         'Encoder': _encoder(run),
@@ -22,9 +23,7 @@ def facts_of(run: Run) -> dict[str, str]:
             if dataset.get(key) and isinstance(dataset[key], str)
         ),
         'Training images': _images(run),
-        'Held-out images' if is_pretraining(run) else 'Validation images': _held_out(
-            run
-        ),
+        validation: _held_out(run),
         'Batch size': _batch_size(run),
         'Length': progress(run),
         'Optimizer': _optimizer(run),
