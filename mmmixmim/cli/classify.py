@@ -103,7 +103,7 @@ def finetune(
     Raises:
         UserError: If the data, the machine or a setting cannot work.
     """
-    run = Run.open('finetune', **locals())  # before other locals
+    run = Run.open('finetune', **locals())  # arguments only, so far
     data, out, no_data = _path(data), run.folder, run.arguments['no_data']
     if run.is_done(dry_run):
         if run.finished:
@@ -165,7 +165,7 @@ def probe(
     Raises:
         UserError: If the data or the encoder cannot work.
     """
-    run = Run.open('probe', **locals())  # before other locals
+    run = Run.open('probe', **locals())  # arguments only, so far
     data, out, no_data = _path(data), run.folder, run.arguments['no_data']
     known = known_settings(start)
     labelled, scan = _look(data, out, start, val_share, no_data, seed)

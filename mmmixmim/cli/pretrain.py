@@ -84,7 +84,7 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
-    run = Run.open('pretrain', **locals())  # before other locals
+    run = Run.open('pretrain', **locals())  # arguments only, so far
     out, no_data = run.folder, run.arguments['no_data']
     if run.is_done(dry_run):
         if run.finished:

@@ -76,7 +76,7 @@ def _import_yapf() -> None:
     written fails.
     """
     path = Path(tempfile.gettempdir(), f'mmmixmim-yapf-{os.getuid()}.lock')
-    with path.open('a') as lock:  # whatever lies there keeps its content
+    with path.open('a') as lock:  # never truncate what is there
         fcntl.flock(lock, fcntl.LOCK_EX)
         for _ in range(20):  # other machines may share the home folder
             try:

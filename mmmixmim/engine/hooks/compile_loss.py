@@ -46,7 +46,8 @@ class CompileLossHook(Hook):
                 f'set model.range_mask_ratio=0, got {model.range_mask_ratio}, or leave '
                 'the hook out.'
             )
-        # A number that differed in an earlier model, as a mask ratio, would be dynamic.
+        # Else a number that differs from an earlier model's, such as the mask ratio,
+        # becomes a dynamic shape.
         torch.compiler.reset()
         model.loss = torch.compile(model.loss, **self.options)
 

@@ -100,14 +100,14 @@ def measure(
 
 
 def _divide(inputs: Tensor, images: int) -> list[Tensor]:
-    """Divide a batch into groups; images of its start fill the last one."""
+    """Divide a batch into groups; its first images fill the last group."""
     count = -(-len(inputs) // images)
     order = torch.arange(count * images) % len(inputs)
     return list(inputs[order].chunk(images))
 
 
 def _in_one_batch(groups: Sequence[Tensor]) -> Tensor:
-    """Order the images so that those of a group are partners in training's sense."""
+    """Order a batch so that the model mixes the images of each group."""
     return torch.cat(_flip_partners(groups))
 
 
