@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from mmmixmim.ops.linear_layer import ONEDNN_LINEAR
+
+from .timing import interleave
 
 
 def linear_shapes(model: nn.Module, run: Callable[[], object]) -> Counter:
@@ -46,8 +52,8 @@ def gemm_floor(
 ) -> Callable[[], None]:
     """Make a function that runs bare GEMMs of the given shapes.
 
-    No bias, no autograd, no memory allocation: nothing that calls ``torch.mm``, as
-    PyTorch's linear layers do, can be faster.
+    No bias and no autograd. Each product of each shape runs by the faster of
+    ``torch.mm`` and oneDNN, timed here in turns.
 
     Args:
         shapes: Counts from :func:`linear_shapes`.
@@ -55,30 +61,39 @@ def gemm_floor(
         device: Device to run on.
         dtype: dtype of the matrices.
     """
-    operands = {}
-    for shape in shapes:
-        rows, inner, outer = shape
-        operands[shape] = [
+    gemms = []
+    for (rows, inner, outer), times in shapes.items():
+        x, weight, grad = (
             torch.randn(size, device=device, dtype=dtype)
             for size in ((rows, inner), (outer, inner), (rows, outer))
-        ]
-    outputs = {
-        shape: [torch.empty_like(matrix) for matrix in matrices]
-        for shape, matrices in operands.items()
-    }
+        )
+        products = [(x, weight.t())]  # the output, then both gradients
+        if backward:
+            products += [(grad, weight), (grad.t(), x)]
+        gemms += [(_fastest(a, b), times) for a, b in products]
 
     @torch.no_grad()
     def run() -> None:
-        for shape, times in shapes.items():
-            x, weight, grad = operands[shape]
-            grad_x, grad_weight, y = outputs[shape]
+        for gemm, times in gemms:
             for _ in range(times):
-                torch.mm(x, weight.t(), out=y)
-            for _ in range(times if backward else 0):
-                torch.mm(grad, weight, out=grad_x)
-                torch.mm(grad.t(), x, out=grad_weight)
+                gemm()
 
     return run
+
+
+@torch.no_grad()
+def _fastest(a: Tensor, b: Tensor, rounds: int = 5) -> Callable[[], Tensor]:
+    """Return the fastest function that computes ``a @ b``."""
+    out = a.new_empty(len(a), b.shape[1])
+    candidates = dict(mm=partial(torch.mm, a, b, out=out))
+    if a.device.type == 'cpu' and ONEDNN_LINEAR is not None:
+        candidates['onednn'] = partial(
+            ONEDNN_LINEAR, a, b.t(), None, 'none', [], 'none'
+        )
+    if len(candidates) == 1:
+        return candidates['mm']
+    seconds = interleave(candidates, rounds)
+    return candidates[min(seconds, key=lambda name: median(seconds[name]))]
 
 
 def gemm_flops(shapes: Counter, backward: bool) -> int:

@@ -1,8 +1,9 @@
 """Linear layers: oneDNN on the CPU, and inputs that the backward pass recomputes.
 
-For float32 PyTorch hands the GEMMs of linear layers to its BLAS. oneDNN, which
+For float32 PyTorch hands the GEMMs of linear layers to its BLAS, MKL. oneDNN, which
 PyTorch carries too and uses for low precision, adds the bias while the result is in
-the cache, and its GEMMs are faster on the CPUs that we measured.
+the cache. Which library multiplies faster depends on the CPU and on the product: see
+docs/performance.md. The rule is fixed, since the two round differently.
 """
 
 from __future__ import annotations
@@ -24,6 +25,20 @@ from .switch import has_hooks, runs_eagerly, runs_on_cpu
 ONEDNN_LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 if not torch.backends.mkldnn.is_available():
     ONEDNN_LINEAR = None
+
+
+def _has_intel_mkl() -> bool:
+    """Whether the BLAS is MKL on an Intel CPU. On others its GEMMs are slow."""
+    # Not every version of PyTorch tells the name.
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    return torch.backends.mkl.is_available() and 'Intel' in str(
+        capabilities.get('cpu_name')
+    )
+
+
+INTEL_MKL = _has_intel_mkl()
+# Channels from which oneDNN beats MKL on other CPUs although it copies an operand.
+WIDE = 512
 
 
 class Linear(nn.Linear):
@@ -103,7 +118,7 @@ class _Linear(torch.autograd.Function):
         needs_root, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_root = grad_weight = grad_bias = None
         if needs_root:
-            grad_root = _forward(grad, weight.to(grad.dtype).t()).to(ctx.x_dtype)
+            grad_root = _grad_input(grad, weight.to(grad.dtype)).to(ctx.x_dtype)
             if ctx.gradient is not None:
                 grad_root = ctx.gradient(grad_root, source)
         rows = grad.flatten(0, -2)  # (N, out_features)
@@ -137,10 +152,18 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
+    """``grad @ weight``, (..., in_features)."""
+    if INTEL_MKL:
+        return F.linear(grad, weight.t())
+    return _forward(grad, weight.t())
+
+
 def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, (out_features, in_features)."""
-    # oneDNN copies the transposed gradient. That pays if it is the smaller operand.
-    if grad.shape[1] < x.shape[1]:
+    # oneDNN copies the transposed gradient. That pays if it is the smaller operand, or
+    # if the GEMM is large.
+    if not INTEL_MKL and (grad.shape[1] < x.shape[1] or x.shape[1] >= WIDE):
         return _forward(grad.t(), x.t())
     return torch.mm(grad.t(), x)
 

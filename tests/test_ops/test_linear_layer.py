@@ -1,5 +1,7 @@
 """Linear layers against nn.Linear, values and gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,12 @@ def onednn(monkeypatch):
 
     monkeypatch.setattr(module, 'ONEDNN_LINEAR', product)
     return shapes
+
+
+@pytest.fixture(params=[False, True], ids=['other CPU', 'Intel'])
+def intel(request, monkeypatch):
+    monkeypatch.setattr(module, 'INTEL_MKL', request.param)
+    return request.param
 
 
 def identity(x):
@@ -77,7 +85,7 @@ def test_outputs_of_norms_and_activations_are_not_stored(before, autocast):
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('before', BEFORE)
 @pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4)])
-def test_values_and_gradients(shape, before, bias):
+def test_values_and_gradients(shape, before, bias, intel):
     layer, before = ops.Linear(4, 5, bias=bias), BEFORE[before]
     x = torch.randn(shape, requires_grad=True)
     leaves = [x, *leaves_of(layer, before)]
@@ -206,17 +214,23 @@ def test_a_hook_that_changes_the_input_is_not_ignored():
     torch.testing.assert_close(found, wanted)
 
 
-def test_what_onednn_computes(onednn):
-    """float32 on a CPU, eagerly, without autocast."""
+@pytest.mark.parametrize('wide', [False, True])
+def test_which_gemms_onednn_computes(intel, wide, onednn, monkeypatch):
+    """All outputs. Gradients on CPUs where MKL is slow, if the copy pays."""
+    monkeypatch.setattr(module, 'WIDE', 4 if wide else 512)
     x = torch.randn(3, 4, requires_grad=True)
-    layer = ops.Linear(4, 5)
-    layer(ops.gelu(x)).sum().backward()
-    assert onednn == [(3, 4, 5), (3, 5, 4)]
-    narrow = ops.Linear(4, 2)  # the gradient of its weight too, by a smaller copy
+    ops.Linear(4, 5)(ops.gelu(x)).sum().backward()
+    gradients = [(3, 5, 4), *[(5, 3, 4)] * wide]
+    assert onednn == [(3, 4, 5), *(gradients * (not intel))]
     onednn.clear()
-    narrow(x).sum().backward()
-    assert onednn == [(3, 4, 2), (3, 2, 4), (2, 3, 4)]
-    onednn.clear()
+    ops.Linear(4, 2)(x).sum().backward()  # the output has fewer channels
+    gradients = [(3, 2, 4), (2, 3, 4)]
+    assert onednn == [(3, 4, 2), *(gradients * (not intel))]
+
+
+def test_what_onednn_does_not_compute(onednn):
+    """Other dtypes, devices, autocast and traces."""
+    x, layer = torch.randn(3, 4, requires_grad=True), ops.Linear(4, 5)
     ops.Linear(4, 5).double()(x.double())
     layer.to('meta')(x.to('meta'))
     with torch.autocast('cpu', torch.bfloat16):
@@ -224,6 +238,15 @@ def test_what_onednn_computes(onednn):
     frozen = ops.Linear(4, 5).requires_grad_(False)
     torch.jit.trace(frozen, x.detach(), check_trace=False)
     assert not onednn
+
+
+def test_the_cpu_is_known():
+    """The name of the CPU decides, and PyTorch is what tells it."""
+    cpus = Path('/proc/cpuinfo')
+    if not cpus.exists() or 'vendor_id' not in cpus.read_text():
+        pytest.skip('no list of CPUs with their vendors')
+    intel = 'GenuineIntel' in cpus.read_text()
+    assert (intel and torch.backends.mkl.is_available()) == module.INTEL_MKL
 
 
 def test_training_on_the_meta_device():
