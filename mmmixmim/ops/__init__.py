@@ -4,7 +4,7 @@
 off. Nothing here knows a model: ops take tensors, slices and numbers.
 """
 
-from .attention import window_attention
+from .attention import full_attention, window_attention
 from .chunks import in_chunks
 from .linear_layer import Linear, linear, linear_gelu
 from .permutation import permute
@@ -15,6 +15,7 @@ __all__ = [
     'LayerNorm',
     'Linear',
     'as_on_gpu',
+    'full_attention',
     'gelu',
     'in_chunks',
     'is_plain',

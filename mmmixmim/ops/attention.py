@@ -31,6 +31,27 @@ CHUNK = 4 * 2**20
 KEPT_LENGTH = 196
 
 
+def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    r"""Compute :math:`\mathrm{softmax}(q k^T / \sqrt{c})\, v`.
+
+    Args:
+        q: (B, heads, N, c).
+        k: (B, heads, N, c).
+        v: (B, heads, N, c).
+        dropout: Dropout probability of the weights. Defaults to 0.
+
+    Returns:
+        (B, heads, N, c).
+    """
+    if not (runs_eagerly() and runs_on_cpu(q) and torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    # On a CPU, PyTorch's backward kernel is slow in low precision.
+    with torch.autocast('cpu', enabled=False):
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        operands = (each.to(dtype) for each in (q, k, v))
+        return F.scaled_dot_product_attention(*operands, dropout_p=dropout).to(q.dtype)
+
+
 def window_attention(
     qkv: Tensor,
     num_heads: int,

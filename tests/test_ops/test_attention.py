@@ -45,6 +45,30 @@ def test_which_one_runs():
     torch.testing.assert_close(masked, attend(qkv, biases))
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_full_attention_trains_in_float32_and_keeps_its_type(dtype, monkeypatch):
+    seen, original = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q, *args, **kwargs):
+        seen.append(q.dtype)
+        return original(q, *args, **kwargs)
+
+    monkeypatch.setattr(attention.F, 'scaled_dot_product_attention', watched)
+    qkv = torch.randn(3, 2, HEADS, 5, 8).to(dtype).requires_grad_()
+
+    def run():
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype != torch.float32):
+            out = ops.full_attention(*qkv)
+        return out, torch.autograd.grad(out.float().square().sum(), qkv)[0]
+
+    out, grad = run()
+    with ops.plain():
+        expected, wanted = run()
+    assert seen == [torch.float32, dtype] and out.dtype == grad.dtype == dtype
+    torch.testing.assert_close(out, expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(grad, wanted, rtol=2e-2, atol=2e-2)
+
+
 # Weights stored for all windows, the small ones, none.
 @pytest.mark.parametrize('kept_length', [5, 4, 0])
 # All at once; few windows; one window; few heads of a window; one head.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmixmim.geometry import load_bias_table
-from mmmixmim.ops import Linear, window_attention
+from mmmixmim.ops import Linear, full_attention, window_attention
 
 from .windows import WindowLayout
 
@@ -42,8 +41,9 @@ class Attention(nn.Module):
         """Attend among all tokens (B, N, C)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = (each.transpose(1, 2) for each in qkv.unbind(2))  # (B, heads, N, c)
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
-        out = out.transpose(1, 2).flatten(2)  # (B, N, C)
+        out = (
+            full_attention(q, k, v, self.dropout).transpose(1, 2).flatten(2)
+        )  # (B, N, C)
         return self.proj_drop(self.proj(out))
 
     @property
