@@ -44,7 +44,7 @@ val_dataloader = dict(
         ],
     ),
 )
-val_cfg = dict(type='HeldOutLoop', max_images=192)
+val_cfg = dict(type='HeldOutLoop', max_images=128)
 val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
 custom_hooks = [
     dict(type='OnlineProbeHook', max_images=128),
