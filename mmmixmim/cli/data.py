@@ -13,7 +13,7 @@ import numpy as np
 from mmmixmim.datasets import ImageTable, measure_channels
 from mmmixmim.datasets.labelled import check_paths, read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
-from mmmixmim.validation import MissingFileError, UserError, plural
+from mmmixmim.validation import UserError, plural
 
 from .settings import Choices
 
@@ -34,15 +34,7 @@ def list_images(data: Path) -> tuple[list[Path], str]:
     if data.is_file() and data.suffix.lower() == '.parquet':
         table = ImageTable(str(data), lazy_init=True).load_data_list()
         return check_paths(data, [Path(row['img_path']) for row in table]), 'a table'
-    try:
-        files = find_images(data)
-    except MissingFileError as error:
-        if not any(data.glob('*.tar')):
-            raise
-        raise UserError(
-            f'{str(data)!r} holds shards (.tar): they need a config, see "Shards" in '
-            'docs/images.md. Expected a folder of images.'
-        ) from error
+    files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:
         return files, f'{len(folders)} folders, whose names are not used as labels'

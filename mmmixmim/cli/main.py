@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shlex
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -102,22 +103,25 @@ _VAL_SHARE = click.option(
 
 
 @cli.command()
-@click.argument('data', type=_PATH, required=False)
+@click.argument('data', required=False)  # an address is no path
 @click.option(
     '--demo', is_flag=True, help='Use small digits that come with scikit-learn.'
 )
 @_out('runs/pretrain')
 @_SETTINGS
-def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
+def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None:
     """Pretrain on a folder of images, without labels.
 
     DATA is a folder, nested or flat; or a list of paths: a .csv or .parquet with a
-    column `path`, or a .txt. Settings that you leave out are chosen, and each is
-    printed with its reason. The same command again goes on with an interrupted run.
+    column `path`, or a .txt; or WebDataset shards: a folder of .tar files, files or
+    addresses with braces, or their index shards.json. Settings that you leave out are
+    chosen, and each is printed with its reason. The same command again goes on with an
+    interrupted run.
 
     \b
     Example:
       mixmim pretrain /data/images --out runs/first --epochs 100
+      mixmim pretrain '/data/shards/{000000..000099}.tar' --out runs/shards
     """
     if demo == (data is not None):
         raise click.UsageError('Name a folder of images, or give --demo.')
@@ -325,14 +329,16 @@ def plan(config: Path, cfg_options: tuple, **options) -> None:
 def shard(folder: Path, out: Path, **options) -> None:
     """Write a folder of images to WebDataset shards.
 
-    They suit file systems that are slow with many small files.
+    They suit file systems that are slow with many small files, and web servers.
 
     \b
     Example:
       mixmim shard /data/images /data/shards
     """
     files = _load('shards', 'mmmixmim.datasets').write_shards(folder, out, **options)
+    command = shlex.join(['python', '-m', 'mmmixmim', 'pretrain', str(out)])
     click.echo(f'Wrote {len(files)} shards and their index to {out}.')
+    click.echo(f'Next:\n  {command}')
 
 
 @cli.command()

@@ -53,12 +53,12 @@ def pretrain(
 
     Args:
         data: A folder of images, nested or flat; a list of paths, as a CSV or Parquet
-            file with a column ``path``, or as a text file with a path per line. Or, in
-            Python, a list of paths; a dataset with length and index, such as a torch
-            dataset, a list or an array of images; or an iterable, whose images are
-            stored in the folder of the run. See
-            :func:`mmmixmim.datasets.samples.as_sample` for what an image is. To go on
-            with a run on a dataset, give the same one again.
+            file with a column ``path``, or as a text file with a path per line; or
+            shards, named as for :class:`mmmixmim.datasets.ShardStream`. Or, in Python,
+            a list of paths; a dataset with length and index, such as a torch dataset, a
+            list or an array of images; or an iterable, whose images are stored in the
+            folder of the run. See :func:`mmmixmim.datasets.samples.as_sample` for what
+            an image is. To go on with a run on a dataset, give the same one again.
         out: Folder of the run. Defaults to 'runs/pretrain'.
         model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
             'swin-tiny', see docs/command.md.
@@ -104,18 +104,21 @@ def pretrain(
             source.discard()
             return out
         out.mkdir(parents=True, exist_ok=True)
-        dataset = source.prepare(no_data)
+        datasets = source.prepare(no_data, chosen.held_out)
         model = _model(scan, chosen, out)
         if start:
             entry = pretrained(start, known, chosen.in_channels)
             model['backbone']['init_cfg'] = entry
         weights = no_data is not None or source.has_weights
-        sections = _sections(model, dataset, scan, chosen, no_data, weights)
+        per_epoch = None
+        if scan.shards:  # a stream, whose length no loader knows
+            per_epoch = (scan.images - chosen.held_out) // chosen.batch_size
+        sections = _sections(model, datasets, scan, chosen, no_data, weights, per_epoch)
         docstring = (
             f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
             f'{source.note}'
         )
-        sections += runtime_sections(chosen, seed)
+        sections += runtime_sections(chosen, seed, per_epoch)
         run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on(), named_dataset(run.arguments['data'], data):
@@ -139,12 +142,14 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
 
 def _sections(
     model: dict,
-    dataset: dict,
+    datasets: tuple[dict, dict],
     scan: Scan,
     chosen: Choices,
     no_data: str | None,
     weights: bool,
+    per_epoch: int | None,
 ) -> list[Section]:
+    dataset, held_out_dataset = datasets
     crop = load_transform(
         scan,
         chosen,
@@ -153,32 +158,33 @@ def _sections(
         flip_prob=0.5,
         ignore_empty=True,
     )
-    if chosen.held_out:
-        dataset['held_out'] = chosen.held_out
     loader = dict(
         batch_size=chosen.batch_size,
         num_workers=chosen.workers,
         persistent_workers=chosen.workers > 0,
         pin_memory=True,
         drop_last=True,
-        sampler=dict(type='DefaultSampler', shuffle=True),
+        sampler=None if per_epoch else dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
         dataset=dataset | dict(pipeline=[crop, pack(weights)]),
     )
+    unit = per_epoch or 1
     loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
+    time = dict(convert_to_iter_based=True)
+    if per_epoch:
+        loop = dict(type='IterBasedTrainLoop', max_iters=chosen.epochs * unit)
+        time = dict(by_epoch=False)
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
     held_out = []
     if chosen.held_out:
-        loop['val_interval'] = chosen.val_interval
+        loop['val_interval'] = chosen.val_interval * unit
         hooks.insert(0, dict(type='ReconstructionHook'))
         middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack(weights)]
-            ),
+            dataset=held_out_dataset | dict(pipeline=[middle, pack(weights)]),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
         entries = dict(
@@ -193,10 +199,11 @@ def _sections(
     scaling = dict(enable=False, base_batch_size=total)
     schedule = dict(
         type='WarmupCosineLR',
-        warmup=chosen.warmup,
-        end=chosen.epochs,
-        convert_to_iter_based=True,
+        warmup=chosen.warmup * unit,
+        end=chosen.epochs * unit,
+        **time,
     )
+    counted = f' A stream counts iterations: {unit} are an epoch.' if per_epoch else ''
     return [
         Section('', dict(default_scope='mmmixmim')),
         Section(
@@ -217,7 +224,7 @@ def _sections(
             ('lr', 'precision', 'accumulation'),
         ),
         Section(
-            'The schedule.',
+            f'The schedule.{counted}',
             dict(param_scheduler=[schedule], train_cfg=loop),
             ('epochs', 'warmup'),
         ),

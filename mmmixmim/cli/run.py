@@ -86,7 +86,7 @@ class Run:
         data, names = self.arguments['data'], dict(start='from')
         options = {name: x for name, x in self.arguments.items() if x is not None}
         del options['data']
-        if not Path(data).is_absolute():
+        if not Path(data).is_absolute() and '://' not in data:
             options = dict(out=str(self.folder)) | options
             words = ', '.join(f'{name}={value!r}' for name, value in options.items())
             return f'mmmixmim.{self.command}(data, {words})  # data: {data}'
@@ -223,7 +223,7 @@ def train(run: Run) -> Runner:
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
     run.config.write_text(text)  # the runner has dumped it without its comments
-    runner.register_hook(ProgressLineHook())
+    runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
     try:

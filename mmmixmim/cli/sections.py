@@ -7,16 +7,28 @@ from .run import KEPT_CHECKPOINTS
 from .settings import Choices
 
 
-def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
-    """Sections that all configs share."""
+def runtime_sections(
+    chosen: Choices, seed: int, per_epoch: int | None = None
+) -> list[Section]:
+    """Sections that all configs share.
+
+    Args:
+        chosen: The settings.
+        seed: Random seed.
+        per_epoch: Iterations of an epoch, for a loop that counts iterations. Defaults
+            to None: it counts epochs.
+    """
     interval = max(1, chosen.epochs // 20)
+    # A loop by epochs also logs at the end of each.
+    steps = chosen.epochs * (per_epoch or 10)
     hooks = dict(
         timer=dict(type='IterTimerHook'),
-        logger=dict(type='LoggerHook', interval=10),
+        logger=dict(type='LoggerHook', interval=min(10, steps)),
         param_scheduler=dict(type='ParamSchedulerHook'),
         checkpoint=dict(
             type='SafeCheckpointHook',
-            interval=interval,
+            by_epoch=per_epoch is None,
+            interval=interval * (per_epoch or 1),
             max_keep_ckpts=KEPT_CHECKPOINTS,
         ),
         preemption=dict(type='PreemptionHook'),
@@ -32,7 +44,7 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
     )
     return [
         Section(
-            'Logs every 10 iterations, and about 20 checkpoints, of which the last '
+            'Logs every few iterations, and about 20 checkpoints, of which the last '
             f'{KEPT_CHECKPOINTS} are kept.',
             dict(default_hooks=hooks),
         ),
@@ -46,6 +58,7 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
                     type='UniversalVisualizer',
                     vis_backends=[dict(type='LocalVisBackend')],
                 ),
+                log_processor=dict(by_epoch=per_epoch is None),
                 log_level='INFO',
                 load_from=None,
                 resume=False,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmmixmim.datasets.samples import as_sample
 from mmmixmim.datasets.scan import scan_dataset
+from mmmixmim.validation import MissingFileError
 
 from .data import cached_scan, list_images, measure, print_scan, spread
 from .python_data import (
@@ -18,6 +19,7 @@ from .python_data import (
     remove_stored,
     store_images,
 )
+from .shards import Shards
 
 
 class Files:
@@ -50,21 +52,25 @@ class Files:
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
         print_scan(self.scan, kind)
 
-    def prepare(self, no_data: str | float | None) -> dict:
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels.
 
+        Args:
+            no_data: See :func:`mmmixmim.pretrain`.
+            held_out: How many images are not trained on.
+
         Returns:
-            The dataset of the config, without a pipeline.
+            The dataset to train on and that of the held-out images, without pipelines.
         """
         unreadable = set(self.scan.examples.get('unreadable', ()))
         files = [file for file in self.files if str(file) not in unreadable]
         measure(self.scan, [files[i] for i in spread(len(files))], self.out, no_data)
         kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
         if self.root and not unreadable:
-            return dict(type=kind, data_root=str(self.root))
+            return _split(dict(type=kind, data_root=str(self.root)), held_out)
         listed = self.out.absolute() / 'images.txt'
         listed.write_text(''.join(f'{file}\n' for file in files))
-        return dict(type=kind, data_root='', ann_file=str(listed))
+        return _split(dict(type=kind, data_root='', ann_file=str(listed)), held_out)
 
     @property
     def has_weights(self) -> bool:
@@ -95,14 +101,14 @@ class PythonDataset:
         self.scan.save(out / 'scan.json')
         print_scan(self.scan, 'given in Python')
 
-    def prepare(self, no_data: str | float | None) -> dict:
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels; see :meth:`Files.prepare`."""
         samples = (as_sample(self.dataset[i]) for i in spread(len(self.dataset)))
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
         masks = (sample.get('mask') for sample in again)
         measure(self.scan, images, self.out, no_data, masks)
-        return dict(type='WrappedDataset', dataset=self.scan.root)
+        return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
     @property
     def has_weights(self) -> bool:
@@ -114,7 +120,7 @@ class PythonDataset:
         """Nothing was stored."""
 
 
-def find_source(data: object, out: Path) -> Files | PythonDataset:
+def find_source(data: object, out: Path) -> Files | PythonDataset | Shards:
     """Find the images, look at them, and print what they are.
 
     Args:
@@ -127,8 +133,15 @@ def find_source(data: object, out: Path) -> Files | PythonDataset:
     if is_dataset(data):
         return PythonDataset(data, out)
     if isinstance(data, (str, Path)):
+        if _names_shards(str(data)):
+            return Shards(describe(data), Files.note, out)
         data = Path(data).expanduser()
-        files, kind = list_images(data)
+        try:
+            files, kind = list_images(data)
+        except MissingFileError:
+            if not any(data.glob('*.tar')):
+                raise
+            return Shards(describe(data), Files.note, out)
         root = data.absolute() if data.is_dir() else None
         return Files(str(data), files, kind, out, root)
     folder = out / STORED_FOLDER
@@ -142,3 +155,15 @@ def find_source(data: object, out: Path) -> Files | PythonDataset:
     source = Files(describe(data), files, kind, out)
     source.stored = stored
     return source
+
+
+def _names_shards(data: str) -> bool:
+    """Whether a name is that of shards, which need not be files of this machine."""
+    return '://' in data or data.endswith(('.tar', '.tar}', '.json'))
+
+
+def _split(dataset: dict, held_out: int) -> tuple[dict, dict]:
+    """Split a dataset of a config that can hold out images."""
+    if held_out:
+        dataset['held_out'] = held_out
+    return dataset, dict(type=dataset['type'], part='held_out')
