@@ -109,6 +109,11 @@ _VAL_SHARE = click.option(
 )
 @_out('runs/pretrain')
 @_SETTINGS
+@click.option(
+    '--masks',
+    type=_PATH,
+    help='Folder with a mask for each image, named alike; 0 is no data.',
+)
 def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None:
     """Pretrain on a folder of images, without labels.
 
@@ -122,6 +127,7 @@ def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None
     Example:
       mixmim pretrain /data/images --out runs/first --epochs 100
       mixmim pretrain '/data/shards/{000000..000099}.tar' --out runs/shards
+      mixmim pretrain /data/scenes --masks /data/clouds --out runs/scenes
     """
     if demo == (data is not None):
         raise click.UsageError('Name a folder of images, or give --demo.')

@@ -43,6 +43,7 @@ def pretrain(
     workers: int | None = None,
     start: str | Path | None = None,
     no_data: str | float | None = None,
+    masks: str | Path | None = None,
     seed: int = 0,
     dry_run: bool = False,
 ) -> Path:
@@ -71,6 +72,9 @@ def pretrain(
         start: Checkpoint or run whose encoder the training starts from.
         no_data: Value of pixels without data, or 'nan'. They count nowhere. Defaults to
             None: all are data.
+        masks: Folder of masks, an image each with one channel, in which 0 is no data;
+            floats are weights of the pixels. They have the names of the images, or one
+            other ending. Defaults to None: there are none.
         seed: Random seed. Defaults to 0.
         dry_run: Whether to stop after printing the settings. Defaults to False.
 
@@ -92,7 +96,7 @@ def pretrain(
         return out
     if not run.exists:
         known = known_settings(start)
-        source = find_source(data, out)
+        source = find_source(data, out, run.arguments['masks'])
         scan, machine = source.scan, this_machine()
         check_scan(scan, no_data)
         check_no_data_fits(scan, no_data)

@@ -183,6 +183,8 @@ class Run:
         check_given(**arguments)
         if arguments.get('no_data') is not None:  # '0', 0 and 0.0 are one
             arguments['no_data'] = str(check_no_data(arguments['no_data']))
+        if arguments.get('masks') is not None:
+            arguments['masks'] = describe(arguments['masks'])
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
