@@ -78,8 +78,8 @@ def finetune(
 
     Args:
         data: A folder with a folder of images for each class, or with such folders
-            below ``train`` and ``val``; or a CSV file with the columns ``path`` and
-            ``label`` and optionally ``part``.
+            below ``train`` and ``val``; or a CSV or Parquet file with the columns
+            ``path`` and ``label`` and optionally ``part``.
         out: Folder of the run. Defaults to 'runs/finetune'.
         start: Run or checkpoint whose encoder the training starts from. Defaults to
             None: from scratch.

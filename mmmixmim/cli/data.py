@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mmmixmim.datasets import ImageTable, measure_channels
-from mmmixmim.datasets.labelled import check_paths, read_paths
+from mmmixmim.datasets import measure_channels
+from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
 from mmmixmim.validation import UserError, plural
 
@@ -32,8 +32,7 @@ def list_images(data: Path) -> tuple[list[Path], str]:
             labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
     if data.is_file() and data.suffix.lower() == '.parquet':
-        table = ImageTable(str(data), lazy_init=True).load_data_list()
-        return check_paths(data, [Path(row['img_path']) for row in table]), 'a table'
+        return read_paths(data), 'a table'
     files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:

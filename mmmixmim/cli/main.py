@@ -147,12 +147,13 @@ def finetune(data: Path, out: Path, **settings) -> None:
     """Train a classifier on labelled images.
 
     DATA is a folder with a folder for each class, or with such folders below train and
-    val; or a .csv with the columns `path` and `label`. Without a split, one is drawn
-    and written down.
+    val; or a .csv or .parquet with the columns `path` and `label`, and optionally
+    `part` (train or val). Without a split, one is drawn and written down.
 
     \b
     Example:
       mixmim finetune /data/labelled --from runs/first --out runs/classifier
+      mixmim finetune /data/labels.parquet --from runs/first --out runs/classifier
     """
     _load('classify').finetune(data, out, **settings)
 
