@@ -9,6 +9,7 @@ from pathlib import Path
 from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.validation import plural
+from mmmixmim.visualization.report import with_labels
 
 from .config_text import Section, config_text
 from .data import (
@@ -243,8 +244,6 @@ def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
     print_report(run.folder)
-    print(
-        '\nNext, with a folder of images for each class:\n'
-        f'  python -m mmmixmim probe /data/labelled --from {run.folder}\n'
-        f'  python -m mmmixmim finetune /data/labelled --from {run.folder}'
-    )
+    print('\nNext, with a folder of images for each class:')
+    for step in with_labels(run.folder, run.arguments['data'], run.folder):
+        print(f'  {step.command}')

@@ -76,6 +76,20 @@ def find_labelled(data: Path) -> Labelled:
     )
 
 
+def labelled_folder_of(folder: Path) -> Path | None:
+    """Find the labelled images of which a folder holds those to train on.
+
+    Returns:
+        The folder that holds this one, ``train``, and ``val``, with the same classes;
+        None if there is none.
+    """
+    parts = [folder, folder.parent / 'val']
+    if folder.name != 'train' or not all(part.is_dir() for part in parts):
+        return None
+    train, val = ({x.name for x in part.iterdir() if x.is_dir()} for part in parts)
+    return folder.parent if train and train == val else None
+
+
 def read_paths(file: Path) -> list[Path]:
     """Read the paths of a list: a table with a column ``path``, or one per line.
 

@@ -17,6 +17,7 @@ import mmmixmim
 from mmmixmim.cli.report import write_report
 from mmmixmim.cli.run import Run, goes_on
 from mmmixmim.cli.settings import Choices
+from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
@@ -108,6 +109,33 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     for name, state in expected['optimizer']['state'].items():
         for key, tensor in state.items():
             assert torch.equal(tensor, found['optimizer']['state'][name][key])
+
+
+def test_the_commands_that_are_printed_next_work(tmp_path):
+    """On images that are labelled, as those of the demo are."""
+    for part, count in (('train', 8), ('val', 2)):
+        for label in ('sea', 'hill'):
+            write_pictures(tmp_path / 'data' / part / label, count)
+    options = ['--out', tmp_path / 'a run', '--epochs', 1]
+    code, printed, err = mixmim('pretrain', tmp_path / 'data' / 'train', *options)
+    assert code == 0, err
+    probe, finetune = map(shlex.split, printed.splitlines()[-2:])
+    for command in (probe, [*finetune, '--dry-run']):
+        code, printed, err = mixmim(*command[3:])
+        assert code == 0, err
+        assert '16 images to train on and 4 to validate' in printed
+    assert (tmp_path / 'a run-probe' / 'mistakes.json').exists()
+    page = html.unescape((tmp_path / 'a run' / 'report.html').read_text())
+    assert f'probe {tmp_path}/data --from' in page and '/data/labelled' not in page
+
+
+def test_the_demo_knows_its_labels(tmp_path):
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    code, printed, err = mixmim('pretrain', '--demo', *options)
+    assert code == 0, err
+    assert '1,248 images' in printed and re.search('epochs +25 +as given', printed)
+    assert labelled_folder_of(tmp_path / 'digits' / 'train') == tmp_path / 'digits'
+    assert labelled_folder_of(tmp_path / 'digits' / 'val') is None
 
 
 def test_a_finished_run_is_left_alone(pretrained, photos):
