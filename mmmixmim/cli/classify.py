@@ -101,6 +101,7 @@ def finetune(
         The folder of the run.
 
     Raises:
+        KeyboardInterrupt: Upon Ctrl-C, once everything is saved.
         UserError: If the data, the machine or a setting cannot work.
     """
     run = Run.open('finetune', **locals())  # arguments only, so far

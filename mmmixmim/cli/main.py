@@ -19,10 +19,22 @@ from mmmixmim.version import __version__
 _PATH = click.Path(path_type=Path)
 
 
+class _Group(click.Group):
+    """Commands whose exit status says how they were interrupted."""
+
+    def invoke(self, context: click.Context) -> None:
+        """Run a command."""
+        try:
+            super().invoke(context)
+        except KeyboardInterrupt as stop:
+            raise SystemExit(getattr(stop, 'status', 130)) from None
+
+
 @click.group(
+    cls=_Group,
     context_settings=dict(
         help_option_names=['-h', '--help'], max_content_width=100, show_default=True
-    )
+    ),
 )
 @click.version_option(__version__, prog_name='mmmixmim')
 def cli() -> None:

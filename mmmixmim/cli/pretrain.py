@@ -83,6 +83,7 @@ def pretrain(
         The folder of the run.
 
     Raises:
+        KeyboardInterrupt: Upon Ctrl-C, once everything is saved.
         UserError: If the data, the machine or a setting cannot work.
 
     Examples:

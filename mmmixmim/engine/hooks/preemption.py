@@ -28,6 +28,18 @@ INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
 NAME = 'latest.pth'
 
 
+class Interrupted(SystemExit):
+    """A run was told to stop, and is saved.
+
+    Args:
+        received: The signal; None if another process received it.
+    """
+
+    def __init__(self, received: signal.Signals | None) -> None:
+        super().__init__(INTERRUPTED)
+        self.received = received
+
+
 @HOOKS.register_module()
 class PreemptionHook(Hook):
     """Save every few minutes, and save and exit with status 75 upon a signal.
@@ -139,7 +151,7 @@ class PreemptionHook(Hook):
             f'Stopped by {received}; everything is saved. To continue: '
             f'{self.resume_by or _command()}'
         )
-        raise SystemExit(INTERRUPTED)
+        raise Interrupted(self._received)
 
 
 def _detach(init: Callable | None, worker: int) -> None:
