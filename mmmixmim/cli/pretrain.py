@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.validation import plural
 from mmmixmim.visualization.report import with_labels
 
@@ -209,7 +210,10 @@ def _sections(
         end=chosen.epochs * unit,
         **time,
     )
-    counted = f' A stream counts iterations: {unit} are an epoch.' if per_epoch else ''
+    counted, limit = '', 'more than max_share of unreadable_images below'
+    if per_epoch:
+        counted = f' A stream counts iterations: {unit} are an epoch.'
+        limit = f'{UnreadableImages.MAX_IN_A_ROW} in a row'
     return [
         Section('', dict(default_scope='mmmixmim')),
         Section(
@@ -218,8 +222,8 @@ def _sections(
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(
-            'The data. Unreadable files are replaced by others and listed; the run '
-            'stops if they are more than max_share of unreadable_images below.',
+            f'The data. Unreadable files are replaced by others and listed; the run '
+            f'stops if they are {limit}.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),
