@@ -222,7 +222,7 @@ def _sections(
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
         Section(
-            f'The data. Unreadable files are replaced by others and listed; the run '
+            'The data. Unreadable files are replaced by others and listed; the run '
             f'stops if they are {limit}.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),

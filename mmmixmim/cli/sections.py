@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mmmixmim.validation import plural
+
 from .config_text import Section
 from .run import KEPT_CHECKPOINTS
 from .settings import Choices
@@ -19,11 +21,12 @@ def runtime_sections(
             to None: it counts epochs.
     """
     interval = max(1, chosen.epochs // 20)
-    # A loop by epochs also logs at the end of each.
-    steps = chosen.epochs * (per_epoch or 10)
+    logged = 10
+    if per_epoch:  # a loop by epochs also logs at the end of each
+        logged = min(logged, chosen.epochs * per_epoch)
     hooks = dict(
         timer=dict(type='IterTimerHook'),
-        logger=dict(type='LoggerHook', interval=min(10, steps)),
+        logger=dict(type='LoggerHook', interval=logged),
         param_scheduler=dict(type='ParamSchedulerHook'),
         checkpoint=dict(
             type='SafeCheckpointHook',
@@ -44,8 +47,8 @@ def runtime_sections(
     )
     return [
         Section(
-            'Logs every few iterations, and about 20 checkpoints, of which the last '
-            f'{KEPT_CHECKPOINTS} are kept.',
+            f'Logs every {plural(logged, "iteration")}, and about 20 checkpoints, of '
+            f'which the last {KEPT_CHECKPOINTS} are kept.',
             dict(default_hooks=hooks),
         ),
         Section(
