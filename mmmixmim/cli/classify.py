@@ -78,8 +78,8 @@ def finetune(
 
     Args:
         data: A folder with a folder of images for each class, or with such folders
-            below ``train`` and ``val``; or a CSV file with the columns ``path`` and
-            ``label`` and optionally ``part``.
+            below ``train`` and ``val``; or a CSV or Parquet file with the columns
+            ``path`` and ``label`` and optionally ``part``.
         out: Folder of the run. Defaults to 'runs/finetune'.
         start: Run or checkpoint whose encoder the training starts from. Defaults to
             None: from scratch.
@@ -101,6 +101,7 @@ def finetune(
         The folder of the run.
 
     Raises:
+        KeyboardInterrupt: Upon Ctrl-C, once everything is saved.
         UserError: If the data, the machine or a setting cannot work.
     """
     run = Run.open('finetune', **locals())  # arguments only, so far

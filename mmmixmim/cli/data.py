@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mmmixmim.datasets import ImageTable, measure_channels
-from mmmixmim.datasets.labelled import check_paths, read_paths
+from mmmixmim.datasets import measure_channels
+from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
-from mmmixmim.validation import MissingFileError, UserError, plural
+from mmmixmim.validation import UserError, plural
 
 from .settings import Choices
 
@@ -32,17 +32,8 @@ def list_images(data: Path) -> tuple[list[Path], str]:
             labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
     if data.is_file() and data.suffix.lower() == '.parquet':
-        table = ImageTable(str(data), lazy_init=True).load_data_list()
-        return check_paths(data, [Path(row['img_path']) for row in table]), 'a table'
-    try:
-        files = find_images(data)
-    except MissingFileError as error:
-        if not any(data.glob('*.tar')):
-            raise
-        raise UserError(
-            f'{str(data)!r} holds shards (.tar): they need a config, see "Shards" in '
-            'docs/images.md. Expected a folder of images.'
-        ) from error
+        return read_paths(data), 'a table'
+    files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:
         return files, f'{len(folders)} folders, whose names are not used as labels'

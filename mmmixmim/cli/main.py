@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shlex
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -18,10 +19,22 @@ from mmmixmim.version import __version__
 _PATH = click.Path(path_type=Path)
 
 
+class _Group(click.Group):
+    """Commands whose exit status says how they were interrupted."""
+
+    def invoke(self, context: click.Context) -> None:
+        """Run a command."""
+        try:
+            super().invoke(context)
+        except KeyboardInterrupt as stop:
+            raise SystemExit(getattr(stop, 'status', 130)) from None
+
+
 @click.group(
+    cls=_Group,
     context_settings=dict(
         help_option_names=['-h', '--help'], max_content_width=100, show_default=True
-    )
+    ),
 )
 @click.version_option(__version__, prog_name='mmmixmim')
 def cli() -> None:
@@ -102,22 +115,31 @@ _VAL_SHARE = click.option(
 
 
 @cli.command()
-@click.argument('data', type=_PATH, required=False)
+@click.argument('data', required=False)  # an address is no path
 @click.option(
     '--demo', is_flag=True, help='Use small digits that come with scikit-learn.'
 )
 @_out('runs/pretrain')
 @_SETTINGS
-def pretrain(data: Path | None, demo: bool, out: Path, **settings) -> None:
+@click.option(
+    '--masks',
+    type=_PATH,
+    help='Folder with a mask for each image, named alike; 0 is no data.',
+)
+def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None:
     """Pretrain on a folder of images, without labels.
 
     DATA is a folder, nested or flat; or a list of paths: a .csv or .parquet with a
-    column `path`, or a .txt. Settings that you leave out are chosen, and each is
-    printed with its reason. The same command again goes on with an interrupted run.
+    column `path`, or a .txt; or WebDataset shards: a folder of .tar files, files or
+    addresses with braces, or their index shards.json. Settings that you leave out are
+    chosen, and each is printed with its reason. The same command again goes on with an
+    interrupted run.
 
     \b
     Example:
       mixmim pretrain /data/images --out runs/first --epochs 100
+      mixmim pretrain '/data/shards/{000000..000099}.tar' --out runs/shards
+      mixmim pretrain /data/scenes --masks /data/clouds --out runs/scenes
     """
     if demo == (data is not None):
         raise click.UsageError('Name a folder of images, or give --demo.')
@@ -137,12 +159,13 @@ def finetune(data: Path, out: Path, **settings) -> None:
     """Train a classifier on labelled images.
 
     DATA is a folder with a folder for each class, or with such folders below train and
-    val; or a .csv with the columns `path` and `label`. Without a split, one is drawn
-    and written down.
+    val; or a .csv or .parquet with the columns `path` and `label`, and optionally
+    `part` (train or val). Without a split, one is drawn and written down.
 
     \b
     Example:
       mixmim finetune /data/labelled --from runs/first --out runs/classifier
+      mixmim finetune /data/labels.parquet --from runs/first --out runs/classifier
     """
     _load('classify').finetune(data, out, **settings)
 
@@ -325,14 +348,16 @@ def plan(config: Path, cfg_options: tuple, **options) -> None:
 def shard(folder: Path, out: Path, **options) -> None:
     """Write a folder of images to WebDataset shards.
 
-    They suit file systems that are slow with many small files.
+    They suit file systems that are slow with many small files, and web servers.
 
     \b
     Example:
       mixmim shard /data/images /data/shards
     """
     files = _load('shards', 'mmmixmim.datasets').write_shards(folder, out, **options)
+    command = shlex.join(['python', '-m', 'mmmixmim', 'pretrain', str(out)])
     click.echo(f'Wrote {len(files)} shards and their index to {out}.')
+    click.echo(f'Next:\n  {command}')
 
 
 @cli.command()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.validation import plural
+from mmmixmim.visualization.report import with_labels
 
 from .config_text import Section, config_text
 from .data import (
@@ -43,6 +45,7 @@ def pretrain(
     workers: int | None = None,
     start: str | Path | None = None,
     no_data: str | float | None = None,
+    masks: str | Path | None = None,
     seed: int = 0,
     dry_run: bool = False,
 ) -> Path:
@@ -53,12 +56,12 @@ def pretrain(
 
     Args:
         data: A folder of images, nested or flat; a list of paths, as a CSV or Parquet
-            file with a column ``path``, or as a text file with a path per line. Or, in
-            Python, a list of paths; a dataset with length and index, such as a torch
-            dataset, a list or an array of images; or an iterable, whose images are
-            stored in the folder of the run. See
-            :func:`mmmixmim.datasets.samples.as_sample` for what an image is. To go on
-            with a run on a dataset, give the same one again.
+            file with a column ``path``, or as a text file with a path per line; or
+            shards, named as for :class:`mmmixmim.datasets.ShardStream`. Or, in Python,
+            a list of paths; a dataset with length and index, such as a torch dataset, a
+            list or an array of images; or an iterable, whose images are stored in the
+            folder of the run. See :func:`mmmixmim.datasets.samples.as_sample` for what
+            an image is. To go on with a run on a dataset, give the same one again.
         out: Folder of the run. Defaults to 'runs/pretrain'.
         model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
             'swin-tiny', see docs/command.md.
@@ -71,6 +74,9 @@ def pretrain(
         start: Checkpoint or run whose encoder the training starts from.
         no_data: Value of pixels without data, or 'nan'. They count nowhere. Defaults to
             None: all are data.
+        masks: Folder of masks, an image each with one channel, in which 0 is no data;
+            floats are weights of the pixels. They have the names of the images, or one
+            other ending. Defaults to None: there are none.
         seed: Random seed. Defaults to 0.
         dry_run: Whether to stop after printing the settings. Defaults to False.
 
@@ -78,6 +84,7 @@ def pretrain(
         The folder of the run.
 
     Raises:
+        KeyboardInterrupt: Upon Ctrl-C, once everything is saved.
         UserError: If the data, the machine or a setting cannot work.
 
     Examples:
@@ -92,7 +99,7 @@ def pretrain(
         return out
     if not run.exists:
         known = known_settings(start)
-        source = find_source(data, out)
+        source = find_source(data, out, run.arguments['masks'])
         scan, machine = source.scan, this_machine()
         check_scan(scan, no_data)
         check_no_data_fits(scan, no_data)
@@ -104,18 +111,21 @@ def pretrain(
             source.discard()
             return out
         out.mkdir(parents=True, exist_ok=True)
-        dataset = source.prepare(no_data)
+        datasets = source.prepare(no_data, chosen.held_out)
         model = _model(scan, chosen, out)
         if start:
             entry = pretrained(start, known, chosen.in_channels)
             model['backbone']['init_cfg'] = entry
         weights = no_data is not None or source.has_weights
-        sections = _sections(model, dataset, scan, chosen, no_data, weights)
+        per_epoch = None
+        if scan.shards:  # a stream, whose length no loader knows
+            per_epoch = (scan.images - chosen.held_out) // chosen.batch_size
+        sections = _sections(model, datasets, scan, chosen, no_data, weights, per_epoch)
         docstring = (
             f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
             f'{source.note}'
         )
-        sections += runtime_sections(chosen, seed)
+        sections += runtime_sections(chosen, seed, per_epoch)
         run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on(), named_dataset(run.arguments['data'], data):
@@ -139,12 +149,14 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
 
 def _sections(
     model: dict,
-    dataset: dict,
+    datasets: tuple[dict, dict],
     scan: Scan,
     chosen: Choices,
     no_data: str | None,
     weights: bool,
+    per_epoch: int | None,
 ) -> list[Section]:
+    dataset, held_out_dataset = datasets
     crop = load_transform(
         scan,
         chosen,
@@ -153,32 +165,33 @@ def _sections(
         flip_prob=0.5,
         ignore_empty=True,
     )
-    if chosen.held_out:
-        dataset['held_out'] = chosen.held_out
     loader = dict(
         batch_size=chosen.batch_size,
         num_workers=chosen.workers,
         persistent_workers=chosen.workers > 0,
         pin_memory=True,
         drop_last=True,
-        sampler=dict(type='DefaultSampler', shuffle=True),
+        sampler=None if per_epoch else dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
         dataset=dataset | dict(pipeline=[crop, pack(weights)]),
     )
+    unit = per_epoch or 1
     loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
+    time = dict(convert_to_iter_based=True)
+    if per_epoch:
+        loop = dict(type='IterBasedTrainLoop', max_iters=chosen.epochs * unit)
+        time = dict(by_epoch=False)
     hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
     held_out = []
     if chosen.held_out:
-        loop['val_interval'] = chosen.val_interval
+        loop['val_interval'] = chosen.val_interval * unit
         hooks.insert(0, dict(type='ReconstructionHook'))
         middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
         val_loader = loader | dict(
             batch_size=max(1, chosen.batch_size // 2),
             drop_last=False,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(
-                type=dataset['type'], part='held_out', pipeline=[middle, pack(weights)]
-            ),
+            dataset=held_out_dataset | dict(pipeline=[middle, pack(weights)]),
         )
         measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
         entries = dict(
@@ -193,10 +206,14 @@ def _sections(
     scaling = dict(enable=False, base_batch_size=total)
     schedule = dict(
         type='WarmupCosineLR',
-        warmup=chosen.warmup,
-        end=chosen.epochs,
-        convert_to_iter_based=True,
+        warmup=chosen.warmup * unit,
+        end=chosen.epochs * unit,
+        **time,
     )
+    counted, limit = '', 'more than max_share of unreadable_images below'
+    if per_epoch:
+        counted = f' A stream counts iterations: {unit} are an epoch.'
+        limit = f'{UnreadableImages.MAX_IN_A_ROW} in a row'
     return [
         Section('', dict(default_scope='mmmixmim')),
         Section(
@@ -206,7 +223,7 @@ def _sections(
         ),
         Section(
             'The data. Unreadable files are replaced by others and listed; the run '
-            'stops if they are more than max_share of unreadable_images below.',
+            f'stops if they are {limit}.',
             dict(train_dataloader=loader),
             ('batch_size', 'workers'),
         ),
@@ -217,7 +234,7 @@ def _sections(
             ('lr', 'precision', 'accumulation'),
         ),
         Section(
-            'The schedule.',
+            f'The schedule.{counted}',
             dict(param_scheduler=[schedule], train_cfg=loop),
             ('epochs', 'warmup'),
         ),
@@ -232,8 +249,6 @@ def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
     print_report(run.folder)
-    print(
-        '\nNext, with a folder of images for each class:\n'
-        f'  python -m mmmixmim probe /data/labelled --from {run.folder}\n'
-        f'  python -m mmmixmim finetune /data/labelled --from {run.folder}'
-    )
+    print('\nNext, with a folder of images for each class:')
+    for step in with_labels(run.folder, run.arguments['data'], run.folder):
+        print(f'  {step.command}')

@@ -19,13 +19,14 @@ def describe(data: object) -> str:
     """Say what was given, in the same words for the same data.
 
     Returns:
-        The absolute path of a file or folder; else type and length.
+        An address; the absolute path of a file or folder; else type and length.
 
     Raises:
         UserError: If it can hold no images.
     """
     if isinstance(data, (str, Path)):
-        return str(Path(data).expanduser().absolute())
+        address = '://' in str(data)
+        return str(data) if address else str(Path(data).expanduser().absolute())
     name = type(data).__name__
     if isinstance(data, DataLoader):
         raise UserError(

@@ -59,7 +59,7 @@ def reconstruct(
     loader.update(batch_size=num, num_workers=0, persistent_workers=False)
     loader.drop_last = False
     if images:
-        kept = loader.dataset.type == 'ImageFolder'
+        kept = loader.dataset.pipeline[0].type == 'LoadRandomResizedCrop'
         loader.dataset = dict(
             type='ImageFolder' if kept else 'RasterFolder',
             data_root=str(Path(images).expanduser()),

@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmmixmim.datasets import naming_lost_files
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
+from mmmixmim.engine.hooks.preemption import Interrupted
 from mmmixmim.runtime import build_runner, load_config
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -86,7 +88,7 @@ class Run:
         data, names = self.arguments['data'], dict(start='from')
         options = {name: x for name, x in self.arguments.items() if x is not None}
         del options['data']
-        if not Path(data).is_absolute():
+        if not Path(data).is_absolute() and '://' not in data:
             options = dict(out=str(self.folder)) | options
             words = ', '.join(f'{name}={value!r}' for name, value in options.items())
             return f'mmmixmim.{self.command}(data, {words})  # data: {data}'
@@ -183,6 +185,8 @@ class Run:
         check_given(**arguments)
         if arguments.get('no_data') is not None:  # '0', 0 and 0.0 are one
             arguments['no_data'] = str(check_no_data(arguments['no_data']))
+        if arguments.get('masks') is not None:
+            arguments['masks'] = describe(arguments['masks'])
         arguments = json.loads(json.dumps(arguments, default=str))
         if folder.is_file():
             raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
@@ -208,7 +212,7 @@ def train(run: Run) -> Runner:
     """Train what the config of a run says, or go on with it.
 
     Raises:
-        SystemExit: If the run was told to stop; everything is saved.
+        Interrupted: If the run was told to stop; everything is saved.
         UserError: If something fails that the user can correct.
     """
     text = run.config.read_text()
@@ -223,7 +227,7 @@ def train(run: Run) -> Runner:
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
     run.config.write_text(text)  # the runner has dumped it without its comments
-    runner.register_hook(ProgressLineHook())
+    runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
     try:
@@ -246,20 +250,44 @@ def train(run: Run) -> Runner:
     return runner
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C has stopped a run, and the same command or call goes on with it.
+
+    Args:
+        status: Exit status of the command.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__('the same call goes on with the run')
+        self.status = status
+
+
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Say how to go on when the user interrupts a run a second time, or early.
+    """Let an interrupted run end as users expect; leave signals as they were.
 
-    Upon the first interruption of a training, ``PreemptionHook`` saves it.
+    Raises:
+        Stopped: Upon Ctrl-C. ``PreemptionHook`` has saved everything after the first
+            one of a training.
+        Interrupted: Upon another signal of ``PreemptionHook``.
     """
+    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
     try:
         yield
+    except Interrupted as stop:
+        if stop.received == signal.SIGINT:
+            raise Stopped(stop.code) from None
+        raise
     except KeyboardInterrupt:
         print(
             '\nInterrupted. The same command goes on after the last checkpoint.',
             flush=True,
         )
-        raise SystemExit(130) from None
+        raise Stopped(130) from None
+    finally:
+        for each, handler in handlers.items():
+            if signal.getsignal(each) != handler:
+                signal.signal(each, handler)
 
 
 def check_disk(folder: Path, parameters: int) -> None:

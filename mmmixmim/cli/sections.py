@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from mmmixmim.validation import plural
+
 from .config_text import Section
 from .run import KEPT_CHECKPOINTS
 from .settings import Choices
 
 
-def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
-    """Sections that all configs share."""
+def runtime_sections(
+    chosen: Choices, seed: int, per_epoch: int | None = None
+) -> list[Section]:
+    """Sections that all configs share.
+
+    Args:
+        chosen: The settings.
+        seed: Random seed.
+        per_epoch: Iterations of an epoch, for a loop that counts iterations. Defaults
+            to None: it counts epochs.
+    """
     interval = max(1, chosen.epochs // 20)
+    logged = 10
+    if per_epoch:  # a loop by epochs also logs at the end of each
+        logged = min(logged, chosen.epochs * per_epoch)
     hooks = dict(
         timer=dict(type='IterTimerHook'),
-        logger=dict(type='LoggerHook', interval=10),
+        logger=dict(type='LoggerHook', interval=logged),
         param_scheduler=dict(type='ParamSchedulerHook'),
         checkpoint=dict(
             type='SafeCheckpointHook',
-            interval=interval,
+            by_epoch=per_epoch is None,
+            interval=interval * (per_epoch or 1),
             max_keep_ckpts=KEPT_CHECKPOINTS,
         ),
         preemption=dict(type='PreemptionHook'),
@@ -32,8 +47,8 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
     )
     return [
         Section(
-            'Logs every 10 iterations, and about 20 checkpoints, of which the last '
-            f'{KEPT_CHECKPOINTS} are kept.',
+            f'Logs every {plural(logged, "iteration")}, and about 20 checkpoints, of '
+            f'which the last {KEPT_CHECKPOINTS} are kept.',
             dict(default_hooks=hooks),
         ),
         Section(
@@ -46,6 +61,7 @@ def runtime_sections(chosen: Choices, seed: int) -> list[Section]:
                     type='UniversalVisualizer',
                     vis_backends=[dict(type='LocalVisBackend')],
                 ),
+                log_processor=dict(by_epoch=per_epoch is None),
                 log_level='INFO',
                 load_from=None,
                 resume=False,

@@ -81,7 +81,7 @@ def choose_pretraining(
         UserError: If a setting that the user gave cannot work.
     """
     chosen, cost = _choose_model(scan, machine, known, given)
-    images = scan.images - chosen.add('held_out', lambda: _held_out(scan.images))
+    images = scan.images - chosen.add('held_out', lambda: _held_out(scan))
     total = _total_batch(images)
     fits = largest_batch(cost, machine)
     chosen.add('batch_size', lambda: _batch_size(images, total, fits))
@@ -94,7 +94,13 @@ def choose_pretraining(
     batch = chosen.batch_size * chosen.accumulation
     chosen.add('lr', lambda: _learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: _warmup(chosen.epochs))
-    chosen.add('workers', lambda: _workers(machine))
+    shards = scan.shards - bool(chosen.held_out) if scan.shards else None
+    chosen.add('workers', lambda: _workers(machine, shards))
+    if shards and chosen.workers > shards:
+        raise UserError(
+            f'--workers {chosen.workers} are more than the {plural(shards, "shard")} '
+            f'to train on, which they share: choose {shards} or fewer.'
+        )
     return chosen, cost
 
 
@@ -301,9 +307,15 @@ def _precision(machine: Machine) -> tuple[str, str]:
     return 'fp16', f'the {machine.name} has no bfloat16'
 
 
-def _held_out(images: int) -> tuple[int, str]:
+def _held_out(scan: Scan) -> tuple[int, str]:
+    images = scan.images
     if images < 64:
         return 0, f'{images} images are too few to leave some out'
+    if scan.shards:
+        count = min(1000, images // scan.shards)
+        if scan.shards < 10 or count < 16:
+            return 0, 'a shard is left out if there are ten, of 16 images or more'
+        return count, 'images of the first shard, which is not trained on'
     share = images // 20
     count = min(1000, max(16, share))
     reason = '5 % of the images'
@@ -425,8 +437,11 @@ def _warmup(epochs: int, share: float = 40 / 300) -> tuple[int, str]:
     return min(epochs - 1, round(epochs * share)), f'{share:.0%} of the epochs'
 
 
-def _workers(machine: Machine) -> tuple[int, str]:
+def _workers(machine: Machine, shards: int | None = None) -> tuple[int, str]:
+    """Processes that load; they share the shards, if there are any."""
     if machine.cores <= 2:
         return 0, 'all cores are busy training'
     count = min(16, machine.cores - 1) if machine.on_gpu else min(4, machine.cores // 2)
+    if shards and shards < count:
+        return shards, f'they share {plural(shards, "shard")}'
     return count, plural(machine.cores, 'core')

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 
+from mmmixmim.datasets.masks import find_mask_suffix, mask_name
 from mmmixmim.datasets.samples import as_sample
 from mmmixmim.datasets.scan import scan_dataset
+from mmmixmim.validation import MissingFileError, UserError
 
 from .data import cached_scan, list_images, measure, print_scan, spread
 from .python_data import (
@@ -18,6 +21,7 @@ from .python_data import (
     remove_stored,
     store_images,
 )
+from .shards import Shards
 
 
 class Files:
@@ -30,6 +34,10 @@ class Files:
         out: Folder of the run, which keeps the scan.
         root: The folder that holds these files and no other image. Defaults to None:
             there is none.
+        masks: Folder of masks of these files. Defaults to None: there are none.
+
+    Raises:
+        UserError: If a mask is missing.
     """
 
     note = (
@@ -44,32 +52,55 @@ class Files:
         kind: str,
         out: Path,
         root: Path | None = None,
+        masks: Path | None = None,
     ) -> None:
         self.files, self.out, self.root = files, out, root
         self.stored: list[Path] = []  # files of an iterable
+        self.masks = masks
+        if masks:
+            self.mask_suffix = find_mask_suffix(Path(name), files, masks)
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
         print_scan(self.scan, kind)
+        if masks:
+            print(f'  masks *{self.mask_suffix or ""} in {masks}, where 0 is no data')
+            self.scan = replace(self.scan, as_arrays=True)
 
-    def prepare(self, no_data: str | float | None) -> dict:
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels.
 
+        Args:
+            no_data: See :func:`mmmixmim.pretrain`.
+            held_out: How many images are not trained on.
+
         Returns:
-            The dataset of the config, without a pipeline.
+            The dataset to train on and that of the held-out images, without pipelines.
         """
         unreadable = set(self.scan.examples.get('unreadable', ()))
         files = [file for file in self.files if str(file) not in unreadable]
-        measure(self.scan, [files[i] for i in spread(len(files))], self.out, no_data)
+        names = [file.absolute() for file in files]
         kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
-        if self.root and not unreadable:
-            return dict(type=kind, data_root=str(self.root))
-        listed = self.out.absolute() / 'images.txt'
-        listed.write_text(''.join(f'{file}\n' for file in files))
-        return dict(type=kind, data_root='', ann_file=str(listed))
+        dataset = dict(type=kind, data_root='')
+        if self.root:
+            dataset['data_root'] = str(self.root)
+            names = [name.relative_to(self.root) for name in names]
+        masks = None
+        if self.masks:
+            suffix = self.mask_suffix
+            dataset |= dict(mask_root=str(self.masks), mask_suffix=suffix)
+            masks = [self.masks / mask_name(name.as_posix(), suffix) for name in names]
+            masks = [masks[i] for i in spread(len(files))]
+        some = [files[i] for i in spread(len(files))]
+        measure(self.scan, some, self.out, no_data, masks)
+        if unreadable or not self.root:
+            listed = self.out.absolute() / 'images.txt'
+            listed.write_text(''.join(f'{name}\n' for name in names))
+            dataset['ann_file'] = str(listed)
+        return _split(dataset, held_out)
 
     @property
     def has_weights(self) -> bool:
         """Whether the images bring masks along."""
-        return False
+        return self.masks is not None
 
     def discard(self) -> None:
         """Remove what was stored for a run that is not to be."""
@@ -95,14 +126,14 @@ class PythonDataset:
         self.scan.save(out / 'scan.json')
         print_scan(self.scan, 'given in Python')
 
-    def prepare(self, no_data: str | float | None) -> dict:
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels; see :meth:`Files.prepare`."""
         samples = (as_sample(self.dataset[i]) for i in spread(len(self.dataset)))
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
         masks = (sample.get('mask') for sample in again)
         measure(self.scan, images, self.out, no_data, masks)
-        return dict(type='WrappedDataset', dataset=self.scan.root)
+        return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
     @property
     def has_weights(self) -> bool:
@@ -114,23 +145,40 @@ class PythonDataset:
         """Nothing was stored."""
 
 
-def find_source(data: object, out: Path) -> Files | PythonDataset:
+def find_source(
+    data: object, out: Path, masks: str | None = None
+) -> Files | PythonDataset | Shards:
     """Find the images, look at them, and print what they are.
 
     Args:
         data: As in :func:`mmmixmim.pretrain`.
         out: Folder of the run.
+        masks: Folder of masks. Defaults to None: there are none.
 
     Raises:
         UserError: If there are none, or an item is no image.
     """
+    is_folder = isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
+    if masks and not is_folder:
+        raise UserError(
+            f'--masks {masks!r} are for images of a folder, whose names they have, and '
+            f'not for {describe(data)}. A dataset of Python yields its own masks, and '
+            'a table has a column for them in a config (ImageTable, mask_column).'
+        )
     if is_dataset(data):
         return PythonDataset(data, out)
     if isinstance(data, (str, Path)):
+        if _names_shards(str(data)):
+            return Shards(describe(data), Files.note, out)
         data = Path(data).expanduser()
-        files, kind = list_images(data)
+        try:
+            files, kind = list_images(data)
+        except MissingFileError:
+            if masks or not any(data.glob('*.tar')):
+                raise
+            return Shards(describe(data), Files.note, out)
         root = data.absolute() if data.is_dir() else None
-        return Files(str(data), files, kind, out, root)
+        return Files(str(data), files, kind, out, root, masks and Path(masks))
     folder = out / STORED_FOLDER
     print(f'Reading the {describe(data)}.', flush=True)
     files, stored = store_images(data, folder)
@@ -142,3 +190,15 @@ def find_source(data: object, out: Path) -> Files | PythonDataset:
     source = Files(describe(data), files, kind, out)
     source.stored = stored
     return source
+
+
+def _names_shards(data: str) -> bool:
+    """Whether a name is that of shards, which need not be files of this machine."""
+    return '://' in data or data.endswith(('.tar', '.tar}', '.json'))
+
+
+def _split(dataset: dict, held_out: int) -> tuple[dict, dict]:
+    """Split a dataset of a config that can hold out images."""
+    if held_out:
+        dataset['held_out'] = held_out
+    return dataset, dict(type=dataset['type'], part='held_out')

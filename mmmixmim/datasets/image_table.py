@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from os.path import expanduser
 
@@ -10,7 +9,9 @@ from mmengine.fileio import join_path
 from mmpretrain.datasets import BaseDataset
 
 from mmmixmim.registry import DATASETS
-from mmmixmim.validation import MissingDependencyError, MissingFileError, UserError
+from mmmixmim.validation import MissingFileError, UserError
+
+from .tables import read_columns
 
 
 @DATASETS.register_module()
@@ -83,43 +84,12 @@ class ImageTable(BaseDataset):
                 )
             with open(self.file, encoding='utf-8') as file:
                 return dict(img_path=[line.strip() for line in file])
-        if ending == '.csv':
-            with open(self.file, encoding='utf-8-sig', newline='') as file:
-                reader = csv.DictReader(file)
-                self._check_columns(reader.fieldnames or [])
-                rows = list(reader)
-            return {
-                key: [(row[name] or '').strip() for row in rows]
-                for key, name in self.columns.items()
-            }
-        if ending == '.parquet':
-            return self._read_parquet()
-        raise UserError(
-            f'{self.file} is no list of images: expected a .txt, .csv or .parquet file.'
+        if ending not in ('.csv', '.parquet'):
+            raise UserError(
+                f'{self.file} is no list of images: expected a .txt, .csv or .parquet '
+                'file.'
+            )
+        found = read_columns(
+            self.file, [*self.columns.values()], hint=': set column of the dataset'
         )
-
-    def _read_parquet(self) -> dict[str, list[str]]:
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f'{self.file} needs pyarrow, which is not installed: run `pip install '
-                'pyarrow`, or write a .csv file.'
-            ) from error
-        try:
-            self._check_columns(parquet.read_schema(self.file).names)
-            table = parquet.read_table(self.file, columns=[*self.columns.values()])
-        except ArrowException as error:
-            raise UserError(f'{self.file} cannot be read: {error}.') from error
-        return {
-            key: [str(path or '') for path in table[name].to_pylist()]
-            for key, name in self.columns.items()
-        }
-
-    def _check_columns(self, names: list[str]) -> None:
-        for name in self.columns.values():
-            if name not in names:
-                raise UserError(
-                    f'{self.file} has no column {name!r}, its columns are '
-                    f'{", ".join(names) or "none"}: set column of the dataset.'
-                )
+        return {key: found[name] for key, name in self.columns.items()}

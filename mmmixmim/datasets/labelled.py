@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from mmmixmim.validation import MissingFileError, UserError
 
 from .scan import find_images
+from .tables import read_columns
 
 PARTS = ('train', 'val')
 
@@ -45,19 +45,19 @@ class Labelled:
 
 
 def find_labelled(data: Path) -> Labelled:
-    """Find the images and labels of a folder or a CSV file.
+    """Find the images and labels of a folder or a table.
 
     Args:
         data: A folder with a folder of images for each class, or with such folders
-            below ``train`` and ``val``. Or a CSV file with the columns ``path`` and
-            ``label`` and optionally ``part`` (``train`` or ``val``); paths are
-            relative to the file.
+            below ``train`` and ``val``. Or a CSV or Parquet file with the columns
+            ``path`` and ``label`` and optionally ``part`` (``train`` or ``val``); paths
+            are relative to the file.
 
     Raises:
         UserError: If labels are missing or parts have different classes.
     """
     if data.is_file():
-        rows = _read_csv(data)
+        rows = _read_table(data)
     else:
         rows = _read_folders(data)
     classes = sorted({label for _, label, _ in rows})
@@ -76,15 +76,32 @@ def find_labelled(data: Path) -> Labelled:
     )
 
 
+def labelled_folder_of(folder: Path) -> Path | None:
+    """Find the labelled images of which a folder holds those to train on.
+
+    Returns:
+        The folder that holds this one, ``train``, and ``val``, with the same classes;
+        None if there is none.
+    """
+    parts = [folder, folder.parent / 'val']
+    if folder.name != 'train' or not all(part.is_dir() for part in parts):
+        return None
+    train, val = ({x.name for x in part.iterdir() if x.is_dir()} for part in parts)
+    return folder.parent if train and train == val else None
+
+
 def read_paths(file: Path) -> list[Path]:
-    """Read the paths of a list: a CSV file with a column ``path``, or one per line.
+    """Read the paths of a list: a table with a column ``path``, or one per line.
+
+    Args:
+        file: A ``.csv`` or ``.parquet`` file, or a text file.
 
     Raises:
         MissingFileError: If an image does not exist.
         UserError: If the list is empty, or has no column ``path``.
     """
-    if file.suffix.lower() == '.csv':
-        return [path for path, *_ in _read_csv(file, with_label=False)]
+    if file.suffix.lower() in ('.csv', '.parquet'):
+        return [path for path, *_ in _read_table(file, with_label=False)]
     lines = [line.strip() for line in file.read_text().splitlines()]
     return check_paths(file, [file.parent / line for line in lines if line])
 
@@ -157,35 +174,30 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
         if len(below) < 2:
             raise UserError(
                 f'{str(file)!r} is in no folder of a class: expected one folder for '
-                'each class, or a CSV file with the columns path and label.'
+                'each class, or a .csv or .parquet file with the columns path and '
+                'label.'
             )
         rows.append((file.absolute(), below[0], part))
     return rows
 
 
-def _read_csv(file: Path, with_label: bool = True) -> list[tuple[Path, str, str]]:
-    needed = ('path', 'label') if with_label else ('path',)
-    with file.open(newline='', encoding='utf-8-sig') as stream:
-        reader = csv.DictReader(stream)
-        missing = [name for name in needed if name not in (reader.fieldnames or ())]
-        if missing:
+def _read_table(file: Path, with_label: bool = True) -> list[tuple[Path, str, str]]:
+    columns = ('path', 'label', 'part')
+    needed = 2 if with_label else 1
+    found = read_columns(file, columns[:needed], columns[needed:])
+    blank = [''] * len(found['path'])
+    rows = list(zip(*(found.get(name, blank) for name in columns), strict=True))
+    # The first line of a CSV file has the names of the columns.
+    word, first = ('Row', 1) if file.suffix.lower() == '.parquet' else ('Line', 2)
+    for number, (_, label, part) in enumerate(rows, first):
+        if with_label and not label:
+            raise UserError(f'{word} {number} of {str(file)!r} has no label.')
+        if part not in ('', *PARTS):
             raise UserError(
-                f'{str(file)!r} has no column {missing[0]!r}: its first line must name '
-                f'the columns, {",".join(needed)}.'
+                f'{word} {number} of {str(file)!r} has the part {part!r}, expected '
+                'train or val.'
             )
-        rows = []
-        for number, row in enumerate(reader, 2):
-            label = (row.get('label') or '').strip()
-            part = (row.get('part') or '').strip()
-            if with_label and not label:
-                raise UserError(f'Line {number} of {str(file)!r} has no label.')
-            if part not in ('', *PARTS):
-                raise UserError(
-                    f'Line {number} of {str(file)!r} has the part {part!r}, expected '
-                    'train or val.'
-                )
-            rows.append((file.parent / (row['path'] or '').strip(), label, part))
-    paths = check_paths(file, [path for path, *_ in rows])
+    paths = check_paths(file, [file.parent / path for path, *_ in rows])
     return [(p, *row[1:]) for p, row in zip(paths, rows, strict=True)]
 
 

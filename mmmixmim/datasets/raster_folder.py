@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os.path import expanduser
-from pathlib import PurePosixPath
 
 from mmengine.fileio import isdir, join_path
 
@@ -12,6 +11,7 @@ from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError
 
 from .image_folder import ImageFolder
+from .masks import mask_name
 from .readers import EXTENSIONS
 
 RASTERS = (*ImageFolder.EXTENSIONS, *EXTENSIONS)
@@ -62,7 +62,6 @@ class RasterFolder(ImageFolder):
             root = join_path(self.img_prefix, '')
             for sample in samples:
                 name = sample['img_path'].removeprefix(root)
-                if self.mask_suffix is not None:
-                    name = f'{PurePosixPath(name).with_suffix("")}{self.mask_suffix}'
-                sample['mask_path'] = join_path(self.mask_root, name)
+                mask = mask_name(name, self.mask_suffix)
+                sample['mask_path'] = join_path(self.mask_root, mask)
         return samples

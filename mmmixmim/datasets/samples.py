@@ -31,14 +31,14 @@ def build_pipeline(transforms: Sequence[dict | Callable]) -> Compose:
 
 
 def open_sample(sample: dict) -> ImageReader:
-    """Open the image of a sample from :func:`as_sample`.
+    """Open the image of a sample from :func:`as_sample`, or of a shard.
 
     Raises:
         UnreadableFileError: If it is no image of a supported kind.
     """
     if 'img' in sample:
         return ArrayReader(sample['img'])
-    return open_image(sample['img_path'])
+    return open_image(sample['img_path'], data=sample.get('img_bytes'))
 
 
 def as_sample(item: object) -> dict:

@@ -16,7 +16,12 @@ from statistics import median
 
 import numpy as np
 
-from mmmixmim.validation import MissingDependencyError, MissingFileError, UserError
+from mmmixmim.validation import (
+    MissingDependencyError,
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+)
 
 from .raster_folder import RASTERS
 from .readers import ImageReader, middle_of, open_image
@@ -67,6 +72,7 @@ class Scan:
         examples: Some paths for each kind of problem; of unreadable files, all.
         fingerprint: Changes when files are added, removed or rewritten.
         as_arrays: Whether the channels are kept though the files are pictures.
+        shards: Number of shards that hold the images; 0 if they are files.
     """
 
     root: str
@@ -86,6 +92,7 @@ class Scan:
     examples: dict[str, list[str]] = field(default_factory=dict)
     fingerprint: str = ''
     as_arrays: bool = False
+    shards: int = 0
 
     def save(self, path: Path) -> None:
         """Write the scan to a JSON file."""
@@ -218,20 +225,31 @@ def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
         UserError: If an item is no image.
     """
     scan = Scan(name, images=len(dataset), as_arrays=True)
-    examples = defaultdict(list)
-    found = {}
-    for index in range(0, len(dataset), -(-len(dataset) // sample) or 1):
-        item = f'item {index}'
-        with naming(item), open_sample(as_sample(dataset[index])) as image:
-            found[item] = _header(image, 'array')
-            problem = _problem(image)
-        if problem:
-            setattr(scan, problem, getattr(scan, problem) + 1)
-            examples[problem].append(item)
-    scan.sampled = len(found)
-    if found:
-        _summarise(scan, found, lambda kind, item: examples[kind].append(item))
-    scan.examples = {kind: items[:_EXAMPLES] for kind, items in examples.items()}
+    indices = range(0, len(dataset), -(-len(dataset) // sample) or 1)
+    samples = ((f'item {i}', as_sample(dataset[i])) for i in indices)
+    return _look_at_samples(scan, samples, 'array')
+
+
+def scan_shards(name: str, shards: int, images: int, samples: Iterable[dict]) -> Scan:
+    """Look at some images of shards.
+
+    Args:
+        name: What was given, for messages.
+        shards: Number of shards.
+        images: Number of images in all of them.
+        samples: Some images, see :func:`~mmmixmim.datasets.shards.read_shards`.
+
+    Raises:
+        UserError: If none of them can be read.
+    """
+    scan = Scan(name, images=images, shards=shards)
+    samples = ((each['img_path'], each) for each in samples)
+    _look_at_samples(scan, samples, damaged=UnreadableFileError)
+    if not scan.sampled:
+        raise UserError(
+            f'None of the {scan.unreadable} images that were looked at can be read, '
+            f'such as {scan.examples["unreadable"][0]!r}: write the shards anew.'
+        )
     return scan
 
 
@@ -242,8 +260,7 @@ def read_header(path: Path) -> Header:
         UserError: If it cannot be read.
     """
     with open_image(path) as image:
-        name = path.suffix[1:].upper()
-        return _header(image, dict(JPG='JPEG', TIF='TIFF').get(name, name))
+        return _header(image, _format(path))
 
 
 def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
@@ -289,6 +306,44 @@ def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
                 f'The images differ in their number of {what}: {listed}, such as '
                 f'{example!r}. Put images of different kinds into different folders.'
             )
+
+
+def _look_at_samples(
+    scan: Scan,
+    samples: Iterable[tuple[str, dict]],
+    kind: str | None = None,
+    damaged: type[Exception] | tuple = (),
+) -> Scan:
+    """Complete a scan by what samples with their names hold.
+
+    Args:
+        scan: The scan.
+        samples: Names and samples.
+        kind: Format of all. Defaults to None: by the ending of the name.
+        damaged: Errors that are counted as unreadable. Defaults to none.
+    """
+    examples = defaultdict(list)
+    found = {}
+    for item, sample in samples:
+        try:
+            with naming(item), open_sample(sample) as image:
+                problem = _problem(image)
+                found[item] = _header(image, kind or _format(Path(item)))
+        except damaged:
+            problem = 'unreadable'
+        if problem:
+            setattr(scan, problem, getattr(scan, problem) + 1)
+            examples[problem].append(item)
+    scan.sampled = len(found)
+    if found:
+        _summarise(scan, found, lambda kind, item: examples[kind].append(item))
+    scan.examples = {kind: items[:_EXAMPLES] for kind, items in examples.items()}
+    return scan
+
+
+def _format(path: Path) -> str:
+    name = path.suffix[1:].upper()
+    return dict(JPG='JPEG', TIF='TIFF').get(name, name)
 
 
 def _header(image: ImageReader, name: str) -> Header:

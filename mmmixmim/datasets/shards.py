@@ -8,7 +8,9 @@ import random
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from contextlib import contextmanager
+from itertools import count, islice
+from math import ceil
 from os.path import basename, dirname, expanduser, splitext
 from pathlib import Path
 from urllib.parse import urlparse
@@ -53,6 +55,8 @@ class ShardStream(IterableDataset):
         shuffle_buffer: Number of encoded images in memory from which the next one is
             drawn; 0 keeps the order inside shards. Defaults to 1000.
         seed: Seed of the order. Defaults to 0.
+        held_out_shards: Number of shards that are left out, from the first one on.
+            Defaults to 0.
 
     Raises:
         MissingDependencyError: If webdataset is not installed.
@@ -68,9 +72,10 @@ class ShardStream(IterableDataset):
         pipeline: Sequence[dict | Callable],
         shuffle_buffer: int = 1000,
         seed: int = 0,
+        held_out_shards: int = 0,
     ) -> None:
         self.webdataset = _webdataset()
-        self.shards = self._find(shards)
+        self.shards = find_shards(shards)[held_out_shards:]
         self.pipeline = build_pipeline(pipeline)
         self.shuffle_buffer = shuffle_buffer
         self.seed = seed
@@ -78,7 +83,7 @@ class ShardStream(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         for epoch in count():
             for sample in self._samples(epoch):
-                result = self.pipeline(_find_image(sample))
+                result = self.pipeline(sample)
                 if result is not None:  # else it cannot be read and is to be skipped
                     yield result
 
@@ -97,55 +102,123 @@ class ShardStream(IterableDataset):
                 f'There are {len(shards)} shards, fewer than loader processes on all '
                 'ranks: lower num_workers, or write smaller shards.'
             )
-        samples = wds.tarfile_to_samples()(dict(url=url) for url in own)
+        samples = read_shards(own)
         if self.shuffle_buffer:
             samples = wds.shuffle(
                 self.shuffle_buffer,
                 initial=self.shuffle_buffer,
                 rng=random.Random(f'{self.seed} {epoch} {own[0]}'),
             )(samples)
-        try:
-            yield from samples
-        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            raise UnreadableFileError(
-                f'A shard of {", ".join(own[:3])}{", ..." * (len(own) > 3)} cannot be '
-                f'read: {str(error).splitlines()[0]}.'
-            ) from error
+        yield from samples
 
-    def _find(self, shards: str | Sequence[str]) -> list[str]:
-        if not isinstance(shards, str):
-            found = [str(shard) for shard in shards]
-        elif shards.endswith('.json'):
-            index = _load_index(expanduser(shards))
-            folder = dirname(expanduser(shards))
-            # It may come from elsewhere, and webdataset runs addresses in a shell.
-            for name in index['shards']:
-                if not isinstance(name, str) or not re.fullmatch(r'[\w.-]+', name):
-                    raise RefusedFileError(
-                        f'The index {shards} names the shard {name!r}: expected plain '
-                        'names of files beside it, as 000000.tar, of letters, digits, '
-                        'dots, hyphens and underscores.'
-                    )
-            found = [posixpath.join(folder, name) for name in index['shards']]
-        elif os.path.isdir(expanduser(shards)):
-            found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
-        else:
-            found = self.webdataset.shardlists.expand_urls(expanduser(shards))
-        commands = [each for each in found if urlparse(each).scheme == 'pipe']
-        if commands:
-            raise RefusedFileError(
-                f'The shard {commands[0]!r} is a command, which is not run: give files '
-                'or addresses.'
-            )
-        missing = [
-            each for each in found if '://' not in each and not Path(each).is_file()
-        ]
-        if missing or not found:
-            raise MissingFileError(
-                f'There is no shard {(missing or [shards])[0]!r}: expected .tar files, '
-                f'as `mixmim shard FOLDER OUT` writes them.'
-            )
-        return found
+
+def find_shards(shards: str | Sequence[str]) -> list[str]:
+    """List files and addresses of shards.
+
+    Args:
+        shards: See :class:`ShardStream`.
+
+    Raises:
+        MissingDependencyError: If webdataset is not installed.
+        MissingFileError: If there are none, or a local one is missing.
+        RefusedFileError: If one is a command, or an index names anything but files
+            beside it.
+    """
+    if not isinstance(shards, str):
+        found = [str(shard) for shard in shards]
+    elif shards.endswith('.json'):
+        found = _of_index(shards, _load_index(expanduser(shards)))
+    elif os.path.isdir(expanduser(shards)):
+        found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
+    else:
+        found = _webdataset().shardlists.expand_urls(expanduser(shards))
+    commands = [each for each in found if urlparse(each).scheme == 'pipe']
+    if commands:
+        raise RefusedFileError(
+            f'The shard {commands[0]!r} is a command, which is not run: give files '
+            'or addresses.'
+        )
+    missing = [each for each in found if '://' not in each and not Path(each).is_file()]
+    if missing or not found:
+        raise MissingFileError(
+            f'There is no shard {(missing or [shards])[0]!r}: expected .tar files, '
+            f'as `mixmim shard FOLDER OUT` writes them.'
+        )
+    return found
+
+
+def read_shards(shards: Sequence[str]) -> Iterator[dict]:
+    """Read the images of shards in their order.
+
+    Args:
+        shards: Files and addresses.
+
+    Yields:
+        ``img_path``, the address of the shard and the name in it; and ``img_bytes``,
+        the contents.
+
+    Raises:
+        UnreadableFileError: If a shard cannot be read, or has a sample without image.
+    """
+    return map(_find_image, _read_samples(shards))
+
+
+def count_images(shard: str) -> int:
+    """Count the images of a local shard, by the headers alone.
+
+    Raises:
+        UnreadableFileError: If it cannot be read.
+        UserError: If it is empty.
+    """
+    base_plus_ext = _webdataset().tariterators.base_plus_ext
+    with _one_error([shard]), tarfile.open(shard) as tar:
+        names = {base_plus_ext(each.name)[0] for each in tar if each.isfile()}
+    count = len(names - {None})
+    if not count:
+        raise _empty(shard)
+    return count
+
+
+def some_images(shards: Sequence[str], count: int = 500) -> Iterator[dict]:
+    """Read some images of up to ten shards, evenly spaced.
+
+    Args:
+        shards: Files and addresses.
+        count: Number of images. Defaults to 500.
+
+    Yields:
+        As :func:`read_shards`.
+
+    Raises:
+        UserError: If one of these shards is empty or cannot be read.
+    """
+    chosen = shards[:: ceil(len(shards) / 10)]
+    for shard in chosen:
+        images = islice(read_shards([shard]), ceil(count / len(chosen)))
+        first = next(images, None)
+        if first is None:
+            raise _empty(shard)
+        yield first
+        yield from images
+
+
+def indexed_images(shards: Sequence[str]) -> int | None:
+    """Number of images that the index beside shards states.
+
+    Args:
+        shards: Files and addresses.
+
+    Returns:
+        The number, or None if there is no index of these very shards.
+    """
+    path = posixpath.join(dirname(shards[0]), INDEX)
+    try:
+        index = _load_index(path)
+        same = sorted(_of_index(path, index)) == sorted(shards)
+    except UserError:
+        return None
+    count = index.get('images')
+    return count if same and type(count) is int and count > 0 else None
 
 
 def write_shards(
@@ -209,6 +282,32 @@ def write_shards(
     return files
 
 
+def _empty(shard: str) -> UserError:
+    return UserError(
+        f'The shard {shard!r} holds no images: remove it, or write it anew.'
+    )
+
+
+def _read_samples(shards: Sequence[str]) -> Iterator[dict]:
+    """What webdataset reads; an error is one line."""
+    read = _webdataset().tarfile_to_samples()
+    with _one_error(shards):
+        yield from read(dict(url=url) for url in shards)
+
+
+@contextmanager
+def _one_error(shards: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        # webdataset appends the shard to the arguments.
+        reason = getattr(error, 'strerror', None) or [*error.args, error][0]
+        raise UnreadableFileError(
+            f'A shard of {", ".join(shards[:3])}{", ..." * (len(shards) > 3)} cannot '
+            f'be read: {str(reason).splitlines()[0]}.'
+        ) from error
+
+
 def _find_image(sample: dict) -> dict:
     """The image of what webdataset read: a path for messages, and the contents."""
     where = f'{sample["__url__"]}/{sample["__key__"]}'
@@ -219,6 +318,20 @@ def _find_image(sample: dict) -> dict:
     raise UnreadableFileError(
         f'The sample {where} has no image, but files ending in {", ".join(endings)}.'
     )
+
+
+def _of_index(path: str, index: dict) -> list[str]:
+    """The shards of an index, which lie beside it."""
+    # It may come from elsewhere, and webdataset runs addresses in a shell.
+    for name in index['shards']:
+        if not isinstance(name, str) or not re.fullmatch(r'[\w.-]+', name):
+            raise RefusedFileError(
+                f'The index {path} names the shard {name!r}: expected plain '
+                'names of files beside it, as 000000.tar, of letters, digits, '
+                'dots, hyphens and underscores.'
+            )
+    folder = dirname(expanduser(path))
+    return [posixpath.join(folder, name) for name in index['shards']]
 
 
 def _load_index(path: str) -> dict:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
+from .masks import check_mask
 from .no_data import check_no_data, pixel_weights
 from .readers import ArrayReader, ImageReader, open_image
 from .readers.base import naming
@@ -138,6 +139,8 @@ def measure_channels(
                 )
             mask = None if masks is None else next(masks)
             mask = None if mask is None else _open(mask)
+            if mask is not None:
+                check_mask(image, mask)
             for values in _valid_pixels(image, mask, no_data, channels):
                 moments.update(values)
         images += 1

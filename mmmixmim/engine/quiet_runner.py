@@ -16,6 +16,7 @@ from mmmixmim.registry import RUNNERS
 # Warnings of every run, which concern nobody who reads the terminal.
 _EVERYDAY = re.compile(
     'is skipped since its requires_grad|deprecated in future|only the encoder is loaded'
+    '|has no metainfo|Fast sampler-level resume is unavailable'
 )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
 from mmmixmim.cli.data import list_images
+from mmmixmim.datasets import write_shards
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -110,10 +111,23 @@ def test_names_are_checked_before_the_scan(command, photos, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-def test_shards_need_a_config(tmp_path):
-    (tmp_path / '000000.tar').write_bytes(b'')
-    line = error_line('pretrain', tmp_path, '--out', tmp_path / 'run')
-    assert 'holds shards (.tar): they need a config' in line
+def test_shards_that_cannot_be_trained_on(photos, tmp_path, server):
+    shards = tmp_path / 'shards'
+    write_shards(photos, shards, images_per_shard=8)
+    for data, options, said in (
+        (shards / 'none.tar', (), f"no shard '{shards}/none.tar'"),
+        (shards / '{000007..000010}.tar', (), f"no shard '{shards}/000009.tar'"),
+        (server(shards) + 'none.tar', (), 'none.tar cannot be read'),
+        (tmp_path / 'none.json', (), 'no index of shards'),
+        (shards, ('--workers', 10), '10 are more than the 9 shards to train on'),
+        (shards, ('--no-data', 0), 'pictures of 8 bits'),
+    ):
+        assert said in error_line('pretrain', data, '--out', tmp_path / 'run', *options)
+    for size, said in ((0, 'cannot be read: empty file'), (10240, 'holds no images')):
+        (shards / '000003.tar').write_bytes(bytes(size))
+        line = error_line('pretrain', shards, '--out', tmp_path / 'run')
+        assert '000003.tar' in line and said in line
+    assert not (tmp_path / 'run' / 'run.json').exists()
 
 
 def test_images_with_a_tar_file_beside_them_are_images(tmp_path):

@@ -230,3 +230,25 @@ def test_splits_of_the_data_are_kept(colours, tmp_path):
     (tmp_path / 'table.csv').write_text('\n'.join(['path,label,part', *rows]))
     listed = find_labelled(tmp_path / 'table.csv')
     assert listed.part('val') == found.part('val')
+
+
+def test_labels_in_a_parquet_file(colours, tmp_path):
+    pyarrow = pytest.importorskip('pyarrow')
+    parquet = pytest.importorskip('pyarrow.parquet')
+    paths = sorted(map(str, colours.glob('*/*')))
+    table = dict(path=paths, label=[int('red' in path) for path in paths])
+    file, options = tmp_path / 'a.parquet', ['--out', tmp_path / 'run', '--dry-run']
+    parquet.write_table(pyarrow.table(table), file)
+    code, printed, err = mixmim('finetune', file, *options)
+    assert code == 0, err
+    assert '2 classes; 20 images to train on and 4 to validate, drawn' in printed
+    assert find_labelled(file).classes == ['0', '1']
+    table['part'] = ['train', 'val'] * 12
+    parquet.write_table(pyarrow.table(table), file)
+    code, printed, err = mixmim('finetune', file, *options)
+    assert '12 images to train on and 12 to validate, as the data say' in printed
+    table['label'][1] = None
+    parquet.write_table(pyarrow.table(table), file)
+    assert 'Row 2 of' in error_line('finetune', file, *options)
+    parquet.write_table(pyarrow.table(dict(path=paths)), file)
+    assert "no column 'label'" in error_line('finetune', file, *options)

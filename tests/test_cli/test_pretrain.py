@@ -17,6 +17,7 @@ import mmmixmim
 from mmmixmim.cli.report import write_report
 from mmmixmim.cli.run import Run, goes_on
 from mmmixmim.cli.settings import Choices
+from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
@@ -77,14 +78,9 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
         if runner.iter == 9:
             signal.raise_signal(signal.SIGINT)
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(ProgressLineHook, 'after_train_iter', interrupt)
-            code, printed, err = mixmim(*command)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressLineHook, 'after_train_iter', interrupt)
+        code, printed, err = mixmim(*command)
     assert code == INTERRUPTED, printed + err
     saved = torch.load(out / 'latest.pth', weights_only=False)['meta']
     assert (saved['epoch'], saved['iter']) == (1, 10)
@@ -110,6 +106,33 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
             assert torch.equal(tensor, found['optimizer']['state'][name][key])
 
 
+def test_the_commands_that_are_printed_next_work(tmp_path):
+    """On images that are labelled, as those of the demo are."""
+    for part, count in (('train', 8), ('val', 2)):
+        for label in ('sea', 'hill'):
+            write_pictures(tmp_path / 'data' / part / label, count)
+    options = ['--out', tmp_path / 'a run', '--epochs', 1]
+    code, printed, err = mixmim('pretrain', tmp_path / 'data' / 'train', *options)
+    assert code == 0, err
+    probe, finetune = map(shlex.split, printed.splitlines()[-2:])
+    for command in (probe, [*finetune, '--dry-run']):
+        code, printed, err = mixmim(*command[3:])
+        assert code == 0, err
+        assert '16 images to train on and 4 to validate' in printed
+    assert (tmp_path / 'a run-probe' / 'mistakes.json').exists()
+    page = html.unescape((tmp_path / 'a run' / 'report.html').read_text())
+    assert f'probe {tmp_path}/data --from' in page and '/data/labelled' not in page
+
+
+def test_the_demo_knows_its_labels(tmp_path):
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    code, printed, err = mixmim('pretrain', '--demo', *options)
+    assert code == 0, err
+    assert '1,248 images' in printed and re.search('epochs +25 +as given', printed)
+    assert labelled_folder_of(tmp_path / 'digits' / 'train') == tmp_path / 'digits'
+    assert labelled_folder_of(tmp_path / 'digits' / 'val') is None
+
+
 def test_a_finished_run_is_left_alone(pretrained, photos):
     out, _ = pretrained
     before = (out / 'epoch_2.pth').stat().st_mtime_ns
@@ -119,9 +142,9 @@ def test_a_finished_run_is_left_alone(pretrained, photos):
 
 
 def test_interruptions_say_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as exit, goes_on():
+    with pytest.raises(KeyboardInterrupt) as stopped, goes_on():
         raise KeyboardInterrupt
-    assert exit.value.code == 130
+    assert stopped.value.status == 130
     assert 'The same command goes on' in capsys.readouterr().out
 
 

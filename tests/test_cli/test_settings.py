@@ -1,5 +1,7 @@
 """The rules by which settings are chosen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -89,6 +91,14 @@ def test_the_time_is_guessed_on_a_cpu():
     text = settings.time_of_training(chosen, 1000, cost, CPU)
     assert f'about {flops / 20e9 / CPU.cores / 60:.0f} min at 20 GFLOP/s' in text
     assert settings.time_of_training(chosen, 1000, cost, GPU) == ''
+
+
+def test_loaders_share_the_shards():
+    few, many = (replace(scan(1000, 32), shards=count) for count in (3, 20))
+    chosen, _ = choose_pretraining(few, GPU)
+    assert (chosen.held_out, chosen.workers) == (0, 3)
+    chosen, _ = choose_pretraining(many, GPU)
+    assert (chosen.held_out, chosen.workers) == (50, 15)
 
 
 def test_layers_decay_only_from_weights():

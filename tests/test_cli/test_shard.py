@@ -1,6 +1,20 @@
-"""Shards by one command."""
+"""Shards by one command, and pretraining on them by another."""
 
-from .conftest import error_line, mixmim
+import json
+import re
+import shlex
+import signal
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from mmmixmim.cli.run import Run
+from mmmixmim.datasets import write_shards
+from mmmixmim.engine import ProgressLineHook
+from mmmixmim.engine.hooks.preemption import INTERRUPTED
+
+from .conftest import error_line, mixmim, write_pictures
 
 
 def test_writes_shards_of_a_folder(image_folder, tmp_path):
@@ -11,3 +25,80 @@ def test_writes_shards_of_a_folder(image_folder, tmp_path):
     files = sorted(path.name for path in (tmp_path / 'shards').iterdir())
     assert files == ['000000.tar', '000001.tar', '000002.tar', 'shards.json']
     assert 'has shards already' in error_line(*arguments)
+
+
+@pytest.fixture(scope='module')
+def shards(tmp_path_factory):
+    """Ten shards of 16 pictures, and the command that trains on them."""
+    folder = tmp_path_factory.mktemp('shards')
+    write_pictures(folder / 'images', 160, size=(32, 32))
+    arguments = [folder / 'images', folder / 'shards', '--images-per-shard', 16]
+    _, printed, _ = mixmim('shard', *arguments)
+    return folder / 'shards', shlex.split(printed.splitlines()[-1])
+
+
+def test_an_interrupted_run_on_shards_goes_on(shards, tmp_path, monkeypatch):
+    """By the command that was printed; interrupted in the second of two epochs."""
+    folder, command = shards
+    assert command[:4] == ['python', '-m', 'mmmixmim', 'pretrain']
+    out, seen = tmp_path / 'run', []
+    command = [*command[3:], '--out', out, '--epochs', 2]
+    shown = ProgressLineHook.after_train_iter
+
+    def spy(self, runner, batch_idx, data_batch=None, outputs=None):
+        shown(self, runner, batch_idx, data_batch, outputs)
+        seen.extend(sample.img_path for sample in data_batch['data_samples'])
+        if runner.iter == 20 and len(seen) == 21 * 8:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressLineHook, 'after_train_iter', spy)
+    code, printed, err = mixmim(*command)
+    assert code == INTERRUPTED, printed + err
+    assert '10 shards, with as many images as their index says' in printed
+    assert '160 images, ' in printed and 'not checked: copies' in printed
+    assert re.search(r'held_out +16 +images of the first shard', printed)
+    code, printed, err = mixmim(*command)
+    assert code == 0, err
+    assert 'Going on after latest.pth' in printed and 'warning' not in printed
+    assert re.search(r'epoch 2/2 +100%  loss [\d.]+  held-out loss [\d.]+', printed)
+    # Two passes over the nine other shards, as without a break.
+    assert len(seen) == 2 * 144 and not any('/000000.tar' in path for path in seen)
+    assert len(set(seen[:144])) == 144 and set(seen[:144]) == set(seen[144:])
+    cfg = Config.fromfile(out / 'config.py')
+    assert cfg.train_dataloader.dataset.shards == str(folder)
+    assert cfg.train_cfg.max_iters == 2 * 18 == cfg.param_scheduler[0].end
+    assert len(list((out / 'held_out').iterdir())) == 16
+    for name in ('report.html', 'reconstruction.png', 'iter_36.pth'):
+        assert (out / name).stat().st_size
+    assert Run.load(out).finished
+
+
+def test_shards_on_a_web_server(shards, server, tmp_path):
+    address = server(shards[0])
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    for name, said in (
+        ('shards.json', 'with as many images as their index says\n  160 images: '),
+        ('{000000..000009}.tar', 'with as many images as their index says'),
+        ('{000000..000003}.tar', 'assumed to be as large as the first\n  64 images: '),
+    ):
+        code, printed, err = mixmim('pretrain', address + name, *options)
+        assert code == 0, err
+        assert f'Data: {address}{name}, ' in printed and said in printed
+
+
+def test_shards_of_rasters_keep_their_channels(tmp_path):
+    (tmp_path / 'images').mkdir()
+    for number in range(8):
+        pixels = np.random.default_rng(number).normal(0, 9, (40, 40, 5))
+        pixels[3, 4] = -99
+        np.save(tmp_path / 'images' / f'{number}.npy', pixels.astype(np.float32))
+    write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
+    (tmp_path / 'shards' / 'shards.json').unlink()
+    options = ['--out', tmp_path / 'run', '--epochs', 1, '--no-data', -99]
+    code, printed, err = mixmim('pretrain', tmp_path / 'shards', *options)
+    assert code == 0, printed + err
+    assert '2 shards, whose images were counted\n  8 images, 0.3 MB: 8 NPY' in printed
+    cfg = Config.fromfile(tmp_path / 'run' / 'config.py')
+    assert cfg.model.backbone.in_channels == 5
+    statistics = json.loads((tmp_path / 'run' / 'statistics.json').read_text())
+    assert statistics['pixels'] == 8 * (40 * 40 - 1)

@@ -2,9 +2,11 @@
 
 import json
 import re
+from itertools import islice
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from mmmixmim.benchmarking import Setting
@@ -66,7 +68,9 @@ def test_compare_loading(tmp_path):
     )
     record, table = saved(tmp_path / 'a.json')
     assert table in output and record['images'] == 2
-    assert set(record['pipelines']['images_per_second']) == {'ours', 'mmpretrain'}
+    assert '\n| shards images/s | folder images/s | ratio |' in table
+    speeds = record['pipelines']['images_per_second']
+    assert set(speeds) == {'ours', 'mmpretrain', 'shards'}
     assert [(each['pipeline'], each['workers']) for each in record['training']] == [
         ('ours', 0),
         ('mmpretrain', 0),
@@ -462,6 +466,18 @@ def test_pipelines_are_compared_on_one_thread(monkeypatch):
     assert record['speed_over_mmpretrain']['median'] == 1.5
 
 
+def test_shards_hold_the_images_that_are_compared(image_folder, tmp_path):
+    script = load('benchmarks/compare_loading.py')
+    paths = [str(image_folder / name) for name in ('a.jpg', 'b.png', 'deep/d.png')]
+    (tmp_path / 'packed').mkdir()
+    with DefaultScope.overwrite_default_scope('mmmixmim'):
+        shards = script.shards_of(paths, tmp_path / 'packed')
+        samples = list(islice(shards, 6))
+    names = [sample['data_samples'].img_path for sample in samples]
+    assert len(set(names)) == 3 and sorted(names[:3]) == sorted(names[3:])
+    assert all(sample['inputs'].shape == (3, 224, 224) for sample in samples)
+
+
 def test_tables_of_loading():
     script = load('benchmarks/compare_loading.py')
     ratio = dict(low=1, median=1.5, high=2)
@@ -471,6 +487,10 @@ def test_tables_of_loading():
     text = script.tables(dict(pipelines=pipelines, training=[row]))
     assert '| 150 | 100 | 1.50 (1.00-2.00) |' in text
     assert '| ours | 2 | 1.000 | 0.2500 | 25.0% |' in text
+    assert 'shards' not in text
+    speeds['shards'], pipelines['shards_over_folder'] = 300, ratio
+    text = script.tables(dict(pipelines=pipelines, training=[]))
+    assert text.endswith('\n| 300 | 150 | 1.50 (1.00-2.00) |')
 
 
 def test_roofline(tmp_path):

@@ -1,13 +1,16 @@
 """Compare the speed of image loading for pretraining with mmpretrain's pipeline.
 
-Both read the same files on one core, in turns, and make augmented crops of 224 pixels.
+Both read the same files on one core, in turns, and make augmented crops of 224 pixels;
+so does our pipeline from WebDataset shards of these files, if webdataset is installed.
 Then MMEngine's Runner pretrains with each pipeline, for several numbers of dataloader
 workers, and the share of time it spends waiting for images is measured.
 """
 
 import argparse
+import importlib.util
 import statistics
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,6 +28,7 @@ from mmmixmim.benchmarking import (
     with_spread,
     write_photos,
 )
+from mmmixmim.datasets import ShardStream, write_shards
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.registry import DATASETS
 from mmmixmim.runtime import one_line_errors, positive_int
@@ -74,8 +78,28 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare_pipelines(paths: list[str], rounds: int) -> dict:
-    """Time both pipelines in turns, on one core."""
+def shards_of(paths: list[str], folder: Path) -> ShardStream | None:
+    """Write files to shards in an empty folder; None without webdataset."""
+    if importlib.util.find_spec('webdataset') is None:
+        return None
+    links, shards = folder / 'links', folder / 'shards'
+    links.mkdir()
+    for number, path in enumerate(map(Path, paths)):
+        (links / f'{number:08}{path.suffix}').symlink_to(path.absolute())
+    write_shards(links, shards)
+    return ShardStream(str(shards), PIPELINES['ours'])
+
+
+def compare_pipelines(
+    paths: list[str], rounds: int, shards: ShardStream | None = None
+) -> dict:
+    """Time the pipelines in turns, on one core.
+
+    Args:
+        paths: The images.
+        rounds: Number of timed rounds.
+        shards: The same images. Defaults to None: leave out shards.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pipelines = make_pipelines()
@@ -83,9 +107,16 @@ def compare_pipelines(paths: list[str], rounds: int) -> dict:
     def reader(name: str):
         return lambda: [pipelines[name](dict(img_path=path)) for path in paths]
 
-    seconds = interleave({name: reader(name) for name in pipelines}, rounds)
+    readers = {name: reader(name) for name in pipelines}
+    if shards is not None:
+        readers['shards'] = lambda: list(islice(shards, len(paths)))
+    seconds = interleave(readers, rounds)
     torch.set_num_threads(threads)
-    return dict(
+    ratios = {}
+    if shards is not None:
+        ratio = pairwise_ratio(seconds['ours'], seconds['shards'])
+        ratios['shards_over_folder'] = ratio
+    return ratios | dict(
         images_per_second={
             name: len(paths) / statistics.median(values)
             for name, values in seconds.items()
@@ -131,6 +162,13 @@ def tables(record: dict) -> str:
         ['ours images/s', 'mmpretrain images/s', 'ratio'],
         [[f'{speeds["ours"]:.0f}', f'{speeds["mmpretrain"]:.0f}', ratio]],
     )
+    if 'shards' in speeds:
+        ratio = with_spread(record['pipelines']['shards_over_folder'])
+        shards = markdown_table(
+            ['shards images/s', 'folder images/s', 'ratio'],
+            [[f'{speeds["shards"]:.0f}', f'{speeds["ours"]:.0f}', ratio]],
+        )
+        text = f'{text}\n\n{shards}'
     if not record['training']:
         return text
     rows = [
@@ -152,7 +190,10 @@ def main() -> None:
     """Measure, print and save."""
     args = parse_args()
     init_default_scope('mmmixmim')
-    with tempfile.TemporaryDirectory() as generated:
+    with (
+        tempfile.TemporaryDirectory() as generated,
+        tempfile.TemporaryDirectory() as packed,
+    ):
         folder = args.data_root or Path(generated)
         if not args.data_root:
             write_photos(folder, args.images)
@@ -164,7 +205,9 @@ def main() -> None:
             images=len(paths),
             arch=args.arch,
             batch_size=args.batch_size,
-            pipelines=compare_pipelines(paths, args.rounds),
+            pipelines=compare_pipelines(
+                paths, args.rounds, shards_of(paths, Path(packed))
+            ),
             training=compare_training(folder, args),
         )
     text = tables(record)

@@ -18,6 +18,7 @@ from mmmixmim.validation import (
     check_positive_int,
 )
 
+from ..masks import check_mask
 from ..no_data import check_no_data, pixel_weights
 from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError
 from ..readers.opening import choose_reader, naming
@@ -175,12 +176,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         if results.get('mask') is None and not results.get('mask_path'):
             return self._draw(image, None)
         with self._open(results, 'mask') as mask:
-            if mask.size != image.size or mask.channels != 1:
-                raise UnreadableFileError(
-                    f'its mask has {mask.size[0]}x{mask.size[1]} pixels and '
-                    f'{mask.channels} channels, expected {image.size[0]}x'
-                    f'{image.size[1]} pixels and 1 channel'
-                )
+            check_mask(image, mask)
             return self._draw(image, mask)
 
     def _check(self, image: ImageReader) -> None:

@@ -16,16 +16,28 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError, check_positive
 
-from ..loops import ResumableEpochLoop, ResumableIterLoop
+from ..loops import ResumableEpochLoop
 from .safe_checkpoint import SafeCheckpointHook, accumulated
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
 NAME = 'latest.pth'
+
+
+class Interrupted(SystemExit):
+    """A run was told to stop, and is saved.
+
+    Args:
+        received: The signal; None if another process received it.
+    """
+
+    def __init__(self, received: signal.Signals | None) -> None:
+        super().__init__(INTERRUPTED)
+        self.received = received
 
 
 @HOOKS.register_module()
@@ -69,13 +81,13 @@ class PreemptionHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
         hooks = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
-        loops = ResumableEpochLoop, ResumableIterLoop
+        loops = ResumableEpochLoop, IterBasedTrainLoop
         if not hooks or not isinstance(runner.train_loop, loops):
             self._checkpoints = None
             runner.logger.warning(
                 'PreemptionHook is off: it needs SafeCheckpointHook as '
-                'default_hooks.checkpoint, and ResumableEpochLoop or ResumableIterLoop '
-                'as train_cfg, to save in the middle of an epoch.'
+                'default_hooks.checkpoint, and ResumableEpochLoop, ResumableIterLoop '
+                'or IterBasedTrainLoop as train_cfg, to save in the middle of an epoch.'
             )
             return
         self._checkpoints = hooks[0]
@@ -139,7 +151,7 @@ class PreemptionHook(Hook):
             f'Stopped by {received}; everything is saved. To continue: '
             f'{self.resume_by or _command()}'
         )
-        raise SystemExit(INTERRUPTED)
+        raise Interrupted(self._received)
 
 
 def _detach(init: Callable | None, worker: int) -> None:

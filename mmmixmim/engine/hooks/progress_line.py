@@ -26,12 +26,20 @@ class ProgressLineHook(Hook):
     Args:
         interval: Seconds between lines where there is no terminal. Defaults to 10.
         stream: Where to print. Defaults to standard output.
+        epochs: Number of epochs, for a loop that counts iterations. Defaults to None:
+            that of the runner.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: float = 10.0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        interval: float = 10.0,
+        stream: TextIO | None = None,
+        epochs: int | None = None,
+    ) -> None:
         self.interval = interval
+        self.epochs = epochs
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
         self.validation = ''
@@ -69,7 +77,7 @@ class ProgressLineHook(Hook):
                 print(file=self.stream, flush=True)
 
     def _line(self, runner: Runner, done: int, now: float) -> str:
-        epochs = runner.max_epochs
+        epochs = self.epochs or runner.max_epochs
         per_epoch = max(1, runner.max_iters // epochs)
         epoch = min(epochs, (done - 1) // per_epoch + 1)
         passed = max(now - self.started, 1e-9)

@@ -19,7 +19,7 @@ def facts_of(run: Run) -> dict[str, str]:
         'Mask ratio': _mask_ratio(run),
         'Dataset': ', '.join(
             str(dataset[key])
-            for key in ('type', 'dataset', 'data_root', 'ann_file')
+            for key in ('type', 'dataset', 'data_root', 'ann_file', 'shards')
             if dataset.get(key) and isinstance(dataset[key], str)
         ),
         'Training images': _images(run),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
+
+from mmmixmim.datasets.labelled import labelled_folder_of
 
 from .facts import config_entry, dataset_of, is_complete, is_pretraining
 from .run import Run
@@ -44,8 +47,8 @@ def next_steps(run: Run) -> list[Step]:
         steps.append(_resume(run))
     if failed or not run.checkpoints:
         return steps
-    checkpoint = shlex.quote(str(run.checkpoints[-1]))
     if not is_pretraining(run):
+        checkpoint = shlex.quote(str(run.checkpoints[-1]))
         config = shlex.quote(str(run.folder / 'config.py'))
         option = '--checkpoint ' if _by_command(run) else ''
         test = f'{_tool(run, "test")} {config} {option}{checkpoint}'
@@ -53,15 +56,41 @@ def next_steps(run: Run) -> list[Step]:
     return [
         *steps,
         _draw(run, 'Draw reconstructions of other images of these data'),
-        Step(
-            'Score the frozen encoder on labelled images (a folder per class)',
-            f'python -m mmmixmim probe /data/labelled --from {checkpoint}',
-        ),
-        Step(
-            'Fine-tune the encoder on them',
-            f'python -m mmmixmim finetune /data/labelled --from {checkpoint}',
+        *with_labels(
+            run.folder, dataset_of(run, 'train').get('data_root'), run.checkpoints[-1]
         ),
     ]
+
+
+def with_labels(folder: Path, data: str | None, start: Path) -> list[Step]:
+    """List how to use a pretrained encoder on labelled images.
+
+    Args:
+        folder: Folder of the run.
+        data: Folder that it was trained on. If it is ``train`` of labelled images, they
+            are used; else readers put their own.
+        start: Run or checkpoint of the encoder.
+    """
+    labelled = labelled_folder_of(Path(data)) if data else None
+    steps = []
+    for command, name, purpose in (
+        (
+            'probe',
+            'probe',
+            'Score the frozen encoder on labelled images (a folder per class)',
+        ),
+        ('finetune', 'classifier', 'Fine-tune the encoder on them'),
+    ):
+        words = [command, str(labelled or '/data/labelled'), '--from', str(start)]
+        words += ['--out', str(_beside(folder, name))]
+        steps.append(Step(purpose, f'python -m mmmixmim {shlex.join(words)}'))
+    return steps
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """Folder of another run, beside that of a run."""
+    folder = folder if folder.name.strip('.') else folder.resolve()
+    return folder.with_name(f'{folder.name}-{name}')
 
 
 def _mend(run: Run, kinds: set[str]) -> list[Step]:
@@ -152,8 +181,7 @@ def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
         rate = [x for x in options if x.startswith('optim_wrapper.optimizer.lr=')]
         lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
         return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
-    folder = run.folder if run.folder.name.strip('.') else run.folder.resolve()
-    folder = folder.with_name(f'{folder.name}-{name}')
+    folder = _beside(run.folder, name)
     command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
     command += ['--work-dir', shlex.quote(str(folder)), '--cfg-options']
     return Step(purpose, ' '.join([*command, *map(shlex.quote, options)]))

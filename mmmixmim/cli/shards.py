@@ -1,0 +1,89 @@
+"""Images of a pretraining in WebDataset shards."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from mmmixmim.datasets.samples import open_sample
+from mmmixmim.datasets.scan import scan_shards
+from mmmixmim.datasets.shards import (
+    count_images,
+    find_shards,
+    indexed_images,
+    read_shards,
+    some_images,
+)
+from mmmixmim.validation import plural
+
+from .data import measure, print_scan
+
+
+class Shards:
+    """Images in shards, see :class:`~mmmixmim.datasets.ShardStream`.
+
+    Args:
+        name: The shards: a local folder, files or addresses with braces, or an index.
+        note: What the config says about itself.
+        out: Folder of the run, which keeps the scan and the held-out images.
+
+    Raises:
+        UserError: If there are none, or one is empty or cannot be read.
+    """
+
+    has_weights = False
+
+    def __init__(self, name: str, note: str, out: Path) -> None:
+        self.name, self.note, self.out = name, note, out
+        self.shards = find_shards(name)
+        print(f'Looking at {plural(len(self.shards), "shard")}.', flush=True)
+        images, how = _count(self.shards)
+        some = some_images(self.shards)
+        self.scan = scan_shards(name, len(self.shards), images, some)
+        if not _is_remote(self.shards):
+            self.scan.bytes = sum(Path(each).stat().st_size for each in self.shards)
+        self.scan.save(out / 'scan.json')
+        print_scan(self.scan, f'{plural(len(self.shards), "shard")}, {how}')
+        print('  not checked: copies, and images that were not looked at')
+
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
+        """Measure the channels, and write the held-out images to files.
+
+        Args:
+            no_data: See :func:`mmmixmim.pretrain`.
+            held_out: How many images of the first shard; 0 to train on all shards.
+
+        Returns:
+            The dataset to train on and that of the held-out images, without pipelines.
+        """
+        images = (open_sample(sample).read() for sample in some_images(self.shards))
+        measure(self.scan, images, self.out, no_data)
+        dataset = dict(type='ShardStream', shards=self.name)
+        if not held_out:
+            return dataset, {}
+        folder = self.out.absolute() / 'held_out'
+        folder.mkdir(exist_ok=True)
+        for number, image in enumerate(islice(read_shards(self.shards[:1]), held_out)):
+            ending = Path(image['img_path']).suffix
+            (folder / f'{number:06}{ending}').write_bytes(image['img_bytes'])
+        kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
+        held_out = dict(type=kind, data_root=str(folder))
+        return dataset | dict(held_out_shards=1), held_out
+
+    def discard(self) -> None:
+        """Nothing was stored."""
+
+
+def _count(shards: list[str]) -> tuple[int, str]:
+    """Number of images in shards, and how it is known."""
+    count = indexed_images(shards)
+    if count is not None:
+        return count, 'with as many images as their index says'
+    if not _is_remote(shards):
+        return sum(map(count_images, shards)), 'whose images were counted'
+    first = sum(1 for _ in read_shards(shards[:1]))
+    return first * len(shards), 'assumed to be as large as the first'
+
+
+def _is_remote(shards: list[str]) -> bool:
+    return any('://' in shard for shard in shards)

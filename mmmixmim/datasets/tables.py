@@ -1,0 +1,72 @@
+"""Read columns of tables: CSV files and Parquet files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmixmim.validation import MissingDependencyError, UserError
+
+
+def read_columns(
+    file: str | Path,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    hint: str = '',
+) -> dict[str, list[str]]:
+    """Read columns of a table as text.
+
+    Args:
+        file: A Parquet file by its ending ``.parquet``, which takes pyarrow; else a CSV
+            file with a header.
+        needed: Names of columns.
+        optional: Names of columns that may be missing. Defaults to none.
+        hint: What to do if a column is missing, for the message. Defaults to ''.
+
+    Returns:
+        The columns that are there, without blanks around values; '' is no value.
+
+    Raises:
+        MissingDependencyError: If pyarrow is needed and not installed.
+        UserError: If a column is missing, or the file cannot be read.
+    """
+    read = _read_parquet if str(file).lower().endswith('.parquet') else _read_csv
+    names, columns = read(str(file), [*needed, *optional])
+    for name in needed:
+        if name not in names:
+            raise UserError(
+                f'{str(file)!r} has no column {name!r}, its columns are '
+                f'{", ".join(names) or "none"}{hint}.'
+            )
+    return columns
+
+
+def _read_csv(file: str, wanted: list[str]) -> tuple[list[str], dict]:
+    with open(file, encoding='utf-8-sig', newline='') as stream:
+        reader = csv.DictReader(stream)
+        rows, names = list(reader), list(reader.fieldnames or ())
+    return names, {
+        name: [(row[name] or '').strip() for row in rows]
+        for name in wanted
+        if name in names
+    }
+
+
+def _read_parquet(file: str, wanted: list[str]) -> tuple[list[str], dict]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'{file} needs pyarrow, which is not installed: run `pip install '
+            'pyarrow`, or write a .csv file.'
+        ) from error
+    try:
+        names = parquet.read_schema(file).names
+        table = parquet.read_table(file, columns=[x for x in wanted if x in names])
+    except ArrowException as error:
+        raise UserError(f'{file} cannot be read: {error}.') from error
+    return names, {
+        name: ['' if x is None else str(x).strip() for x in table[name].to_pylist()]
+        for name in table.column_names
+    }

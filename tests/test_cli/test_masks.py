@@ -1,0 +1,61 @@
+"""Pretraining with a mask for each image."""
+
+import json
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmmixmim.datasets import RasterFolder
+
+from .conftest import error_line, mixmim, write_pictures
+
+VALID = np.tri(40, 36, 18, dtype=np.uint8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Six pictures, a file that is none, and masks of all in the next folder."""
+    folder = tmp_path / 'images' / 'sea'
+    write_pictures(folder, 6)
+    (folder / 'broken.png').write_bytes(b'no image')
+    for file in folder.iterdir():
+        mask = tmp_path / 'masks' / 'sea' / f'{file.stem}_mask.tif'
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 * VALID).save(mask)
+    return tmp_path / 'images'
+
+
+def test_masked_pixels_count_nowhere(images, tmp_path):
+    masks, out = tmp_path / 'masks', tmp_path / 'run'
+    options = ['--masks', masks, '--out', out, '--epochs', 1]
+    code, printed, err = mixmim('pretrain', images, *options)
+    assert code == 0, printed + err
+    assert f'masks *_mask.tif in {masks}, where 0 is no data' in printed
+    assert '1 left out, as unreadable' in printed
+    statistics = json.loads((out / 'statistics.json').read_text())
+    assert statistics['pixels'] == 6 * VALID.sum() < 6 * VALID.size
+    loader = Config.fromfile(out / 'config.py').train_dataloader
+    dataset = RasterFolder(**{k: v for k, v in loader.dataset.items() if k != 'type'})
+    assert len(dataset) == 6
+    weights = [item['data_samples'].pixel_weight.mean() for item in dataset]
+    assert 0 < np.mean(weights) < 1
+
+
+def test_masks_that_cannot_be_used(images, tmp_path):
+    masks, run = tmp_path / 'masks', tmp_path / 'run'
+
+    def line(data, masks):
+        return error_line('pretrain', data, '--masks', masks, '--out', run)
+
+    assert f'no folder of masks {str(run)!r}' in line(images, run)
+    assert 'lie in the folder of the images' in line(images, images / 'sea')
+    (tmp_path / 'list.txt').write_text('images/sea/sea00.png\n')
+    assert 'are for images of a folder' in line(tmp_path / 'list.txt', masks)
+    Image.fromarray(VALID[:9]).save(masks / 'sea' / 'sea03_mask.tif')
+    said = line(images, masks)
+    assert 'sea03.png' in said and 'its mask has 9x36 pixels' in said
+    (masks / 'sea' / 'sea04_mask.tif').unlink()
+    said = line(images, masks)
+    assert f"{images}/sea/sea04.png' has no mask in '{masks}'" in said
