@@ -118,6 +118,8 @@ def test_shards_that_cannot_be_trained_on(photos, tmp_path, server):
         (shards / 'none.tar', (), f"no shard '{shards}/none.tar'"),
         (shards / '{000007..000010}.tar', (), f"no shard '{shards}/000009.tar'"),
         (server(shards) + 'none.tar', (), 'none.tar cannot be read'),
+        (shards / '{000000..000009.tar', (), 'Unbalanced braces'),
+        ('s3://bucket/{0..9}.tar', (), 'no gopen handler'),
         (tmp_path / 'none.json', (), 'no index of shards'),
         (shards, ('--workers', 10), '10 are more than the 9 shards to train on'),
         (shards, ('--no-data', 0), 'pictures of 8 bits'),
