@@ -222,6 +222,9 @@ def test_tables_without_labels(photos, tmp_path):
     (tmp_path / 'b.csv').write_text('path,label\nmissing.png,x\n')
     line = error_line('finetune', tmp_path / 'b.csv', '--out', tmp_path / 'run')
     assert 'missing.png' in line and 'does not exist' in line
+    (tmp_path / 'excel.csv').write_text('path,label\nä.png,x\n', encoding='latin-1')
+    line = error_line('finetune', tmp_path / 'excel.csv', '--out', tmp_path / 'run')
+    assert 'no CSV file in UTF-8' in line
     (tmp_path / 'c.csv').write_text(f'path,label\n{photos}/sea/sea00.jpg,\n')
     line = error_line('finetune', tmp_path / 'c.csv', '--out', tmp_path / 'run')
     assert 'Line 2' in line and 'has no label' in line
