@@ -133,8 +133,9 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
     elif shards.endswith('.json'):
         found = _of_index(shards, _load_index(expanduser(shards)))
     else:
+        expand = _webdataset().shardlists.expand_urls
         try:
-            found = _webdataset().shardlists.expand_urls(expanduser(shards))
+            found = expand(expanduser(shards))
         except (ValueError, AssertionError) as error:  # braces, variables
             raise UserError(f'The shards {shards!r} name no files: {error}.') from error
     commands = [each for each in found if urlparse(each).scheme == 'pipe']
