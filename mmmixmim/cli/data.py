@@ -13,7 +13,7 @@ import numpy as np
 from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
-from mmmixmim.validation import UserError, plural
+from mmmixmim.validation import UserError, plural, printable
 
 from .settings import Choices
 
@@ -80,7 +80,7 @@ def print_scan(scan: Scan, kind: str) -> None:
         count = getattr(scan, name)
         if count:
             example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
-            print(f'  {count:,} {said}, such as {example[0]}')
+            print(f'  {count:,} {said}, such as {printable(example[0])}')
 
 
 def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:

@@ -119,7 +119,8 @@ def pretrain(
         weights = no_data is not None or source.has_weights
         per_epoch = None
         if scan.shards:  # a stream, whose length no loader knows
-            per_epoch = (scan.images - chosen.held_out) // chosen.batch_size
+            left_out = scan.images // scan.shards if chosen.held_out else 0
+            per_epoch = max(1, (scan.images - left_out) // chosen.batch_size)
         sections = _sections(model, datasets, scan, chosen, no_data, weights, per_epoch)
         docstring = (
             f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'

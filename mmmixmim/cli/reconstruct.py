@@ -60,6 +60,7 @@ def reconstruct(
     loader.drop_last = False
     if images:
         kept = loader.dataset.pipeline[0].type == 'LoadRandomResizedCrop'
+        loader.sampler = dict(type='DefaultSampler', shuffle=True)
         loader.dataset = dict(
             type='ImageFolder' if kept else 'RasterFolder',
             data_root=str(Path(images).expanduser()),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from mmmixmim.datasets.samples import open_sample
 from mmmixmim.datasets.scan import scan_shards
@@ -14,7 +18,7 @@ from mmmixmim.datasets.shards import (
     read_shards,
     some_images,
 )
-from mmmixmim.validation import plural
+from mmmixmim.validation import UnreadableFileError, plural
 
 from .data import measure, print_scan
 
@@ -56,16 +60,17 @@ class Shards:
         Returns:
             The dataset to train on and that of the held-out images, without pipelines.
         """
-        images = (open_sample(sample).read() for sample in some_images(self.shards))
-        measure(self.scan, images, self.out, no_data)
+        folder = self.out.absolute() / 'held_out'
+        try:
+            if held_out:
+                _unpack(self.shards[0], held_out, folder)
+            measure(self.scan, _pixels(self.shards), self.out, no_data)
+        except BaseException:  # the same command begins anew
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         dataset = dict(type='ShardStream', shards=self.name)
         if not held_out:
             return dataset, {}
-        folder = self.out.absolute() / 'held_out'
-        folder.mkdir(exist_ok=True)
-        for number, image in enumerate(islice(read_shards(self.shards[:1]), held_out)):
-            ending = Path(image['img_path']).suffix
-            (folder / f'{number:06}{ending}').write_bytes(image['img_bytes'])
         kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
         held_out = dict(type=kind, data_root=str(folder))
         return dataset | dict(held_out_shards=1), held_out
@@ -83,6 +88,24 @@ def _count(shards: list[str]) -> tuple[int, str]:
         return sum(map(count_images, shards)), 'whose images were counted'
     first = sum(1 for _ in read_shards(shards[:1]))
     return first * len(shards), 'assumed to be as large as the first'
+
+
+def _unpack(shard: str, count: int, folder: Path) -> None:
+    """Write the first images of a shard to files in a new folder."""
+    folder.mkdir()
+    for number, image in enumerate(islice(read_shards([shard]), count)):
+        ending = Path(image['img_path']).suffix
+        (folder / f'{number:06}{ending}').write_bytes(image['img_bytes'])
+
+
+def _pixels(shards: list[str]) -> Iterator[np.ndarray]:
+    """Pixels of some images; unreadable ones are counted by the scan."""
+    for sample in some_images(shards):
+        try:
+            pixels = open_sample(sample).read()
+        except UnreadableFileError:
+            continue
+        yield pixels
 
 
 def _is_remote(shards: list[str]) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 
-from mmmixmim.datasets.masks import find_mask_suffix, mask_name
+from mmmixmim.datasets.masks import find_mask_suffix
+from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.samples import as_sample
 from mmmixmim.datasets.scan import scan_dataset
 from mmmixmim.validation import MissingFileError, UserError
@@ -158,8 +159,9 @@ def find_source(
     Raises:
         UserError: If there are none, or an item is no image.
     """
-    is_folder = isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
-    if masks and not is_folder:
+    path = Path(data).expanduser() if isinstance(data, (str, Path)) else None
+    shards = path and not path.is_dir() and _names_shards(str(data))
+    if masks and (path is None or path.is_file() or shards):
         raise UserError(
             f'--masks {masks!r} are for images of a folder, whose names they have, and '
             f'not for {describe(data)}. A dataset of Python yields its own masks, and '
@@ -167,18 +169,17 @@ def find_source(
         )
     if is_dataset(data):
         return PythonDataset(data, out)
-    if isinstance(data, (str, Path)):
-        if _names_shards(str(data)):
-            return Shards(describe(data), Files.note, out)
-        data = Path(data).expanduser()
+    if shards:
+        return Shards(describe(data), Files.note, out)
+    if path:
         try:
-            files, kind = list_images(data)
+            files, kind = list_images(path)
         except MissingFileError:
-            if masks or not any(data.glob('*.tar')):
+            if masks or not any(path.glob('*.tar')):
                 raise
-            return Shards(describe(data), Files.note, out)
-        root = data.absolute() if data.is_dir() else None
-        return Files(str(data), files, kind, out, root, masks and Path(masks))
+            return Shards(describe(path), Files.note, out)
+        root = path.absolute() if path.is_dir() else None
+        return Files(str(path), files, kind, out, root, masks and Path(masks))
     folder = out / STORED_FOLDER
     print(f'Reading the {describe(data)}.', flush=True)
     files, stored = store_images(data, folder)

@@ -101,9 +101,11 @@ def read_paths(file: Path) -> list[Path]:
         UserError: If the list is empty, or has no column ``path``.
     """
     if file.suffix.lower() in ('.csv', '.parquet'):
-        return [path for path, *_ in _read_table(file, with_label=False)]
-    lines = [line.strip() for line in file.read_text().splitlines()]
-    return check_paths(file, [file.parent / line for line in lines if line])
+        names = read_columns(file, ['path'])['path']
+    else:
+        names = [line.strip() for line in file.read_text().splitlines()]
+        names = [name for name in names if name]
+    return check_paths(file, [file.parent / name for name in names])
 
 
 def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
@@ -181,16 +183,14 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
     return rows
 
 
-def _read_table(file: Path, with_label: bool = True) -> list[tuple[Path, str, str]]:
-    columns = ('path', 'label', 'part')
-    needed = 2 if with_label else 1
-    found = read_columns(file, columns[:needed], columns[needed:])
-    blank = [''] * len(found['path'])
-    rows = list(zip(*(found.get(name, blank) for name in columns), strict=True))
+def _read_table(file: Path) -> list[tuple[Path, str, str]]:
+    found = read_columns(file, ['path', 'label'], ['part'])
+    parts = found.get('part', [''] * len(found['path']))
+    rows = list(zip(found['path'], found['label'], parts, strict=True))
     # The first line of a CSV file has the names of the columns.
     word, first = ('Row', 1) if file.suffix.lower() == '.parquet' else ('Line', 2)
     for number, (_, label, part) in enumerate(rows, first):
-        if with_label and not label:
+        if not label:
             raise UserError(f'{word} {number} of {str(file)!r} has no label.')
         if part not in ('', *PARTS):
             raise UserError(

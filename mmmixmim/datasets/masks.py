@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
+from .raster_folder import RASTERS, mask_name
 from .readers import ImageReader
-
-
-def mask_name(image: str, suffix: str | None) -> str:
-    """Name of the mask of an image.
-
-    Args:
-        image: Path of the image below the folder of images.
-        suffix: Ending of masks in place of the image's extension; None: the extension.
-
-    Returns:
-        Path of the mask below the folder of masks.
-    """
-    return (
-        image if suffix is None else f'{PurePosixPath(image).with_suffix("")}{suffix}'
-    )
 
 
 def find_mask_suffix(root: Path, files: Sequence[Path], masks: Path) -> str | None:
@@ -34,7 +20,7 @@ def find_mask_suffix(root: Path, files: Sequence[Path], masks: Path) -> str | No
         masks: Folder of the masks, which has the structure of ``root``.
 
     Returns:
-        The suffix for :func:`mask_name`.
+        The suffix for :func:`~mmmixmim.datasets.raster_folder.mask_name`.
 
     Raises:
         MissingFileError: If there is no such folder, or an image has no mask.
@@ -54,6 +40,7 @@ def find_mask_suffix(root: Path, files: Sequence[Path], masks: Path) -> str | No
         each.removeprefix(first.stem)
         for each in beside
         if each.startswith((f'{first.stem}.', f'{first.stem}_', f'{first.stem}-'))
+        and each.lower().endswith(RASTERS)
     ]
     furthest = 0
     for suffix in (None, *suffixes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os.path import expanduser
+from pathlib import PurePosixPath
 
 from mmengine.fileio import isdir, join_path
 
@@ -11,7 +12,6 @@ from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError
 
 from .image_folder import ImageFolder
-from .masks import mask_name
 from .readers import EXTENSIONS
 
 RASTERS = (*ImageFolder.EXTENSIONS, *EXTENSIONS)
@@ -65,3 +65,18 @@ class RasterFolder(ImageFolder):
                 mask = mask_name(name, self.mask_suffix)
                 sample['mask_path'] = join_path(self.mask_root, mask)
         return samples
+
+
+def mask_name(image: str, suffix: str | None) -> str:
+    """Name of the mask of an image.
+
+    Args:
+        image: Path of the image below the folder of images.
+        suffix: Ending of masks in place of the image's extension; None: the extension.
+
+    Returns:
+        Path of the mask below the folder of masks.
+    """
+    if suffix is None:
+        return image
+    return f'{PurePosixPath(image).with_suffix("")}{suffix}'

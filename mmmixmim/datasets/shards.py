@@ -6,6 +6,7 @@ import os
 import posixpath
 import random
 import re
+import signal
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,15 +124,20 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
         MissingFileError: If there are none, or a local one is missing.
         RefusedFileError: If one is a command, or an index names anything but files
             beside it.
+        UserError: If braces are not closed.
     """
     if not isinstance(shards, str):
         found = [str(shard) for shard in shards]
-    elif shards.endswith('.json'):
-        found = _of_index(shards, _load_index(expanduser(shards)))
     elif os.path.isdir(expanduser(shards)):
         found = sorted(map(str, Path(shards).expanduser().glob('*.tar')))
+    elif shards.endswith('.json'):
+        found = _of_index(shards, _load_index(expanduser(shards)))
     else:
-        found = _webdataset().shardlists.expand_urls(expanduser(shards))
+        expand = _webdataset().shardlists.expand_urls
+        try:
+            found = expand(expanduser(shards))
+        except (ValueError, AssertionError) as error:  # braces, variables
+            raise UserError(f'The shards {shards!r} name no files: {error}.') from error
     commands = [each for each in found if urlparse(each).scheme == 'pipe']
     if commands:
         raise RefusedFileError(
@@ -290,9 +296,24 @@ def _empty(shard: str) -> UserError:
 
 def _read_samples(shards: Sequence[str]) -> Iterator[dict]:
     """What webdataset reads; an error is one line."""
-    read = _webdataset().tarfile_to_samples()
+    tar = _webdataset().tariterators
+    streams = _open(tar.url_opener(dict(url=url) for url in shards))
     with _one_error(shards):
-        yield from read(dict(url=url) for url in shards)
+        yield from tar.group_by_keys(tar.tar_file_expander(streams))
+
+
+def _open(streams: Iterator[dict]) -> Iterator[dict]:
+    """Open streams such that Ctrl-C, which reaches all processes, ends no curl."""
+    while True:
+        # A process that is started inherits what is blocked.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            stream = next(streams, None)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if stream is None:
+            return
+        yield stream
 
 
 @contextmanager
@@ -301,10 +322,14 @@ def _one_error(shards: Sequence[str]) -> Iterator[None]:
         yield
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
         # webdataset appends the shard to the arguments.
-        reason = getattr(error, 'strerror', None) or [*error.args, error][0]
+        known = getattr(error, 'strerror', None)  # and maybe the file, such as curl
+        reason = str(error if known else [*error.args, error][0])
+        status = re.search(r': exit (-?\d+) \(read\)', reason)
+        if status:
+            reason = f'the program that fetches it ended with status {status[1]}'
         raise UnreadableFileError(
             f'A shard of {", ".join(shards[:3])}{", ..." * (len(shards) > 3)} cannot '
-            f'be read: {str(reason).splitlines()[0]}.'
+            f'be read: {(reason.splitlines() or [type(error).__name__])[0]}.'
         ) from error
 
 
@@ -342,7 +367,7 @@ def _load_index(path: str) -> dict:
         return index
     except FileNotFoundError as error:
         raise MissingFileError(f'There is no index of shards {path!r}.') from error
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, ImportError) as error:
         raise UserError(f'{path} is no index of shards: {error}.') from error
 
 

@@ -43,9 +43,12 @@ def read_columns(
 
 
 def _read_csv(file: str, wanted: list[str]) -> tuple[list[str], dict]:
-    with open(file, encoding='utf-8-sig', newline='') as stream:
-        reader = csv.DictReader(stream)
-        rows, names = list(reader), list(reader.fieldnames or ())
+    try:
+        with open(file, encoding='utf-8-sig', newline='') as stream:
+            reader = csv.DictReader(stream)
+            rows, names = list(reader), list(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{file!r} is no CSV file in UTF-8: {error}.') from error
     return names, {
         name: [(row[name] or '').strip() for row in rows]
         for name in wanted

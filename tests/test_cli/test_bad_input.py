@@ -118,6 +118,8 @@ def test_shards_that_cannot_be_trained_on(photos, tmp_path, server):
         (shards / 'none.tar', (), f"no shard '{shards}/none.tar'"),
         (shards / '{000007..000010}.tar', (), f"no shard '{shards}/000009.tar'"),
         (server(shards) + 'none.tar', (), 'none.tar cannot be read'),
+        (shards / '{000000..000009.tar', (), 'Unbalanced braces'),
+        ('s3://bucket/{0..9}.tar', (), 'no gopen handler'),
         (tmp_path / 'none.json', (), 'no index of shards'),
         (shards, ('--workers', 10), '10 are more than the 9 shards to train on'),
         (shards, ('--no-data', 0), 'pictures of 8 bits'),
@@ -220,6 +222,9 @@ def test_tables_without_labels(photos, tmp_path):
     (tmp_path / 'b.csv').write_text('path,label\nmissing.png,x\n')
     line = error_line('finetune', tmp_path / 'b.csv', '--out', tmp_path / 'run')
     assert 'missing.png' in line and 'does not exist' in line
+    (tmp_path / 'excel.csv').write_text('path,label\nä.png,x\n', encoding='latin-1')
+    line = error_line('finetune', tmp_path / 'excel.csv', '--out', tmp_path / 'run')
+    assert 'no CSV file in UTF-8' in line
     (tmp_path / 'c.csv').write_text(f'path,label\n{photos}/sea/sea00.jpg,\n')
     line = error_line('finetune', tmp_path / 'c.csv', '--out', tmp_path / 'run')
     assert 'Line 2' in line and 'has no label' in line

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmmixmim.cli.models import SIZES, Size
 from mmmixmim.datasets import ChannelStatistics
-from mmmixmim.datasets.labelled import check_counts, find_labelled, split
+from mmmixmim.datasets.labelled import check_counts, find_labelled, read_paths, split
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
 from mmmixmim.validation import UserError
@@ -250,5 +250,8 @@ def test_labels_in_a_parquet_file(colours, tmp_path):
     table['label'][1] = None
     parquet.write_table(pyarrow.table(table), file)
     assert 'Row 2 of' in error_line('finetune', file, *options)
+    table['part'] = ['elsewhere'] * 24
+    parquet.write_table(pyarrow.table(table), file)
+    assert len(read_paths(file)) == 24  # pretraining uses neither labels nor parts
     parquet.write_table(pyarrow.table(dict(path=paths)), file)
     assert "no column 'label'" in error_line('finetune', file, *options)

@@ -24,6 +24,7 @@ def images(tmp_path):
         mask = tmp_path / 'masks' / 'sea' / f'{file.stem}_mask.tif'
         mask.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(255 * VALID).save(mask)
+        mask.with_suffix('.tfw').touch()  # where on the globe, as GIS programs write it
     return tmp_path / 'images'
 
 
@@ -53,6 +54,7 @@ def test_masks_that_cannot_be_used(images, tmp_path):
     assert 'lie in the folder of the images' in line(images, images / 'sea')
     (tmp_path / 'list.txt').write_text('images/sea/sea00.png\n')
     assert 'are for images of a folder' in line(tmp_path / 'list.txt', masks)
+    assert "There is no folder '" in line(tmp_path / 'imagse', masks)
     Image.fromarray(VALID[:9]).save(masks / 'sea' / 'sea03_mask.tif')
     said = line(images, masks)
     assert 'sea03.png' in said and 'its mask has 9x36 pixels' in said

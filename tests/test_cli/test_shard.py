@@ -10,9 +10,11 @@ import pytest
 from mmengine.config import Config
 
 from mmmixmim.cli.run import Run
+from mmmixmim.cli.shards import Shards
 from mmmixmim.datasets import write_shards
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
+from mmmixmim.validation import UserError
 
 from .conftest import error_line, mixmim, write_pictures
 
@@ -92,13 +94,28 @@ def test_shards_of_rasters_keep_their_channels(tmp_path):
         pixels = np.random.default_rng(number).normal(0, 9, (40, 40, 5))
         pixels[3, 4] = -99
         np.save(tmp_path / 'images' / f'{number}.npy', pixels.astype(np.float32))
-    write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
+    (tmp_path / 'images' / 'damaged.npy').write_bytes(b'no image')
+    write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=5)
     (tmp_path / 'shards' / 'shards.json').unlink()
     options = ['--out', tmp_path / 'run', '--epochs', 1, '--no-data', -99]
     code, printed, err = mixmim('pretrain', tmp_path / 'shards', *options)
     assert code == 0, printed + err
-    assert '2 shards, whose images were counted\n  8 images, 0.3 MB: 8 NPY' in printed
+    assert '2 shards, whose images were counted\n  9 images, 0.3 MB, ' in printed
+    assert 'of which 8 were looked at: 8 NPY' in printed
+    assert '1 left out, as unreadable' in printed
     cfg = Config.fromfile(tmp_path / 'run' / 'config.py')
     assert cfg.model.backbone.in_channels == 5
     statistics = json.loads((tmp_path / 'run' / 'statistics.json').read_text())
     assert statistics['pixels'] == 8 * (40 * 40 - 1)
+
+
+def test_a_run_that_fails_before_it_exists_can_be_started_again(tmp_path):
+    """Nothing but the scan is left, which the same command takes."""
+    (tmp_path / 'images').mkdir()
+    for number in range(64):
+        np.save(tmp_path / 'images' / f'{number}.npy', np.zeros((4, 4, 5), np.int16))
+    write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
+    source = Shards(str(tmp_path / 'shards'), '', tmp_path / 'run')
+    with pytest.raises(UserError, match='no valid pixel'):
+        source.prepare(0, 4)
+    assert [file.name for file in (tmp_path / 'run').iterdir()] == ['scan.json']

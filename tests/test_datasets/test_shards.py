@@ -1,6 +1,10 @@
 import json
+import os
+import signal
 import tarfile
+from io import BytesIO
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import ShardStream, write_shards
+from mmmixmim.datasets.shards import read_shards
 from mmmixmim.validation import (
     MissingFileError,
     RefusedFileError,
@@ -97,6 +102,23 @@ def test_reads_from_a_web_server(shards, server):
         found = names(stream(source), 23)
         assert {name.rsplit('/', 1)[-1] for name in found} == wanted
         assert found[0].startswith(address)
+
+
+@pytest.mark.skipif(not Path('/proc/self').exists(), reason='needs /proc')
+def test_ctrl_c_does_not_end_curl(tmp_path, server):
+    """A terminal sends it to all processes; the run is to save and stop by itself."""
+    with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
+        for name in ('a.png', 'b.png', 'c.png'):
+            file = tarfile.TarInfo(name)
+            file.size = 10**6  # more than a pipe holds
+            tar.addfile(file, BytesIO(bytes(file.size)))
+    images = read_shards([server(tmp_path) + 'a.tar'])
+    next(images)
+    children = Path('/proc/self/task').glob('*/children')
+    processes = ' '.join(file.read_text() for file in children).split()
+    (curl,) = (x for x in processes if 'curl' in Path(f'/proc/{x}/comm').read_text())
+    os.kill(int(curl), signal.SIGINT)
+    assert [len(image['img_bytes']) for image in images] == [10**6, 10**6]
 
 
 def test_lists_of_files_are_taken(shards):

@@ -41,9 +41,8 @@ class Attention(nn.Module):
         """Attend among all tokens (B, N, C)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = (each.transpose(1, 2) for each in qkv.unbind(2))  # (B, heads, N, c)
-        out = (
-            full_attention(q, k, v, self.dropout).transpose(1, 2).flatten(2)
-        )  # (B, N, C)
+        out = full_attention(q, k, v, self.dropout)
+        out = out.transpose(1, 2).flatten(2)  # (B, N, C)
         return self.proj_drop(self.proj(out))
 
     @property
