@@ -24,7 +24,7 @@ from mmmixmim.validation import (
 )
 
 from .raster_folder import RASTERS
-from .readers import ImageReader, middle_of, open_image
+from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
 
@@ -103,11 +103,12 @@ class Scan:
     def is_raster(self) -> bool:
         """Whether the channels are not those of ordinary pictures.
 
-        Those have 8 bits and at most four channels, and are read as RGB.
+        Those have 8 bits and at most four channels, are read as RGB, and have the
+        endings that :class:`ImageFolder` finds.
         """
         plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
-        arrays = {'NPY', 'NPZ', 'DCM', 'DICOM'} & set(self.formats)
-        return self.as_arrays or not plain or bool(arrays)
+        other = {each[1:].upper() for each in EXTENSIONS} & set(self.formats)
+        return self.as_arrays or not plain or bool(other)
 
     @classmethod
     def load(cls, path: Path) -> Scan | None:

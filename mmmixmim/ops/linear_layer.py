@@ -74,9 +74,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # The gradient goes to the source itself, unless someone watches that of x.
     fused = recipe and recipe.gradient and not (x._backward_hooks or x.retains_grad)
     root = recipe.source if fused else x
-    if runs_on_cpu(x) and torch.is_autocast_enabled('cpu'):
-        # Cast here, the backward pass gets the cast weight. A GPU casts twice and needs
-        # less memory.
+    # Autocast leaves float64 alone.
+    casts = torch.is_autocast_enabled('cpu') and x.dtype != torch.float64
+    if casts and runs_on_cpu(x):
+        # Here, so that the backward pass gets the cast weight. A GPU casts twice and
+        # needs less memory.
         weight = weight.to(torch.get_autocast_dtype('cpu'))
     return _Linear.apply(root, weight, bias, x.detach(), recipe, fused)
 

@@ -1,6 +1,7 @@
 """What a scan finds in a folder of images."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def test_images_of_other_kinds_are_rasters(tmp_path):
     (tmp_path / 'grey').mkdir()
     Image.fromarray(noise(0, 40, 40, dtype=np.uint16)).save(tmp_path / 'grey' / 'a.png')
     assert scanned(tmp_path / 'grey').is_raster
+
+
+def test_pictures_that_image_folder_does_not_find_are_rasters():
+    scan = Scan('', formats=dict(JP2=1), channels={3: 1}, bits={8: 1})
+    assert scan.is_raster and not replace(scan, formats=dict(PNG=1)).is_raster
 
 
 def test_scans_are_read_back_until_a_file_changes(tmp_path):
