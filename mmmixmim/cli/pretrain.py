@@ -103,6 +103,8 @@ def pretrain(
         scan, machine = source.scan, this_machine()
         check_scan(scan, no_data)
         check_no_data_fits(scan, no_data)
+        if no_data is not None:
+            print(f'  pixels of value {no_data} hold no data')
         chosen, cost = choose_pretraining(scan, machine, known, **run.given)
         duration = time_of_training(
             chosen, scan.images - chosen.held_out, cost, machine

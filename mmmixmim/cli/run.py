@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -188,8 +189,7 @@ class Run:
         if arguments.get('masks') is not None:
             arguments['masks'] = describe(arguments['masks'])
         arguments = json.loads(json.dumps(arguments, default=str))
-        if folder.is_file():
-            raise UserError(f'--out {str(folder)!r} is a file, expected a folder.')
+        _check_writable(folder)
         if (folder / 'run.json').is_file():
             run = cls.load(folder)
             difference = _difference(run, command, arguments)
@@ -206,6 +206,20 @@ class Run:
                 'holds no run of this command: choose another --out.'
             )
         return cls(folder, command, arguments)
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(
+            f'--out {str(folder)!r} cannot be a folder: {str(there)!r} is a file. '
+            'Choose another --out.'
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f'--out {str(folder)!r} cannot be written: you have no permission for '
+            f'{str(there)!r}. Choose another --out.'
+        )
 
 
 def train(run: Run) -> Runner:

@@ -314,7 +314,7 @@ def _held_out(scan: Scan) -> tuple[int, str]:
     if scan.shards:
         count = min(1000, images // scan.shards)
         if scan.shards < 10 or count < 16:
-            return 0, 'a shard is left out if there are ten, of 16 images or more'
+            return 0, 'that takes ten shards of at least 16 images'
         return count, 'images of the first shard, which is not trained on'
     share = images // 20
     count = min(1000, max(16, share))

@@ -64,13 +64,14 @@ class UnreadableImages:
         if self._in_a_row >= self.MAX_IN_A_ROW:
             raise UnreadableFileError(
                 f'{self._in_a_row} images in a row cannot be read, the last one '
-                f'{path}: {reason}. Check the folder, its permissions and the disk.'
+                f'{path}: {reason.rstrip(".")}. Check that the folder has the right '
+                'images, and the disk.'
             )
         with (self.folder / 'list').open('a') as file:
             file.write(json.dumps([path, reason]) + '\n')
         if not (self.folder / 'watched').exists():
             print_log(
-                f'The image {path} cannot be read: {reason}. Skipped.',
+                f'The image {path} cannot be read: {reason.rstrip(".")}. Skipped.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -64,8 +64,9 @@ def one_line_errors() -> Iterator[None]:
             raise
         where = printable(str(error.filename or 'a log or checkpoint'))
         raise SystemExit(
-            f'error: {where} cannot be read or written: {error.strerror}. Make room or '
-            'change the permissions; --resume continues a training.'
+            f'error: {where} cannot be read or written: {error.strerror}. Check the '
+            'path, its permissions and the room there. A training goes on from its '
+            'last checkpoint.'
         ) from error
     except (TypeError, KeyError, AssertionError) as error:
         line = _explain(error)

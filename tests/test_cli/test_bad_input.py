@@ -228,3 +228,11 @@ def test_tables_without_labels(photos, tmp_path):
     (tmp_path / 'c.csv').write_text(f'path,label\n{photos}/sea/sea00.jpg,\n')
     line = error_line('finetune', tmp_path / 'c.csv', '--out', tmp_path / 'run')
     assert 'Line 2' in line and 'has no label' in line
+
+
+def test_out_that_cannot_be_a_folder(tmp_path):
+    write_pictures(tmp_path / 'images', 4)
+    (tmp_path / 'file').touch()
+    for out in ('file', 'file/run'):
+        line = error_line('pretrain', tmp_path / 'images', '--out', tmp_path / out)
+        assert line.endswith(f"'{tmp_path}/file' is a file. Choose another --out.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.dataset import RepeatDataset
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmmixmim.datasets import MixtureGroups
 from mmmixmim.datasets.samples import ENDLESS
@@ -78,6 +78,8 @@ class ReportHook(Hook):
             held_out=_length(validation.dataloader.dataset) if validation else 0,
             processes=get_world_size(),
         )
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            counts['iters_per_epoch'] = len(runner.train_loop.dataloader)
         if not is_sharded(runner):
             parameters = runner.model.parameters()
             counts['parameters'] = sum(each.numel() for each in parameters)

@@ -27,7 +27,7 @@ def facts_of(run: Run) -> dict[str, str]:
         'Batch size': _batch_size(run),
         'Length': progress(run),
         'Optimizer': _optimizer(run),
-        'Highest learning rate': _highest_rate(run),
+        'Highest learning rate in the log': _highest_rate(run),
         'Precision': _precision(run),
         'Seed': _text(run, 'randomness.seed'),
         'Speed': _speed(run),

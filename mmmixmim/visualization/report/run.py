@@ -46,8 +46,8 @@ class Run:
         config: Entries of the config of the last start.
         config_text: The same as text.
         counts: What ``ReportHook`` has counted at the start: ``images``,
-            ``held_out`` images, ``parameters`` and ``processes``; without the hook
-            empty.
+            ``held_out`` images, ``parameters``, ``processes`` and, with epochs,
+            ``iters_per_epoch``; without the hook empty.
         history: Scalars by name, see
             :func:`~mmmixmim.evaluation.read_history`.
         findings: Verdicts, the most severe first.
@@ -76,7 +76,13 @@ class Run:
 
     @property
     def iters_per_epoch(self) -> int | None:
-        """Iterations per epoch; None without epochs."""
+        """Iterations per epoch; None without epochs.
+
+        Without its count, from the logged iterations, of which the last ones of an
+        epoch may be missing.
+        """
+        if count := self.counts.get('iters_per_epoch'):
+            return count
         epochs = self.history.get('epoch', [])
         return max(
             (-(-at // int(epoch)) for at, epoch in epochs if epoch), default=None

@@ -43,6 +43,7 @@ def test_the_report_is_written_at_validation_and_at_the_end(tmp_path, monkeypatc
     (path,) = tmp_path.glob('*/vis_data/counts.json')
     counts = json.loads(path.read_text())
     assert counts['held_out'] == 16 and counts['processes'] == 1
+    assert counts['iters_per_epoch'] == 1
     text = re.sub('<[^>]*>|\\n', '', (tmp_path / 'report.html').read_text())
     assert f'Training images{counts["images"]:,}' in text
 
