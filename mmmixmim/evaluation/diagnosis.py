@@ -18,7 +18,7 @@ class Finding:
     Args:
         kind: The verdict in a word, for programs: 'not-finite', 'diverged',
             'high-rate', 'nothing-learned', 'near-zero', 'collapsed', 'shrinks',
-            'held-out-rises', 'mask-ratio', 'healthy', 'early' or 'none'.
+            'held-out-rises', 'mask-ratio', 'healthy', 'unclear', 'early' or 'none'.
         severity: 'error' (stop the run), 'warning' (look at it) or 'info'.
         title: A few words.
         seen: What was seen, with numbers.
@@ -366,8 +366,9 @@ def _healthy(history: History) -> Finding:
             'The loss does not tell how good the features are: try the encoder on '
             'your task.'
         )
-    title = 'Healthy' if last < 0.98 * first else 'Nothing wrong seen'
-    return Finding('healthy', 'info', title, f'{seen}.', advice)
+    if last < 0.98 * first:
+        return Finding('healthy', 'info', 'Healthy', f'{seen}.', advice)
+    return Finding('unclear', 'info', 'Nothing wrong seen', f'{seen}.', advice)
 
 
 def _when(history: History, step: int) -> str:
