@@ -252,6 +252,7 @@ def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
     print_report(run.folder)
-    print('\nNext, with a folder of images for each class:')
-    for step in with_labels(run.folder, run.arguments['data'], run.folder):
-        print(f'  {step.command}')
+    steps = with_labels(run.folder, run.arguments['data'], run.folder)
+    commands = [f'  {step.command}' for step in steps]
+    own = ', yours for /data/labelled' if '/data/labelled' in commands[0] else ''
+    print(f'\nNext, with a folder of images for each class{own}:', *commands, sep='\n')

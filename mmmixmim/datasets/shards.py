@@ -327,6 +327,8 @@ def _one_error(shards: Sequence[str]) -> Iterator[None]:
         status = re.search(r': exit (-?\d+) \(read\)', reason)
         if status:
             reason = f'the program that fetches it ended with status {status[1]}'
+        if isinstance(error, tarfile.ReadError) and '\n' in reason:
+            reason = 'it is empty, damaged, or no tar file'  # one line per compression
         raise UnreadableFileError(
             f'A shard of {", ".join(shards[:3])}{", ..." * (len(shards) > 3)} cannot '
             f'be read: {(reason.splitlines() or [type(error).__name__])[0]}.'
