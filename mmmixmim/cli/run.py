@@ -208,8 +208,13 @@ class Run:
         return cls(folder, command, arguments)
 
 
+def _existing(path: Path) -> Path:
+    """The path, or the closest of its parents that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
 def _check_writable(folder: Path) -> None:
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    there = _existing(folder)
     if not there.is_dir():
         raise UserError(
             f'--out {str(folder)!r} cannot be a folder: {str(there)!r} is a file. '
@@ -311,7 +316,7 @@ def check_disk(folder: Path, parameters: int) -> None:
         folder: Folder of the run, which need not exist.
         parameters: Number of parameters of the model.
     """
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    existing = _existing(folder)
     free = shutil.disk_usage(existing).free
     # One more: the oldest is removed once the newest is written.
     count = KEPT_CHECKPOINTS + 1

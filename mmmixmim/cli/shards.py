@@ -72,8 +72,8 @@ class Shards:
         if not held_out:
             return dataset, {}
         kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
-        held_out = dict(type=kind, data_root=str(folder))
-        return dataset | dict(held_out_shards=1), held_out
+        dataset['held_out_shards'] = 1
+        return dataset, dict(type=kind, data_root=str(folder))
 
     def discard(self) -> None:
         """Nothing was stored."""

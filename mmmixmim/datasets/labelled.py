@@ -152,8 +152,8 @@ def check_counts(labelled: Labelled) -> None:
         if not all(found.values()):
             raise UserError(
                 f'The class {name!r} has {found["train"]} images to train on and '
-                f'{found["val"]} to validate: it needs at least one of '
-                'each. Add images, or leave the class out.'
+                f'{found["val"]} to validate: it needs at least one of each. '
+                'Add images, or leave the class out.'
             )
 
 

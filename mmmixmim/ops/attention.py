@@ -1,8 +1,8 @@
-"""Attention inside windows, with a learned bias.
+"""Attention over all tokens, and inside windows with a learned bias.
 
-The equation is :func:`plain_attention`. It runs everywhere but in training on a CPU,
-where PyTorch's fused attention has no gradient for the bias and its plain one writes
-all logits to memory. There :class:`_TrainedAttention` computes the same in
+The equation of windows is :func:`plain_attention`. It runs everywhere but in training
+on a CPU, where PyTorch's fused attention has no gradient for the bias and its plain one
+writes all logits to memory. There :class:`_TrainedAttention` computes the same in
 cache-sized chunks of windows, and recomputes the weights of large windows in the
 backward pass, as FlashAttention (arXiv 2205.14135) does.
 """
@@ -32,7 +32,11 @@ KEPT_LENGTH = 196
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    r"""Compute :math:`\mathrm{softmax}(q k^T / \sqrt{c})\, v`.
+    r"""Compute :math:`\mathrm{softmax}(q k^T / \sqrt{c})\, v` over all tokens.
+
+    In training on a CPU it computes in float32 at least.
+
+    Source: "Attention Is All You Need" (arXiv 1706.03762), equation 1.
 
     Args:
         q: (B, heads, N, c).
@@ -41,7 +45,7 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Ten
         dropout: Dropout probability of the weights. Defaults to 0.
 
     Returns:
-        (B, heads, N, c).
+        (B, heads, N, c), in the type of ``q``.
     """
     if not (runs_eagerly() and runs_on_cpu(q) and torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)

@@ -31,9 +31,8 @@ def _has_intel_mkl() -> bool:
     """Whether the BLAS is MKL on an Intel CPU. On others its GEMMs are slow."""
     # Not every version of PyTorch tells the name.
     capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    return torch.backends.mkl.is_available() and 'Intel' in str(
-        capabilities.get('cpu_name')
-    )
+    on_intel = 'Intel' in capabilities.get('cpu_name', '')
+    return on_intel and torch.backends.mkl.is_available()
 
 
 INTEL_MKL = _has_intel_mkl()
@@ -74,11 +73,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # The gradient goes to the source itself, unless someone watches that of x.
     fused = recipe and recipe.gradient and not (x._backward_hooks or x.retains_grad)
     root = recipe.source if fused else x
-    # Autocast leaves float64 alone.
+    # On a CPU, cast the weight once for both passes. A GPU casts it twice, which takes
+    # less memory. Autocast leaves float64 alone.
     casts = torch.is_autocast_enabled('cpu') and x.dtype != torch.float64
     if casts and runs_on_cpu(x):
-        # Here, so that the backward pass gets the cast weight. A GPU casts twice and
-        # needs less memory.
         weight = weight.to(torch.get_autocast_dtype('cpu'))
     return _Linear.apply(root, weight, bias, x.detach(), recipe, fused)
 
