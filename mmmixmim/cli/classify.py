@@ -25,6 +25,7 @@ from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, plural
 from mmmixmim.visualization import draw_confusion, draw_worst
+from mmmixmim.visualization.report import beside
 
 from .config_text import Section, config_text
 from .data import (
@@ -195,9 +196,18 @@ def probe(
     scores[:, classifier.classes_] = classifier.predict_proba(val_features)
     files = [str(file) for file, _ in labelled.part('val')]
     found = _save_mistakes(run, scores, labels, files)
+    if start:
+        print(f'Compare with    {_untrained(run, chosen).invocation}')
     run.finished = True
     run.save()
     return found
+
+
+def _untrained(run: Run, chosen: Choices) -> Run:
+    """The probe of the same encoder at its initialisation."""
+    changes = dict(start=None, model=chosen.model, image_size=chosen.image_size)
+    folder = beside(run.folder, 'untrained')
+    return replace(run, folder=folder, arguments=run.arguments | changes)
 
 
 def _path(data: str | Path) -> Path:

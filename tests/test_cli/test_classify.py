@@ -1,6 +1,7 @@
 """Fine-tuning and probing by one command."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -68,6 +69,14 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     assert found['top1'] == 100 and not found['worst']
     assert 'Accuracy        100.0 % of 4 validation images' in printed
     assert not capsys.readouterr().out
+
+    command = printed.rpartition('Compare with    python -m mmmixmim ')[2]
+    code, printed, err = mixmim(*shlex.split(command))
+    assert code == 0, printed + err
+    assert 'untrained' in command and 'Accuracy' in printed
+    assert 'Compare with' not in printed
+    other = tmp_path / 'run-untrained'
+    assert (other / 'val.txt').read_text() == (out / 'val.txt').read_text()
 
 
 def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
@@ -22,7 +23,8 @@ class CompileLossHook(Hook):
     and epochs; a smaller last batch compiles once more. Checkpoints don't change.
 
     With DDP, PyTorch splits the graph where the buckets of its gradients end, so that
-    communication still overlaps.
+    communication still overlaps. FSDP gathers weights inside the loss, so each of its
+    innermost units, a block, is a graph of its own. The rest is not compiled.
 
     Args:
         fullgraph: Whether a break of the graph is an error. Defaults to True.
@@ -30,12 +32,12 @@ class CompileLossHook(Hook):
             for CUDA graphs, which helps small batches.
 
     Raises:
-        UserError: With ``range_mask_ratio``, or another wrapper than DDP's, as FSDP and
-            DeepSpeed gather weights inside the loss.
+        UserError: With ``range_mask_ratio``, or another wrapper, as DeepSpeed's.
     """
 
     def __init__(self, fullgraph: bool = True, **options) -> None:
         self.options = dict(fullgraph=fullgraph, **options)
+        self.limit: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Replace the loss by the compiled one."""
@@ -49,19 +51,39 @@ class CompileLossHook(Hook):
         # Else a number that differs from an earlier model's, such as the mask ratio,
         # becomes a dynamic shape.
         torch.compiler.reset()
-        model.loss = torch.compile(model.loss, **self.options)
+        if not isinstance(runner.model, FSDP):
+            model.loss = torch.compile(model.loss, **self.options)
+            return
+        units = _innermost_units(runner.model)
+        for unit in units:
+            unit.compile(**self.options)
+        # All blocks share their code and so the limit: two batch sizes, in training
+        # and in evaluation.
+        self.limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = self.limit + 4 * len(units)
 
     def after_train(self, runner: Runner) -> None:
-        """Restore the model's own loss."""
-        del _unwrapped(runner.model).loss
+        """Restore what was compiled."""
+        if not isinstance(runner.model, FSDP):
+            del _unwrapped(runner.model).loss
+            return
+        for unit in _innermost_units(runner.model):
+            unit._compiled_call_impl = None
+        torch._dynamo.config.recompile_limit = self.limit
+
+
+def _innermost_units(model: FSDP) -> list[nn.Module]:
+    """The modules that FSDP gathers by themselves and that hold no other such."""
+    units = FSDP.fsdp_modules(model)
+    return [each.module for each in units if len(FSDP.fsdp_modules(each)) == 1]
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    if isinstance(model, MMDistributedDataParallel):
+    if isinstance(model, (MMDistributedDataParallel, FSDP)):
         return model.module
     if is_model_wrapper(model):
         raise UserError(
-            f'CompileLossHook works in one process or with DDP, not with '
+            f'CompileLossHook works in one process, with DDP and with FSDP, not with '
             f'{type(model).__name__}: leave it out.'
         )
     return model

@@ -82,12 +82,12 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Step]:
         ('finetune', 'classifier', 'Fine-tune the encoder on them'),
     ):
         words = [command, str(labelled or '/data/labelled'), '--from', str(start)]
-        words += ['--out', str(_beside(folder, name))]
+        words += ['--out', str(beside(folder, name))]
         steps.append(Step(purpose, f'python -m mmmixmim {shlex.join(words)}'))
     return steps
 
 
-def _beside(folder: Path, name: str) -> Path:
+def beside(folder: Path, name: str) -> Path:
     """Folder of another run, beside that of a run."""
     folder = folder if folder.name.strip('.') else folder.resolve()
     return folder.with_name(f'{folder.name}-{name}')
@@ -181,7 +181,7 @@ def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
         rate = [x for x in options if x.startswith('optim_wrapper.optimizer.lr=')]
         lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
         return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
-    folder = _beside(run.folder, name)
+    folder = beside(run.folder, name)
     command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
     command += ['--work-dir', shlex.quote(str(folder)), '--cfg-options']
     return Step(purpose, ' '.join([*command, *map(shlex.quote, options)]))

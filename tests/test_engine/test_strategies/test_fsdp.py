@@ -5,8 +5,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import STRATEGIES
 from mmengine.utils import ManagerMixin
+from torch._dynamo.utils import counters
 
-from mmmixmim.engine import FSDPStrategy
+from mmmixmim.engine import CompileLossHook, FSDPStrategy
 from mmmixmim.validation import UserError
 
 from ...conftest import ROOT
@@ -123,6 +124,38 @@ def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
         model = prepare(make(recomputed=recomputed), make_mixmim()).model
         names = [type(module).__name__ for module in model.modules()]
         assert names.count('CheckpointWrapper') == count
+
+
+@pytest.mark.slow
+def test_blocks_compile_one_by_one(process, make, make_mixmim, monkeypatch):
+    """For new masks and a smaller batch, under activation checkpointing."""
+    monkeypatch.setattr(torch._dynamo.config, 'recompile_limit', 1)  # hook raises it
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
+    options = dict(arch=arch, window_size=[16, 8], drop_path_rate=0.1)
+    losses = []
+    for compiled in (False, True):
+        strategy = prepare(make(), make_mixmim(backbone=options))
+        hook = CompileLossHook(backend='eager')
+        if compiled:
+            counters.clear()
+            hook.before_train(strategy)
+        found = []
+        for seed, number in enumerate((4, 4, 4, 2)):
+            torch.manual_seed(seed)
+            loss = strategy.model(torch.randn(number, 3, 64, 64), mode='loss')['loss']
+            strategy.optim_wrapper.update_params(loss)
+            found.append(loss.item())
+        losses.append(found)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(set(losses[0])) == 4
+    graphs = counters['stats']['unique_graphs']
+    assert graphs == 2 * 3  # two stages and the decoder, for two sizes of batches
+    assert not counters['graph_break']
+
+    hook.after_train(strategy)
+    assert torch._dynamo.config.recompile_limit == 1
+    strategy.model(torch.randn(3, 3, 64, 64), mode='loss')
+    assert counters['stats']['unique_graphs'] == graphs
 
 
 def test_a_model_without_units_is_refused(process, make):
