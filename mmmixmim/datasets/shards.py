@@ -124,7 +124,7 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
         MissingFileError: If there are none, or a local one is missing.
         RefusedFileError: If one is a command, or an index names anything but files
             beside it.
-        UserError: If braces are not closed.
+        UserError: If braces are not closed, or an address is malformed.
     """
     if not isinstance(shards, str):
         found = [str(shard) for shard in shards]
@@ -138,7 +138,7 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
             found = expand(expanduser(shards))
         except (ValueError, AssertionError) as error:  # braces, variables
             raise UserError(f'The shards {shards!r} name no files: {error}.') from error
-    commands = [each for each in found if urlparse(each).scheme == 'pipe']
+    commands = [each for each in found if _scheme(each) == 'pipe']
     if commands:
         raise RefusedFileError(
             f'The shard {commands[0]!r} is a command, which is not run: give files '
@@ -151,6 +151,13 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
             f'as `mixmim shard FOLDER OUT` writes them.'
         )
     return found
+
+
+def _scheme(shard: str) -> str:
+    try:
+        return urlparse(shard).scheme
+    except ValueError as error:
+        raise UserError(f'The shard {shard!r} is no address: {error}.') from error
 
 
 def read_shards(shards: Sequence[str]) -> Iterator[dict]:

@@ -158,6 +158,8 @@ def test_what_cannot_be_shared_or_found_is_refused(
         stream(folder)
     with pytest.raises(MissingFileError, match='no index of shards'):
         stream(tmp_path / 'none.json')
+    with pytest.raises(UserError, match="'http://.*' is no address"):
+        stream('http://[half/a.tar')
     with pytest.raises(UserError, match='has shards already'):
         write_shards(folder, shards)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
@@ -85,6 +86,19 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         _check_times(warmup, end)
         times = dict(warmup=warmup * epoch_length, end=end * epoch_length)
         return cls(*args, **times, by_epoch=False, **kwargs)
+
+    def step(self) -> None:
+        """Advance by one step.
+
+        MMEngine warns if the first step comes before that of the optimizer, which
+        waits while gradients accumulate.
+        """
+        if self._global_step or getattr(self.optimizer, '_accumulative_counts', 1) == 1:
+            super().step()
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Detected call of')
+            super().step()
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Resume the time. Warm-up, end and minimum stay those of the config."""
