@@ -41,9 +41,9 @@ class Measure:
 MEASURES = (
     Measure(
         'Loss',
-        'Lower is better, but no level means that the features are good. Held-out '
-        'images, if there are any, always get the same crops and masks, so the two '
-        'curves need not meet: what counts is whether both fall.',
+        'Lower is better. In pretraining, no level means that the features are good, '
+        'and held-out images always get the same crops and masks, so the two curves '
+        'need not meet: what counts is whether both fall.',
         {'loss': 'training', 'reconstruction/loss': 'held-out'},
         '{label} loss',
         has_level=True,
