@@ -1,6 +1,7 @@
 """The backbone in mmdet and mmseg models, by its prefixed type."""
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
@@ -46,13 +47,18 @@ def test_mask_rcnn():
     assert_trains(model, [image], [sample])
 
 
-def test_upernet():
+def test_upernet(tmp_path):
+    """It starts from the file that mmseg's models name by ``pretrained``."""
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
 
     init_default_scope('mmseg')
+    weights = MODELS.build(BACKBONE).state_dict()
+    checkpoint = {f'backbone.{name}': value for name, value in weights.items()}
+    torch.save(dict(state_dict=checkpoint), tmp_path / 'pretrained.pth')
     model = MODELS.build(
-        dict(
+        ConfigDict(
+            pretrained=str(tmp_path / 'pretrained.pth'),
             type='EncoderDecoder',
             data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 96)),
             backbone=BACKBONE,
@@ -66,6 +72,10 @@ def test_upernet():
             ),
         )
     )
+    model.init_weights()
+    loaded = model.backbone.state_dict()
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     sample = SegDataSample(metainfo=dict(img_shape=(64, 96)))
     sample.gt_sem_seg = PixelData(data=torch.randint(0, 5, (1, 64, 96)))
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
