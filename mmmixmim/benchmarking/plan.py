@@ -29,11 +29,9 @@ IMAGES = dict(
     ImageNet=1_281_167,
     ADE20KDataset=20_210,
     CocoDataset=117_266,  # those with an object
-    inat2018=437_513,
-    inat2019=265_213,
     places205=2_448_873,
     places365=1_803_460,
-)
+) | {'inaturalist/2018': 437_513, 'inaturalist/2019': 265_213}
 
 
 @dataclass
@@ -178,7 +176,7 @@ def plan(
     shares = [total // number for number, total in zip(gpus, totals, strict=True)]
     mode = _choose(costs, card, max(gpus), shares)
     cost = costs[mode]
-    images = images or _images(cfg)
+    images = images or training_images(cfg)
     runs = [
         _run(cfg, cost, card, number, total, images, images_per_core, network)
         for number, total in zip(gpus, totals, strict=True)
@@ -356,12 +354,15 @@ def _kept(cfg: Config) -> int | None:
     return hook['max_keep_ckpts'] if hook.get('max_keep_ckpts', -1) > 0 else None
 
 
-def _images(cfg: Config) -> int | None:
+def training_images(cfg: Config) -> int | None:
+    """Training images of an epoch, if the dataset is known."""
     dataset = cfg.train_dataloader.dataset
+    times = 1
     while 'dataset' in dataset:
+        times *= dataset.get('times', 1)  # of RepeatDataset
         dataset = dataset['dataset']
     folder = str(dataset.get('data_root') or '').lower()
     for name, number in IMAGES.items():
         if dataset.get('type') == name or name in folder:
-            return number
+            return times * number
     return None

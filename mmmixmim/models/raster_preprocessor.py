@@ -24,8 +24,9 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
     Args:
         mean: Mean of each channel. Defaults to None: no normalisation, if
             ``statistics`` is None too.
-        std: Standard deviation of each channel.
+        std: Standard deviation of each channel. Defaults to None, as ``mean``.
         statistics: JSON file with both, written by ``tools/measure_channels.py``.
+            Defaults to None.
         **kwargs: See ``SelfSupDataPreprocessor``.
 
     Raises:

@@ -14,6 +14,7 @@ from mmmixmim.benchmarking import (
     plan_report,
     step_cost,
 )
+from mmmixmim.benchmarking.plan import training_images
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 from tests.conftest import ROOT
@@ -166,3 +167,17 @@ def test_fsdp_divides_the_weights_as_pytorch_does(cfg):
     saved = one.memory[1].peak - four.memory[1].peak
     fixed = one.cost.memory['weights'] + one.cost.memory['optimizer']
     assert saved == pytest.approx(0.75 * fixed, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    'path, images',
+    [
+        ('mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py', 1_281_167),
+        ('mixmim/benchmarks/mixmim-base_8xb128-amp-coslr-100e_inat2018.py', 437_513),
+        ('mixmim/benchmarks/mixmim-base_8xb128-amp-coslr-100e_inat2019.py', 265_213),
+        ('coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py', 4 * 117_266),
+        ('digits/mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py', None),
+    ],
+)
+def test_images_of_known_datasets(path, images):
+    assert training_images(Config.fromfile(ROOT / 'configs' / path)) == images

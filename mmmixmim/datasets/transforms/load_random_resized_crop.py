@@ -42,7 +42,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         flip_prob: Probability of a horizontal flip. Defaults to 0.
         reducing_gap: Minimum oversampling of reduced JPEGs, as in Pillow. Defaults
             to 2: the mean error against full decoding is below 1 of 255 levels. None
-            always decodes at full size; the mean error against Pillow is then 0.1.
+            always decodes at full size. See docs/performance.md.
         ignore_empty: Whether to record unreadable files and return None, upon which
             datasets load another sample, see
             :class:`~mmmixmim.engine.UnreadableImagesHook`. Our training recipes set it.

@@ -29,9 +29,9 @@ class ReportHook(Hook):
     A report that cannot be written is a warning in the log; the training goes on.
 
     Args:
-        max_share: Highest share of the training time that reports may take. A
-            validation is skipped where writing would exceed it; the report at the
-            end of training is always written. Defaults to 0.01.
+        max_share: Highest share of the training time that reports may take. At a
+            validation where writing would exceed it, no report is written; at the end
+            of training it always is. Defaults to 0.01.
 
     Raises:
         UserError: If the share is not positive.

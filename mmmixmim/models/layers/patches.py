@@ -14,6 +14,11 @@ class PatchEmbed(nn.Module):
     """Embed each patch of an image by a linear map and a norm.
 
     Images that patches don't divide are padded with zeros at the bottom and right.
+
+    Args:
+        in_channels: Channels of the images.
+        dim: Channels of the tokens.
+        patch_size: Side of a patch in pixels.
     """
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
@@ -36,6 +41,9 @@ class PatchMerging(nn.Module):
     As in Swin (arXiv 2103.14030), section 3.1. The four neighbours are concatenated in
     the order of its code: top left, bottom left, top right, bottom right. Maps of odd
     sides are padded with zeros at the bottom and right.
+
+    Args:
+        dim: Channels of the tokens before merging.
     """
 
     def __init__(self, dim: int) -> None:
