@@ -56,7 +56,7 @@ def main() -> None:
     load_whole(model, args.checkpoint)
     model.to(get_device())
     loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
-    loader['persistent_workers'] = False
+    loader.update(persistent_workers=False, drop_last=False)
     batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
     draw_reconstruction(
         model, batch['inputs'], args.out, details=args.details, bands=args.bands

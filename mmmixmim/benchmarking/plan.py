@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmixmim.ops.recompute import MODES
+from mmmixmim.runtime.config_text import training_precision
 from mmmixmim.validation import UserError, check_positive, check_positive_int
 
 from .roofline import Card
@@ -158,7 +159,7 @@ def plan(
     totals = [total_batch or batch * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
         _check_divisible(total, number)
-    precision = precision or _precision(cfg)
+    precision = precision or training_precision(cfg.to_dict()) or 'fp32'
     costs = _without_repeats(
         {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
     )
@@ -320,13 +321,6 @@ def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
         if all(cost.peak != each.peak for each in kept.values()):
             kept[mode] = cost
     return kept
-
-
-def _precision(cfg: Config) -> str:
-    wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') != 'AmpOptimWrapper':
-        return 'fp32'
-    return 'bf16' if 'bfloat16' in str(wrapper.get('dtype')) else 'fp16'
 
 
 def _check_divisible(total: int, gpus: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 
+import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, ValLoop
+from mmengine.runner import Runner, ValLoop, autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -36,7 +37,8 @@ class HeldOutLoop(ValLoop):
         runner: The runner.
         dataloader: Config of a dataloader of an ordinary dataset, or a dataloader.
         evaluator: Configs of metrics, or an evaluator.
-        fp16: Whether to use autocast. Defaults to None: as the training does.
+        fp16: Whether to use autocast, with the type that the training uses, if it
+            does. Defaults to None: as the training does.
         max_images: Take at most so many images, evenly spaced. Defaults to None: all.
     """
 
@@ -53,9 +55,11 @@ class HeldOutLoop(ValLoop):
             dataset = [] if dataset is None else DATASETS.build(dataset)
             dataset = MixtureGroups(dataset, _num_images(runner.model), max_images)
             dataloader = dict(dataloader, dataset=dataset)
+        wrapper = runner.cfg.get('optim_wrapper') or {}
         if fp16 is None:
-            wrapper = runner.cfg.get('optim_wrapper') or {}
             fp16 = wrapper.get('type') == 'AmpOptimWrapper'
+        dtype = wrapper.get('dtype')
+        self._dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         with kept_random_state():  # samplers draw a seed
             super().__init__(runner, dataloader, evaluator, fp16)
         if not len(self.dataloader.dataset):
@@ -78,8 +82,9 @@ class HeldOutLoop(ValLoop):
         scalars = self.runner.message_hub.log_scalars
         for name in [each for each in scalars if each.startswith('val/')]:
             del scalars[name]
-        with kept_random_state():
-            return super().run()
+        dtype = self._dtype if self.fp16 else None
+        with kept_random_state(), autocast(dtype=dtype, enabled=self.fp16):
+            return super().run()  # whose autocast takes that type
 
 
 def _num_images(model: nn.Module | dict) -> int:

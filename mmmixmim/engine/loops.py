@@ -185,7 +185,8 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         )
         for schedule in self.runner.param_schedulers or ():
             if isinstance(schedule, WarmupCosineLR) and not schedule.by_epoch:
-                schedule.last_step = self._iter
+                # MMEngine counts steps twice: for the rate, and to see the end.
+                schedule.last_step = schedule._global_step = self._iter
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Read the config that a run has saved, without running it."""
+"""Read the config that a run has saved, without running it, and entries of configs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,35 @@ def read_config_text(text: str) -> dict:
         if isinstance(statement, ast.Assign)
         and isinstance(statement.targets[0], ast.Name)
     }
+
+
+def config_entry(config: dict, key: str) -> object | None:
+    """Look up a dotted key; None if there is no such entry."""
+    node = config
+    for name in key.split('.'):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def training_precision(config: dict) -> str | None:
+    """Tell the precision that a config trains in: 'fp32', 'bf16' or 'fp16'.
+
+    Returns:
+        None if the config tells none that is known.
+    """
+    wrapper = config_entry(config, 'optim_wrapper.type')
+    dtype = config_entry(config, 'strategy.model_wrapper.mixed_precision.param_dtype')
+    if wrapper == 'AmpOptimWrapper':
+        dtype = config_entry(config, 'optim_wrapper.dtype') or 'float16'
+    for low in ('bf16', 'fp16'):  # of DeepSpeed
+        if config_entry(config, f'strategy.{low}.enabled'):
+            return low
+    if 'bfloat16' in str(dtype):
+        return 'bf16'
+    if 'float16' in str(dtype):
+        return 'fp16'
+    known = wrapper in ('OptimWrapper', 'DeepSpeedOptimWrapper')
+    return 'fp32' if known else None
 
 
 def _value(node: ast.expr) -> object:

@@ -208,14 +208,17 @@ def test_another_rate_and_end_of_the_config_are_followed(tmp_path):
     assert rates.tolist() == pytest.approx(expected)
 
 
-def test_the_rate_goes_on_by_epochs_where_batches_change(tmp_path):
+@pytest.mark.parametrize('batches, epochs', [(4, 2), (1, 5)])
+def test_the_rate_goes_on_by_epochs_where_batches_change(batches, epochs, tmp_path):
     def change(cfg):
-        cfg.train_dataloader.num_batch_per_epoch = 4
-        cfg.train_cfg.max_epochs = 2
+        cfg.train_dataloader.num_batch_per_epoch = batches
+        cfg.train_cfg.max_epochs = epochs
+        cfg.param_scheduler[0].end = epochs
 
     runner, log, rates = resumed(tmp_path, change)
-    expected = [0.005 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
-    assert runner.iter == 8 and 'replaces' not in log
+    left = batches * (epochs - 1)
+    expected = [0.005 * (1 + math.cos(math.pi * i / left)) for i in range(left)]
+    assert runner.iter == batches * epochs and 'replaces' not in log
     assert rates.tolist() == pytest.approx(expected)
 
 

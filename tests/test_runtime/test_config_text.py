@@ -1,8 +1,9 @@
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.runtime.config_text import read_config_text
+from mmmixmim.runtime.config_text import read_config_text, training_precision
 
+from ..conftest import ROOT
 from ..scripts import PRETRAIN
 
 
@@ -25,3 +26,23 @@ def test_what_is_no_literal_stays_text():
 @pytest.mark.parametrize('text', ('', 'a = (', 'a\0', '(' * 10_000))
 def test_what_is_no_python_has_no_entries(text):
     assert read_config_text(text) == {}
+
+
+@pytest.mark.parametrize(
+    'name, precision',
+    [
+        ('digits/mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py', 'fp32'),
+        ('mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py', 'fp16'),
+        ('mixmim/mixmim_mixmim-large_16xb128-fsdp-coslr-600e_in1k.py', 'bf16'),
+        ('mixmim/mixmim_mixmim-large_16xb128-zero2-coslr-600e_in1k.py', 'bf16'),
+    ],
+)
+def test_the_precision_of_recipes(name, precision):
+    cfg = Config.fromfile(ROOT / 'configs' / name).to_dict()
+    assert training_precision(cfg) == precision
+
+
+def test_the_precision_of_other_configs():
+    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
+    assert training_precision(dict(optim_wrapper=wrapper)) == 'bf16'
+    assert training_precision(dict(optim_wrapper=dict(type='Other'))) is None

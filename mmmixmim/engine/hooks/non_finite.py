@@ -156,9 +156,11 @@ class NonFiniteHook(Hook):
         return None if finite else _largest(self._runner, self._stepped, norms.tolist())
 
     def _is_clipped(self) -> bool:
-        """Whether MMEngine logs the norm, before it clips."""
+        """Whether MMEngine logs the norm, before it clips by it."""
         wrapper = self._runner.optim_wrapper
-        return bool(wrapper.clip_grad_kwargs) and wrapper.grad_name == 'grad_norm'
+        if not wrapper.clip_grad_kwargs or wrapper.grad_name != 'grad_norm':
+            return False
+        return wrapper.clip_func is not nn.utils.clip_grad_value_
 
     def _logged_norm(self) -> float:
         return self._runner.message_hub.get_scalar('train/grad_norm').current()

@@ -22,7 +22,7 @@ from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError, check_positive
 
 from ..loops import ResumableEpochLoop
-from .safe_checkpoint import SafeCheckpointHook, accumulated
+from .safe_checkpoint import SafeCheckpointHook, accumulated, remove
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
 NAME = 'latest.pth'
@@ -130,7 +130,7 @@ class PreemptionHook(Hook):
         for each, handler in self._before.items():
             signal.signal(each, handler)
         if is_main_process() and Path(str(self._checkpoints.last_ckpt)).name != NAME:
-            Path(self._checkpoints.out_dir, NAME).unlink(missing_ok=True)
+            remove(Path(self._checkpoints.out_dir, NAME))
 
     def _notice(self, number: int, frame) -> None:
         self._received = signal.Signals(number)

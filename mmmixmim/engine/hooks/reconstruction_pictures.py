@@ -36,7 +36,7 @@ class ReconstructionHook(Hook):
             Defaults to 4, which are 8 images.
     """
 
-    priority = 'LOW'
+    priority = 'ABOVE_NORMAL'  # than EMAHook, which puts the trained weights back
 
     def __init__(self, num_groups: int = 4) -> None:
         check_positive_int('num_groups', num_groups)

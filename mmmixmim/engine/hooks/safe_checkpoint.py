@@ -29,6 +29,7 @@ from ..schedulers.resuming import follow_config
 from ..sharding import is_sharded
 
 PARTIAL = '.partial'  # suffix of files that are being written
+OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
 
 @HOOKS.register_module()
@@ -52,6 +53,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_run(self, runner: Runner) -> None:
         """Find the checkpoint to resume, or refuse a damaged one."""
+        if is_main_process():
+            _restore(Path(runner.work_dir))
+        barrier()
         if runner._resume is True and not runner._load_from:
             runner._load_from = find_resumable(runner.work_dir)
         path = runner._load_from
@@ -194,7 +198,7 @@ class _SafeSaving:
         partial = path.with_name(path.name + PARTIAL)
         with _one_error(path):
             if is_main_process():
-                _remove(partial)
+                remove(partial)
             self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
         barrier()  # all parts of a sharded checkpoint are there
         with _one_error(path):
@@ -215,7 +219,7 @@ def _one_error(path: Path) -> Iterator[None]:
             'default_hooks.checkpoint.out_dir=FOLDER, then continue with --resume.'
         )
         with suppress(OSError):
-            _remove(path.with_name(path.name + PARTIAL))
+            remove(path.with_name(path.name + PARTIAL))
     messages = [message]
     broadcast_object_list(messages)
     if message or messages[0]:
@@ -227,10 +231,21 @@ def _publish(partial: Path, path: Path) -> None:
     files = [each for each in partial.rglob('*') if each.is_file()] or [partial]
     for each in files:
         _flush(each)
-    if path.is_dir():
-        _remove(path)
+    old = path.with_name(path.name + OLD)
+    remove(old)
+    if path.is_dir():  # which no folder can replace; a half removed one looks whole
+        os.replace(path, old)
     os.replace(partial, path)
     _flush(path.parent)
+    remove(old)
+
+
+def _restore(folder: Path) -> None:
+    """Give folders their names back whose replacement was interrupted."""
+    for old in folder.glob(f'*{OLD}'):
+        path = old.with_name(old.name.removesuffix(OLD))
+        if not path.exists():
+            os.replace(old, path)
 
 
 def _flush(path: Path) -> None:
@@ -241,7 +256,8 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -252,7 +268,7 @@ def _prepare(folder: Path) -> None:
     """Raise unless files can be written; remove those of a killed process."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in folder.glob(f'*{PARTIAL}'):
-        _remove(each)
+        remove(each)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b'test')
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmmixmim.runtime.config_text import config_entry, training_precision
+
 from .run import Run
 
 
@@ -72,14 +74,6 @@ def is_complete(run: Run) -> bool:
 def is_pretraining(run: Run) -> bool:
     """Whether the run pretrains an encoder."""
     return _text(run, 'model.type').split('.')[-1] == 'MixMIM'
-
-
-def config_entry(config: dict, key: str) -> object | None:
-    """Look up a dotted key."""
-    node = config
-    for name in key.split('.'):
-        node = node.get(name) if isinstance(node, dict) else None
-    return node
 
 
 def _text(run: Run, key: str) -> str:
@@ -167,10 +161,8 @@ def _highest_rate(run: Run) -> str:
 
 
 def _precision(run: Run) -> str:
-    wrapper = config_entry(run.config, 'optim_wrapper.type')
-    if wrapper == 'AmpOptimWrapper':
-        return f'mixed, {_text(run, "optim_wrapper.dtype") or "float16"}'
-    return 'float32' if wrapper == 'OptimWrapper' else ''
+    names = dict(fp32='float32', bf16='mixed, bfloat16', fp16='mixed, float16')
+    return names.get(training_precision(run.config), '')
 
 
 def _speed(run: Run) -> str:

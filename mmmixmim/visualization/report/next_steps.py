@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmixmim.datasets.labelled import labelled_folder_of
+from mmmixmim.runtime.config_text import config_entry
 
-from .facts import config_entry, dataset_of, is_complete, is_pretraining
+from .facts import dataset_of, is_complete, is_pretraining
 from .run import Run
 
 # The learning rate is the likely reason, and nothing but training again helps.

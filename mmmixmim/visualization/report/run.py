@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
 from mmmixmim.evaluation.history import run_starts
-from mmmixmim.runtime.config_text import read_config_text
+from mmmixmim.runtime.config_text import config_entry, read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
 # Where a start of a run has counted what it trains on.
@@ -76,11 +76,13 @@ class Run:
 
     @property
     def iters_per_epoch(self) -> int | None:
-        """Iterations per epoch; None without epochs.
+        """Iterations per epoch; None without epochs, as in a loop by iterations.
 
         Without its count, from the logged iterations, of which the last ones of an
         epoch may be missing.
         """
+        if config_entry(self.config, 'train_cfg.max_iters'):
+            return None
         if count := self.counts.get('iters_per_epoch'):
             return count
         epochs = self.history.get('epoch', [])
@@ -124,6 +126,8 @@ def read_run(folder: str | Path) -> Run:
     )
     config = read_config_text(text)
     history = read_history(folder)
+    if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
+        history['lr'] = history['base_lr']
     return Run(
         folder=folder,
         name=folder.resolve().name,

@@ -158,6 +158,16 @@ def test_norm_of_the_gradients_is_logged_and_changes_nothing(clip, tmp_path):
     assert all(map(torch.equal, weights, unhooked))
 
 
+def test_gradients_clipped_by_value_are_watched(make_runner):
+    """MMEngine logs no norm of them."""
+    runner = make_runner(3)
+    runner.optim_wrapper['clip_grad'] = dict(type='value', clip_value=0.1)
+    with pytest.raises(UserError, match='gradient of .* has the norm'):
+        runner.train()
+    norms = runner.message_hub.get_scalar('train/grad_norm').data[0]
+    assert 0 < norms[0] < 1e3
+
+
 def watching(runner):
     """A hook that has begun to watch a runner's optimizer."""
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
