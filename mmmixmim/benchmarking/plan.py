@@ -270,10 +270,12 @@ def _fixed(cost: StepCost, strategy: str, gpus: int) -> tuple[float, float]:
 
 def _peak(cost: StepCost, batch: int, strategy: str, gpus: int) -> float:
     fixed, gradients = _fixed(cost, strategy, gpus)
-    share = gradients / (4 * cost.trained)
-    early = cost.memory['gradients'] * share
-    activations = cost.memory['activations'] * batch / cost.batch
-    return fixed + max(activations + early, gradients)
+    scale, share = batch / cost.batch, gradients / (4 * cost.trained)
+    moments = [
+        scale * each['activations'] + share * each['gradients']
+        for each in (cost.memory, cost.widest)
+    ]
+    return fixed + max(gradients, *moments)
 
 
 def _largest(
@@ -284,10 +286,12 @@ def _largest(
     if usable < _peak(cost, 0, strategy, gpus):
         return 0
     fixed, gradients = _fixed(cost, strategy, gpus)
-    if not accumulated:
-        gradients *= cost.memory['gradients'] / (4 * cost.trained)
-    room = max(0, usable - fixed - gradients)
-    return int(room * cost.batch / cost.memory['activations'])
+    batches = []
+    for each in (cost.memory, cost.widest):
+        share = 1 if accumulated else each['gradients'] / (4 * cost.trained)
+        room = max(0, usable - fixed - share * gradients)
+        batches.append(int(room * cost.batch / each['activations']))
+    return min(batches)
 
 
 def _part(batch: int, largest: int) -> int:
@@ -318,7 +322,8 @@ def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
     """Drop recomputations that a model does not know, which change nothing."""
     kept: dict[str, StepCost] = {}
     for mode, cost in costs.items():
-        if all(cost.peak != each.peak for each in kept.values()):
+        sizes = cost.memory, cost.widest
+        if all(sizes != (each.memory, each.widest) for each in kept.values()):
             kept[mode] = cost
     return kept
 

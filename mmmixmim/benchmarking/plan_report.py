@@ -20,6 +20,7 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
     """
     cost, gpus = plan.cost, max(run.gpus for run in plan.runs)
     height, width = plan.size
+    peak = card.full if plan.precision == 'fp32' else card.low
     memory = [
         [
             each.strategy,
@@ -28,7 +29,7 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
             str(each.largest),
             f'{each.seconds * 1e3:.1f}',
             f'{plan.batch / each.seconds:.0f}',
-            f'{plan.batch * cost.flops / each.seconds / card.low:.0%}',
+            f'{plan.batch * cost.flops / each.seconds / peak:.0%}',
         ]
         for each in plan.memory
     ]

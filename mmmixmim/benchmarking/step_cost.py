@@ -47,6 +47,8 @@ class StepCost:
         kernels: Kernels of the step by phase: 'forward', 'backward', 'optimizer'.
         memory: Bytes at the peak of memory, by kind: 'weights', 'gradients',
             'optimizer', 'activations' (with temporary tensors and inputs).
+        widest: The same when activations are largest. With few images the peak may come
+            later, when all gradients are there.
     """
 
     batch: int
@@ -57,6 +59,7 @@ class StepCost:
     flops: float = 0
     kernels: dict[str, KernelCounter] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    widest: dict[str, int] = field(default_factory=dict)
 
     @property
     def peak(self) -> int:
@@ -171,7 +174,8 @@ def _step_cost(
         del loss, losses, data
         with phase('optimizer'):
             optimizer.step()
-    cost.memory = _by_kind(memory)
+    cost.memory = _by_kind(memory.get_tracker_snapshot('peak'))
+    cost.widest = memory.widest
     cost.flops = 3 * cost.kernels['forward'].total().flops / batch
     return cost
 
@@ -206,10 +210,17 @@ def measured_memory(
 class _PeakMemory(MemTracker):
     """Without the peaks of every module, which take most of MemTracker's time."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.widest = _by_kind({})  # memory when activations are largest
+
     def _update_peak_stats(self, *args) -> None:
         modules, self.memory_tracking = self.memory_tracking, {}
         super()._update_peak_stats(*args)
         self.memory_tracking = modules
+        now = _by_kind(self._curr_mem_snap)
+        if now['activations'] > self.widest['activations']:
+            self.widest = now
 
 
 class _RatesOnCpu(TorchFunctionMode):
@@ -320,8 +331,8 @@ def make_states(
     optimizer.zero_grad(set_to_none=not keep_gradients)
 
 
-def _by_kind(memory: MemTracker) -> dict[str, int]:
-    """The peak by kind, summed over devices."""
+def _by_kind(snapshots: dict[torch.device, dict[str, int]]) -> dict[str, int]:
+    """Memory by kind, summed over devices."""
     kinds = dict(weights=0, gradients=0, optimizer=0, activations=0)
     names = dict(
         Parameter='weights',
@@ -329,7 +340,7 @@ def _by_kind(memory: MemTracker) -> dict[str, int]:
         Gradient='gradients',
         Optstate='optimizer',
     )
-    for snapshot in memory.get_tracker_snapshot('peak').values():
+    for snapshot in snapshots.values():
         for kind, size in snapshot.items():
             if kind != 'Total':
                 key = getattr(kind, 'value', kind)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from PIL import Image
 
 from mmmixmim.datasets import MixtureGroups
@@ -35,6 +36,27 @@ def test_what_is_logged_is_measured_and_no_mean_of_several_validations(tmp_path)
     logged = [each['reconstruction/loss'] for each in measures(tmp_path / 'all')]
     assert logged[0] != logged[1]
     assert runner.val()['reconstruction/loss'] == pytest.approx(logged[1], rel=1e-6)
+
+
+def test_low_precision_is_that_of_the_training(tmp_path, monkeypatch):
+    """Float16, the default of a GPU, overflows where bfloat16 does not."""
+
+    class Seen(Exception):
+        pass
+
+    def val_step(data):
+        raise Seen(torch.get_autocast_dtype('cuda'))
+
+    wrapper = {'type': 'AmpOptimWrapper', 'dtype': 'bfloat16'}
+    options = {f'optim_wrapper.{name}': value for name, value in wrapper.items()}
+    runner = Runner.from_cfg(config(tmp_path, **options))
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    monkeypatch.setattr('mmengine.runner.amp.get_device', lambda: 'cuda')
+    monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda: True)
+    monkeypatch.setattr(runner.model, 'val_step', val_step)
+    with pytest.warns(UserWarning, match='CUDA is not available'):
+        with pytest.raises(Seen, match='bfloat16'):
+            runner.val_loop.run()
 
 
 def test_training_is_the_same_bit_by_bit_with_and_without_measures(tmp_path):

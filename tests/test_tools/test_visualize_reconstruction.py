@@ -10,7 +10,9 @@ SPLIT = ('--cfg-options', 'train_dataloader.dataset.split=test')
 
 
 def test_reconstructions_are_drawn(pretrained, tmp_path):
-    options = ['--num', '3', '--out', 'new/picture.png', *SPLIT]
+    """Also of fewer images than asked for, by a config that drops the last batch."""
+    few = ['train_dataloader.drop_last=True', 'train_dataloader.dataset.indices=2']
+    options = ['--num', '3', '--out', 'new/picture.png', *SPLIT, *few]
     result = run(
         'visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd=tmp_path
     )

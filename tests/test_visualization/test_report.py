@@ -407,6 +407,21 @@ def test_a_run_has_ended_when_its_last_checkpoint_is_there(tmp_path):
     assert '10 of 10 epochs' in words and '--resume' not in words
 
 
+def test_a_loop_by_iterations_has_no_epochs(tmp_path):
+    loop = dict(type='IterBasedTrainLoop', max_iters=100)
+    run = write_run(tmp_path / 'run', train_cfg=loop)
+    (run / 'iter_100.pth').write_bytes(b'')
+    assert 'Length 100 of 100 iterations' in Page(render_report([run])).words
+
+
+def test_the_rate_is_that_without_layer_decay(tmp_path):
+    run = write_run(tmp_path / 'run')
+    backend = LocalVisBackend(str(run / '20260101_120000' / 'vis_data'))
+    backend.add_scalars(dict(base_lr=0.25, lr=1e-7, loss=0.5), 101)
+    words = Page(render_report([run])).words
+    assert 'Highest learning rate in the log 0.25' in words
+
+
 def test_a_run_that_goes_on_can_be_resumed(tmp_path):
     words = Page(render_report([write_run(tmp_path / 'run', epochs=range(1, 7))])).words
     assert '6 of 10 epochs' in words and f'--work-dir {tmp_path}/run --resume' in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -105,7 +107,16 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train_iter(runner, *args, **kwargs)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint."""
+        """Save the best checkpoint, if what tells the best was measured."""
+        wanted = set(self.key_indicators) - {'auto'} if self.save_best else set()
+        if metrics and not wanted <= metrics.keys():
+            print_log(
+                f'No best checkpoint: save_best={", ".join(sorted(wanted))} was not '
+                f'measured, but {", ".join(metrics)}.',
+                'current',
+                logging.WARNING,
+            )
+            return
         super().after_val_epoch(_SafeSaving(runner), metrics)
 
     def save_now(self, runner: Runner, name: str) -> str:

@@ -7,14 +7,23 @@ import math
 import os
 from pathlib import Path
 
-from mmengine.dist import all_gather_object, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
 from mmmixmim.datasets import unreadable_images
+from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
+
+STREAMED = 1000  # images that a stream counts by, which has no epochs
 
 
 @HOOKS.register_module()
@@ -26,7 +35,7 @@ class UnreadableImagesHook(Hook):
     in ``unreadable_images.txt`` in the work folder: path, tab, reason.
 
     The run stops if the share of unreadable images exceeds ``max_share`` of the images
-    drawn. While an epoch runs, it counts as drawn whole.
+    drawn. While an epoch runs, it counts as drawn whole. A stream counts by thousands.
 
     :func:`mmmixmim.runtime.build_runner` adds this hook to every run.
 
@@ -75,7 +84,7 @@ class UnreadableImagesHook(Hook):
             loader = runner.train_dataloader
             ahead = loader.num_workers * (loader.prefetch_factor or 0) * batch
             drawn = (self._drawn + ahead) * get_world_size()
-            size = len(loader.dataset)
+            size = _size(loader.dataset)
             self._check(runner, self._failed, math.ceil(drawn / size) * size)
 
     def after_train_epoch(self, runner: Runner, metrics=None) -> None:
@@ -84,7 +93,7 @@ class UnreadableImagesHook(Hook):
         drawn, failed, reasons = zip(*all_gather_object(counts), strict=True)
         for each in reasons:
             self._add(runner, each)
-        size = len(runner.train_dataloader.dataset)
+        size = _size(runner.train_dataloader.dataset)
         self._check(runner, sum(failed), max(sum(drawn), size))
 
     def after_train(self, runner: Runner) -> None:
@@ -111,10 +120,17 @@ class UnreadableImagesHook(Hook):
             self._write(runner)
 
     def _write(self, runner: Runner) -> None:
-        file = Path(runner.work_dir, self.FILE)
+        file = self._list(runner)
         lines = (f'{path}\t{why}\n' for path, why in self._reasons.items())
         file.with_suffix('.tmp').write_text(''.join(lines))
         os.replace(file.with_suffix('.tmp'), file)
+
+    def _list(self, runner: Runner) -> Path:
+        """The list; another rank than the first, which has to stop, writes its own."""
+        file = Path(runner.work_dir, self.FILE)
+        if is_main_process():
+            return file
+        return file.with_stem(f'{file.stem}_rank{get_rank()}')
 
     def _check(self, runner: Runner, failed: int, images: int) -> None:
         if failed <= self.max_share * images:
@@ -124,7 +140,12 @@ class UnreadableImagesHook(Hook):
         raise UserError(
             f'Too many images cannot be read: {failed} so far, more than '
             f'{self.max_share:.2%} of {images}. The first is {path}: {why}. All are '
-            f'listed in {Path(runner.work_dir, self.FILE)}. Repair or remove them, or '
-            'allow a larger share: --cfg-options '
-            'default_hooks.unreadable_images.max_share=0.1'
+            f'listed in {self._list(runner)}. Repair or remove them, or allow a larger '
+            'share: --cfg-options default_hooks.unreadable_images.max_share=0.1'
         )
+
+
+def _size(dataset: Dataset) -> int:
+    """Images of an epoch; of a stream, those that stand for one."""
+    size = len(dataset)
+    return STREAMED if size >= ENDLESS else size

@@ -71,6 +71,8 @@ def test_validation_ends_at_once_where_the_checkpoint_exists(tmp_path):
 
 
 def test_saves_by_time(tmp_path):
+    """What is left in the end goes, also a folder, as of sharded checkpoints."""
+    (tmp_path / '60' / 'latest.pth').mkdir(parents=True)
     cfg = tiny_finetuning(tmp_path)
     cfg.train_cfg.max_epochs = 1
     cfg.default_hooks.checkpoint.update(interval=10, save_last=False, save_best=None)
@@ -81,6 +83,7 @@ def test_saves_by_time(tmp_path):
         assert train(cfg) == 0
         (log,) = (tmp_path / str(minutes)).glob('*/*.log')
         assert log.read_text().count('latest.pth after') == count
+    assert not (tmp_path / '60' / 'latest.pth').exists()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
+import os
 import resource
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 
 from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.engine import SafeCheckpointHook
+from mmmixmim.engine.hooks.safe_checkpoint import _publish
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
@@ -112,6 +116,44 @@ def test_unfinished_files_are_removed_at_the_next_start(tmp_path):
         'iter_8.pth',
         'iter_9.pth',
     }
+
+
+def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch):
+    """A kill between any two steps leaves the old one, whole."""
+    path, partial = tmp_path / 'latest.pth', tmp_path / 'latest.pth.partial'
+    for folder, content in ((path, 'old'), (partial, 'new')):
+        folder.mkdir()
+        (folder / 'part').write_text(content)
+
+    def killed(source, target):
+        if source == partial:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = os.replace
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, 'replace', killed)
+        _publish(partial, path)
+    assert not path.exists()
+    runner = SimpleNamespace(work_dir=tmp_path, _resume=True, _load_from=None)
+    SafeCheckpointHook().before_run(runner)
+    assert runner._load_from == str(path) and (path / 'part').read_text() == 'old'
+
+    _publish(partial, path)
+    assert (path / 'part').read_text() == 'new'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.checkpoint.update(save_best='probe/top1', rule='greater')
+    runner = build_runner(cfg)
+    runner.train()
+    (log,) = tmp_path.glob('*/*.log')
+    expected = 'No best checkpoint: save_best=probe/top1 was not measured, but accuracy'
+    assert expected in log.read_text()
+    assert runner.epoch == 1 and not list(tmp_path.glob('best_*'))
 
 
 def test_checkpoint_without_training_state_is_refused(interrupted):

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
 from torch.multiprocessing import start_processes
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmmixmim.datasets import (
     ImageFolder,
@@ -24,6 +25,7 @@ from mmmixmim.datasets import (
     naming_lost_files,
     unreadable_images,
 )
+from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.engine import UnreadableImagesHook
 from mmmixmim.validation import UnreadableFileError, UserError
 
@@ -154,6 +156,29 @@ def test_run_stops_above_the_share(images, broken, tmp_path):
     assert str(tmp_path / 'unreadable_images.txt') in message
     assert any(path in message for path in broken) and runner.iter < 9
     assert set(listed(tmp_path)) <= set(broken)
+
+
+def test_share_of_a_stream_counts_by_thousands(tmp_path):
+    """It has no epochs."""
+
+    class Stream(IterableDataset):
+        def __len__(self):
+            return ENDLESS
+
+        def __iter__(self):
+            return iter(())
+
+    loader = DataLoader(Stream(), batch_size=None)
+    runner = SimpleNamespace(work_dir=tmp_path, _resume=False, train_dataloader=loader)
+    hook = UnreadableImagesHook()
+    hook.before_train(runner)
+    for i in range(10):
+        unreadable_images().add(f'{i}.jpg', 'it is empty')
+        hook.after_train_iter(runner, i, dict(inputs=[0]))
+    unreadable_images().add('10.jpg', 'it is empty')
+    with pytest.raises(UserError, match='11 so far, more than 1.00% of 1000'):
+        hook.after_train_iter(runner, 10, dict(inputs=[0]))
+    assert len(listed(tmp_path)) == 11
 
 
 def test_share_counts_whole_epochs(images, tmp_path):
