@@ -485,10 +485,14 @@ def draw(results: list[dict], task: str, path: Path) -> None:
         len(encoders), len(scores), sharex='col', sharey=True, squeeze=False
     )
     colours = dict(steps='tab:blue', compute='tab:orange')
+    budgets = [
+        each for each in BUDGETS if any(row['budget'] == each for row in results)
+    ]
+    shifts = dict(steps=-0.15, compute=0.15) if len(budgets) > 1 else {budgets[0]: 0.0}
     for line, encoder in zip(axes, encoders, strict=True):
         for axis, (score, title) in zip(line, scores.items(), strict=True):
             for y, arm in enumerate(arms):
-                for budget, shift in dict(steps=-0.15, compute=0.15).items():
+                for budget, shift in shifts.items():
                     chosen = select(results, task, encoder, arm, budget)
                     values = [row['scores'][score] for row in chosen]
                     if not values:
@@ -503,11 +507,10 @@ def draw(results: list[dict], task: str, path: Path) -> None:
             axis.set_title(f'{ENCODERS[encoder][0]}\n{title}', fontsize=9)
             axis.grid(axis='x', alpha=0.3)
         line[0].set_yticks(range(len(arms)), [ARMS[arm][0] for arm in arms], fontsize=9)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(arms) - 0.5, -0.5)  # the first on top
     handles = [
-        axes[0, 0].plot([], [], 'o', color=colours[budget], label=title)[0]
-        for budget, title in BUDGETS.items()
-        if any(row['budget'] == budget for row in results)
+        axes[0, 0].plot([], [], 'o', color=colours[each], label=BUDGETS[each])[0]
+        for each in budgets
     ]
     figure.legend(handles=handles, loc='outside lower center', ncols=2, fontsize=9)
     figure.savefig(path, dpi=110)

@@ -360,6 +360,8 @@ def training_images(cfg: Config) -> int | None:
     while 'dataset' in dataset:
         times *= dataset.get('times', 1)  # of RepeatDataset
         dataset = dataset['dataset']
+    if dataset.get('indices') is not None or dataset.get('metainfo'):
+        return None  # a part of it, or other classes in its format
     folder = str(dataset.get('data_root') or '').lower()
     for name, number in IMAGES.items():
         if dataset.get('type') == name or name in folder:

@@ -177,7 +177,24 @@ def test_fsdp_divides_the_weights_as_pytorch_does(cfg):
         ('mixmim/benchmarks/mixmim-base_8xb128-amp-coslr-100e_inat2019.py', 265_213),
         ('coco/mask-rcnn_mixmim-base_fpn_32xb2-amp-lsj-100e_coco.py', 4 * 117_266),
         ('digits/mixmim_mixmim-tiny_1xb64-coslr-40e_digits.py', None),
+        ('shapes/mask-rcnn_mixmim-tiny_fpn_1xb8-12e_shapes.py', None),
     ],
 )
 def test_images_of_known_datasets(path, images):
     assert training_images(Config.fromfile(ROOT / 'configs' / path)) == images
+
+
+def test_the_largest_batch_follows_from_few_images_too(cfg):
+    """With one image the peak comes when all gradients are there."""
+    cfg.model.backbone.arch = dict(embed_dims=256, depths=[1, 1], num_heads=[8, 8])
+    largest = []
+    for batch in (1, 64):
+        cfg.train_dataloader.batch_size = batch
+        found = plan(cfg, find_card('a10'), [1])
+        largest.append(
+            {(each.strategy, each.recompute): each.largest for each in found.memory}
+        )
+    few, many = largest
+    assert few.keys() == many.keys()
+    for key in few:  # copies of weights count for each of the few
+        assert many[key] / 5 < few[key] < 1.1 * many[key], key
