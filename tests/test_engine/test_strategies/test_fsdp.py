@@ -139,23 +139,24 @@ def test_blocks_compile_one_by_one(process, make, make_mixmim, monkeypatch):
         if compiled:
             counters.clear()
             hook.before_train(strategy)
-        found = []
+        found, graphs = [], []
         for seed, number in enumerate((4, 4, 4, 2)):
             torch.manual_seed(seed)
             loss = strategy.model(torch.randn(number, 3, 64, 64), mode='loss')['loss']
             strategy.optim_wrapper.update_params(loss)
             found.append(loss.item())
+            graphs.append(counters['stats']['unique_graphs'])
         losses.append(found)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(set(losses[0])) == 4
-    graphs = counters['stats']['unique_graphs']
-    assert graphs == 2 * 3  # two stages and the decoder, for two sizes of batches
+    # Two stages and the decoder; once more for the size of the smaller batch.
+    assert graphs[:3] == [3, 3, 3] and 3 < graphs[3] <= 6
     assert not counters['graph_break']
 
     hook.after_train(strategy)
     assert torch._dynamo.config.recompile_limit == 1
     strategy.model(torch.randn(3, 3, 64, 64), mode='loss')
-    assert counters['stats']['unique_graphs'] == graphs
+    assert counters['stats']['unique_graphs'] == graphs[3]
 
 
 def test_a_model_without_units_is_refused(process, make):
