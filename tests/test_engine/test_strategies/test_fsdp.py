@@ -127,9 +127,9 @@ def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
 
 
 @pytest.mark.slow
-def test_blocks_compile_one_by_one(process, make, make_mixmim, monkeypatch):
+@torch._dynamo.config.patch(recompile_limit=1)  # which the hook raises
+def test_blocks_compile_one_by_one(process, make, make_mixmim):
     """For new masks and a smaller batch, under activation checkpointing."""
-    monkeypatch.setattr(torch._dynamo.config, 'recompile_limit', 1)  # hook raises it
     arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
     options = dict(arch=arch, window_size=[16, 8], drop_path_rate=0.1)
     losses = []
