@@ -26,13 +26,15 @@ GPUS_PER_MACHINE = 8
 
 # Training images of the public datasets, by their class or, where several share one,
 # by a part of their folder.
-IMAGES = dict(
-    ImageNet=1_281_167,
-    ADE20KDataset=20_210,
-    CocoDataset=117_266,  # those with an object
-    places205=2_448_873,
-    places365=1_803_460,
-) | {'inaturalist/2018': 437_513, 'inaturalist/2019': 265_213}
+IMAGES = {
+    'ImageNet': 1_281_167,
+    'ADE20KDataset': 20_210,
+    'CocoDataset': 117_266,  # those with an object
+    'inaturalist/2018': 437_513,
+    'inaturalist/2019': 265_213,
+    'places205': 2_448_873,
+    'places365': 1_803_460,
+}
 
 
 @dataclass
@@ -354,14 +356,19 @@ def _kept(cfg: Config) -> int | None:
 
 
 def training_images(cfg: Config) -> int | None:
-    """Training images of an epoch, if the dataset is known."""
+    """Count the training images of an epoch.
+
+    Returns:
+        None unless the config names a public dataset of ``IMAGES``, all of it and with
+        its own classes.
+    """
     dataset = cfg.train_dataloader.dataset
     times = 1
     while 'dataset' in dataset:
         times *= dataset.get('times', 1)  # of RepeatDataset
         dataset = dataset['dataset']
     if dataset.get('indices') is not None or dataset.get('metainfo'):
-        return None  # a part of it, or other classes in its format
+        return None
     folder = str(dataset.get('data_root') or '').lower()
     for name, number in IMAGES.items():
         if dataset.get('type') == name or name in folder:

@@ -84,7 +84,7 @@ class HeldOutLoop(ValLoop):
             del scalars[name]
         dtype = self._dtype if self.fp16 else None
         with kept_random_state(), autocast(dtype=dtype, enabled=self.fp16):
-            return super().run()  # whose autocast takes that type
+            return super().run()  # autocast inside keeps this type
 
 
 def _num_images(model: nn.Module | dict) -> int:

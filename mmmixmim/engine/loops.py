@@ -175,7 +175,9 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         now = len(self.dataloader)
         if per_epoch == now:
             done = self._iter - self._epoch * now
-            if done > now:  # of a loop by iterations, whose epoch is always 0
+            # A loop by iterations notes epoch 0; with DeepSpeed, MMEngine notes one
+            # too many in a checkpoint that is saved again as the best.
+            if not 0 <= done <= now:
                 self._epoch, done = divmod(self._iter, now)
             return done
         # Continue at the start of the epoch, and count from there.

@@ -48,13 +48,10 @@ def training_precision(config: dict) -> str | None:
     dtype = config_entry(config, 'strategy.model_wrapper.mixed_precision.param_dtype')
     if wrapper == 'AmpOptimWrapper':
         dtype = config_entry(config, 'optim_wrapper.dtype') or 'float16'
-    for low in ('bf16', 'fp16'):  # of DeepSpeed
-        if config_entry(config, f'strategy.{low}.enabled'):
+    for low, name in (('bf16', 'bfloat16'), ('fp16', 'float16')):
+        by_deepspeed = config_entry(config, f'strategy.{low}.enabled')
+        if by_deepspeed or name in str(dtype):
             return low
-    if 'bfloat16' in str(dtype):
-        return 'bf16'
-    if 'float16' in str(dtype):
-        return 'fp16'
     known = wrapper in ('OptimWrapper', 'DeepSpeedOptimWrapper')
     return 'fp32' if known else None
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import DefaultSampler
 from PIL import Image
 from torch.utils.data import IterableDataset
@@ -220,6 +221,23 @@ def test_the_rate_goes_on_by_epochs_where_batches_change(batches, epochs, tmp_pa
     expected = [0.005 * (1 + math.cos(math.pi * i / left)) for i in range(left)]
     assert runner.iter == batches * epochs and 'replaces' not in log
     assert rates.tolist() == pytest.approx(expected)
+
+
+def test_an_epoch_that_is_one_too_high_is_not_skipped(tmp_path):
+    """As in what DeepSpeed saves again after a new best."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg) == 0
+    path = tmp_path / 'epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta']['epoch'] = 2
+    torch.save(checkpoint, path)
+    cfg.train_cfg.max_epochs = EPOCHS
+    cfg.update(resume=True, load_from=str(path))
+    runner = build_runner(cfg)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (EPOCHS, 3 * EPOCHS)
 
 
 def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):

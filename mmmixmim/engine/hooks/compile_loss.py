@@ -57,8 +57,8 @@ class CompileLossHook(Hook):
         units = _innermost_units(runner.model)
         for unit in units:
             unit.compile(**self.options)
-        # All blocks share their code and so the limit: two batch sizes, in training
-        # and in evaluation.
+        # PyTorch limits how often a function compiles, and all blocks share one. Allow
+        # each two batch sizes, in training and in evaluation.
         self.limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = self.limit + 4 * len(units)
 

@@ -242,9 +242,10 @@ def _publish(partial: Path, path: Path) -> None:
     files = [each for each in partial.rglob('*') if each.is_file()] or [partial]
     for each in files:
         _flush(each)
+    # A folder is not replaced in one step, and half removed it would look complete.
     old = path.with_name(path.name + OLD)
     remove(old)
-    if path.is_dir():  # which no folder can replace; a half removed one looks whole
+    if path.is_dir():
         os.replace(path, old)
     os.replace(partial, path)
     _flush(path.parent)

@@ -50,14 +50,6 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
         self._scale_lr()
         return self.optim_wrapper
 
-    def save_checkpoint(
-        self, filename: str, *, extra_ckpt: dict | None = None, callback=None, **kwargs
-    ) -> None:
-        """Save a folder. MMEngine's does not let hooks correct what they save."""
-        if callback is not None:
-            callback(extra_ckpt)
-        super().save_checkpoint(filename, extra_ckpt=extra_ckpt, **kwargs)
-
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         wrapper = super()._wrap_model(model)
         # gloo gathers by writing into views, which autograd refuses.
