@@ -148,9 +148,9 @@ def _step_cost(
             stack.enter_context(as_on_gpu())
         if real and gpu:
             stack.enter_context(_nms_in_float32())
+        inputs = random_batch(cfg, model, batch, size)
         _turn_frozen_into_buffers(model)
         model.train()
-        inputs = random_batch(cfg, model, batch, size)
         optimizer = torch.optim.AdamW(trained, fused=fused, foreach=not fused)
         make_states(trained, optimizer, keep_gradients=accumulate)
         memory = _PeakMemory()
@@ -176,7 +176,11 @@ def _step_cost(
             optimizer.step()
     cost.memory = _by_kind(memory.get_tracker_snapshot('peak'))
     cost.widest = memory.widest
-    cost.flops = 3 * cost.kernels['forward'].total().flops / batch
+    forward, backward = (
+        cost.kernels[name].total().flops for name in ('forward', 'backward')
+    )
+    # Recomputation does not count, nor what frozen parts skip.
+    cost.flops = (forward + min(2 * forward, backward)) / batch
     return cost
 
 

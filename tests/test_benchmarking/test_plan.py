@@ -58,6 +58,17 @@ def test_recomputation_trades_memory_for_kernels(cfg):
     assert none.flops == blocks.flops
 
 
+def test_frozen_parts_have_no_backward_pass(cfg):
+    trained = step_cost(cfg, 8, precision='bf16')
+    cfg.merge_from_dict({'model.backbone.frozen_stages': 1})
+    frozen = step_cost(cfg, 8, precision='bf16')
+    assert frozen.trained < trained.trained
+    forward, backward = (
+        frozen.kernels[name].total().flops for name in ('forward', 'backward')
+    )
+    assert frozen.flops == (forward + backward) / 8 < trained.flops
+
+
 def test_weights_and_states_are_those_of_the_model(cfg):
     cost = step_cost(cfg, 8)
     model = MODELS.build(cfg.model)
