@@ -16,11 +16,11 @@ from mmmixmim.checkpoint.formats import (
     summarise_keys,
     to_native,
 )
+from mmmixmim.checkpoint.names import TABLE
 from mmmixmim.models import MixMIMPretrainDecoder, MixMIMTransformer
 from mmmixmim.validation import UserError
 
-TABLE = 'relative_position_bias_table'
-DENSE_NORM = re.compile(r'backbone\.norm(\d+)\.(weight|bias)$')
+BACKBONE_NORM = re.compile(r'backbone\.norm(\d+)\.(weight|bias)$')
 QKV_BIAS = re.compile(r'backbone\..*qkv\.bias$')
 DECODER = ('neck.decoder_', 'neck.mask_token')
 
@@ -140,7 +140,7 @@ def _expected_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-    for match in filter(None, map(DENSE_NORM.match, state)):
+    for match in filter(None, map(BACKBONE_NORM.match, state)):
         shapes[match[0]] = (channels * 2 ** int(match[1]),)
     if any(name.startswith('head.') for name in state):
         classes = size('head.fc.weight', 0, 1000)

@@ -102,32 +102,22 @@ def check_image(images: Tensor, in_channels: int) -> None:
 
 def check_image_size(size: tuple[int, int], stride: int) -> None:
     """Raise unless ``stride`` divides both sides of images that are to be mixed."""
-    if not fits(size, stride):
-        raise UserError(
-            f'The image size {size[0]}x{size[1]} is not divisible by the stride '
-            f'{stride} of the encoder (patch_size * 2 ** (stages - 1)), which is the '
-            'side of the cells that are mixed. Resize or crop the images, for instance '
-            f'to {_nearest(size, stride)}.'
-        )
+    _check_divisible('The image size', size, stride, 'resize or crop the images to')
 
 
 def check_img_size(size: tuple[int, int], stride: int) -> None:
     """Raise unless ``stride`` divides both sides of ``img_size``."""
-    if not fits(size, stride):
+    _check_divisible('img_size', size, stride, 'choose')
+
+
+def _check_divisible(what: str, size: tuple[int, int], stride: int, fix: str) -> None:
+    if any(side < stride or side % stride for side in size):
+        fits = (str(max(1, round(side / stride)) * stride) for side in size)
         raise UserError(
-            f'img_size {size[0]}x{size[1]} is not divisible by the stride {stride} of '
-            f'the encoder (patch_size * 2 ** (stages - 1)): choose, for instance, '
-            f'{_nearest(size, stride)}.'
+            f'{what} {size[0]}x{size[1]} is not divisible by the stride {stride} of '
+            'the encoder, the side of the cells that are mixed: '
+            f'{fix}, for instance, {"x".join(fits)}.'
         )
-
-
-def fits(size: tuple[int, int], stride: int) -> bool:
-    """Whether the stride divides both sides of a size."""
-    return all(side >= stride and side % stride == 0 for side in size)
-
-
-def _nearest(size: tuple[int, int], stride: int) -> str:
-    return 'x'.join(str(max(1, round(side / stride)) * stride) for side in size)
 
 
 def check_positive_int(name: str, value: int) -> None:

@@ -3,6 +3,7 @@
 ``tools/check_upstream.sh`` runs it with upstream's packages.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -133,6 +134,7 @@ def check(step: Callable[[Path], None], folder: Path) -> bool:
 
 def main() -> None:
     """Run all steps."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     import mmcv
     import mmengine
     import mmpretrain

@@ -8,6 +8,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-.venv-upstream}
+case $folder in -*)
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+    ;;
+esac
 python=${PYTHON:-.venv/bin/python}
 site='import sysconfig; print(sysconfig.get_path("purelib"))'
 

@@ -9,9 +9,8 @@ a JSON file; given again, the command goes on where it stopped.
 import argparse
 import json
 import math
-import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +34,8 @@ from mmmixmim.runtime import (
     load_config,
     one_line_errors,
     positive_int,
+    prepare_run,
+    replace_file,
     require,
     run_steps,
 )
@@ -74,7 +75,8 @@ ARMS = {
     'k4': ('four images', dict(num_images=4)),
     'none': ('no pretraining', None),
 }
-DENSE_ARMS = ('mixmim', 'mask_token', 'none')
+# Tasks, and the arms that each compares.
+TASKS = dict(digits=tuple(ARMS), shapes=('mixmim', 'mask_token', 'none'))
 
 ENCODERS = {
     'mixmim': ('MixMIMTransformer', dict(type='mmmixmim.MixMIMTransformer')),
@@ -102,7 +104,7 @@ class Run:
     """One encoder, trained one way.
 
     Attributes:
-        task: 'digits' or 'shapes'.
+        task: A key of ``TASKS``.
         encoder: A key of ``ENCODERS``.
         arm: A key of ``ARMS``.
         budget: A key of ``BUDGETS``.
@@ -124,18 +126,20 @@ class Run:
         return '-'.join(parts)
 
 
-def plan_digits(
+def plan_runs(
+    task: str,
     encoders: Iterable[str],
     arms: Iterable[str],
     seeds: Iterable[int],
     costs: dict[str, dict[str, float]],
     epochs: int = EPOCHS,
 ) -> list[Run]:
-    """List the runs on the digits.
+    """List the runs of a task.
 
     One run serves both budgets if it has the same number of epochs in both.
 
     Args:
+        task: A key of ``TASKS``, which tells the arms that it has.
         encoders: Keys of ``ENCODERS``.
         arms: Keys of ``ARMS``.
         seeds: Random seeds.
@@ -144,7 +148,7 @@ def plan_digits(
     """
     runs = []
     for encoder in encoders:
-        for arm in arms:
+        for arm in filter(TASKS[task].__contains__, arms):
             for budget in BUDGETS:
                 length = epochs if ARMS[arm][1] is not None else 0
                 if budget == 'compute' and length:
@@ -152,22 +156,9 @@ def plan_digits(
                 if budget == 'compute' and length in (0, epochs):
                     continue  # the same as at equal steps
                 runs += [
-                    Run('digits', encoder, arm, budget, seed, length) for seed in seeds
+                    Run(task, encoder, arm, budget, seed, length) for seed in seeds
                 ]
     return runs
-
-
-def plan_shapes(
-    encoders: Iterable[str], arms: Iterable[str], seeds: Iterable[int], epochs: int
-) -> list[Run]:
-    """List the runs on the drawn shapes, at equal steps."""
-    return [
-        Run('shapes', encoder, arm, 'steps', seed, 0 if arm == 'none' else epochs)
-        for encoder in encoders
-        for arm in arms
-        if arm in DENSE_ARMS
-        for seed in seeds
-    ]
 
 
 # ---- configs -------------------------------------------------------------------------
@@ -286,14 +277,8 @@ def train(cfg: Config, path: Path) -> Runner:
     """Save a config, from which tools/train.py repeats this, and train it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(path)
-    options = argparse.Namespace(
-        config=path,
-        cfg_options={},
-        work_dir=str(path.with_suffix('')),
-        launcher='none',
-        local_rank='0',
-    )
-    loaded = load_config(options)
+    loaded = load_config(path)
+    prepare_run(loaded, path, work_dir=str(path.with_suffix('')))
     loaded.experiment_name = f'{path.parent.name}-{path.stem}'
     if path.stem != 'pretrain':  # the progress line follows pretraining
         loaded.log_level = 'WARNING'
@@ -370,17 +355,14 @@ def probe(cfg: Config, seed: int, quick: bool) -> dict[str, float]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a file at once, so that an interruption leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(part, path)
+    """Write a JSON file."""
+    replace_file(path, json.dumps(content, indent=1) + '\n')
 
 
 # ---- costs ---------------------------------------------------------------------------
 
 
-def measure_costs(encoders: Iterable[str], arms: Iterable[str], rounds: int) -> dict:
+def measure_costs(task: str, encoders: Iterable[str], rounds: int) -> dict:
     """Time training steps of all methods in turns, in this process.
 
     Returns:
@@ -388,14 +370,18 @@ def measure_costs(encoders: Iterable[str], arms: Iterable[str], rounds: int) -> 
         ``seconds``, the median time of a step; and ``machine``.
     """
     torch.set_num_threads(1)
-    images = torch.randn(BATCH_SIZE, 3, 32, 32)
     record = dict(costs={}, seconds={}, machine=machine())
     for encoder in encoders:
         steps = {}
-        for arm in dict.fromkeys(('mixmim', *arms)):
+        for arm in TASKS[task]:
             if ARMS[arm][1] is not None:
-                run = Run('digits', encoder, arm, 'steps', 0, 1)
-                steps[arm] = training_step(digits_config(run, pretrain=True), images)
+                run = Run(task, encoder, arm, 'steps', 0, 1)
+                cfg = (
+                    digits_config(run, pretrain=True)
+                    if task == 'digits'
+                    else shapes_config(run, 'pretrain', Path())
+                )
+                steps[arm] = training_step(cfg)
         seconds = interleave(steps, rounds)
         record['seconds'][encoder] = {
             arm: statistics.median(each) for arm, each in seconds.items()
@@ -407,10 +393,11 @@ def measure_costs(encoders: Iterable[str], arms: Iterable[str], rounds: int) -> 
     return record
 
 
-def training_step(cfg: Config, images: torch.Tensor):
+def training_step(cfg: Config) -> Callable[[], None]:
     """A function that trains the model of a config for one step."""
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model).train()
+    images = torch.randn(BATCH_SIZE, 3, *model.backbone.img_size)
     optimizer = torch.optim.AdamW(model.parameters())
 
     def step() -> None:
@@ -544,7 +531,8 @@ def parse_args() -> argparse.Namespace:
         choices=['costs', 'digits', 'dense'],
         default=['digits'],
         help='what to do: measure the costs again, which discards the runs at equal '
-        'compute; compare on the digits; compare on the drawn shapes (digits)',
+        'compute; compare on the digits; compare on the drawn shapes (digits). costs '
+        'alone measures and stops',
     )
     parser.add_argument(
         '--arms', nargs='+', choices=ARMS, default=list(ARMS), help='methods (all)'
@@ -577,33 +565,41 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def read_costs(work_dir: Path, args: argparse.Namespace) -> dict:
-    """Read the costs; measure those that nobody has measured."""
-    path = work_dir / 'costs.json'
-    record = json.loads(path.read_text()) if path.exists() else {}
-    wanted = {arm for arm in args.arms if ARMS[arm][1] is not None}
-    known = record.get('costs', {})
-    missing = any(wanted - known.get(each, {}).keys() for each in args.encoders)
-    if missing or 'costs' in args.steps:
-        print('Measuring the cost of a step.', flush=True)
-        record = measure_costs(ENCODERS, ARMS, 1 if args.quick else ROUNDS)
-        write_json(path, record)
-        for old in (work_dir / 'runs').glob('digits-*-compute-*.json'):
-            old.unlink()  # of other costs
-    return record['costs']
+def read_costs(task: str, args: argparse.Namespace) -> dict:
+    """Read the costs of a task; measure those that nobody has measured."""
+    path = args.work_dir / f'costs-{task}.json'
+    if not path.exists():
+        measure_anew(task, args)
+    return json.loads(path.read_text())['costs']
+
+
+def measure_anew(task: str, args: argparse.Namespace) -> None:
+    """Measure the costs of a task, and discard the runs that follow from others."""
+    print(f'Measuring the cost of a step: {task}.', flush=True)
+    record = measure_costs(task, ENCODERS, 1 if args.quick else ROUNDS)
+    write_json(args.work_dir / f'costs-{task}.json', record)
+    for old in (args.work_dir / 'runs').glob(f'{task}-*-compute-*.json'):
+        old.unlink()
+
+
+def chosen_tasks(args: argparse.Namespace) -> list[str]:
+    """The tasks that the options name; with ``costs`` alone, all."""
+    tasks = dict(digits='digits', dense='shapes')
+    return [tasks[each] for each in args.steps if each in tasks] or list(TASKS)
 
 
 def make_plan(args: argparse.Namespace) -> list[Run]:
     """List all runs that the options ask for."""
     runs = []
-    if 'digits' in args.steps:
-        costs = read_costs(args.work_dir, args)
-        epochs = 1 if args.quick else EPOCHS
-        runs += plan_digits(args.encoders, args.arms, args.seeds, costs, epochs)
-    if 'dense' in args.steps:
-        epochs = read_config('shapes', 'mixmim_mixmim-*.py').train_cfg.max_epochs
-        epochs = 1 if args.quick else epochs
-        runs += plan_shapes(args.encoders, args.arms, args.seeds, epochs)
+    lengths = dict(
+        digits=EPOCHS,
+        shapes=read_config('shapes', 'mixmim_mixmim-*.py').train_cfg.max_epochs,
+    )
+    for task in chosen_tasks(args):
+        runs += plan_runs(
+            *(task, args.encoders, args.arms, args.seeds, read_costs(task, args)),
+            1 if args.quick else lengths[task],
+        )
     return runs
 
 
@@ -660,9 +656,10 @@ def main() -> None:
         for scope in ('mmdet', 'mmseg'):
             require(scope)
         draw_shapes(args.work_dir / 'shapes', args.quick)
-    if args.steps == ['costs']:
-        read_costs(args.work_dir, args)
-    runs = make_plan(args)
+    if 'costs' in args.steps:
+        for task in chosen_tasks(args):
+            measure_anew(task, args)
+    runs = [] if args.steps == ['costs'] else make_plan(args)
     left = [run for run in runs if not is_done(run, args.work_dir)]
     print(f'{len(runs) - len(left)} of {len(runs)} runs are done.', flush=True)
     if left:

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmmixmim.benchmarking import image_size
 from mmmixmim.evaluation import complexity
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
-from mmmixmim.validation import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,23 +59,18 @@ def build_model(cfg: Config, device: torch.device) -> nn.Module:
 def main() -> None:
     """Build the model, count and print."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     scope = cfg.get('default_scope', 'mmmixmim')
     init_default_scope(scope)
     # A detector's boxes depend on values, and tensors on the meta device have none.
     device = torch.device('cpu' if scope == 'mmdet' else 'meta')
     model = build_model(cfg, device)
     model.eval()
-    size = args.shape or getattr(model.backbone, 'img_size', None)
-    if size is None:
-        raise UserError(
-            f'{type(model.backbone).__name__} does not say which image size it is made '
-            'for: add --shape.'
-        )
-    size = tuple(size) * (3 - len(size))
+    size = image_size(model, args.shape and args.shape * (3 - len(args.shape)))
     channels = next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)
     with device:
-        images = torch.randn(2, channels, *size)
+        # As many images as are mixed, or two: some parts differ for a single one.
+        images = torch.randn(getattr(model, 'num_images', 2), channels, *size)
         figures = complexity(model, images, **forward_arguments(cfg, size))
 
     print(f'{cfg.model.type}, one image of {size[0]}x{size[1]} pixels')

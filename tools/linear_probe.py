@@ -73,7 +73,7 @@ def build_loaders(cfg: Config) -> tuple:
 def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     if not data or data.get('part') == 'held_out':
         raise UserError(

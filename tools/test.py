@@ -14,6 +14,7 @@ from mmmixmim.runtime import (
     check_data_roots,
     load_config,
     one_line_errors,
+    prepare_run,
 )
 from mmmixmim.validation import UserError
 
@@ -38,7 +39,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             f'{args.config} has no test_dataloader. Pretraining configs cannot be '
             'tested, only those of downstream tasks.'
         )
-    cfg.load_from = args.checkpoint
+    # The config that a resumed run saved says that it resumes.
+    cfg.resume, cfg.load_from = False, args.checkpoint
     if args.show_dir:
         draw_into(cfg, args.show_dir)
 
@@ -74,7 +76,8 @@ def main() -> None:
     args = parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out must be a .pkl file, got {args.out}')
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
     apply_options(cfg, args)
     check_data_roots(cfg, ('test',))
     runner = build_runner(cfg)

@@ -13,6 +13,7 @@ from mmmixmim.runtime import (
     check_data_roots,
     load_config,
     one_line_errors,
+    prepare_run,
 )
 from mmmixmim.validation import UserError
 
@@ -79,7 +80,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def main() -> None:
     """Train the model."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
     apply_options(cfg, args)
     check_data_roots(cfg, ('train', 'val'))
     with naming_lost_files():

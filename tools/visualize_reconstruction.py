@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Draw images of the config's training dataset."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model)

@@ -8,7 +8,7 @@ from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
 from .roofline import CARDS, Card, KernelCounter, Kernels, as_on_gpu, find_card
-from .step_cost import StepCost, measured_memory, step_cost
+from .step_cost import StepCost, image_size, measured_memory, step_cost
 from .throughput import (
     attention_kernels,
     largest_batch,
@@ -37,6 +37,7 @@ __all__ = [
     'gemm_floor',
     'gemm_flops',
     'give_tensors_pages',
+    'image_size',
     'interleave',
     'largest_batch',
     'linear_shapes',

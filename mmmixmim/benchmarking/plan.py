@@ -185,16 +185,16 @@ def plan(
         for number, total in zip(gpus, totals, strict=True)
     ]
     return Plan(
-        cost,
-        mode,
-        batch,
-        cost.size,
-        precision,
-        memory,
-        runs,
-        4 * (cost.parameters + 2 * cost.trained),
-        _kept(cfg),
-        images,
+        cost=cost,
+        recompute=mode,
+        batch=batch,
+        size=cost.size,
+        precision=precision,
+        memory=memory,
+        runs=runs,
+        checkpoint=4 * (cost.parameters + 2 * cost.trained),
+        kept=_kept(cfg),
+        images=images,
     )
 
 
@@ -239,16 +239,16 @@ def _run(
     machines = math.ceil(gpus / GPUS_PER_MACHINE)
     rate = total / seconds
     return Run(
-        gpus,
-        batch,
-        accumulate,
-        seconds,
-        traffic,
-        min(1.0, backward * speed / traffic) if traffic else 1.0,
-        per_epoch and per_epoch * seconds,
-        steps and steps * seconds / 3600,
-        rate,
-        math.ceil(rate / machines / images_per_core),
+        gpus=gpus,
+        batch=batch,
+        accumulate=accumulate,
+        seconds=seconds,
+        traffic=traffic,
+        hidden=min(1.0, backward * speed / traffic) if traffic else 1.0,
+        epoch=per_epoch and per_epoch * seconds,
+        hours=steps and steps * seconds / 3600,
+        images_per_second=rate,
+        cores=math.ceil(rate / machines / images_per_core),
     )
 
 
@@ -291,8 +291,8 @@ def _largest(
     batches = []
     for each in (cost.memory, cost.widest):
         share = 1 if accumulated else each['gradients'] / (4 * cost.trained)
-        room = max(0, usable - fixed - share * gradients)
-        batches.append(int(room * cost.batch / each['activations']))
+        free = max(0, usable - fixed - share * gradients)
+        batches.append(int(free * cost.batch / each['activations']))
     return min(batches)
 
 

@@ -21,7 +21,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.overrides import TorchFunctionMode
 
 from mmmixmim import ops
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
 from .memory import peak_memory
@@ -266,14 +266,14 @@ def build_model(cfg: Config, real: bool) -> nn.Module:
 
 
 def image_size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
-    """The size that is given, or that of the backbone."""
+    """The size that is given, or that of the backbone, in pixels (H, W)."""
     size = size or getattr(model.backbone, 'img_size', None)
     if size is None:
         raise UserError(
             f'{type(model.backbone).__name__} does not say which image size it is made '
             'for: add --shape.'
         )
-    return tuple(size)
+    return as_pair('img_size', size)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,7 @@ def matrix_rate(
     out = torch.empty_like(a)
     run = dict(product=lambda: torch.mm(a, b, out=out))
     seconds = interleave(run, rounds, device)['product']
-    return 2 * size**3 / torch.tensor(seconds).median().item()
+    return 2 * size**3 / statistics.median(seconds)
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int = 4096) -> int:

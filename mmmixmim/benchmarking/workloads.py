@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from mmmixmim.conversion import convert_state_dict
-from mmmixmim.models import TokenOwnership
+from mmmixmim.models import MixMIMTransformer, TokenOwnership
 from mmmixmim.registry import MODELS
 
 PRECISIONS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
@@ -188,8 +188,6 @@ def _windows(setting: Setting) -> list[int]:
 
 
 def _channels(setting: Setting) -> int:
-    from mmmixmim.models import MixMIMTransformer
-
     arch = setting.arch
     arch = MixMIMTransformer.ARCHS[arch] if isinstance(arch, str) else arch
     return arch['embed_dims'] * 8

@@ -11,13 +11,14 @@ from mmengine.logging import print_log
 from mmmixmim.validation import UserError
 
 from .formats import DECODER, FORMATS, StateDict, detect_entries, entries_below
+from .names import TABLE
 
 ENCODER = 'patch_embed.proj.weight'
 # Native names that every ``MixMIMTransformer`` has.
 NATIVE_ENCODER = (
     'absolute_pos_embed',
     ENCODER,
-    'layers.0.blocks.0.attn.relative_position_bias_table',
+    f'layers.0.blocks.0.attn.{TABLE}',
 )
 # The authors keep decoder and classifier next to the encoder's own entries.
 _OTHER_PARTS = (*DECODER, 'head.')

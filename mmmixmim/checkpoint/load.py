@@ -35,18 +35,16 @@ from .formats import (
     summarise_keys,
     to_native,
 )
+from .names import DERIVED, MAP_NORM, TABLE
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
-# Norms of any stage's map, and of maps but the last.
+# Norms of any stage's map, with or without a number.
 NORM = re.compile(r'norm\d*\.(weight|bias)$')
-DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
 STAGE = re.compile(r'(?:layers|stages)\.(\d+)\.')
 _OTHER_CHANNELS = (
     " For images of other channels, load with in_channels='mean' (init_cfg of the "
     'backbone).'
 )
-# Buffers of stock encoders that follow from the windows.
-DERIVED = ('relative_position_index', 'relative_coords_table')
 
 
 def load_encoder(
@@ -94,7 +92,7 @@ def load_encoder(
         stages = [int(found[1]) for found in map(STAGE.match, own) if found]
         last = f'norm{max(stages, default=0)}.'
         _check_names(
-            [n for n in new if not DENSE_NORM.match(n) or n.startswith(last)],
+            [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
             [name for name in unused if not NORM.match(name)],
             'Set arch and qkv_bias to those that it was trained with.'
             if native
@@ -159,7 +157,7 @@ def _fit_stock(own: StateDict, weights: StateDict) -> StateDict:
     """
     fitted = weights | {n: value for n, value in own.items() if n.endswith(DERIVED)}
     for name, value in own.items():
-        if name.endswith('relative_position_bias_table'):
+        if name.endswith(TABLE):
             side = (math.isqrt(len(value)) + 1) // 2
             load_bias_table(fitted, name, (side, side), None)
     return fitted

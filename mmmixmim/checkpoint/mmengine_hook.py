@@ -8,7 +8,7 @@ Pretrained anywhere in a model. Other checkpoints stay as they are.
 MMEngine's own loaders run code in a file: the one for local files after a warning, the
 one for http addresses without. These here run none. MMEngine also executes the text of
 a config that a checkpoint holds, when it resumes and when an inferencer gets no config;
-so that text moves to where it is not.
+so that text moves to ``meta.config_text``, which MMEngine does not execute.
 """
 
 from __future__ import annotations
@@ -152,10 +152,7 @@ def _load_named(address: str, map_location) -> dict:
 
 
 def _disarm_text(checkpoint: object) -> None:
-    """Take away, in place, the text of configs from where MMEngine executes it.
-
-    ``meta.config_text`` keeps it for people.
-    """
+    """Move the text of configs to where MMEngine does not execute it, in place."""
     if not isinstance(checkpoint, dict):
         return
     meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')

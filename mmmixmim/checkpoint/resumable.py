@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -15,6 +17,8 @@ from .formats import StateDict, summarise_keys
 # What training saves, as default names of MMEngine's CheckpointHook and ours.
 NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
 STATE = ('meta', 'message_hub', 'optimizer')
+PARTIAL = '.partial'  # suffix of files that are being written
+OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
 
 def find_resumable(folder: str | Path) -> str | None:
@@ -30,6 +34,7 @@ def find_resumable(folder: str | Path) -> str | None:
         UserError: If there are checkpoints, all damaged.
     """
     folder = Path(folder)
+    restore(folder)
     found = sorted(
         (path for name in NAMES for path in folder.glob(name)),
         key=lambda path: path.stat().st_mtime_ns,
@@ -64,8 +69,17 @@ def is_complete(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises anything at damaged headers
         return False
+
+
+def restore(folder: Path) -> None:
+    """Give folders their names back whose replacement was interrupted."""
+    for old in folder.glob(f'*{OLD}'):
+        path = old.with_name(old.name.removesuffix(OLD))
+        if not path.exists():
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(old, path)
 
 
 def check_resumable(checkpoint: dict, own: StateDict | None, path: str | None) -> None:

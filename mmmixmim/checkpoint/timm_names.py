@@ -14,6 +14,7 @@ from mmmixmim.validation import UserError
 from .encoder import stock_weights
 from .formats import StateDict, summarise_keys
 from .formats.mmpretrain import columns_first
+from .names import DERIVED, MAP_NORM
 
 # A parameter that tells the encoder's family.
 SWIN = 'stages.0.blocks.0.attn.w_msa.qkv.weight'
@@ -38,9 +39,6 @@ CONVNEXT_NAMES = (
     (r'^norm\d+\.', 'head.norm.'),
 )
 STAGE = re.compile(r'stages\.(\d+)\.')
-MAP_NORM = re.compile(r'norm\d+\.')
-# timm computes these buffers and does not save them.
-DERIVED = ('relative_position_index', 'relative_coords_table')
 # What timm's classes don't have: position embeddings, and norms every n blocks.
 UNSUPPORTED = re.compile(r'[^.]+$|stages\.\d+\.blocks\.\d+\.norm3\.')
 

@@ -109,7 +109,11 @@ def measure(
     Mean and deviation go to ``statistics.json`` in the folder of the run.
     """
     if scan.is_raster:
-        measured = measure_channels(images, no_data, masks=masks)
+        # The scan has looked at some images only. Training counts what is unreadable,
+        # but masks that don't fit are an error.
+        measured = measure_channels(
+            images, no_data, masks=masks, skip_unreadable=masks is None
+        )
         measured.save(out / 'statistics.json')
 
 

@@ -53,7 +53,8 @@ def this_machine() -> Machine:
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
-        return Machine('cuda', name, free, cores, torch.cuda.is_bf16_supported())
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Machine('cuda', name, free, cores, bf16)
     return Machine('cpu', 'CPU', _free_memory(), cores)
 
 

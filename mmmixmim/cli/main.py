@@ -44,9 +44,9 @@ def cli() -> None:
     mixmim pretrain /data/images --out runs/first
     mixmim finetune /data/labelled --from runs/first --out runs/classifier
 
-    Each command writes a config of MMEngine into its folder; `mim train mmmixmim
-    FOLDER/config.py` repeats the run. Without the script `mixmim`, all commands work
-    as `python -m mmmixmim`.
+    `pretrain` and `finetune` write an MMEngine config into their folder; `mim train
+    mmmixmim FOLDER/config.py` repeats the run. Without the script `mixmim`, all
+    commands work as `python -m mmmixmim`.
     """
 
 
@@ -95,7 +95,11 @@ _SETTINGS = _options(
         help='micro, tiny, base, large or huge; or swin-tiny, swin-base, swin-v2-base, '
         'convnext-base, convnext-v2-base, hivit-base or pvt-small.',
     ),
-    click.option('--image-size', type=click.IntRange(8), help='Side in pixels.'),
+    click.option(
+        '--image-size',
+        type=click.IntRange(8),
+        help='Side in pixels; a multiple of 32 fits every model.',
+    ),
     click.option('--batch-size', type=click.IntRange(1), help='Images per batch.'),
     click.option('--epochs', type=click.IntRange(1), help='Number of epochs.'),
     click.option('--lr', type=float, help='Learning rate after the warm-up.'),
@@ -110,7 +114,7 @@ _VAL_SHARE = click.option(
     '--val-share',
     type=float,
     default=0.2,
-    help='Share of each class for validation, without a split.',
+    help='Share of each class for validation if the data have no split.',
 )
 
 
@@ -258,8 +262,9 @@ class _Entry(click.ParamType):
 @click.option(
     '--gpu',
     default='h100',
-    help='Name of a card; or peak in TFLOP/s, bandwidth in TB/s and memory in GB of '
-    'any other, as 312,2.0,80.',
+    help='Name of a card; or of any other its peak in TFLOP/s (bfloat16, dense), '
+    'bandwidth in TB/s, memory in GB and, optionally, GB/s between GPUs [32]: '
+    '312,2.0,80,300.',
 )
 @click.option(
     '--gpus',
@@ -271,7 +276,8 @@ class _Entry(click.ParamType):
 @click.option(
     '--total-batch',
     type=click.IntRange(1),
-    help="Images per step of all GPUs [GPUs times images in the config's name].",
+    help="Images per step of all GPUs [those in the config's name, as 16xb128, or GPUs "
+    "times the config's batch size].",
 )
 @click.option(
     '--shape',
@@ -282,7 +288,8 @@ class _Entry(click.ParamType):
 )
 @click.option(
     '--precision',
-    type=click.Choice(('fp32', 'fp16', 'bf16')),
+    type=click.Choice(('float32', 'fp32', 'fp16', 'bf16')),
+    callback=lambda context, parameter, value: 'fp32' if value == 'float32' else value,
     help='Precision [as configured].',
 )
 @click.option(
@@ -330,7 +337,7 @@ def plan(config: Path, cfg_options: tuple, **options) -> None:
 
     \b
     Example:
-      mixmim plan runs/first/config.py --gpu h100 --gpus 1,8
+      mixmim plan runs/first/config.py --gpu h100 --gpus 1,8 --images 20000
     """
     click.echo(_load('plan').plan_run(config, cfg_options=dict(cfg_options), **options))
 

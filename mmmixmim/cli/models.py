@@ -78,7 +78,9 @@ def encoder(model: str, image_size: int, patch_size: int, in_channels: int) -> d
     if size.family in ('swin', 'swin-v2'):
         # The published windows of 7 and 8, whichever divides the maps.
         window = 7 if image_size // cell % 8 else 8
-        windows = dict(window_size=window, pad_small_map=True, drop_path_rate=0.0)
+        windows = dict(window_size=window, drop_path_rate=0.0)
+        if image_size // cell < window:
+            windows['pad_small_map'] = True
         windows['out_indices'] = (len(size.depths) - 1,)
         if size.family == 'swin':
             return dict(

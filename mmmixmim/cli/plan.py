@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from mmmixmim.benchmarking import (
@@ -47,7 +46,7 @@ def plan_run(
     if check:
         give_tensors_pages()
     card = find_card(gpu)
-    cfg = load_config(argparse.Namespace(config=str(config), cfg_options=cfg_options))
+    cfg = load_config(config, cfg_options)
     total_batch = total_batch or batch_in_name(config)
     found = plan(
         cfg,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.validation import plural
 from mmmixmim.visualization.report import with_labels
@@ -101,7 +102,7 @@ def pretrain(
         known = known_settings(start)
         source = find_source(data, out, run.arguments['masks'])
         scan, machine = source.scan, this_machine()
-        check_scan(scan, no_data)
+        check_scan(scan, no_data, masked=source.has_weights)
         check_no_data_fits(scan, no_data)
         if no_data is not None:
             print(f'  pixels of value {no_data} hold no data')
@@ -144,8 +145,9 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
     preprocessor = dict(type='SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True)
     if scan.is_raster:
-        statistics = str(out.absolute() / 'statistics.json')
-        preprocessor = dict(type='RasterDataPreprocessor', statistics=statistics)
+        measured = ChannelStatistics.load(out / 'statistics.json')
+        values = dict(mean=measured.mean, std=measured.std)
+        preprocessor = dict(type='RasterDataPreprocessor', **values)
     model = pretraining_model(chosen.model, *sizes)
     return model | dict(data_preprocessor=preprocessor)
 

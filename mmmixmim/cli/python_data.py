@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmmixmim.datasets.samples import as_sample
+from mmmixmim.datasets.samples import as_sample, has_mask
 from mmmixmim.validation import MissingFileError, UserError, plural
 
 STORED_FOLDER = 'from_python'  # folder of a run for the images of iterables
@@ -81,7 +81,7 @@ def store_images(data: Iterable, folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         for number, item in enumerate(data):
             sample = as_sample(item)
-            if 'mask' in sample:
+            if has_mask(sample):
                 raise UserError(
                     'The iterable yields masks, which are read from datasets only: '
                     'give it a length and an index.'

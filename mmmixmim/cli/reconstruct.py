@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from mmengine.device import get_device
@@ -48,7 +47,7 @@ def reconstruct(
             'folder of a pretraining.'
         )
     out = Path(out) if out else opened.folder / 'reconstruction.png'
-    cfg = load_config(argparse.Namespace(config=str(opened.config), cfg_options={}))
+    cfg = load_config(opened.config)
     init_default_scope(cfg.default_scope)
     set_random_seed(seed)
     cfg.model.backbone.init_cfg = None

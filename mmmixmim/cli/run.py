@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -20,7 +19,7 @@ from mmmixmim.datasets import naming_lost_files
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
-from mmmixmim.runtime import build_runner, load_config
+from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
 from mmmixmim.validation import MissingFileError, UserError
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
@@ -39,6 +38,11 @@ _CHOSEN = (
 )
 KEPT_CHECKPOINTS = 2
 _GIB = 1024**3
+# What a command that was interrupted before its run began has written, scan.json first.
+_PREPARED = {
+    *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
+    STORED_FOLDER,
+}
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Run:
 
     Attributes:
         folder: Where all files of the run go.
-        command: 'pretrain' or 'finetune'.
+        command: 'pretrain', 'finetune' or 'probe'.
         arguments: What the user asked for.
         settings: Value of each setting, by name.
         data: What the scan found.
@@ -116,9 +120,7 @@ class Run:
             for name in ('command', 'arguments', 'settings', 'data', 'finished')
         }
         text = json.dumps(content, indent=2, default=str) + '\n'
-        partial = self.folder / 'run.json.partial'
-        partial.write_text(text)
-        partial.replace(self.folder / 'run.json')
+        replace_file(self.folder / 'run.json', text)
 
     def begin(self, config: str, chosen: Choices, data: dict) -> None:
         """Write the config, and ``run.json`` last: then the run exists.
@@ -199,7 +201,9 @@ class Run:
                     'another --out, or repeat its command to go on with it.'
                 )
             return run
-        others = {path.name for path in folder.glob('*')} - {'scan.json', STORED_FOLDER}
+        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER}
+        if 'scan.json' in others:
+            others -= _PREPARED
         if others:
             raise UserError(
                 f'--out {str(folder)!r} is not empty (it has {min(others)}), and it '
@@ -235,11 +239,8 @@ def train(run: Run) -> Runner:
         UserError: If something fails that the user can correct.
     """
     text = run.config.read_text()
-    options = dict(cfg_options={}, work_dir=str(run.folder))
-    args = argparse.Namespace(
-        config=str(run.config), launcher='none', local_rank='0', **options
-    )
-    cfg = load_config(args)
+    cfg = load_config(run.config)
+    prepare_run(cfg, run.config, work_dir=str(run.folder))
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
     cfg.runner_type = 'mmmixmim.QuietRunner'
     cfg.default_hooks.preemption.resume_by = run.invocation

@@ -417,8 +417,6 @@ def _epochs_of_classification(images: int, batch: int) -> tuple[int, str]:
 def _layer_decay(model: str, pretrained: bool) -> tuple[float, str]:
     if not pretrained:
         return 1.0, 'nothing is pretrained'
-    # The first layer gets as small a share of the rate as with the authors' 0.7 and
-    # 24 blocks for base, though by no more than a third per block.
     blocks = sum(SIZES[model].depths)
     rate = 0.7 if blocks >= 24 else 0.75
     return rate, f"the authors' 0.7 for 24 blocks, 0.75 for fewer; {blocks} here"

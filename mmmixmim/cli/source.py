@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
-from mmmixmim.datasets.samples import as_sample
+from mmmixmim.datasets.samples import as_sample, has_mask
 from mmmixmim.datasets.scan import scan_dataset
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -132,7 +132,7 @@ class PythonDataset:
         samples = (as_sample(self.dataset[i]) for i in spread(len(self.dataset)))
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
-        masks = (sample.get('mask') for sample in again)
+        masks = (sample.get('mask', sample.get('mask_path')) for sample in again)
         measure(self.scan, images, self.out, no_data, masks)
         return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
@@ -140,7 +140,7 @@ class PythonDataset:
     def has_weights(self) -> bool:
         """Whether the images bring masks along."""
         items = (self.dataset[i] for i in spread(len(self.dataset)))
-        return any('mask' in as_sample(item) for item in items)
+        return any(has_mask(as_sample(item)) for item in items)
 
     def discard(self) -> None:
         """Nothing was stored."""

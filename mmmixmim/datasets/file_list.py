@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from mmmixmim.runtime import replace_file
+
 FORMAT = 'mmmixmim files 1'
 
 
@@ -36,11 +38,8 @@ def list_files(root: str, cache: str) -> list[str]:
 
 def _write(file: Path, root: str, folders: dict[str, int], names: list[str]) -> None:
     header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f'{file.name}.{os.getpid()}')
     # No name holds a zero byte. Names need not be valid Unicode.
-    part.write_bytes(os.fsencode('\0'.join([header, *names])))
-    part.replace(file)  # ranks may write at the same time
+    replace_file(file, os.fsencode('\0'.join([header, *names])))
 
 
 def _read(file: Path, root: str) -> list[str] | None:

@@ -22,6 +22,8 @@ from .file_list import list_files
 class ImageFolder(CustomDataset):
     """All images in a folder and its subfolders, without labels, for pretraining.
 
+    Files and folders whose names start with a dot are left out.
+
     Some images can be held out from training. Those are the ones whose path below
     ``data_root`` has the smallest SHA-256 hash, so that the choice is the same on every
     machine, looks random, and changes little when images are added. Images that
@@ -102,10 +104,12 @@ class ImageFolder(CustomDataset):
             if self.list_cache:
                 found = list_files(self.img_prefix, self.list_cache)
                 names = [name for name in found if self.is_valid_file(name)]
-                if not names:
-                    raise RuntimeError('no images')
-                return names
-            return super()._find_samples()
+            else:
+                names = super()._find_samples()
+                names = [name for name in names if not _is_hidden(name)]
+            if not names:
+                raise RuntimeError('no images')
+            return names
         except RuntimeError as error:
             raise MissingFileError(
                 f'The folder {self.img_prefix!r} holds no images: no file at any depth '
@@ -156,3 +160,7 @@ class ImageFolder(CustomDataset):
         return hashlib.sha256(
             path.replace('\\', '/').encode(errors='surrogateescape')
         ).digest()
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith('.') for part in name.replace('\\', '/').split('/'))

@@ -11,7 +11,7 @@ from mmpretrain.datasets import BaseDataset
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
-from .tables import read_columns
+from .tables import read_columns, read_lines
 
 
 @DATASETS.register_module()
@@ -82,8 +82,7 @@ class ImageTable(BaseDataset):
                     f'{self.file} is a plain list: mask_column needs a .csv or '
                     '.parquet file.'
                 )
-            with open(self.file, encoding='utf-8') as file:
-                return dict(img_path=[line.strip() for line in file])
+            return dict(img_path=read_lines(self.file))
         if ending not in ('.csv', '.parquet'):
             raise UserError(
                 f'{self.file} is no list of images: expected a .txt, .csv or .parquet '

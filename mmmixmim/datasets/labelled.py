@@ -11,7 +11,7 @@ import numpy as np
 from mmmixmim.validation import MissingFileError, UserError
 
 from .scan import find_images
-from .tables import read_columns
+from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')
 
@@ -103,8 +103,7 @@ def read_paths(file: Path) -> list[Path]:
     if file.suffix.lower() in ('.csv', '.parquet'):
         names = read_columns(file, ['path'])['path']
     else:
-        names = [line.strip() for line in file.read_text().splitlines()]
-        names = [name for name in names if name]
+        names = [line for line in read_lines(file) if line]
     return check_paths(file, [file.parent / name for name in names])
 
 

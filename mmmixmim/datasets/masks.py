@@ -55,7 +55,7 @@ def find_mask_suffix(root: Path, files: Sequence[Path], masks: Path) -> str | No
     )
 
 
-def check_mask(image: ImageReader, mask: ImageReader) -> None:
+def check_mask_image(image: ImageReader, mask: ImageReader) -> None:
     """Raise unless a mask has the size of its image and one channel."""
     if mask.size != image.size or mask.channels != 1:
         raise UnreadableFileError(

@@ -26,7 +26,7 @@ FORMATS = (
 )
 
 
-def open_image(source) -> Image.Image:
+def open_picture(source) -> Image.Image:
     """Read the header of an image in one of :data:`FORMATS`.
 
     Args:

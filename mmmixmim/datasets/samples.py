@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.dataset import Compose
 from PIL import Image
 from torch import Tensor
@@ -41,17 +42,22 @@ def open_sample(sample: dict) -> ImageReader:
     return open_image(sample['img_path'], data=sample.get('img_bytes'))
 
 
+def has_mask(sample: dict) -> bool:
+    """Whether a sample from :func:`as_sample` has a mask."""
+    return 'mask' in sample or 'mask_path' in sample
+
+
 def as_sample(item: object) -> dict:
     """Turn an item of a torch dataset or an iterable into a sample.
 
     Args:
         item: A path; a PIL image; an array (H, W), (H, W, C) or (C, H, W); a tensor
             (C, H, W) or (H, W); a tuple or list that starts with one of them, as
-            ``(image, label)``; or a dict with one of them as ``img`` or ``image``, and
-            maybe with a ``mask``.
+            ``(image, label)``; or a dict with one of them as ``img``, ``image``,
+            ``images`` or ``pixel_values``, and maybe with a ``mask``.
 
     Returns:
-        ``img`` or ``img_path``, and ``mask`` if there is one, for
+        ``img`` or ``img_path``, and ``mask`` or ``mask_path`` if there is one, for
         :class:`LoadRasterCrop`. Labels are left out.
 
     Raises:
@@ -62,11 +68,12 @@ def as_sample(item: object) -> dict:
         if name is None:
             raise UserError(
                 f'An item of the dataset has the keys {", ".join(map(str, item))}: '
-                f'expected an image as {_KEYS[0]} or {_KEYS[1]}.'
+                f'expected an image as {" or ".join(_KEYS)}.'
             )
         sample = as_sample(item[name])
         if item.get('mask') is not None:
-            sample['mask'] = as_sample(item['mask'])['img']
+            mask = as_sample(item['mask'])
+            sample |= {key.replace('img', 'mask'): mask[key] for key in mask}
         return sample
     if isinstance(item, (tuple, list)) and len(item):
         return as_sample(item[0])
@@ -74,6 +81,12 @@ def as_sample(item: object) -> dict:
         return dict(img_path=str(item))
     if isinstance(item, Tensor):
         item = item.detach().cpu()
+        item = item.float() if item.dtype == torch.bfloat16 else item
+        if item.ndim == 3 and item.shape[0] > item.shape[1]:
+            raise UserError(
+                f'A tensor of shape {tuple(item.shape)} has more channels than rows, '
+                'expected (C, H, W): permute it, or use larger images.'
+            )
         return dict(img=(item.permute(1, 2, 0) if item.ndim == 3 else item).numpy())
     if isinstance(item, Image.Image):
         item = item.convert('RGB') if item.mode in ('P', 'PA') else item

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,7 @@ from .readers.base import naming
 from .samples import as_sample, open_sample
 
 _EXAMPLES = 20  # paths that are kept of each kind of problem
+_STACK = 'TIFF stack'  # several pages, of which Pillow reads the first
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,12 @@ class Scan:
     def is_raster(self) -> bool:
         """Whether the channels are not those of ordinary pictures.
 
-        Those have 8 bits and at most four channels, are read as RGB, and have the
-        endings that :class:`ImageFolder` finds.
+        Those have 8 bits and at most four channels on one page, are read as RGB, and
+        have the endings that :class:`ImageFolder` finds.
         """
         plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
-        other = {each[1:].upper() for each in EXTENSIONS} & set(self.formats)
-        return self.as_arrays or not plain or bool(other)
+        other = {each[1:].upper() for each in EXTENSIONS} | {_STACK}
+        return self.as_arrays or not plain or bool(other & set(self.formats))
 
     @classmethod
     def load(cls, path: Path) -> Scan | None:
@@ -125,8 +127,11 @@ class Scan:
 def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     """List the images of a folder and its subfolders, sorted.
 
+    Files and folders whose names start with a dot are left out.
+
     Raises:
         MissingFileError: If the folder does not exist, or holds no image.
+        UserError: If a link leads to a folder above it, so that there is no end.
     """
     if not root.exists():
         raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
@@ -137,9 +142,14 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
         )
     endings = tuple(extensions)
     found = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [each for each in folders if not each.startswith('.')]
+        for each in folders:
+            _check_link(Path(folder, each))
         found += [
-            Path(folder, each) for each in names if each.lower().endswith(endings)
+            Path(folder, each)
+            for each in names
+            if each.lower().endswith(endings) and not each.startswith('.')
         ]
     if not found:
         raise MissingFileError(
@@ -149,12 +159,24 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     return sorted(found)
 
 
+def _check_link(folder: Path) -> None:
+    if folder.is_symlink():
+        target, above = folder.resolve(), folder.parent.resolve()
+        if target == above or target in above.parents:
+            raise UserError(
+                f'{str(folder)!r} is a link to a folder above it, {str(target)!r}, '
+                'whose images would be found again and again: remove the link.'
+            )
+
+
 def fingerprint(files: Iterable[Path]) -> str:
     """Hash of the names, sizes and times of change of files."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        info = file.stat()
-        digest.update(f'{file}\0{info.st_size}\0{info.st_mtime_ns}\0'.encode())
+        digest.update(os.fsencode(file))
+        with suppress(OSError):  # a link to nothing
+            info = file.stat()
+            digest.update(f'\0{info.st_size}\0{info.st_mtime_ns}\0'.encode())
     return digest.hexdigest()
 
 
@@ -261,16 +283,23 @@ def read_header(path: Path) -> Header:
         UserError: If it cannot be read.
     """
     with open_image(path) as image:
-        return _header(image, _format(path))
+        name = _format(path)
+        if name == 'TIFF' and image.channels > image.samples:
+            name = _STACK
+        return _header(image, name)
 
 
-def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
+def check_scan(
+    scan: Scan, no_data: str | None = None, least: int = 2, masked: bool = False
+) -> None:
     """Raise if nothing can be learned from the images.
 
     Args:
         scan: The scan.
         no_data: Value of pixels without data, or 'nan'. Defaults to None: all are.
         least: Smallest number of images. Defaults to 2: images are mixed in pairs.
+        masked: Whether images have masks, which may cover pixels that are not finite.
+            Defaults to False.
 
     Raises:
         UserError: With the number, an example and the way out.
@@ -284,7 +313,7 @@ def check_scan(scan: Scan, no_data: str | None = None, least: int = 2) -> None:
             f'{scan.root!r} holds {found}{more}, and training needs at least {least}, '
             'because images are mixed in pairs: add images.'
         )
-    if scan.not_finite and no_data is None:
+    if scan.not_finite and no_data is None and not masked:
         raise UserError(
             f'{scan.not_finite} of {scan.sampled} images that were looked at have NaN '
             f'or infinite pixels, such as {scan.examples["not_finite"][0]!r}: if they '
@@ -373,6 +402,7 @@ def _summarise(
 
 def _try_header(path: Path) -> Header | None:
     try:
+        str(path).encode()  # lists of files are text
         return read_header(path)
     except MissingDependencyError:
         raise

@@ -16,6 +16,7 @@ from os.path import basename, dirname, expanduser, splitext
 from pathlib import Path
 from urllib.parse import urlparse
 
+from mmengine.dist import get_dist_info
 from mmengine.fileio import dump, join_path, load
 from torch.utils.data import IterableDataset
 
@@ -75,11 +76,12 @@ class ShardStream(IterableDataset):
         seed: int = 0,
         held_out_shards: int = 0,
     ) -> None:
-        self.webdataset = _webdataset()
+        _webdataset()  # an error here, not in a loader process
         self.shards = find_shards(shards)[held_out_shards:]
         self.pipeline = build_pipeline(pipeline)
         self.shuffle_buffer = shuffle_buffer
         self.seed = seed
+        self.rank, self.world_size = get_dist_info()
 
     def __iter__(self) -> Iterator[dict]:
         for epoch in count():
@@ -94,10 +96,11 @@ class ShardStream(IterableDataset):
 
     def _samples(self, epoch: int) -> Iterator[dict]:
         """One pass over the shards of this process."""
-        wds = self.webdataset
+        wds = _webdataset()
         shards = list(self.shards)
         random.Random(f'{self.seed} {epoch}').shuffle(shards)
-        own = list(wds.split_by_worker(wds.split_by_node(shards)))
+        # split_by_node of webdataset reads environment variables, maybe left over.
+        own = list(wds.split_by_worker(shards[self.rank :: self.world_size]))
         if not own:
             raise UserError(
                 f'There are {len(shards)} shards, fewer than loader processes on all '

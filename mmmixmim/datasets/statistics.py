@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
-from .masks import check_mask
+from .masks import check_mask_image
 from .no_data import check_no_data, pixel_weights
 from .readers import ArrayReader, ImageReader, open_image
 from .readers.base import naming
@@ -103,6 +105,7 @@ def measure_channels(
     no_data: float | str | None = None,
     channels: Sequence[int] | None = None,
     masks: Iterable[str | Path | np.ndarray | None] | None = None,
+    skip_unreadable: bool = False,
 ) -> ChannelStatistics:
     """Measure mean and deviation of each channel over the valid pixels of images.
 
@@ -114,6 +117,8 @@ def measure_channels(
         channels: Which channels to take, counted from 0. Defaults to None: all.
         masks: Mask of each image, a file or an array; pixels of weight 0 don't count.
             Defaults to None.
+        skip_unreadable: Whether to leave out what follows a damage in a file, instead
+            of raising. Defaults to False.
 
     Raises:
         UnreadableFileError: If a file cannot be read, or has other channels than the
@@ -122,27 +127,22 @@ def measure_channels(
     """
     no_data = check_no_data(no_data)
     moments, images, first = RunningMoments(), 0, None
-    masks = iter(masks) if masks is not None else None
-    for path in paths:
+    masks = itertools.repeat(None) if masks is None else masks
+    for path, mask in zip(paths, masks, strict=False):
         name = f'number {images}' if isinstance(path, np.ndarray) else path
-        with naming(name), _open(path) as image:
-            first = first or (name, image.channels)
-            if image.channels != first[1]:
-                raise UnreadableFileError(
-                    f'it has {image.channels} channels, {str(first[0])!r} has '
-                    f'{first[1]}; pretrain on images of one number of channels'
-                )
-            if channels is not None and max(channels) >= image.channels:
-                raise UnreadableFileError(
-                    f'it has the channels 0 to {image.channels - 1}, channels='
-                    f'{list(channels)} are asked for'
-                )
-            mask = None if masks is None else next(masks)
-            mask = None if mask is None else _open(mask)
-            if mask is not None:
-                check_mask(image, mask)
-            for values in _valid_pixels(image, mask, no_data, channels):
-                moments.update(values)
+        try:
+            opened = nullcontext() if mask is None else _open(mask)
+            with naming(name), _open(path) as image, opened as weights:
+                first = first or (name, image.channels)
+                _check_channels(image, first, channels)
+                if weights is not None:
+                    check_mask_image(image, weights)
+                for values in _valid_pixels(image, weights, no_data, channels):
+                    moments.update(values)
+        except UnreadableFileError:
+            if not skip_unreadable:
+                raise
+            continue
         images += 1
     if not moments.count:
         raise UserError(
@@ -166,6 +166,21 @@ def measure_channels(
         int(moments.count),
         images,
     )
+
+
+def _check_channels(
+    image: ImageReader, first: tuple[str | Path, int], channels: Sequence[int] | None
+) -> None:
+    if image.channels != first[1]:
+        raise UnreadableFileError(
+            f'it has {image.channels} channels, {str(first[0])!r} has '
+            f'{first[1]}; pretrain on images of one number of channels'
+        )
+    if channels is not None and max(channels) >= image.channels:
+        raise UnreadableFileError(
+            f'it has the channels 0 to {image.channels - 1}, channels='
+            f'{list(channels)} are asked for'
+        )
 
 
 def _open(image: str | Path | np.ndarray) -> ImageReader:

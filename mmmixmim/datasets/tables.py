@@ -9,6 +9,19 @@ from pathlib import Path
 from mmmixmim.validation import MissingDependencyError, UserError
 
 
+def read_lines(file: str | Path) -> list[str]:
+    """Read the lines of a list in UTF-8, without blanks around them.
+
+    Raises:
+        UserError: If it is no UTF-8.
+    """
+    try:
+        text = Path(file).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{str(file)!r} is not UTF-8: save it as UTF-8.') from error
+    return [line.strip() for line in text.splitlines()]
+
+
 def read_columns(
     file: str | Path,
     needed: Sequence[str],

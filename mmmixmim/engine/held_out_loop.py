@@ -8,7 +8,6 @@ import logging
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, ValLoop, autocast
 from torch import nn
 from torch.utils.data import DataLoader
@@ -16,6 +15,8 @@ from torch.utils.data import DataLoader
 from mmmixmim.datasets import MixtureGroups
 from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
+
+from .wrappers import unwrapped
 
 
 @LOOPS.register_module()
@@ -84,7 +85,7 @@ class HeldOutLoop(ValLoop):
             del scalars[name]
         dtype = self._dtype if self.fp16 else None
         with kept_random_state(), autocast(dtype=dtype, enabled=self.fp16):
-            return super().run()  # autocast inside keeps this type
+            return super().run()  # MMEngine's inner autocast inherits this dtype
 
 
 def _num_images(model: nn.Module | dict) -> int:
@@ -97,7 +98,7 @@ def _num_images(model: nn.Module | dict) -> int:
             if 'num_images' in arguments:
                 return model.get('num_images', arguments['num_images'].default)
         return 1
-    return getattr(model.module if is_model_wrapper(model) else model, 'num_images', 1)
+    return getattr(unwrapped(model), 'num_images', 1)
 
 
 def complete_held_out(dataset: dict, cfg: dict) -> dict | None:

@@ -108,7 +108,7 @@ def diagnose(
         *_loss_level(history, mean_loss),
         *_collapse(history),
         *_held_out_rise(history),
-        *_mask_ratio(history, mask_ratio),
+        *_mask_ratio(mask_ratio),
     ]
     errors = _explain([each for each in findings if each.severity == 'error'])
     return errors or findings or [_healthy(history)]
@@ -125,7 +125,7 @@ _CAUSES = {
 
 
 def _explain(errors: list[Finding]) -> list[Finding]:
-    """Advise to mend the cause of a collapse where another error tells it."""
+    """Advise to fix the cause where another error explains a collapse."""
     causes = [_CAUSES[each.kind] for each in errors if each.kind in _CAUSES]
     if not causes:
         return errors
@@ -315,7 +315,7 @@ def _held_out_rise(history: History) -> list[Finding]:
     ]
 
 
-def _mask_ratio(history: History, mask_ratio: float | None) -> list[Finding]:
+def _mask_ratio(mask_ratio: float | None) -> list[Finding]:
     if mask_ratio is None or mask_ratio <= 0.8:
         return []
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .switch import runs_eagerly, runs_on_cpu
+from .switch import has_hooks, runs_eagerly, runs_on_cpu
 
 # Bytes of hidden features per chunk. For 32 images of 224 pixels 4, 8 and 16 MiB were
 # equally fast, and one chunk 10 % slower. For one image, 16 MiB make glibc request
@@ -33,9 +33,7 @@ def in_chunks(layer: nn.Module, x: Tensor, hidden: int) -> Tensor:
         or not runs_on_cpu(x)
         or torch.is_grad_enabled()
         or not runs_eagerly()
-        or any(
-            each._forward_hooks or each._forward_pre_hooks for each in layer.children()
-        )
+        or any(map(has_hooks, layer.children()))
     ):
         return layer.transform(x)
     chunks = x.flatten(0, -2).chunk(-(-size // CHUNK))

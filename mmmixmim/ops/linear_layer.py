@@ -70,7 +70,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     recipe = recipe_of(x)
     if recipe is None and not _uses_onednn(x, weight, bias):
         return F.linear(x, weight, bias)
-    # The gradient goes to the source itself, unless someone watches that of x.
+    # Send the gradient straight to the source, unless a hook or retain_grad needs that
+    # of x.
     fused = recipe and recipe.gradient and not (x._backward_hooks or x.retains_grad)
     root = recipe.source if fused else x
     # On a CPU, cast the weight once for both passes. A GPU casts it twice, which takes

@@ -33,7 +33,7 @@ def plain() -> Iterator[None]:
 def as_on_gpu() -> Iterator[None]:
     """Treat tensors on the CPU as if they were on a GPU.
 
-    For counting what a GPU would do, with tensors that need none.
+    Lets benchmarks count a GPU's kernels on CPU or fake tensors.
     """
     global _cpu
     before, _cpu = _cpu, False

@@ -1,8 +1,9 @@
-"""Shared by the scripts in ``tools``: options, configs, the runner, steps."""
+"""Options, configs, the runner and steps, for the commands and ``tools``."""
 
-from .config import check_data_roots, load_config
+from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
 from .errors import one_line_errors
+from .files import replace_file
 from .options import add_cfg_options, add_run_arguments, positive_int
 from .random_state import kept_random_state
 from .runner import build_runner
@@ -20,6 +21,8 @@ __all__ = [
     'load_config',
     'one_line_errors',
     'positive_int',
+    'prepare_run',
+    'replace_file',
     'require',
     'run_steps',
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import inspect
 import os
@@ -42,16 +41,16 @@ _MMENGINE_HOOKS = {
 }
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Load the config and apply the command-line options.
+def load_config(path: str | Path, options: dict | None = None) -> Config:
+    """Load a config and apply options.
 
     Modules of ``custom_imports`` are imported, whether the config file or an option
     names them.
 
     Args:
-        args: Parsed arguments with ``config`` and ``cfg_options``. Training and
-            testing add those of
-            :func:`~mmmixmim.runtime.add_run_arguments`.
+        path: The config file.
+        options: Values by dotted names of entries, as from ``--cfg-options``. Defaults
+            to None: none.
 
     Returns:
         The config. All packages that it needs are installed.
@@ -60,9 +59,49 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: If an option matches no entry of the config, a package is
             missing, or a module of ``custom_imports`` cannot be imported.
     """
+    cfg = _read(path)
+    if options:
+        _check_option_names(options, cfg)
+        cfg.merge_from_dict(options)
+    if cfg.get('custom_imports'):
+        _import_custom_modules(cfg.custom_imports)
+    check_dependencies(cfg)
+    _check_init(cfg.get('model'), 'model')
+    _complete(cfg)
+    # The runner saves the config under this file name. Under its own name, mim would
+    # find it twice when work_dirs is inside the checkout.
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
+
+
+def prepare_run(
+    cfg: Config,
+    path: str | Path,
+    launcher: str = 'none',
+    work_dir: str | None = None,
+    local_rank: str = '0',
+) -> None:
+    """Set what a runner needs besides the config, in place.
+
+    Args:
+        cfg: The config.
+        path: Its file, which names the run.
+        launcher: See :func:`~mmmixmim.runtime.add_run_arguments`.
+        work_dir: Folder of the run. Defaults to None: the config's, or one in
+            ``work_dirs`` with the name of the file.
+        local_rank: Number of this process on its machine, unless the launcher has set
+            ``LOCAL_RANK``.
+    """
+    os.environ.setdefault('LOCAL_RANK', local_rank)
+    name = Path(path).stem
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs', name))
+    cfg.setdefault('experiment_name', name)
+
+
+def _read(path: str | Path) -> Config:
     try:
         # An option may still change custom_imports.
-        cfg = Config.fromfile(args.config, import_custom_modules=False)
+        return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
         # MMEngine raises this for `_base_ = 'mmdet::...'` without mmdet.
         for scope in ('mmdet', 'mmseg'):
@@ -75,22 +114,13 @@ def load_config(args: argparse.Namespace) -> Config:
     except Exception as error:
         line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
         raise UserError(
-            f'The config {args.config} cannot be read: {type(error).__name__}{line}: '
+            f'The config {path} cannot be read: {type(error).__name__}{line}: '
             f'{error.msg if line else error}'
         ) from error
-    _check_option_names(args.cfg_options, cfg)
-    cfg.merge_from_dict(args.cfg_options)
-    if cfg.get('custom_imports'):
-        _import_custom_modules(cfg.custom_imports)
-    check_dependencies(cfg)
-    _check_init(cfg.get('model'), 'model')
 
-    if 'launcher' in args:
-        os.environ.setdefault('LOCAL_RANK', args.local_rank)
-        cfg.launcher = args.launcher
-        default = cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
-        cfg.work_dir = args.work_dir or default
-        cfg.setdefault('experiment_name', Path(args.config).stem)
+
+def _complete(cfg: Config) -> None:
+    """Check and complete dataloaders, hooks and the learning rate, in place."""
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)
@@ -102,9 +132,6 @@ def load_config(args: argparse.Namespace) -> Config:
     rate = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr', 0.0)
     if not isinstance(rate, (int, float)):
         raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {rate!r}.')
-    # The runner saves the config under this file name. Under its own name, mim would
-    # find it twice when work_dirs is inside the checkout.
-    return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
 
 
 def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:

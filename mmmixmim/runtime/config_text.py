@@ -1,4 +1,4 @@
-"""Read the config that a run has saved, without running it, and entries of configs."""
+"""Parse a saved config without executing it, and look up entries."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def one_line_errors() -> Iterator[None]:
         where = printable(str(error.filename or 'a log or checkpoint'))
         raise SystemExit(
             f'error: {where} cannot be read or written: {error.strerror}. Check the '
-            'path, its permissions and the room there. A training goes on from its '
+            'path, its permissions and the free space there. Training resumes from the '
             'last checkpoint.'
         ) from error
     except (TypeError, KeyError, AssertionError) as error:

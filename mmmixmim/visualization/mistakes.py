@@ -26,7 +26,7 @@ def draw_confusion(mistakes: dict, path: str | Path) -> None:
         path: Output file.
     """
     counts = np.array(mistakes['confusion'])
-    classes = mistakes['classes']
+    classes = [_as_text(each) for each in mistakes['classes']]
     side = min(20, 2.5 + 0.35 * len(classes))
     figure = Figure(figsize=(side, side))
     axis = figure.subplots()
@@ -71,9 +71,15 @@ def draw_worst(
     for axis, mistake in zip(axes, worst, strict=False):
         axis.imshow(_thumbnail(Path(mistake['file']), no_data))
         share = f'{mistake["confidence"]:.0%}'
-        axis.set_title(f'{mistake["label"]}\nnot {mistake["answer"]} ({share})', size=8)
+        title = f'{mistake["label"]}\nnot {mistake["answer"]} ({share})'
+        axis.set_title(_as_text(title), size=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
+
+
+def _as_text(name: str) -> str:
+    """Keep matplotlib from reading what stands between dollars as a formula."""
+    return name.replace('$', r'\$')
 
 
 def _thumbnail(file: Path, no_data: float | str | None) -> np.ndarray:

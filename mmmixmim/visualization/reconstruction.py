@@ -66,7 +66,8 @@ def paint_reconstruction(
     Args:
         model: The pretrained model. It is switched to evaluation mode.
         images: Batch from the dataloader, before normalisation, (B, C, H, W).
-            Image i is mixed with image B - 1 - i.
+            Image i is mixed with image B - 1 - i. Of mixtures of more than two images
+            an incomplete one at the end is left out.
         mask: Cell mask (1 or B, H / stride, W / stride), 1 where the partner shows, or
             the ownership made of it. Defaults to None: random.
         details: Whether to add rows for the visible cells, for the predictions of
@@ -80,6 +81,8 @@ def paint_reconstruction(
         RGB, uint8 (height, width, 3). Small images are enlarged.
     """
     model.eval()
+    if model.num_images > 2:  # whole mixtures
+        images = images[: len(images) // model.num_images * model.num_images or None]
     preprocessor = model.data_preprocessor
     inputs = preprocessor(dict(inputs=images, data_samples=None))['inputs']
     weight = None

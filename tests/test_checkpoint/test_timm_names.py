@@ -32,6 +32,21 @@ CASES = {
         lambda **kwargs: pre.SwinTransformerV2(ARCH_V2, **WINDOWS, **kwargs),
         ('swinv2_tiny_window8_256', IN_TIMM),
     ),
+    'swin, shifted in its last map': (
+        lambda **kwargs: pre.SwinTransformer(
+            ARCH | dict(depths=[2] * 4), **WINDOWS, **kwargs
+        ),
+        ('swin_tiny_patch4_window7_224', IN_TIMM | dict(depths=[2] * 4)),
+    ),
+    'swin, padded': (
+        lambda **kwargs: pre.SwinTransformer(
+            ARCH | dict(depths=[2] * 4), pad_small_map=True, **WINDOWS, **kwargs
+        ),
+        (
+            'swin_tiny_patch4_window7_224',
+            IN_TIMM | dict(depths=[2] * 4, always_partition=True),
+        ),
+    ),
     'convnext': (
         lambda **kwargs: pre.ConvNeXt(**CONVNEXT, **kwargs),
         ('convnext_tiny', CONVNEXT_IN_TIMM),
@@ -67,6 +82,22 @@ def test_features_are_the_same(case):
     pooled = wanted if wanted.ndim == 2 else wanted.mean((2, 3))
     assert pooled.std() > 0.1
     assert torch.allclose(found, pooled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('version', [{}, V2], ids=['v1', 'v2'])
+def test_convnext_that_norms_before_it_pools(version):
+    """As docs/checkpoints.md says."""
+    encoder = randomise(
+        pre.ConvNeXt(**CONVNEXT, **version, gap_before_final_norm=False)
+    )
+    name = 'convnextv2_tiny' if version else 'convnext_tiny'
+    model = timm.create_model(name, num_classes=0, **CONVNEXT_IN_TIMM).eval()
+    model.load_state_dict(to_timm(encoder.state_dict())[0], strict=True)
+    images = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        wanted = encoder(images)[-1].mean((2, 3))
+        found = model.head.norm(model.forward_features(images)).mean((2, 3))
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('case', CASES)

@@ -137,12 +137,17 @@ def test_grey_rasters_from_pretraining_to_classifier(tmp_path):
     assert code == 0, err
     assert 'those of --from' in printed
     measured = ChannelStatistics.load(runs[0] / 'statistics.json')
-    cfg = Config.fromfile(runs[1] / 'config.py')
-    assert cfg.model.data_preprocessor.mean == measured.mean
+    for run in runs[:2]:  # in the config itself, so that a run may be moved
+        cfg = Config.fromfile(run / 'config.py')
+        assert cfg.model.data_preprocessor.mean == measured.mean
     assert cfg.model.backbone.in_channels == 1
-    code, printed, err = mixmim(
-        'probe', tmp_path / 'new', '--from', runs[0], '--out', runs[2]
-    )
+    # What an interrupted probe has written is in the way of nothing.
+    runs[2].mkdir()
+    (runs[2] / 'train.txt').touch()
+    options = ['--from', runs[0], '--out', runs[2]]
+    assert 'has train.txt' in error_line('probe', tmp_path / 'new', *options)
+    (runs[2] / 'scan.json').touch()
+    code, printed, err = mixmim('probe', tmp_path / 'new', *options)
     assert code == 0, err
     assert json.loads((runs[2] / 'mistakes.json').read_text())['top1'] == 100
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmmixmim.datasets import ImageFolder
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -135,3 +136,13 @@ def test_a_folder_that_is_too_small_holds_out_none(image_folder, caplog):
 def test_refuses_parts_that_make_no_sense(image_folder, options, message):
     with pytest.raises(UserError, match=message):
         build(image_folder, **options)
+
+
+def test_hidden_files_are_left_out_with_a_list_and_without(tmp_path):
+    for name in ('a.png', '.b.png', '.cache/c.png', 'd/e.png'):
+        (tmp_path / 'images' / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / 'images' / name).touch()
+    for options in ({}, dict(list_cache=str(tmp_path / 'list.json'))):
+        dataset = ImageFolder(str(tmp_path / 'images'), **options)
+        names = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+        assert [name[-5:] for name in names] == ['a.png', 'e.png']

@@ -2,6 +2,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from mmmixmim.datasets.tables import read_lines
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -65,3 +66,11 @@ def test_what_is_no_list_is_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
             build(tmp_path / name)
+
+
+def test_lists_may_have_a_byte_order_mark_and_must_be_utf_8(tmp_path):
+    (tmp_path / 'list.txt').write_bytes(b'\xef\xbb\xbfa.png\r\nb.png\r\n')
+    assert read_lines(tmp_path / 'list.txt') == ['a.png', 'b.png']
+    (tmp_path / 'list.txt').write_bytes(b'\xe9.png\n')
+    with pytest.raises(UserError, match='list.txt.*save it as UTF-8'):
+        read_lines(tmp_path / 'list.txt')

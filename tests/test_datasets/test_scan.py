@@ -1,5 +1,6 @@
 """What a scan finds in a folder of images."""
 
+import os
 import sys
 from dataclasses import replace
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmixmim.datasets.scan import Scan, find_images, scan_images
-from mmmixmim.validation import MissingDependencyError
+from mmmixmim.datasets.scan import Scan, check_scan, find_images, scan_images
+from mmmixmim.validation import MissingDependencyError, UserError
 
 
 def scanned(folder) -> Scan:
@@ -91,3 +92,54 @@ def test_a_missing_package_is_named_and_not_taken_for_damage(tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, 'tifffile', None)
     with pytest.raises(MissingDependencyError, match='pip install tifffile'):
         scanned(tmp_path)
+
+
+def test_pages_of_a_stack_are_channels(tmp_path):
+    """Pillow would read the first page only."""
+    tifffile = pytest.importorskip('tifffile')
+    tifffile.imwrite(tmp_path / 'a.tif', noise(0, 3, 40, 50), photometric='minisblack')
+    scan = scanned(tmp_path)
+    assert scan.is_raster and scan.channels == {3: 1}
+    assert scan.formats == {'TIFF stack': 1}
+    for planar in ('contig', 'separate'):
+        pixels = noise(0, 40, 50, 3)
+        pixels = pixels if planar == 'contig' else pixels.transpose(2, 0, 1).copy()
+        tifffile.imwrite(
+            tmp_path / 'a.tif', pixels, photometric='rgb', planarconfig=planar
+        )
+        assert not scanned(tmp_path).is_raster
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    for name in ('a.png', '.b.png', '.ipynb_checkpoints/c.png', 'd/.e/f.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(noise(0, 40, 40)).save(tmp_path / name)
+    assert find_images(tmp_path) == [tmp_path / 'a.png']
+
+
+def test_names_that_are_no_text_and_links_to_nothing_are_unreadable(tmp_path):
+    Image.fromarray(noise(0, 40, 40)).save(tmp_path / 'a.png')
+    latin = os.fsencode(tmp_path) + b'/\xe9.png'
+    with open(latin, 'wb') as file:
+        file.write((tmp_path / 'a.png').read_bytes())
+    (tmp_path / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    scan = scanned(tmp_path)
+    assert (scan.images, scan.unreadable) == (1, 2)
+
+
+def test_links_to_a_folder_above_are_refused(tmp_path):
+    (tmp_path / 'deep').mkdir()
+    Image.fromarray(noise(0, 40, 40)).save(tmp_path / 'deep' / 'a.png')
+    (tmp_path / 'deep' / 'up').symlink_to(tmp_path)
+    with pytest.raises(UserError, match='up.* is a link to a folder above it'):
+        find_images(tmp_path)
+    (tmp_path / 'deep' / 'up').unlink()
+    (tmp_path / 'again').symlink_to(tmp_path / 'deep')
+    assert len(find_images(tmp_path)) == 2
+
+
+def test_masks_may_cover_pixels_that_are_not_finite():
+    scan = Scan('', 4, sampled=4, not_finite=1, examples=dict(not_finite=['a.tif']))
+    with pytest.raises(UserError, match='NaN'):
+        check_scan(scan)
+    check_scan(scan, masked=True)

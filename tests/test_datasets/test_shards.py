@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import signal
 import tarfile
 from io import BytesIO
@@ -89,10 +90,22 @@ def test_loader_processes_share_the_shards(shards):
 def test_ranks_share_the_shards(shards, monkeypatch):
     found = []
     for rank in range(2):
-        monkeypatch.setenv('RANK', str(rank))
-        monkeypatch.setenv('WORLD_SIZE', '2')
+        monkeypatch.setattr(
+            'mmmixmim.datasets.shards.get_dist_info', lambda rank=rank: (rank, 2)
+        )
         found.append({name.split('.tar')[0] for name in names(stream(shards), 8)})
     assert found[0] and found[1] and not found[0] & found[1]
+
+
+def test_variables_of_a_cluster_alone_hide_no_shards(shards, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    assert len(set(names(stream(shards), 23))) == 23
+
+
+def test_loader_processes_may_be_spawned(shards):
+    copy = pickle.loads(pickle.dumps(stream(shards)))
+    assert names(copy, 23) == names(stream(shards), 23)
 
 
 def test_reads_from_a_web_server(shards, server):
@@ -150,8 +163,7 @@ def test_shards_without_images_are_refused(tmp_path):
 def test_what_cannot_be_shared_or_found_is_refused(
     shards, folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv('RANK', '1')
-    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setattr('mmmixmim.datasets.shards.get_dist_info', lambda: (1, 2))
     with pytest.raises(UserError, match='fewer than loader processes'):
         names(stream(shards / '000000.tar'), 30)
     with pytest.raises(MissingFileError, match='no shard'):

@@ -119,3 +119,15 @@ def test_images_without_valid_pixels_are_refused(tmp_path):
     paths = save(tmp_path, [np.zeros((9, 70, 3), 'uint16')])
     with pytest.raises(UserError, match='1 images have no valid pixel'):
         measure_channels(paths, no_data=0)
+
+
+def test_unreadable_images_can_be_skipped(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f'{i}.npy', np.random.default_rng(i).random((8, 8, 2)))
+    (tmp_path / '1.npy').write_bytes(b'no image')
+    files = sorted(tmp_path.glob('*.npy'))
+    with pytest.raises(UnreadableFileError, match='1.npy'):
+        measure_channels(files)
+    found = measure_channels(files, skip_unreadable=True)
+    wanted = measure_channels([files[0], files[2]])
+    assert found == wanted and found.images == 2

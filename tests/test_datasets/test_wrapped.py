@@ -126,3 +126,22 @@ def test_loader_processes_share_an_iterable():
 def test_what_holds_no_images_is_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_masks_may_be_files(tmp_path):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:10] = 255
+    Image.fromarray(mask).save(tmp_path / 'mask.png')
+    item = dict(img=PIXELS, mask=tmp_path / 'mask.png')
+    weight = WrappedDataset([item], PIPELINE[:1])[0]['pixel_weight']
+    assert weight[:7].min() == pytest.approx(1) and not weight[9:].any()
+    (tmp_path / 'mask.png').write_bytes(b'no image')
+    with pytest.raises(UserError, match='mask.png'):
+        WrappedDataset([item], PIPELINE[:1])[0]
+
+
+def test_tensors_of_bfloat16_and_of_many_channels():
+    found = WrappedDataset([torch.rand(3, 20, 20).bfloat16()], PIPELINE)[0]['inputs']
+    assert found.shape == (3, 16, 16)
+    with pytest.raises(UserError, match=r'\(40, 20, 20\) has more channels than rows'):
+        WrappedDataset([torch.rand(40, 20, 20)], PIPELINE)[0]

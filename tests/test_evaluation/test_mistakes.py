@@ -39,7 +39,7 @@ def test_both_pictures_are_drawn(tmp_path):
     for name in FILES:
         files.append(tmp_path / f'{name}.png')
         Image.new('RGB', (30, 20), 'red').save(files[-1])
-    found = find_mistakes(SCORES, LABELS, files, ['cat', 'dog'])
+    found = find_mistakes(SCORES, LABELS, files, ['cat', '$10_$20'])  # no formula
     draw_confusion(found, tmp_path / 'confusion.png')
     draw_worst(found, tmp_path / 'worst.png')
     for name in ('confusion', 'worst'):

@@ -8,7 +8,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmmixmim.runtime import add_run_arguments, check_data_roots, load_config
+from mmmixmim.runtime import (
+    add_run_arguments,
+    check_data_roots,
+    load_config,
+    prepare_run,
+)
 from mmmixmim.validation import MissingFileError, UserError
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -18,7 +23,10 @@ def load(config, *options):
     parser = argparse.ArgumentParser()
     parser.add_argument('config')
     add_run_arguments(parser)
-    return load_config(parser.parse_args([str(config), *options]))
+    args = parser.parse_args([str(config), *options])
+    cfg = load_config(args.config, args.cfg_options)
+    prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
+    return cfg
 
 
 @pytest.fixture

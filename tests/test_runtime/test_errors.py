@@ -63,7 +63,7 @@ def test_decorator_is_the_same():
 def test_full_disks_and_missing_permissions_are_one_line(number):
     line = line_of(throw, OSError(number, os.strerror(number), '/a/b.json'))
     assert f'/a/b.json cannot be read or written: {os.strerror(number)}. ' in line
-    assert 'goes on from its last checkpoint' in line
+    assert 'resumes from the last checkpoint' in line
 
 
 @pytest.mark.parametrize(

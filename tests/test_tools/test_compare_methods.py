@@ -25,7 +25,7 @@ def script():
 def test_equal_compute_divides_the_epochs_by_the_cost(script):
     costs = dict(mixmim=dict(mixmim=1.0, mask_token=0.8, k4=2.0, unblocked=1.01))
     arms = ['mixmim', 'mask_token', 'unblocked', 'k4', 'none']
-    runs = script.plan_digits(['mixmim'], arms, [3], costs, epochs=16)
+    runs = script.plan_runs('digits', ['mixmim'], arms, [3], costs, epochs=16)
     assert {run.name: run.epochs for run in runs} == {
         'digits-mixmim-mixmim-steps-seed3': 16,
         'digits-mixmim-mask_token-steps-seed3': 16,
@@ -39,7 +39,8 @@ def test_equal_compute_divides_the_epochs_by_the_cost(script):
 
 
 def test_shapes_are_for_the_main_methods(script):
-    runs = script.plan_shapes(['swin'], script.ARMS, [0, 1], epochs=5)
+    costs = dict(swin=dict(mixmim=1.0, mask_token=0.99))
+    runs = script.plan_runs('shapes', ['swin'], script.ARMS, [0, 1], costs, epochs=5)
     assert [(run.arm, run.seed, run.epochs) for run in runs] == [
         *(('mixmim', 0, 5), ('mixmim', 1, 5)),
         *(('mask_token', 0, 5), ('mask_token', 1, 5)),
@@ -91,13 +92,26 @@ def test_measuring_costs_again_discards_runs_at_equal_compute(script, tmp_path):
     ]
     for run in runs:
         script.write_json(tmp_path / 'runs' / f'{run.name}.json', script.asdict(run))
-    script.write_json(tmp_path / 'costs.json', dict(costs=dict(swin=dict(k3=1.1))))
-    options = dict(arms=['k3'], encoders=['swin'], quick=True)
-    for steps, done in ((['digits'], [True, True]), (['costs'], [True, False])):
-        args = argparse.Namespace(steps=steps, **options)
-        costs = script.read_costs(tmp_path, args)
-        assert [script.is_done(run, tmp_path) for run in runs] == done
-    assert costs['swin']['mixmim'] == 1
+    costs = dict(swin=dict(k3=1.1))
+    script.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
+    args = argparse.Namespace(work_dir=tmp_path, quick=True)
+    assert script.read_costs('digits', args) == costs
+    assert [script.is_done(run, tmp_path) for run in runs] == [True, True]
+    script.measure_anew('digits', args)
+    assert [script.is_done(run, tmp_path) for run in runs] == [True, False]
+    assert script.read_costs('digits', args)['swin']['mixmim'] == 1
+
+
+@pytest.mark.parametrize(
+    'steps, tasks',
+    [
+        (['costs'], ['digits', 'shapes']),
+        (['costs', 'dense'], ['shapes']),
+        (['digits', 'dense'], ['digits', 'shapes']),
+    ],
+)
+def test_steps_choose_the_tasks(script, steps, tasks):
+    assert script.chosen_tasks(argparse.Namespace(steps=steps)) == tasks
 
 
 def test_a_run_of_another_length_is_done_again(script, tmp_path):
@@ -112,7 +126,7 @@ def test_a_run_of_another_length_is_done_again(script, tmp_path):
 def test_unknown_run(tmp_path):
     (tmp_path / 'work').mkdir()
     costs = dict(costs=dict(swin=dict(mixmim=1.0)))
-    (tmp_path / 'work' / 'costs.json').write_text(json.dumps(costs))
+    (tmp_path / 'work' / 'costs-digits.json').write_text(json.dumps(costs))
     options = ['--work-dir', 'work', '--encoders', 'swin', '--arms', 'mixmim']
     result = call('compare_methods.py', *options, '--run', 'nothing', cwd=tmp_path)
     assert 'lead to no run nothing' in error_line(result)
@@ -137,7 +151,7 @@ def test_compare_and_resume(tmp_path, script):
     for row in rows:
         assert all(0 <= row['scores'][name] <= 100 for name in script.SCORES)
         assert f'| {row["scores"]["probe-all"]:.1f} |' in output
-    costs = json.loads((work / 'costs.json').read_text())['costs']
+    costs = json.loads((work / 'costs-digits.json').read_text())['costs']
     assert costs['mixmim']['mixmim'] == 1 and costs['swin']['k4'] > 0
 
     kept, lost = sorted((work / 'runs').iterdir())

@@ -289,7 +289,14 @@ def test_a_run_that_is_wrong_gets_another_next_step(tmp_path):
     steps = next_words(run)
     assert f'--work-dir {run}-lower-lr' in steps and 'optimizer.lr=0.0001' in steps
     assert 'clip_grad.max_norm=1.0' in steps and 'bfloat16' not in steps
-    assert 'probe /data' not in steps
+    assert 'probe /data' not in steps and 'resume' not in steps
+
+
+def test_starting_again_does_not_resume(tmp_path):
+    """The config that a resumed run saved says that it resumes."""
+    bad = dict(loss=(1.0, float('nan')), resume=True, load_from='epoch_1.pth')
+    steps = next_words(write_run(tmp_path / 'run', **bad))
+    assert 'resume=False load_from=None' in steps
 
 
 def test_overflow_of_float16_asks_for_bfloat16_and_clips_no_second_time(tmp_path):

@@ -131,7 +131,7 @@ def main() -> None:
     """Train, kill, resume and compare."""
     args = parse_args()
     torch.set_num_threads(1)  # OpenMP does not survive a fork
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = 'none'
     cfg.setdefault('experiment_name', Path(args.config).stem)
     moments = random.Random(args.seed)

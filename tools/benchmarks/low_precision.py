@@ -63,7 +63,7 @@ def main() -> None:
     rows = []
     for seed in args.seeds:
         for name, options in VARIANTS.items():
-            cfg = load_config(args)
+            cfg = load_config(args.config, args.cfg_options)
             cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
             cfg.param_scheduler = None
             cfg.default_hooks.checkpoint = None

@@ -20,6 +20,7 @@ from mmmixmim.runtime import (
     build_runner,
     load_config,
     one_line_errors,
+    prepare_run,
 )
 from mmmixmim.validation import UserError
 
@@ -57,7 +58,10 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors()
 def main() -> None:
     """Train, and print the share."""
-    runner = build_runner(load_config(parse_args()))
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
+    runner = build_runner(cfg)
     if runner._val_loop is None:
         raise UserError('The config measures nothing: it has no val_cfg.')
     validations, hooks, total = Stopwatch(), Stopwatch(), Stopwatch()

@@ -69,7 +69,7 @@ def main() -> None:
     """Count and print."""
     args = parse_args()
     card = find_card(args.gpu)
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     title = f'{Path(args.config).name}, {args.batch_size} images, {card.name}'
     print(f'{title}, predicted')
     step = (cfg, args.batch_size, args.shape, args.precision)

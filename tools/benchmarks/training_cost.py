@@ -16,6 +16,7 @@ from torch import nn
 
 from mmmixmim.benchmarking import (
     PRECISIONS,
+    image_size,
     interleave,
     machine,
     markdown_table,
@@ -81,12 +82,12 @@ def training_step(model: nn.Module, batch: dict, precision: str) -> Callable[[],
 def main() -> None:
     """Build the model, measure, print and save."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to(args.device).train()
     number = args.batch_size or cfg.train_dataloader.batch_size
-    size = tuple(args.shape or model.backbone.img_size)
+    size = image_size(model, args.shape)
     batch = random_batch(cfg, model, number, size)
     step = training_step(model, batch, args.precision)
     peak = peak_memory(step, args.device)

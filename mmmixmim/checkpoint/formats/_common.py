@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 
 from torch import Tensor
 
 from mmmixmim.geometry import relative_position_index
 from mmmixmim.validation import UserError
 
-INDEX = 'relative_position_index'
-TABLE = 'relative_position_bias_table'
-# Norms of the maps of earlier stages, for dense tasks. No other format has them.
-DENSE_NORM = re.compile(r'norm\d+\.(weight|bias)$')
+from ..names import INDEX, MAP_NORM, TABLE
 
 
 def without_indices(entries: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -29,7 +25,7 @@ def with_indices(entries: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     complete = {}
     for name, value in entries.items():
-        if DENSE_NORM.match(name):
+        if MAP_NORM.match(name):
             raise UserError(
                 f'{name} belongs to a dense map (out_indices), which only the format '
                 'mmmixmim has.'

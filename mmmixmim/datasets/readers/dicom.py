@@ -25,8 +25,10 @@ class DicomReader(ImageReader):
         self.file = file = pydicom.dcmread(source)
         frames = int(file.get('NumberOfFrames') or 1)
         self.samples = int(file.SamplesPerPixel)
-        self.slope = float(file.get('RescaleSlope', 1))
-        self.intercept = float(file.get('RescaleIntercept', 0))
+        # A tag may be there and empty.
+        slope, intercept = (file.get(f'Rescale{x}') for x in ('Slope', 'Intercept'))
+        self.slope = 1.0 if slope in (None, '') else float(slope)
+        self.intercept = float(intercept or 0)
         bits, signed = int(file.BitsAllocated), int(file.get('PixelRepresentation', 0))
         dtype = f'{"i" if signed else "u"}{max(bits // 8, 1)}'
         if (self.slope, self.intercept) != (1, 0):

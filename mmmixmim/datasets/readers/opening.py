@@ -51,26 +51,19 @@ def open_image(
         ...     print(image.size, image.channels, image.dtype)
         ...     crop = image.read((0, 0, 256, 256))
     """
-    with naming(path):
-        return choose_reader(path, backend_args, data)
-
-
-def choose_reader(
-    path: str | Path, backend_args: dict | None = None, data: bytes | None = None
-) -> ImageReader:
-    """Do as :func:`open_image`, with errors that do not name the file."""
     path = str(path)
-    if data is not None:
-        source = BytesIO(data)
-    elif backend_args is not None or '://' in path:
-        source = BytesIO(fileio.get(path, backend_args=backend_args))
-    else:
-        source = Path(path).expanduser()
-        if not source.is_file():
-            raise MissingFileError(f'There is no image file {path!r}.')
-    reader = _reader(path, source)
-    reader.name = path
-    return reader
+    with naming(path):
+        if data is not None:
+            source = BytesIO(data)
+        elif backend_args is not None or '://' in path:
+            source = BytesIO(fileio.get(path, backend_args=backend_args))
+        else:
+            source = Path(path).expanduser()
+            if not source.is_file():
+                raise MissingFileError(f'There is no image file {path!r}.')
+        reader = _reader(path, source)
+        reader.name = path
+        return reader
 
 
 def _reader(path: str, source: Path | BytesIO) -> ImageReader:

@@ -11,7 +11,7 @@ from PIL import ImageOps
 
 from mmmixmim.validation import UnreadableFileError
 
-from ..pillow_limits import open_image
+from ..pillow_limits import open_picture
 from .base import ImageReader
 
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -43,7 +43,7 @@ class PillowReader(ImageReader):
     """
 
     def __init__(self, source: Path | BytesIO) -> None:
-        image = open_image(source)
+        image = open_picture(source)
         self.image = image
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         size = image.size if turned else image.size[::-1]

@@ -14,7 +14,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from mmmixmim.validation import UnreadableFileError
 
-from ..pillow_limits import open_image
+from ..pillow_limits import open_picture
 
 Box = tuple[int, int, int, int]
 
@@ -41,7 +41,7 @@ class EncodedImage:
     def __init__(self, data: bytes) -> None:
         self.data = data
         try:
-            self.image = open_image(io.BytesIO(data))
+            self.image = open_picture(io.BytesIO(data))
         except UnidentifiedImageError as error:
             raise UnreadableFileError(
                 'it is no image in a supported format' if data else 'it is empty'

@@ -18,10 +18,10 @@ from mmmixmim.validation import (
     check_positive_int,
 )
 
-from ..masks import check_mask
+from ..masks import check_mask_image
 from ..no_data import check_no_data, pixel_weights
-from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError
-from ..readers.opening import choose_reader, naming
+from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError, open_image
+from ..readers.base import naming
 from .load_random_resized_crop import LoadRandomResizedCrop
 
 
@@ -168,7 +168,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         if results.get(key) is not None:
             return ArrayReader(np.asarray(results[key]))
         path = results[f'{key}_path']
-        return choose_reader(path, self.backend_args, results.get(f'{key}_bytes'))
+        return open_image(path, self.backend_args, results.get(f'{key}_bytes'))
 
     def _load(self, image: ImageReader, results: dict) -> tuple[Tensor, Tensor | None]:
         """Draw a crop with valid pixels: float32 or uint8 (C, H, W), weights (H, W)."""
@@ -176,7 +176,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         if results.get('mask') is None and not results.get('mask_path'):
             return self._draw(image, None)
         with self._open(results, 'mask') as mask:
-            check_mask(image, mask)
+            check_mask_image(image, mask)
             return self._draw(image, mask)
 
     def _check(self, image: ImageReader) -> None:

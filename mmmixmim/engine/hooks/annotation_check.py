@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import load
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
+
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -61,7 +62,7 @@ class AnnotationCheckHook(Hook):
         mode: str = 'train',
     ) -> None:
         """Check the label maps of a segmentation batch."""
-        head = getattr(_unwrapped_model(runner), 'decode_head', None)
+        head = getattr(unwrapped(runner.model), 'decode_head', None)
         if head is None:
             return
         if isinstance(head, nn.ModuleList):  # cascades
@@ -86,7 +87,7 @@ class AnnotationCheckHook(Hook):
             if not hasattr(part, 'cat_ids') or not file.endswith('.json'):
                 continue
             classes = part.metainfo['classes']
-            _check_heads(_unwrapped_model(runner), classes)
+            _check_heads(unwrapped(runner.model), classes)
             if file not in self._checked and is_main_process() and not message:
                 content = load(file, backend_args=part.backend_args)
                 message = _wrong_categories(file, content, classes)
@@ -96,10 +97,6 @@ class AnnotationCheckHook(Hook):
         broadcast_object_list(messages)
         if messages[0]:
             raise UserError(messages[0])
-
-
-def _unwrapped_model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _parts(dataset) -> Iterator:

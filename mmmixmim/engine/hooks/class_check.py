@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
+
+from ..wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -43,7 +44,7 @@ class ClassCheckHook(Hook):
         self._check_count(runner, classes)
 
     def _check_count(self, runner: Runner, classes: tuple | None) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         wanted = model.head.num_classes
         if classes and len(classes) != wanted:
             raise UserError(

@@ -7,12 +7,13 @@ import logging
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmixmim.evaluation import diagnose, read_history
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import check_positive_int
+
+from ..wrappers import unwrapped
 
 _LEVELS = dict(info=logging.INFO, warning=logging.WARNING, error=logging.ERROR)
 
@@ -44,10 +45,8 @@ class DiagnosisHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Read the curves of a run that is resumed."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, 'head', None)
-        normalised = getattr(head, 'norm_pix', False) and head.hog is None
-        self.mean_loss = 1.0 if normalised else None
+        model = unwrapped(runner.model)
+        self.mean_loss = getattr(getattr(model, 'head', None), 'mean_loss', None)
         self.mask_ratio = getattr(model, 'mask_ratio', None)
         if runner.iter:
             self.history = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import MMFullyShardedDataParallel, is_model_wrapper
+from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
+
+from ..wrappers import unwrapped
 
 LARGEST = 5  # gradients that a report lists
 LAST = 10  # losses that a report lists
@@ -213,7 +215,7 @@ def _largest(
     runner: Runner, parameters: list[nn.Parameter], norms: list[float]
 ) -> dict[str, float]:
     """The largest norms by parameter, those that are not finite first."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     names = {id(each): name for name, each in model.named_parameters()}
     named = {
         names.get(id(each), 'a parameter outside the model'): norm

@@ -8,10 +8,9 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from mmmixmim.evaluation import extract_features, knn, linear_probe
 from mmmixmim.registry import DATASETS, HOOKS
@@ -19,7 +18,7 @@ from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out
-from ..sharding import is_sharded
+from ..wrappers import is_sharded, unwrapped
 
 _SHARDED = 'OnlineProbeHook needs the whole model in one process, and it is sharded.'
 
@@ -76,19 +75,20 @@ class OnlineProbeHook(Hook):
 
     def _measure(self, runner: Runner) -> dict[str, float]:
         if is_sharded(runner):
-            self.off = True
-            print_log(f'{_SHARDED} Probe and k-NN are off.', 'current', logging.WARNING)
-            return {}
+            return self._turn_off(_SHARDED)
         first = not self.loaders
         if first:
             self.loaders = self._build_loaders(runner.cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not self.loaders:
+            return self._turn_off(
+                'The images have no labels: OnlineProbeHook needs labelled datasets '
+                'with a length (its arguments train and test).'
+            )
+        model = unwrapped(runner.model)
         train, test = (extract_features(model, loader) for loader in self.loaders)
         problem = self._problem(train[1], test[1]) if first else None
         if problem:
-            self.off = True
-            print_log(f'{problem} Probe and k-NN are off.', 'current', logging.WARNING)
-            return {}
+            return self._turn_off(problem)
         if not np.isfinite(train[0]).all() or not np.isfinite(test[0]).all():
             return {}  # the loss is not finite either, which is said
         figures = {'knn/top1': knn(train, test, self.neighbours)}
@@ -98,13 +98,27 @@ class OnlineProbeHook(Hook):
             print_log(str(error), 'current', logging.WARNING)
         return figures
 
+    def _turn_off(self, problem: str) -> dict[str, float]:
+        self.off = True
+        print_log(f'{problem} Probe and k-NN are off.', 'current', logging.WARNING)
+        return {}
+
     def _build_loaders(self, cfg: dict) -> list[DataLoader]:
-        val = cfg.val_dataloader.dataset
-        train = self.train or {**cfg.train_dataloader.dataset, 'pipeline': val.pipeline}
+        """Loaders of both datasets; none if one of them is a stream or missing."""
+        test = self.test or complete_held_out(cfg.val_dataloader.dataset, cfg)
+        train = self.train or cfg.train_dataloader.dataset
+        while isinstance(train.get('dataset'), dict):  # of RepeatDataset
+            train = train['dataset']
+        if test is None:
+            return []
+        if not self.train:
+            train = {**train, 'pipeline': test['pipeline']}
         collate = FUNCTIONS.get('default_collate')
         loaders = []
-        for config in (train, self.test or complete_held_out(val, cfg)):
+        for config in (train, test):
             dataset = DATASETS.build(config)
+            if isinstance(dataset, IterableDataset):
+                return []
             count = min(self.max_images, len(dataset))
             chosen = [i * len(dataset) // count for i in range(count)]
             loaders.append(

@@ -8,7 +8,6 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmixmim.datasets import MixtureGroups
@@ -18,7 +17,7 @@ from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
 from mmmixmim.visualization import paint_reconstruction
 
-from ..sharding import is_sharded
+from ..wrappers import is_sharded, unwrapped
 
 
 @HOOKS.register_module()
@@ -54,7 +53,7 @@ class ReconstructionHook(Hook):
             problem = 'they need the whole model in one process, and it is sharded.'
             print_log(f'No pictures are drawn: {problem}', 'current', logging.WARNING)
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         with kept_random_state(seed=0):
             if self.batch is None:
                 count = min(self.num_groups, len(dataset))

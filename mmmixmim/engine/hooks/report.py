@@ -19,7 +19,7 @@ from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
 from mmmixmim.visualization.report import COUNTS
 
-from ..sharding import is_sharded
+from ..wrappers import is_sharded
 
 
 @HOOKS.register_module()

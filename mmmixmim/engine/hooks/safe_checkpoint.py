@@ -20,27 +20,28 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmmixmim.checkpoint.resumable import (
+    OLD,
+    PARTIAL,
     check_resumable,
     find_resumable,
     is_complete,
+    restore,
 )
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 
 from ..schedulers.resuming import follow_config
-from ..sharding import is_sharded
-
-PARTIAL = '.partial'  # suffix of files that are being written
-OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
+from ..wrappers import is_sharded
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, for runs that may be killed at any moment.
 
-    - Files are written beside, flushed and renamed, ``last_checkpoint`` too. So a file
-      is complete or not there, and ``last_checkpoint`` names a complete one. Old
-      checkpoints are removed after that.
+    - Files are written under another name, flushed to disk and renamed,
+      ``last_checkpoint`` too. So a file is complete or not there, and
+      ``last_checkpoint`` names a complete one. Old checkpoints, also the best ones, are
+      removed after that.
     - Where gradients are being accumulated, the checkpoint waits for their update.
     - A folder that cannot be written is found before the training starts.
     - ``--resume`` refuses a checkpoint without training state or of another model.
@@ -56,7 +57,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_run(self, runner: Runner) -> None:
         """Find the checkpoint to resume, or refuse a damaged one."""
         if is_main_process():
-            _restore(Path(runner.work_dir))
+            restore(Path(runner.work_dir))
         barrier()
         if runner._resume is True and not runner._load_from:
             runner._load_from = find_resumable(runner.work_dir)
@@ -117,7 +118,40 @@ class SafeCheckpointHook(CheckpointHook):
                 logging.WARNING,
             )
             return
-        super().after_val_epoch(_SafeSaving(runner), metrics)
+        if not self.save_best:
+            return
+        old, self._best = self._best, {}  # else MMEngine removes it first
+        try:
+            super().after_val_epoch(_SafeSaving(runner), metrics)
+        except BaseException:
+            self._best = old
+            raise
+        new = {key: path for key, path in self._best.items() if path}
+        self._best = old | new
+        for key, path in old.items():
+            if path and new.get(key, path) != path:
+                self._remove(path)
+
+    @property
+    def _best(self) -> dict[str, str | None]:
+        """Paths of the best checkpoints by what tells them."""
+        if len(self.key_indicators) == 1:
+            return {self.key_indicators[0]: self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    @_best.setter
+    def _best(self, paths: dict[str, str | None]) -> None:
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = next(iter(paths.values()), None)
+        else:
+            self.best_ckpt_path_dict = dict.fromkeys(self.key_indicators) | paths
+
+    def _remove(self, path: str) -> None:
+        if is_main_process():
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # of sharded checkpoints
+                self.file_backend.rmtree(path)
 
     def save_now(self, runner: Runner, name: str) -> str:
         """Save in a file of its own after an iteration, whatever the interval.
@@ -147,13 +181,8 @@ class SafeCheckpointHook(CheckpointHook):
         self._save(runner, name, meta, by_epoch=self.by_epoch)
         if expired:
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        if is_main_process():
-            for old in map(self.filename_tmpl.format, expired):
-                path = self.file_backend.join_path(self.out_dir, old)
-                if self.file_backend.isfile(path):
-                    self.file_backend.remove(path)
-                elif self.file_backend.isdir(path):  # of sharded checkpoints
-                    self.file_backend.rmtree(path)
+        for old in map(self.filename_tmpl.format, expired):
+            self._remove(self.file_backend.join_path(self.out_dir, old))
 
     def _save(
         self,
@@ -252,14 +281,6 @@ def _publish(partial: Path, path: Path) -> None:
     remove(old)
 
 
-def _restore(folder: Path) -> None:
-    """Give folders their names back whose replacement was interrupted."""
-    for old in folder.glob(f'*{OLD}'):
-        path = old.with_name(old.name.removesuffix(OLD))
-        if not path.exists():
-            os.replace(old, path)
-
-
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -279,6 +300,7 @@ def remove(path: Path) -> None:
 def _prepare(folder: Path) -> None:
     """Raise unless files can be written; remove those of a killed process."""
     folder.mkdir(parents=True, exist_ok=True)
+    restore(folder)
     for each in folder.glob(f'*{PARTIAL}'):
         remove(each)
     with tempfile.TemporaryFile(dir=folder) as file:

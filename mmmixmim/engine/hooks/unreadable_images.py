@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from pathlib import Path
 
 from mmengine.dist import (
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset
 from mmmixmim.datasets import unreadable_images
 from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.registry import HOOKS
+from mmmixmim.runtime import replace_file
 from mmmixmim.validation import UserError
 
 STREAMED = 1000  # images that a stream counts by, which has no epochs
@@ -122,8 +122,7 @@ class UnreadableImagesHook(Hook):
     def _write(self, runner: Runner) -> None:
         file = self._list(runner)
         lines = (f'{path}\t{why}\n' for path, why in self._reasons.items())
-        file.with_suffix('.tmp').write_text(''.join(lines))
-        os.replace(file.with_suffix('.tmp'), file)
+        replace_file(file, ''.join(lines))
 
     def _list(self, runner: Runner) -> Path:
         """The list; another rank than the first, which has to stop, writes its own."""

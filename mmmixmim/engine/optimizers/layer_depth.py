@@ -15,14 +15,12 @@ ConvNeXt is not in it: its ``get_layer_depth`` groups blocks as its authors do.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 
 from torch import nn
 
+from mmmixmim.checkpoint.names import MAP_NORM
 from mmmixmim.validation import UserError
-
-MAP_NORM = re.compile(r'norm\d+\.')
 
 
 def _swin(backbone: nn.Module, merges_first: bool = False) -> list[list[str]]:

@@ -61,7 +61,7 @@ class ShiftedWindowEncoder:
         return x.permute(0, 3, 1, 2).contiguous()
 
 
-def run_block(block: nn.Module, forward: Callable, x: Tensor) -> Tensor:
+def run_recomputed(block: nn.Module, forward: Callable, x: Tensor) -> Tensor:
     """Run a block's ``forward``, with activation checkpointing if ``with_cp`` is set.
 
     Args:

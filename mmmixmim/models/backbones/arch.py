@@ -100,10 +100,6 @@ class Arch:
         rates = [last * i / max(1, blocks - 1) for i in range(blocks)]
         return [[rates.pop(0) for _ in range(depth)] for depth in self.depths]
 
-    def read_out_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        """See :func:`read_out_indices`."""
-        return read_out_indices(out_indices, self.stages)
-
 
 def read_out_indices(
     out_indices: int | Sequence[int], count: int, what: str = 'stages'

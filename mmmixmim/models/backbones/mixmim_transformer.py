@@ -31,7 +31,7 @@ from ..layers import (
     init_transformer_weights,
 )
 from ..mixing import TokenOwnership
-from .arch import ARCHS, Arch, WindowSize
+from .arch import ARCHS, Arch, WindowSize, read_out_indices
 
 
 @MODELS.register_module()
@@ -138,7 +138,7 @@ class MixMIMTransformer(BaseModule):
         self.img_size = sizes.img_size
         self.map_size = sizes.maps[0]
         self.out_channels = sizes.channels
-        self.out_indices = sizes.read_out_indices(out_indices)
+        self.out_indices = read_out_indices(out_indices, sizes.stages)
         self.frozen_stages = frozen_stages
 
         self.absolute_pos_embed = nn.Parameter(

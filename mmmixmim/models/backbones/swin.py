@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from torch import Tensor
@@ -10,7 +12,7 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend, run_block
+from ._shifted_windows import ShiftedWindowEncoder, attend, run_recomputed
 
 
 @MODELS.register_module()
@@ -23,7 +25,10 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
     mask also blocks tokens of other images.
 
     Args:
-        *args: Arguments of mmpretrain's ``SwinTransformer``.
+        arch: Published size, or a dict with ``embed_dims``, ``depths`` and
+            ``num_heads``. Defaults to 'tiny'.
+        *args: Other arguments of mmpretrain's ``SwinTransformer``.
+        out_indices: Stages whose maps are returned. Defaults to None: the last one.
         **kwargs: See ``args``. Smaller maps than the window, as of images below 224
             pixels, need ``pad_small_map=True``.
 
@@ -32,8 +37,17 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
             with overlapping patches.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        *args,
+        out_indices: Sequence[int] | None = None,
+        **kwargs,
+    ) -> None:
+        if out_indices is None:
+            stages = len(arch['depths']) if isinstance(arch, dict) else 4
+            out_indices = (stages - 1,)
+        super().__init__(arch, *args, out_indices=out_indices, **kwargs)
         if self.out_after_downsample:
             raise UserError(
                 f'{type(self).__name__} does not support out_after_downsample=True: '
@@ -77,4 +91,4 @@ def _run_block(
         x = x + attend(block.attn, block.norm1(x), size, ownership)
         return block.ffn(block.norm2(x), identity=x)
 
-    return run_block(block, forward, x)
+    return run_recomputed(block, forward, x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmpretrain.models.backbones import SwinTransformerV2
 from mmpretrain.models.backbones.swin_transformer_v2 import SwinBlockV2
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from mmmixmim.registry import MODELS
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend, run_block
+from ._shifted_windows import ShiftedWindowEncoder, attend, run_recomputed
 
 
 @MODELS.register_module()
@@ -22,7 +24,10 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
     mask also blocks tokens of other images.
 
     Args:
-        *args: Arguments of mmpretrain's ``SwinTransformerV2``.
+        arch: Published size, or a dict with ``embed_dims``, ``depths`` and
+            ``num_heads``. Defaults to 'tiny'.
+        *args: Other arguments of mmpretrain's ``SwinTransformerV2``.
+        out_indices: Stages whose maps are returned. Defaults to None: the last one.
         **kwargs: See ``args``. Smaller maps than the window, as of images below 256
             pixels, need ``pad_small_map=True``.
 
@@ -30,8 +35,17 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
         UserError: With overlapping patches.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        *args,
+        out_indices: Sequence[int] | None = None,
+        **kwargs,
+    ) -> None:
+        if out_indices is None:
+            stages = len(arch['depths']) if isinstance(arch, dict) else 4
+            out_indices = (stages - 1,)
+        super().__init__(arch, *args, out_indices=out_indices, **kwargs)
         self._set_sizes()
         self.out_channels = [stage.out_channels for stage in self.stages]
 
@@ -71,4 +85,4 @@ def _run_block(
         x = x + block.norm2(block.ffn(x))
         return block.norm3(x) if block.extra_norm else x
 
-    return run_block(block, forward, x)
+    return run_recomputed(block, forward, x)

@@ -59,7 +59,7 @@ class MixMIMPretrainHead(BaseModule):
         stride: Side of a cell in pixels. Defaults to 32.
         in_channels: Channels of the images. Defaults to 3.
         norm_pix: Whether pixels are normalised cell by cell, by the mean and the
-            unbiased variance. Defaults to True.
+            unbiased variance. HOG always is. Defaults to True.
         target: What is predicted: 'pixels', or 'hog', the histograms of oriented
             gradients of mmpretrain's MaskFeat (arXiv 2112.09133) over 8x8 pixels.
             Defaults to 'pixels'.
@@ -85,6 +85,11 @@ class MixMIMPretrainHead(BaseModule):
         self.in_channels = in_channels
         self.norm_pix = norm_pix
         self.hog = _build_hog(target, stride, in_channels)
+        if self.hog and not norm_pix:
+            raise UserError(
+                "norm_pix=False needs target='pixels', got target='hog', whose "
+                'histograms are always normalised: leave norm_pix out.'
+            )
         loss = loss or dict(type='PixelReconstructionLoss', criterion='L2')
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             self.loss_module = registry.build(loss)
@@ -224,7 +229,12 @@ class MixMIMPretrainHead(BaseModule):
             (B, h * w, target_dims), pixels normalised with ``norm_pix``.
         """
         if self.hog is not None:
-            return self._cut(self.hog(images.float()), self.stride // self.hog.pool)
+            # Autocast would compute the gradients in low precision; meta has none.
+            device = images.device.type
+            known = torch.amp.is_autocast_available(device)
+            with torch.autocast(device if known else 'cpu', enabled=False):
+                maps = self.hog(images.float())
+            return self._cut(maps, self.stride // self.hog.pool)
         cells = self.patchify(images.float())
         if self.norm_pix:
             mean, deviation = self._statistics(cells, weights)
@@ -256,6 +266,14 @@ class MixMIMPretrainHead(BaseModule):
         grid = tuple(pixels // side for pixels in size)
         cells = cells.unflatten(2, (side, side, self.in_channels)).unflatten(1, grid)
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Loss of predicting the mean of each cell; None if it is unknown."""
+        squares = type(self.loss_module) is PixelReconstructionLoss and isinstance(
+            self.loss_module.penalty, torch.nn.MSELoss
+        )
+        return 1.0 if squares and self.norm_pix and self.hog is None else None
 
     @property
     def target_dims(self) -> int:

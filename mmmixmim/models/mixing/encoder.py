@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -12,16 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, as_pair, check_image_size, check_positive_int
 
+from .filling import Filling
 from .ownership import TokenOwnership
 
 
 class MixingEncoder(Protocol):
     """A hierarchical encoder that mixes images.
 
-    The ownership is checked by the algorithm. It does the work of mixing: see ``mix``,
-    ``same_owner``, ``split``, ``merge`` and ``pool`` of :class:`TokenOwnership`.
+    MixMIM checks the ownership before it calls the encoder. To mix images and to keep
+    owners apart, use ``mix``, ``same_owner``, ``split``, ``merge`` and ``pool`` of
+    :class:`TokenOwnership`.
 
     Attributes:
         stride: Side in pixels of the cell behind each token of the last map.
@@ -64,23 +68,62 @@ _SHARED_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
 def check_encoder_attributes(encoder: nn.Module) -> None:
     """Raise a UserError that names what ``encoder`` lacks to be pretrained.
 
-    A norm with statistics over several owners gives a warning that names it.
+    A norm with statistics over several owners gives a warning that names it, and so do
+    patches that overlap.
     """
+    kind = type(encoder).__name__
     for name in MixingEncoder.__annotations__:
         if not hasattr(encoder, name):
             raise UserError(
-                f'{type(encoder).__name__} cannot be pretrained by MixMIM: it has no '
+                f'{kind} cannot be pretrained by MixMIM: it has no '
                 f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder that '
                 'follows mmmixmim.models.mixing.MixingEncoder.'
             )
+    check_positive_int(f'stride of {kind}', encoder.stride)
+    check_positive_int(f'in_channels of {kind}', encoder.in_channels)
+    as_pair(f'img_size of {kind}', encoder.img_size)
+    channels = encoder.out_channels
+    if not (
+        isinstance(channels, Sequence)
+        and channels
+        and all(type(each) is int for each in channels)
+    ):
+        raise UserError(
+            f'out_channels of {kind} must list the channels of each stage, got '
+            f'{channels!r}.'
+        )
+    _check_signature(encoder)
+    _check_indices(encoder)
+    _warn_of_shared_norms(encoder)
+    _warn_of_overlap(encoder)
+
+
+def _check_signature(encoder: nn.Module) -> None:
+    try:
+        inspect.signature(encoder.forward).bind('images', 'ownership')
+    except TypeError as error:
+        raise UserError(
+            f'{type(encoder).__name__} cannot be pretrained by MixMIM: its forward '
+            'must take images and an ownership, as forward(images, ownership=None).'
+        ) from error
+
+
+def _check_indices(encoder: nn.Module) -> None:
     last = getattr(encoder, 'last_index', len(encoder.out_channels) - 1)
-    if tuple(getattr(encoder, 'out_indices', (last,))) != (last,):
+    given = getattr(encoder, 'out_indices', (last,))
+    indices = given if isinstance(given, Sequence) else (given,)
+    if [i + last + 1 if i < 0 else i for i in indices] != [last]:
         raise UserError(
             'Pretraining uses the last map only: leave out_indices out of the '
-            f'backbone, got {encoder.out_indices}.'
+            f'backbone, got {given}.'
         )
+
+
+def _warn_of_shared_norms(encoder: nn.Module) -> None:
     for name, module in encoder.named_modules():
-        if isinstance(module, _SHARED_NORMS):
+        if isinstance(module, _SHARED_NORMS) or (
+            isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1
+        ):
             print_log(
                 f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
                 'which takes statistics over the tokens of all mixed images, so they '
@@ -88,7 +131,23 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
                 logger='current',
                 level=logging.WARNING,
             )
-            break
+            return
+
+
+def _warn_of_overlap(encoder: nn.Module) -> None:
+    """The first convolution is the patch embedding, as a rule."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if any(map(operator.gt, module.kernel_size, module.stride)):
+                print_log(
+                    f'{name} of {type(encoder).__name__} has a kernel of '
+                    f'{module.kernel_size} at a stride of {module.stride}. If it runs '
+                    'before the images are mixed, tokens see pixels of the next cell, '
+                    'which may be hidden: mmmixmim.models.check_encoder tells.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            return
 
 
 def check_encoder(
@@ -98,11 +157,14 @@ def check_encoder(
 ) -> None:
     """Check that an encoder can be pretrained by MixMIM.
 
+    - Its attributes, and the channels and sizes of its maps, agree.
     - Nothing of the partner reaches the tokens of an image, bit by bit: with masks that
-      the batch shares and masks of each image, in odd batches, under autocast, and with
-      three images in a mixture. The partner's own tokens do depend on it.
+      the batch shares and masks of each image, in odd batches, under autocast, in
+      training mode, and with three images in a mixture. The partner's own tokens do
+      depend on it.
     - Nothing of an image's own hidden cells reaches its mixture, as it does where
       patches overlap.
+    - Tokens see others of their owner, and of all owners if they are not ``isolated``.
     - Without an ownership it computes what the stock class does, bit by bit, and has
       the same parameters.
     - Every parameter that can be trained gets a gradient.
@@ -112,8 +174,7 @@ def check_encoder(
     would hide what their branch does. They are drawn at random.
 
     Args:
-        build: Builds the encoder. A small one is enough, and it should not draw random
-            numbers in evaluation mode.
+        build: Builds the encoder. A small one is enough.
         stock: Builds the class that it extends, with the same arguments. Defaults to
             None: there is none.
         size: Height and width in pixels of the test images. Defaults to None:
@@ -128,21 +189,30 @@ def check_encoder(
     check_encoder_attributes(encoder)
     stride = encoder.stride
     if size is None:
-        size = (encoder.img_size[0], encoder.img_size[1] + stride)
+        height, width = as_pair('img_size', encoder.img_size)
+        size = (height, width + stride)
+    check_image_size(size, stride)
     grid = tuple(side // stride for side in size)
     images = torch.randn(3, encoder.in_channels, *size)
-    for count, masks, precision in (
-        (2, 1, torch.float32),
-        (2, 3, torch.float32),
-        (3, 3, torch.float32),
-        (2, 1, torch.bfloat16),
+    ownership = TokenOwnership(_mixed_mask(1, grid))
+    _check_maps(encoder, images, None, grid)
+    _check_maps(encoder, images, ownership, grid)
+    for count, masks, precision, training in (
+        (2, 1, torch.float32, False),
+        (2, 3, torch.float32, False),
+        (3, 3, torch.float32, False),
+        (2, 1, torch.bfloat16, False),
+        (2, 1, torch.float32, True),
     ):
-        ownership = TokenOwnership(_mixed_mask(masks, grid, count), count)
-        _check_leaks(encoder, images, ownership, precision)
+        encoder.train(training)
+        mixed = TokenOwnership(_mixed_mask(masks, grid, count), count)
+        _check_leaks(encoder, images, mixed, precision)
+    encoder.eval()
     _check_hidden(encoder, images, TokenOwnership(_mixed_mask(3, grid)))
+    _check_flow(encoder, images, ownership)
+    _check_fillings(encoder, images, ownership.owners)
     if stock is not None:
         _check_stock(encoder, stock(), images)
-    ownership = TokenOwnership(_mixed_mask(1, grid))
     _check_gradients(_draw_zeros(build()), images, ownership)
     compiled = torch.compile(encoder, backend='aot_eager')
     with torch.no_grad():
@@ -170,6 +240,31 @@ def _mixed_mask(masks: int, grid: tuple[int, int], images: int = 2) -> Tensor:
 
 
 @torch.no_grad()
+def _check_maps(
+    encoder: nn.Module,
+    images: Tensor,
+    ownership: TokenOwnership | None,
+    grid: tuple[int, int],
+) -> None:
+    name = type(encoder).__name__
+    maps = encoder(images) if ownership is None else encoder(images, ownership)
+    if not isinstance(maps, (tuple, list)) or maps[-1].ndim != 4:
+        raise UserError(f'{name} must return a tuple of maps (B, C, h, w).')
+    last = tuple(maps[-1].shape)
+    if last[2:] != grid:
+        raise UserError(
+            f'The last map of {name} has {last[2:]} tokens, but the images have '
+            f'{grid} cells: stride must be the side of a cell.'
+        )
+    if last[:2] != (len(images), encoder.out_channels[-1]):
+        raise UserError(
+            f'The last map of {len(images)} images is {last} from {name}, whose '
+            f'out_channels are {encoder.out_channels}: the last one must be the '
+            'channels of the last map.'
+        )
+
+
+@torch.no_grad()
 def _check_leaks(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership, dtype: torch.dtype
 ) -> None:
@@ -180,15 +275,16 @@ def _check_leaks(
     shown = [ownership.partner(numbers, k) for k in range(ownership.images)]
 
     def run(batch: Tensor) -> tuple[Tensor, _Recorder]:
-        with torch.autocast('cpu', dtype, enabled=low), _Recorder(encoder) as seen:
+        # In training mode each pass draws the same drop paths.
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.autocast('cpu', dtype, enabled=low),
+            _Recorder(encoder) as seen,
+        ):
+            torch.manual_seed(0)
             return encoder(batch, ownership)[-1], seen
 
     before, modules = run(images)
-    if before.shape[2:] != ownership.grid:
-        raise UserError(
-            f'The last map of {name} has {tuple(before.shape[2:])} tokens, but the '
-            f'images have {ownership.grid} cells: stride must be the side of a cell.'
-        )
     for number in range(len(images)):
         changed = images.clone()
         changed[number].normal_()
@@ -240,6 +336,55 @@ def _check_hidden(
             'what the mixture hides. The first module that looks across cells before '
             f'they are mixed is {where}: its patches must not overlap, so use a kernel '
             'no larger than the stride, without padding.'
+        )
+
+
+@torch.no_grad()
+def _check_flow(encoder: nn.Module, images: Tensor, ownership: TokenOwnership) -> None:
+    """Change visible cells of an image, one at a time, until another one changes."""
+    own = ownership.owners[0] == 0
+    before = encoder(images, ownership)[-1][0]
+    for row, column in own.nonzero().tolist():
+        changed = images.clone()
+        cell = changed[0].unflatten(2, (own.shape[1], -1)).unflatten(1, (len(own), -1))
+        cell[:, row, :, column].normal_()
+        others = own.clone()
+        others[row, column] = False
+        after = encoder(changed, ownership)[-1][0]
+        if ((before != after).any(0) & others).any():
+            return
+    raise UserError(
+        f'In {type(encoder).__name__} no token sees another one of its own image: let '
+        'tokens of one owner meet, for instance where ownership.same_owner is True.'
+    )
+
+
+class _Blank(Filling):
+    """Zeros, with a note of what they are mixed with."""
+
+    def forward(self, maps: Tensor, hidden: Tensor) -> Tensor:
+        self.channels = maps.shape[-1]
+        return maps.new_zeros(())
+
+
+@torch.no_grad()
+def _check_fillings(encoder: nn.Module, images: Tensor, owners: Tensor) -> None:
+    """Hidden cells show zeros: what they know of the image, they got from others."""
+    name, blank = type(encoder).__name__, _Blank(0)
+    ownership = TokenOwnership(owners, filling=blank, isolated=False)
+    maps = [
+        encoder(batch, ownership)[-1] for batch in (images, torch.randn_like(images))
+    ]
+    if blank.channels != encoder.out_channels[0]:
+        raise UserError(
+            f'{name} mixes maps of {blank.channels} channels, but the first of its '
+            f'out_channels is {encoder.out_channels[0]}: they must be the same.'
+        )
+    if not (maps[0] != maps[1]).any(1)[:, owners[0] != 0].any():
+        raise UserError(
+            f'In {name} owners stay apart although they are not isolated: use '
+            'same_owner, split, merge and pool of the ownership, which look at '
+            'isolated.'
         )
 
 
@@ -322,14 +467,18 @@ def _check_gradients(
     encoder: nn.Module, images: Tensor, ownership: TokenOwnership
 ) -> None:
     encoder.train()
-    maps = encoder(images, ownership)[-1]
-    # No power of the maps: behind a norm their sum is constant.
-    (maps * torch.randn_like(maps)).sum().backward()
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad and (
-            parameter.grad is None or not parameter.grad.any()
-        ):
-            raise UserError(
-                f'{name} of {type(encoder).__name__} gets no gradient: freeze it with '
-                'requires_grad=False, or use it.'
-            )
+    for _ in range(10):  # a pass may skip branches by stochastic depth
+        maps = encoder(images, ownership)[-1]
+        # No power of the maps: behind a norm their sum is constant.
+        (maps * torch.randn_like(maps)).sum().backward()
+        missing = [
+            name
+            for name, each in encoder.named_parameters()
+            if each.requires_grad and (each.grad is None or not each.grad.any())
+        ]
+        if not missing:
+            return
+    raise UserError(
+        f'{missing[0]} of {type(encoder).__name__} gets no gradient: freeze it with '
+        'requires_grad=False, or use it.'
+    )

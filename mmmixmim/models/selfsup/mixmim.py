@@ -21,7 +21,14 @@ from mmmixmim.validation import (
 
 from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
 from .held_out import measure
-from .options import check_ratios, check_single_image, decodes_cells, with_sizes
+from .options import (
+    check_hidden,
+    check_options,
+    check_ratios,
+    check_single_image,
+    decodes_cells,
+    with_sizes,
+)
 from .pixel_weight import blank_unweighted, collect_pixel_weight
 
 _ALONE = (
@@ -46,9 +53,9 @@ class MixMIM(BaseSelfSupervisor):
     scope ``mmmixmim``, whatever the default scope is. Sizes of neck and head follow
     from the backbone.
 
-    With other values of ``num_images``, ``filling``, ``isolate`` and ``reconstruct`` it
-    is what the paper compares with, or SimMIM (arXiv 2111.09886), whose decoder and
-    head of mmpretrain it takes as they are.
+    Other values of ``num_images``, ``filling``, ``isolate`` and ``reconstruct`` give
+    the paper's ablations, or SimMIM (arXiv 2111.09886), with mmpretrain's decoder and
+    head as they are.
 
     Args:
         backbone: Config of an encoder, or the encoder. What it must offer is said by
@@ -134,7 +141,8 @@ class MixMIM(BaseSelfSupervisor):
         self.filling = build_filling(filling, backbone.out_channels[0])
         self.isolate = partners if isolate is None else isolate
         self.passes = num_images if partners and reconstruct != 'own' else 1
-        self.per_cell = decodes_cells(self.neck, self.head, self.passes, self.isolate)
+        alone = not partners and not self.isolate
+        self.per_cell = decodes_cells(self.neck, self.head, alone)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
         """Run mode 'loss', 'predict' or, for features of plain images, 'tensor'."""
@@ -262,6 +270,9 @@ class MixMIM(BaseSelfSupervisor):
             mask = TokenOwnership.random(grid, hidden, inputs.device, **options)
         elif isinstance(mask, Tensor):
             mask = TokenOwnership(mask, **options)
+            check_hidden(mask)
+        else:
+            check_options(mask, options)
         return TokenOwnership.of(mask, len(inputs), grid, inputs.device)
 
     def encode_decode(self, inputs: Tensor, ownership: TokenOwnership) -> Tensor:
@@ -297,7 +308,8 @@ class MixMIM(BaseSelfSupervisor):
             )
         patches = (side // self.head.patch_size for side in inputs.shape[2:])
         hidden = ownership.at(*patches).expand(len(inputs), -1, -1)
-        return self.head.loss(pred, inputs, hidden.to(pred.dtype))
+        # In float16 the number of hidden pixels would overflow.
+        return self.head.loss(pred.float(), inputs, hidden.float())
 
     def count_hidden(self, grid: tuple[int, int], added: float | None = None) -> int:
         """Count the cells to hide, of those in a grid.
@@ -308,15 +320,16 @@ class MixMIM(BaseSelfSupervisor):
                 from ``range_mask_ratio``.
 
         Raises:
-            UserError: If the ratio hides no cell of a grid so small.
+            UserError: If the ratio hides too few cells of a grid so small.
         """
         cells = grid[0] * grid[1]
-        if int(cells * self.mask_ratio) < self.num_images - 1:
+        hidden = int(cells * self.mask_ratio)
+        if hidden < self.num_images - 1:
             raise UserError(
-                f'mask_ratio {self.mask_ratio:g} hides none of the {cells} cells of a '
-                f'{grid[0]}x{grid[1]} grid: at least one cell must be hidden and one '
-                f'visible. Use larger images (a cell is {self.backbone.stride} pixels '
-                'wide) or another mask_ratio.'
+                f'mask_ratio {self.mask_ratio:g} hides {hidden} of the {cells} cells '
+                f'of a {grid[0]}x{grid[1]} grid, and {self.num_images} mixed images '
+                f'need at least {self.num_images - 1}. Use larger images (a cell is '
+                f'{self.backbone.stride} pixels wide) or another mask_ratio.'
             )
         if added is None:
             added = 0.0

@@ -10,6 +10,8 @@ from torch import nn
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair
 
+from ..mixing import TokenOwnership
+
 
 def check_ratios(mask_ratio: float, range_mask_ratio: float) -> None:
     """Raise unless all ratios that can be drawn lie between 0 and 1."""
@@ -40,10 +42,40 @@ def check_single_image(
             )
 
 
-def decodes_cells(neck: nn.Module, head: nn.Module, passes: int, isolate: bool) -> bool:
+def check_hidden(ownership: TokenOwnership) -> None:
+    """Raise where cells leave nothing to predict, or nothing to predict it from."""
+    hidden = (ownership.owners != 0).flatten(1)
+    if ownership.passes == 1 and not hidden.any():
+        raise UserError('The mask hides no cell, so there is nothing to predict.')
+    if ownership.filling is not None and hidden.all(1).any():
+        raise UserError(
+            'The mask hides an image whole, so nothing of it is left to predict from.'
+        )
+
+
+def check_options(ownership: TokenOwnership, options: dict) -> None:
+    """Raise unless an ownership was made with the options of the model."""
+    for name, value in options.items():
+        found = getattr(ownership, name)
+        if found is not value and found != value:
+            raise UserError(
+                f'The ownership has {name}={found}, the model {value}: pass the mask, '
+                'of which the model makes its own ownership.'
+            )
+
+
+def decodes_cells(neck: nn.Module, head: nn.Module, alone: bool) -> bool:
     """Whether decoder and head work cell by cell, with an ownership.
 
     mmpretrain's ``SimMIMLinearDecoder`` and ``SimMIMHead`` work on the whole map.
+
+    Args:
+        neck: The decoder.
+        head: The head.
+        alone: Whether no images are mixed, and all tokens see each other.
+
+    Raises:
+        UserError: If they do not go together, or need ``alone``.
     """
     per_cell = len(inspect.signature(neck.forward).parameters) > 1
     if per_cell == isinstance(head, SimMIMHead):
@@ -52,11 +84,11 @@ def decodes_cells(neck: nn.Module, head: nn.Module, passes: int, isolate: bool) 
             'use MixMIMPretrainDecoder with MixMIMPretrainHead, or SimMIMLinearDecoder '
             'with SimMIMHead.'
         )
-    if not per_cell and (passes > 1 or isolate):
+    if not per_cell and not alone:
         raise UserError(
             f'{type(neck).__name__} predicts a hidden cell from its own token, which '
-            'needs filling="mask_token" (or another one), isolate=False and '
-            'reconstruct="own".'
+            'needs a filling="mask_token" (or another one) and isolate=False: leave '
+            'isolate and reconstruct out.'
         )
     return per_cell
 

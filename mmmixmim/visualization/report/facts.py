@@ -41,8 +41,8 @@ def facts_of(run: Run) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def progress(run: Run) -> str:
-    """Say how far the run is."""
+def _progress(run: Run) -> tuple[int, int | None, str]:
+    """What is done and planned, if that is known, and the unit."""
     if run.iters_per_epoch:
         done, unit = run.iteration // run.iters_per_epoch, 'epochs'
         planned = config_entry(run.config, 'train_cfg.max_epochs')
@@ -53,9 +53,13 @@ def progress(run: Run) -> str:
     saved = {file.stem for file in run.checkpoints}
     if saved & {f'epoch_{planned}', f'iter_{planned}'}:
         done = planned
-    if planned is None:
-        return f'{done} {unit}'
-    return f'{done} of {planned} {unit}'
+    return done, planned, unit
+
+
+def progress(run: Run) -> str:
+    """Say how far the run is."""
+    done, planned, unit = _progress(run)
+    return f'{done} {unit}' if planned is None else f'{done} of {planned} {unit}'
 
 
 def when(run: Run, step: int) -> str:
@@ -67,8 +71,8 @@ def when(run: Run, step: int) -> str:
 
 def is_complete(run: Run) -> bool:
     """Whether the run has reached its planned end."""
-    done, _, rest = progress(run).partition(' of ')
-    return bool(rest) and int(done) >= int(rest.split()[0])
+    done, planned, _ = _progress(run)
+    return planned is not None and done >= planned
 
 
 def is_pretraining(run: Run) -> bool:

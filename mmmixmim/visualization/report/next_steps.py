@@ -185,6 +185,8 @@ def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
     folder = beside(run.folder, name)
     command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
     command += ['--work-dir', shlex.quote(str(folder)), '--cfg-options']
+    if config_entry(run.config, 'resume'):  # else the new run continues the old one
+        options = ('resume=False', 'load_from=None', *options)
     return Step(purpose, ' '.join([*command, *map(shlex.quote, options)]))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from mmmixmim.runtime import replace_file
 from mmmixmim.validation import UserError
 from mmmixmim.version import __version__
 
@@ -48,11 +49,7 @@ def write_report(
     out = Path(out or Path(runs[0], 'report.html'))
     if out.is_dir():
         raise UserError(f'{str(out)!r} is a folder: name a file, such as report.html.')
-    text = render_report(runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'.{out.name}.part')
-    part.write_text(text, encoding='utf8')
-    part.replace(out)
+    replace_file(out, render_report(runs))
     return out
 
 

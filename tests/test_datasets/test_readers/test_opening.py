@@ -213,6 +213,8 @@ def test_reads_dicom(tmp_path):
     frames = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     write_dicom(tmp_path / 'b.dcm', frames, slope=(2, -1024))
     check(tmp_path / 'b.dcm', pixels.astype('float32') * 2 - 1024)
+    write_dicom(tmp_path / 'c.dcm', pixels[..., 0].copy(), slope=('', ''))
+    check(tmp_path / 'c.dcm', pixels[..., :1])
 
 
 @pytest.mark.parametrize(

@@ -71,3 +71,19 @@ def test_labels_that_do_not_do_give_one_line(tmp_path, labels, line):
     assert len(records) == 2
     assert not any('probe/top1' in each or 'knn/top1' in each for each in records)
     assert text.count(line) == 1
+
+
+def test_datasets_are_completed_and_repetition_is_left_out(tmp_path):
+    cfg = config(tmp_path, custom_hooks=[HOOK])
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset
+    )
+    train(cfg)
+    assert all('probe/top1' in record for record in measures(tmp_path))
+
+
+def test_streams_have_no_probe(tmp_path):
+    stream = dict(type='WrappedIterable', iterable=[1], pipeline=[])
+    records, text = run(tmp_path, train=stream)
+    assert not any('probe/top1' in each for each in records)
+    assert text.count('needs labelled datasets with a length') == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.checkpoint.resumable import find_resumable, is_complete
 from mmmixmim.engine import SafeCheckpointHook
 from mmmixmim.engine.hooks.safe_checkpoint import _publish
 from mmmixmim.runtime import build_runner
@@ -135,6 +135,9 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
         patch.setattr(os, 'replace', killed)
         _publish(partial, path)
     assert not path.exists()
+    shutil.copytree(tmp_path, tmp_path / 'copy')
+    assert find_resumable(tmp_path / 'copy') == str(tmp_path / 'copy' / 'latest.pth')
+    shutil.rmtree(tmp_path / 'copy')
     runner = SimpleNamespace(work_dir=tmp_path, _resume=True, _load_from=None)
     SafeCheckpointHook().before_run(runner)
     assert runner._load_from == str(path) and (path / 'part').read_text() == 'old'
@@ -154,6 +157,54 @@ def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
     expected = 'No best checkpoint: save_best=probe/top1 was not measured, but accuracy'
     assert expected in log.read_text()
     assert runner.epoch == 1 and not list(tmp_path.glob('best_*'))
+
+
+def best(folder):
+    return sorted(path.name for path in folder.glob('best_*'))
+
+
+@pytest.mark.parametrize('keys', [['top1'], ['top1', 'top5']], ids=len)
+def test_the_best_is_kept_until_the_next_one_is_written(tmp_path, keys):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.custom_hooks = []
+    cfg.default_hooks.checkpoint.update(save_best=keys, rule='greater')
+    runner = build_runner(cfg)
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    hook.before_train(runner)
+    hook.last_ckpt = None
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, dict.fromkeys(keys, 50.0))
+    first = [f'best_{key}_epoch_1.pth' for key in keys]
+    assert best(tmp_path) == first
+
+    disk = FullDisk()
+    runner.train_loop._epoch, runner.train_loop._iter = 2, 10
+    runner.register_hook(disk, 'LOWEST')
+    try:
+        with pytest.raises(UserError, match='cannot be written'):
+            hook.after_val_epoch(runner, dict.fromkeys(keys, 60.0))
+    finally:
+        disk.free()
+    runner._hooks.remove(disk)
+    assert best(tmp_path) == first
+
+    hook.after_val_epoch(runner, dict.fromkeys(keys, 70.0))
+    assert best(tmp_path) == [f'best_{key}_epoch_2.pth' for key in keys]
+    hook.after_val_epoch(runner, dict.fromkeys(keys, 10.0))
+    assert best(tmp_path) == [f'best_{key}_epoch_2.pth' for key in keys]
+    runner.train_loop._epoch = 3
+    hook.after_val_epoch(runner, dict.fromkeys(keys, 80.0))
+    assert best(tmp_path) == [f'best_{key}_epoch_3.pth' for key in keys]
+
+
+def test_any_damage_of_a_file_is_found(interrupted):
+    path = interrupted / 'iter_6.pth'
+    content = bytearray(path.read_bytes())
+    for position in range(len(content) - 400, len(content), 3):
+        damaged = content.copy()
+        damaged[position] ^= 0x54
+        path.write_bytes(damaged)
+        is_complete(path)  # True or False, and no error
 
 
 def test_checkpoint_without_training_state_is_refused(interrupted):

@@ -111,3 +111,17 @@ def test_targets_and_losses_of_low_precision_are_float32(norm_pix):
     assert torch.equal(loss, head.loss(pred.float(), images.float(), mask))
     pictures = head.reconstruct(pred, images, mask)
     assert torch.equal(pictures, head.reconstruct(pred.float(), images.float(), mask))
+
+
+@pytest.mark.parametrize(
+    'options, level',
+    [
+        ({}, 1.0),
+        (dict(norm_pix=False), None),
+        (dict(target='hog'), None),
+        (dict(loss=dict(type='PixelReconstructionLoss', criterion='L1')), None),
+        (dict(loss=dict(type='PixelReconstructionLoss', criterion='L2')), 1.0),
+    ],
+)
+def test_loss_of_the_mean_is_known_for_normalised_pixels(options, level):
+    assert MixMIMPretrainHead(**options).mean_loss == level

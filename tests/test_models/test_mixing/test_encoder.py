@@ -91,6 +91,115 @@ def test_faults_are_found_and_named(fault, message):
         check_encoder(kind, stock)
 
 
+class Small(nn.Module):
+    """Two stages, with attention over the map."""
+
+    fault = None
+
+    def __init__(self):
+        super().__init__()
+        self.stride, self.img_size = 8, (32, 32)
+        self.in_channels, self.out_channels = 3, [8, 16]
+        self.embed = nn.Conv2d(3, 8, 4, stride=4)
+        self.merge = nn.Conv2d(8, 16, 2, stride=2)
+        if self.fault == 'overlap':
+            self.embed = nn.Conv2d(3, 8, 6, stride=4, padding=1)
+        if self.fault == 'layer norm':
+            self.norm = nn.LayerNorm((16, 4, 4))
+        if isinstance(self.fault, dict):
+            vars(self).update(self.fault)
+
+    def forward(self, images, ownership=None):
+        if self.fault == 'always mixed':
+            assert ownership is not None
+        maps = self.embed(images).permute(0, 2, 3, 1)
+        maps = maps if ownership is None else ownership.mix(maps)
+        maps = self.merge(maps.permute(0, 3, 1, 2))
+        x = maps.flatten(2).transpose(1, 2)
+        logits = x @ x.transpose(1, 2)
+        if ownership is not None:
+            owners = ownership.at(*maps.shape[2:]).flatten(1)
+            seen = ownership.same_owner(owners)
+            if self.fault == 'always apart':
+                seen = owners.unsqueeze(1) == owners.unsqueeze(2)
+            if self.fault == 'blind':
+                seen = torch.eye(x.shape[1], dtype=torch.bool)
+            logits = logits.masked_fill(~seen, float('-inf'))
+        maps = (x + logits.softmax(-1) @ x).transpose(1, 2).unflatten(2, maps.shape[2:])
+        return maps if self.fault == 'no tuple' else (maps,)
+
+
+class WithoutOwnership(Small):
+    def forward(self, images):
+        return super().forward(images)
+
+
+def faulty(fault):
+    return type('Small', (Small,), dict(fault=fault))
+
+
+@pytest.mark.parametrize(
+    'fault, message',
+    [
+        (dict(out_channels=[8, 64]), r'is \(3, 16, 4, 5\).*channels of the last map'),
+        (dict(out_channels=[4, 16]), 'mixes maps of 8 channels.*out_channels is 4'),
+        ('no tuple', 'must return a tuple of maps'),
+        ('blind', 'no token sees another one of its own image'),
+        ('always apart', 'although they are not isolated'),
+    ],
+    ids=str,
+)
+def test_faults_of_a_small_encoder_are_found(fault, message):
+    check_encoder(Small)
+    with pytest.raises(UserError, match=message):
+        check_encoder(faulty(fault))
+
+
+def test_plain_images_are_checked_without_a_stock_class():
+    with pytest.raises(AssertionError):
+        check_encoder(faulty('always mixed'))
+
+
+@pytest.mark.parametrize(
+    'fault, message',
+    [
+        (dict(stride=(8, 8)), r'stride of Small must be a positive int, got \(8, 8\)'),
+        (dict(in_channels=None), 'in_channels of Small must be a positive int'),
+        (dict(img_size='32'), r'img_size of Small must be a positive int or \(height'),
+        (dict(out_channels=16), 'out_channels of Small must list the channels of each'),
+        (dict(out_indices=(0, 1)), r'last map only.*got \(0, 1\)'),
+    ],
+    ids=str,
+)
+def test_attributes_of_the_wrong_kind_are_named(fault, message):
+    with pytest.raises(UserError, match=message):
+        MixMIM(faulty(fault)())
+
+
+def test_forward_must_take_an_ownership():
+    with pytest.raises(UserError, match=r'forward\(images, ownership=None\)'):
+        MixMIM(WithoutOwnership())
+
+
+@pytest.mark.parametrize('indices', [-1, 1, [-1], (1,)], ids=str)
+def test_the_last_map_may_be_counted_from_the_end(indices):
+    MixMIM(faulty(dict(out_indices=indices))())
+
+
+def test_image_size_may_be_an_int():
+    check_encoder(faulty(dict(img_size=32)))
+
+
+def test_size_that_the_stride_does_not_divide():
+    with pytest.raises(UserError, match='36x32 is not divisible by the stride 8'):
+        check_encoder(Small, size=(36, 32))
+
+
+def test_stochastic_depth_is_no_fault():
+    for _ in range(3):
+        check_encoder(lambda: ours(drop_path_rate=0.5))
+
+
 def test_another_parameter_than_the_stock_class_is_named():
     kind = type('Broken', (Broken,), dict(fault='unused'))
     with pytest.raises(UserError, match='extra.* is not a parameter of both'):
@@ -116,6 +225,17 @@ def test_norms_over_owners_are_named(norm, caplog):
     (message,) = [each for each in warnings if 'statistics' in each]
     name = f'layers.0.blocks.1.norm2 of MixMIMTransformer is a {type(norm).__name__}'
     assert name in message
+
+
+def test_layer_norm_over_the_map_is_named(caplog):
+    warnings = logged(faulty('layer norm')(), caplog)
+    assert any('norm of Small is a LayerNorm, which takes' in each for each in warnings)
+
+
+def test_patches_that_overlap_are_named(caplog):
+    assert not any('kernel' in each for each in logged(Small(), caplog))
+    warnings = logged(faulty('overlap')(), caplog)
+    assert any('embed of Small has a kernel of (6, 6) at' in each for each in warnings)
 
 
 def test_layer_norms_are_fine(caplog):

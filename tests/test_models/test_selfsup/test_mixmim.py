@@ -181,15 +181,15 @@ def test_refuses_what_cannot_be_pretrained():
 def test_range_of_ratios_fails_at_once_if_it_can_fail(make_mixmim):
     model = make_mixmim(mask_ratio=0.2, range_mask_ratio=0.3)
     for _ in range(10):
-        with pytest.raises(ValueError, match='mask_ratio 0.2 hides none of the 4'):
+        with pytest.raises(ValueError, match='mask_ratio 0.2 hides 0 of the 4'):
             model.loss(torch.rand(2, 3, 64, 64))
 
 
 @pytest.mark.parametrize(
     'size, ratio, message',
     [
-        ((64, 64), 0.2, 'mask_ratio 0.2 hides none of the 4 cells of a 2x2 grid'),
-        ((32, 32), 0.5, 'hides none of the 1 cells of a 1x1 grid'),
+        ((64, 64), 0.2, 'mask_ratio 0.2 hides 0 of the 4 cells of a 2x2 grid'),
+        ((32, 32), 0.5, 'hides 0 of the 1 cells of a 1x1 grid'),
     ],
 )
 def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):

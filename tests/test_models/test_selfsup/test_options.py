@@ -209,13 +209,59 @@ def test_hog_is_that_of_mmpretrain():
         (dict(head=dict(target='edges')), "'pixels' or 'hog', got 'edges'"),
         (dict(filling='zeros', head=simmim_parts()['head']), 'do not go together'),
         (dict(filling='zeros', neck=simmim_parts()['neck']), 'do not go together'),
-        (simmim_parts(), 'isolate=False and reconstruct="own"'),
+        (simmim_parts(), 'isolate=False: leave'),
+        (dict(isolate=False, reconstruct='own', **simmim_parts()), 'needs a filling'),
+        (dict(head=dict(target='hog', norm_pix=False)), 'norm_pix=False needs target='),
     ],
     ids=str,
 )
 def test_options_that_mean_nothing_together_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+@pytest.mark.parametrize(
+    'options, mask, message',
+    [
+        (dict(reconstruct='own'), torch.zeros(1, 4, 4), 'hides no cell'),
+        (dict(filling='shuffled_cells'), torch.ones(1, 4, 4), 'hides an image whole'),
+        (dict(num_images=4), torch.zeros(1, 4, 4), None),
+    ],
+    ids=str,
+)
+def test_masks_must_leave_something_to_do(options, mask, message):
+    model = build(**options)
+    if message is None:
+        assert model.loss(torch.rand(4, 3, 64, 64), mask=mask)['loss'].isfinite()
+        return
+    with pytest.raises(ValueError, match=message):
+        model.loss(torch.rand(4, 3, 64, 64), mask=mask)
+
+
+def test_ownership_of_another_model_is_refused():
+    ownership = build(num_images=2).ownership(torch.rand(6, 3, 64, 64))
+    for options in (dict(num_images=3), dict(isolate=False), dict(filling='zeros')):
+        with pytest.raises(ValueError, match='pass the mask'):
+            build(**options).loss(torch.rand(6, 3, 64, 64), mask=ownership)
+
+
+def test_hog_is_float32_under_autocast():
+    model = build(head=dict(target='hog'))
+    images = torch.rand(2, 3, 64, 64)
+    wanted = model.head.construct_target(images)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(model.head.construct_target(images), wanted)
+
+
+def test_simmim_counts_hidden_pixels_in_float32():
+    """Their number overflows in float16."""
+    model = build(filling='mask_token', **simmim_parts())
+    images = torch.rand(29, 3, 64, 64)
+    ownership = model.ownership(images)
+    pred = model.encode_decode(images, ownership)
+    wanted = model.compare(pred, images, ownership)
+    found = model.compare(pred.half(), images, ownership)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(
