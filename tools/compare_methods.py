@@ -569,15 +569,14 @@ def read_costs(task: str, args: argparse.Namespace) -> dict:
     """Read the costs of a task; measure those that nobody has measured."""
     path = args.work_dir / f'costs-{task}.json'
     if not path.exists():
-        measure_anew(task, args)
+        print(f'Measuring the cost of a step: {task}.', flush=True)
+        write_json(path, measure_costs(task, ENCODERS, 1 if args.quick else ROUNDS))
     return json.loads(path.read_text())['costs']
 
 
-def measure_anew(task: str, args: argparse.Namespace) -> None:
-    """Measure the costs of a task, and discard the runs that follow from others."""
-    print(f'Measuring the cost of a step: {task}.', flush=True)
-    record = measure_costs(task, ENCODERS, 1 if args.quick else ROUNDS)
-    write_json(args.work_dir / f'costs-{task}.json', record)
+def discard_costs(task: str, args: argparse.Namespace) -> None:
+    """Forget the costs of a task, and the runs whose length follows from them."""
+    (args.work_dir / f'costs-{task}.json').unlink(missing_ok=True)
     for old in (args.work_dir / 'runs').glob(f'{task}-*-compute-*.json'):
         old.unlink()
 
@@ -658,7 +657,8 @@ def main() -> None:
         draw_shapes(args.work_dir / 'shapes', args.quick)
     if 'costs' in args.steps:
         for task in chosen_tasks(args):
-            measure_anew(task, args)
+            discard_costs(task, args)
+            read_costs(task, args)
     runs = [] if args.steps == ['costs'] else make_plan(args)
     left = [run for run in runs if not is_done(run, args.work_dir)]
     print(f'{len(runs) - len(left)} of {len(runs)} runs are done.', flush=True)

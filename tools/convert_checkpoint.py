@@ -53,7 +53,9 @@ def export(weights: dict[str, Tensor], args: argparse.Namespace) -> None:
     count = sum(value.numel() for value in converted.values())
     print(
         f'{args.target}: encoder of {count:,} parameters, for '
-        'timm.create_model(NAME, num_classes=0, checkpoint_path=FILE)'
+        'timm.create_model(NAME, num_classes=0, checkpoint_path=FILE). With '
+        'pad_small_map=True (Swin) add always_partition=True; docs/checkpoints.md says '
+        'when, and what to do with gap_before_final_norm=False (ConvNeXt).'
     )
     if left_out:
         print(f'  left out {len(left_out)} entries: {summarise_keys(left_out)}')

@@ -165,6 +165,10 @@ def plan(
     costs = _without_repeats(
         {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
     )
+    # Recomputation does not count, which a single step cannot tell from frozen parts.
+    flops = min(each.flops for each in costs.values())
+    for each in costs.values():
+        each.flops = flops
     memory = [
         Memory(
             strategy,

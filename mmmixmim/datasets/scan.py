@@ -171,7 +171,7 @@ def _check_link(folder: Path) -> None:
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Hash of the names, sizes and times of change of files."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(b'format 2', digest_size=16)
     for file in files:
         digest.update(os.fsencode(file))
         with suppress(OSError):  # a link to nothing

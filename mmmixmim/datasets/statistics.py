@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 from .masks import check_mask_image
 from .no_data import check_no_data, pixel_weights
 from .readers import ArrayReader, ImageReader, open_image
-from .readers.base import naming
+from .readers.base import UnreadableImageError, naming
 
 # Pixels that are read at a time: 64 channels of float64 take 512 MB.
 CHUNK = 1 << 20
@@ -117,8 +118,8 @@ def measure_channels(
         channels: Which channels to take, counted from 0. Defaults to None: all.
         masks: Mask of each image, a file or an array; pixels of weight 0 don't count.
             Defaults to None.
-        skip_unreadable: Whether to leave out what follows a damage in a file, instead
-            of raising. Defaults to False.
+        skip_unreadable: Whether to leave out damaged images, instead of raising.
+            Defaults to False.
 
     Raises:
         UnreadableFileError: If a file cannot be read, or has other channels than the
@@ -130,19 +131,22 @@ def measure_channels(
     masks = itertools.repeat(None) if masks is None else masks
     for path, mask in zip(paths, masks, strict=False):
         name = f'number {images}' if isinstance(path, np.ndarray) else path
-        try:
-            opened = nullcontext() if mask is None else _open(mask)
-            with naming(name), _open(path) as image, opened as weights:
-                first = first or (name, image.channels)
-                _check_channels(image, first, channels)
-                if weights is not None:
-                    check_mask_image(image, weights)
-                for values in _valid_pixels(image, weights, no_data, channels):
-                    moments.update(values)
-        except UnreadableFileError:
-            if not skip_unreadable:
-                raise
-            continue
+        attempt = deepcopy(moments)
+        with naming(name):
+            try:
+                opened = nullcontext() if mask is None else _open(mask)
+                with _open(path) as image, opened as weights:
+                    first = first or (name, image.channels)
+                    _check_channels(image, first, channels)
+                    if weights is not None:
+                        check_mask_image(image, weights)
+                    for values in _valid_pixels(image, weights, no_data, channels):
+                        attempt.update(values)
+            except UnreadableImageError:  # of opening or reading, not of what is read
+                if not skip_unreadable:
+                    raise
+                continue
+        moments = attempt
         images += 1
     if not moments.count:
         raise UserError(

@@ -128,6 +128,10 @@ def test_unreadable_images_can_be_skipped(tmp_path):
     files = sorted(tmp_path.glob('*.npy'))
     with pytest.raises(UnreadableFileError, match='1.npy'):
         measure_channels(files)
+    # A NaN is no damage.
+    np.save(tmp_path / '3.npy', np.full((8, 8, 2), np.nan))
+    with pytest.raises(UnreadableFileError, match='3.npy.*NaN'):
+        measure_channels([*files, tmp_path / '3.npy'], skip_unreadable=True)
     found = measure_channels(files, skip_unreadable=True)
     wanted = measure_channels([files[0], files[2]])
     assert found == wanted and found.images == 2

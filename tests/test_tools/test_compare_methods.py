@@ -97,7 +97,7 @@ def test_measuring_costs_again_discards_runs_at_equal_compute(script, tmp_path):
     args = argparse.Namespace(work_dir=tmp_path, quick=True)
     assert script.read_costs('digits', args) == costs
     assert [script.is_done(run, tmp_path) for run in runs] == [True, True]
-    script.measure_anew('digits', args)
+    script.discard_costs('digits', args)
     assert [script.is_done(run, tmp_path) for run in runs] == [True, False]
     assert script.read_costs('digits', args)['swin']['mixmim'] == 1
 

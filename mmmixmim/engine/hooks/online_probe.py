@@ -81,8 +81,8 @@ class OnlineProbeHook(Hook):
             self.loaders = self._build_loaders(runner.cfg)
         if not self.loaders:
             return self._turn_off(
-                'The images have no labels: OnlineProbeHook needs labelled datasets '
-                'with a length (its arguments train and test).'
+                'OnlineProbeHook needs labelled datasets with a length and a pipeline: '
+                'set its arguments train and test.'
             )
         model = unwrapped(runner.model)
         train, test = (extract_features(model, loader) for loader in self.loaders)
@@ -104,12 +104,12 @@ class OnlineProbeHook(Hook):
         return {}
 
     def _build_loaders(self, cfg: dict) -> list[DataLoader]:
-        """Loaders of both datasets; none if one of them is a stream or missing."""
+        """Loaders of both datasets; none if one is missing, a stream or a wrapper."""
         test = self.test or complete_held_out(cfg.val_dataloader.dataset, cfg)
         train = self.train or cfg.train_dataloader.dataset
-        while isinstance(train.get('dataset'), dict):  # of RepeatDataset
+        while str(train.get('type')).split('.')[-1] == 'RepeatDataset':
             train = train['dataset']
-        if test is None:
+        if test is None or (not self.train and 'pipeline' not in train):
             return []
         if not self.train:
             train = {**train, 'pipeline': test['pipeline']}

@@ -126,6 +126,8 @@ class SafeCheckpointHook(CheckpointHook):
         except BaseException:
             self._best = old
             raise
+        if 'auto' in old:  # MMEngine has chosen what tells the best
+            old = {self.key_indicators[0]: old['auto']}
         new = {key: path for key, path in self._best.items() if path}
         self._best = old | new
         for key, path in old.items():

@@ -209,7 +209,7 @@ def check_encoder(
         _check_leaks(encoder, images, mixed, precision)
     encoder.eval()
     _check_hidden(encoder, images, TokenOwnership(_mixed_mask(3, grid)))
-    _check_flow(encoder, images, ownership)
+    _check_flow(encoder, images, grid)
     _check_fillings(encoder, images, ownership.owners)
     if stock is not None:
         _check_stock(encoder, stock(), images)
@@ -248,9 +248,13 @@ def _check_maps(
 ) -> None:
     name = type(encoder).__name__
     maps = encoder(images) if ownership is None else encoder(images, ownership)
-    if not isinstance(maps, (tuple, list)) or maps[-1].ndim != 4:
+    # Of plain images a stock class may return pooled features.
+    dims = (2, 4) if ownership is None else (4,)
+    if not isinstance(maps, (tuple, list)) or maps[-1].ndim not in dims:
         raise UserError(f'{name} must return a tuple of maps (B, C, h, w).')
     last = tuple(maps[-1].shape)
+    if len(last) == 2:
+        last += grid
     if last[2:] != grid:
         raise UserError(
             f'The last map of {name} has {last[2:]} tokens, but the images have '
@@ -340,9 +344,13 @@ def _check_hidden(
 
 
 @torch.no_grad()
-def _check_flow(encoder: nn.Module, images: Tensor, ownership: TokenOwnership) -> None:
+def _check_flow(encoder: nn.Module, images: Tensor, grid: tuple[int, int]) -> None:
     """Change visible cells of an image, one at a time, until another one changes."""
-    own = ownership.owners[0] == 0
+    cells = grid[0] * grid[1]
+    owners = (torch.arange(cells) >= (cells + 1) // 2).view(1, *grid)  # neighbours
+    own, ownership = ~owners[0], TokenOwnership(owners)
+    if own.sum() < 2:
+        return
     before = encoder(images, ownership)[-1][0]
     for row, column in own.nonzero().tolist():
         changed = images.clone()
@@ -375,6 +383,8 @@ def _check_fillings(encoder: nn.Module, images: Tensor, owners: Tensor) -> None:
     maps = [
         encoder(batch, ownership)[-1] for batch in (images, torch.randn_like(images))
     ]
+    if not blank.channels:
+        raise UserError(f'{name} does not mix by ownership.mix, as fillings need.')
     if blank.channels != encoder.out_channels[0]:
         raise UserError(
             f'{name} mixes maps of {blank.channels} channels, but the first of its '

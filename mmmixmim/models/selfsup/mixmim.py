@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
     UserError,
+    as_pair,
     check_image,
     check_image_size,
     check_int_between,
@@ -121,7 +122,7 @@ class MixMIM(BaseSelfSupervisor):
                 encoder_channels=backbone.out_channels[-1],
                 in_channels=backbone.in_channels,
                 stride=backbone.stride,
-                img_size=backbone.img_size,
+                img_size=as_pair('img_size', backbone.img_size),
             )
             head = with_sizes(head, 'MixMIMPretrainHead', sizes)
             if isinstance(head, dict):

@@ -163,6 +163,23 @@ def best(folder):
     return sorted(path.name for path in folder.glob('best_*'))
 
 
+def test_the_best_of_auto_is_one_file_also_after_resuming(tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    for epoch in range(2):
+        runner = build_runner(cfg)
+        (hook,) = [x for x in runner.hooks if isinstance(x, SafeCheckpointHook)]
+        runner.train()
+        assert best(tmp_path) == [f'best_accuracy_top1_epoch_{epoch + 1}.pth']
+        assert hook.best_ckpt_path == str(tmp_path / best(tmp_path)[0])
+        path = tmp_path / f'epoch_{epoch + 1}.pth'
+        checkpoint = torch.load(path, weights_only=False)
+        checkpoint['message_hub']['runtime_info']['best_score'] = -1.0  # easily beaten
+        torch.save(checkpoint, path)
+        cfg.update(resume=True, load_from=str(path), experiment_name='resumed')
+        cfg.train_cfg.max_epochs = 2
+
+
 @pytest.mark.parametrize('keys', [['top1'], ['top1', 'top5']], ids=len)
 def test_the_best_is_kept_until_the_next_one_is_written(tmp_path, keys):
     cfg = tiny_finetuning(tmp_path)
@@ -197,7 +214,7 @@ def test_the_best_is_kept_until_the_next_one_is_written(tmp_path, keys):
     assert best(tmp_path) == [f'best_{key}_epoch_3.pth' for key in keys]
 
 
-def test_any_damage_of_a_file_is_found(interrupted):
+def test_damage_of_the_directory_of_a_file_is_no_crash(interrupted):
     path = interrupted / 'iter_6.pth'
     content = bytearray(path.read_bytes())
     for position in range(len(content) - 400, len(content), 3):

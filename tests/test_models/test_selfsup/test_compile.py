@@ -40,10 +40,14 @@ def loss_and_gradients(model, loss):
     return [loss.detach(), *(p.grad for p in model.parameters() if p.requires_grad)]
 
 
-@pytest.mark.parametrize('given', [True, False], ids=['given-mask', 'drawn-mask'])
-def test_one_graph_for_all_masks(make_mixmim, given):
+@pytest.mark.parametrize(
+    'given, head',
+    [(True, {}), (False, {}), (False, dict(target='hog'))],
+    ids=['given-mask', 'drawn-mask', 'hog'],
+)
+def test_one_graph_for_all_masks(make_mixmim, given, head):
     """No break, no recompilation, the same loss and gradients."""
-    model, images = make_mixmim(), torch.rand(2, 3, 96, 96)
+    model, images = make_mixmim(head=head), torch.rand(2, 3, 96, 96)
     compiled = torch.compile(model.loss, backend='aot_eager', fullgraph=True)
     masks = set()
     for seed in range(4):
