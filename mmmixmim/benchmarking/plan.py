@@ -165,7 +165,7 @@ def plan(
     costs = _without_repeats(
         {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
     )
-    # Recomputation does not count, which a single step cannot tell from frozen parts.
+    # FLOPs without recomputation: those of the mode with the fewest.
     flops = min(each.flops for each in costs.values())
     for each in costs.values():
         each.flops = flops

@@ -164,8 +164,8 @@ def _check_link(folder: Path) -> None:
         target, above = folder.resolve(), folder.parent.resolve()
         if target == above or target in above.parents:
             raise UserError(
-                f'{str(folder)!r} is a link to a folder above it, {str(target)!r}, '
-                'whose images would be found again and again: remove the link.'
+                f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
+                'the search for images would never end: remove the link.'
             )
 
 

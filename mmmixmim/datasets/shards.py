@@ -99,7 +99,7 @@ class ShardStream(IterableDataset):
         wds = _webdataset()
         shards = list(self.shards)
         random.Random(f'{self.seed} {epoch}').shuffle(shards)
-        # split_by_node of webdataset reads environment variables, maybe left over.
+        # webdataset's split_by_node trusts RANK and WORLD_SIZE of any other program.
         own = list(wds.split_by_worker(shards[self.rank :: self.world_size]))
         if not own:
             raise UserError(

@@ -110,8 +110,8 @@ class WrappedIterable(IterableDataset):
 
     It starts again when it ends. Of n loader processes on all ranks together, process
     i takes the items i, i + n, i + 2 n, ..., in the order of the iterable: shuffle
-    there. Each process reads all items, so a slow iterable wants few of them. It takes
-    an iteration-based loop, and ``sampler=None`` of the dataloader.
+    there. Each process reads all items, so use few processes if reading is slow. It
+    needs an iteration-based loop, and ``sampler=None`` of the dataloader.
 
     Args:
         iterable: An iterable, or a function that returns one. It is started anew each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed, to_2tuple
@@ -19,6 +19,18 @@ _PADDING = 255  # an owner that no token has
 
 class ShiftedWindowEncoder:
     """Mixin of the encoders made of ``SwinTransformer`` and ``SwinTransformerV2``."""
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        *args,
+        out_indices: Sequence[int] | None = None,
+        **kwargs,
+    ) -> None:
+        if out_indices is None:
+            stages = len(arch['depths']) if isinstance(arch, dict) else 4
+            out_indices = (stages - 1,)
+        super().__init__(arch, *args, out_indices=out_indices, **kwargs)
 
     def _set_sizes(self) -> None:
         """Set what MixMIM reads of an encoder, besides ``out_channels``.

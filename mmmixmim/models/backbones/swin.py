@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from torch import Tensor
@@ -25,29 +23,18 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
     mask also blocks tokens of other images.
 
     Args:
-        arch: Published size, or a dict with ``embed_dims``, ``depths`` and
-            ``num_heads``. Defaults to 'tiny'.
-        *args: Other arguments of mmpretrain's ``SwinTransformer``.
-        out_indices: Stages whose maps are returned. Defaults to None: the last one.
-        **kwargs: See ``args``. Smaller maps than the window, as of images below 224
-            pixels, need ``pad_small_map=True``.
+        *args: Arguments of mmpretrain's ``SwinTransformer``.
+        **kwargs: See ``args``. ``out_indices`` is the last stage by default. Smaller
+            maps than the window, as of images below 224 pixels, need
+            ``pad_small_map=True``.
 
     Raises:
         UserError: With ``out_after_downsample``, which only the stock class has, or
             with overlapping patches.
     """
 
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        *args,
-        out_indices: Sequence[int] | None = None,
-        **kwargs,
-    ) -> None:
-        if out_indices is None:
-            stages = len(arch['depths']) if isinstance(arch, dict) else 4
-            out_indices = (stages - 1,)
-        super().__init__(arch, *args, out_indices=out_indices, **kwargs)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         if self.out_after_downsample:
             raise UserError(
                 f'{type(self).__name__} does not support out_after_downsample=True: '

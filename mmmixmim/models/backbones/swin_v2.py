@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mmpretrain.models.backbones import SwinTransformerV2
 from mmpretrain.models.backbones.swin_transformer_v2 import SwinBlockV2
 from torch import Tensor
@@ -24,28 +22,17 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
     mask also blocks tokens of other images.
 
     Args:
-        arch: Published size, or a dict with ``embed_dims``, ``depths`` and
-            ``num_heads``. Defaults to 'tiny'.
-        *args: Other arguments of mmpretrain's ``SwinTransformerV2``.
-        out_indices: Stages whose maps are returned. Defaults to None: the last one.
-        **kwargs: See ``args``. Smaller maps than the window, as of images below 256
-            pixels, need ``pad_small_map=True``.
+        *args: Arguments of mmpretrain's ``SwinTransformerV2``.
+        **kwargs: See ``args``. ``out_indices`` is the last stage by default. Smaller
+            maps than the window, as of images below 256 pixels, need
+            ``pad_small_map=True``.
 
     Raises:
         UserError: With overlapping patches.
     """
 
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        *args,
-        out_indices: Sequence[int] | None = None,
-        **kwargs,
-    ) -> None:
-        if out_indices is None:
-            stages = len(arch['depths']) if isinstance(arch, dict) else 4
-            out_indices = (stages - 1,)
-        super().__init__(arch, *args, out_indices=out_indices, **kwargs)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self._set_sizes()
         self.out_channels = [stage.out_channels for stage in self.stages]
 

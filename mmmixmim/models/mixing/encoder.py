@@ -143,7 +143,7 @@ def _warn_of_overlap(encoder: nn.Module) -> None:
                     f'{name} of {type(encoder).__name__} has a kernel of '
                     f'{module.kernel_size} at a stride of {module.stride}. If it runs '
                     'before the images are mixed, tokens see pixels of the next cell, '
-                    'which may be hidden: mmmixmim.models.check_encoder tells.',
+                    'which may be hidden: run mmmixmim.models.check_encoder.',
                     logger='current',
                     level=logging.WARNING,
                 )
