@@ -40,11 +40,8 @@ def main() -> None:
     dataset = RasterFolder(
         args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
     )
-    step = max(1, len(dataset) // (args.max_images or len(dataset)))
-    samples = [
-        dataset.get_data_info(i)
-        for i in range(0, len(dataset), step)[: args.max_images]
-    ]
+    count = min(args.max_images or len(dataset), len(dataset))
+    samples = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
     masks = [s['mask_path'] for s in samples] if args.mask_root else None
     paths = [sample['img_path'] for sample in samples]
     found = measure_channels(track_iter_progress(paths), no_data, args.channels, masks)

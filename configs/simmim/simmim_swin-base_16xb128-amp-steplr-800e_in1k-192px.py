@@ -1,8 +1,9 @@
 """SimMIM (arXiv 2111.09886) with Swin base at 192 pixels: MixMIM with a mask token.
 
 Decoder, loss, optimizer and schedule are those of mmpretrain's SimMIM config. There is
-no stochastic depth, as in the authors' code. Two things differ: the batch shares its
-mask, and 21 of 36 cells are hidden, where SimMIM rounds 0.6 up to 22.
+no stochastic depth, as in the authors' code. Three things differ: the batch shares its
+mask, 21 of 36 cells are hidden, where SimMIM rounds 0.6 up to 22, and crops are resized
+with antialiasing.
 
 The learning rate is 1e-4 per 512 images. It scales with the total batch size: images
 per GPU times GPUs.
@@ -48,6 +49,7 @@ train_pipeline = [
         type='LoadRandomResizedCrop',
         scale=img_size,
         crop_ratio_range=(0.67, 1.0),
+        interpolation='bilinear',
         flip_prob=0.5,
         ignore_empty=True,
     ),
@@ -58,6 +60,7 @@ held_out_pipeline = [
         type='LoadRandomResizedCrop',
         scale=img_size,
         max_attempts=0,
+        interpolation='bilinear',
         aspect_ratio_range=(1.0, 1.0),
         ignore_empty=True,
     ),

@@ -8,9 +8,10 @@ from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
 from .roofline import CARDS, Card, KernelCounter, Kernels, as_on_gpu, find_card
-from .step_cost import StepCost, image_size, measured_memory, step_cost
+from .step_cost import StepCost, image_size, measured_step, step_cost
 from .throughput import (
     attention_kernels,
+    cpu_card,
     largest_batch,
     matrix_rate,
     training_step,
@@ -33,6 +34,7 @@ __all__ = [
     'as_on_gpu',
     'attention_kernels',
     'batch_in_name',
+    'cpu_card',
     'find_card',
     'gemm_floor',
     'gemm_flops',
@@ -46,7 +48,7 @@ __all__ = [
     'make_workloads',
     'markdown_table',
     'matrix_rate',
-    'measured_memory',
+    'measured_step',
     'pairwise_ratio',
     'peak_memory',
     'plan',

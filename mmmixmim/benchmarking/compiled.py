@@ -13,6 +13,7 @@ from torch._inductor import compile_fx, config, ir
 from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
 from torch._inductor.scheduler import BaseSchedulerNode
+from torch._inductor.utils import get_fused_kernel_name
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
@@ -38,10 +39,10 @@ def compiled_kernels(
 
     Inductor lowers and fuses the graph of forward and backward pass for a CPU, since it
     takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
-    the bytes of its own kernels, named 'fused'; those of GEMMs and attention are
-    counted as in the eager step. No code is generated. Its kernels for a GPU may
-    differ. Copies of attention's inputs, which it makes for a CPU alone, don't count.
-    AdamW is fused and not compiled.
+    the bytes of its own kernels, named 'fused' and what they compute; those of GEMMs
+    and attention are counted as in the eager step. No code is generated. Its kernels
+    for a GPU may differ. Copies of attention's inputs, which it makes for a CPU alone,
+    don't count. AdamW is fused and not compiled.
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``.
@@ -119,7 +120,13 @@ class _InductorCounter:
             counter.add(origin.target, args, kwargs, out)
         elif not _is_copy_for_attention(node):
             if size := node.get_read_write_buffers_sizes():
-                counter.calls['fused', True, 0, size] += 1
+                counter.calls[_name(node), True, 0, size] += 1
+
+
+def _name(node: BaseSchedulerNode) -> str:
+    """Name of one of Inductor's kernels: the operators of the model in it."""
+    operators = get_fused_kernel_name(node.get_nodes(), 'original_aten')
+    return operators.replace('_', ' ', 1)  # 'fused' and the rest
 
 
 def _is_copy_for_attention(node: BaseSchedulerNode) -> bool:

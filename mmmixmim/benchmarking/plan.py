@@ -23,6 +23,8 @@ USABLE = 0.9
 PASSES = ('forward', 'backward')
 STRATEGIES = ('DDP', 'FSDP')
 GPUS_PER_MACHINE = 8
+# Below, a CPU may launch kernels more slowly than a GPU runs them.
+FEW_IMAGES = 8
 
 # Training images of the public datasets, by their class or, where several share one,
 # by a part of their folder.
@@ -43,6 +45,7 @@ class Memory:
 
     Attributes:
         strategy: 'DDP' or 'FSDP'.
+        precision: 'fp32', 'fp16' or 'bf16'.
         recompute: What the backward pass recomputes.
         peak: Bytes at the peak with the planned number of images.
         largest: The largest number of images that fits; 0 if not even one does.
@@ -50,6 +53,7 @@ class Memory:
     """
 
     strategy: str
+    precision: str
     recompute: str
     peak: float
     largest: int
@@ -62,11 +66,14 @@ class Run:
 
     Attributes:
         gpus: Number of GPUs.
+        strategy: 'DDP' or 'FSDP'.
+        recompute: What the backward pass recomputes: what is fastest.
         batch: Images per GPU and step.
         accumulate: Forward and backward passes of a step, so that each fits.
+        peak: Bytes of memory at the peak.
         seconds: Predicted time of a step.
         traffic: Bytes that each GPU sends per step.
-        hidden: Share of the communication that the backward pass hides.
+        hidden: Share of the communication that computing hides; None on one GPU.
         epoch: Seconds of an epoch; None where the number of images is not known.
         hours: Hours of the schedule; None likewise.
         images_per_second: What the loaders of all machines deliver.
@@ -74,11 +81,14 @@ class Run:
     """
 
     gpus: int
+    strategy: str
+    recompute: str
     batch: int
     accumulate: int
+    peak: float
     seconds: float
     traffic: float
-    hidden: float
+    hidden: float | None
     epoch: float | None
     hours: float | None
     images_per_second: float
@@ -90,20 +100,20 @@ class Plan:
     """What :func:`plan` found.
 
     Attributes:
-        cost: Kernels and memory of the step, with the recomputation of the runs.
-        recompute: That recomputation.
+        cost: Kernels and memory of the step that ``memory`` begins with.
         batch: Images per GPU of the config, to which ``memory`` belongs.
         size: Height and width of the images.
-        precision: 'fp32', 'fp16' or 'bf16'.
-        memory: One entry per strategy and recomputation.
-        runs: One entry per number of GPUs, with DDP.
+        precision: 'fp32', 'fp16' or 'bf16', that of the runs.
+        memory: One entry per precision, strategy and recomputation.
+        runs: One entry per number of GPUs and strategy that fits; FSDP from two GPUs.
         checkpoint: Bytes of a checkpoint with the optimizer's states.
         kept: How many checkpoints are kept; None for all.
         images: Training images; None where they are not known.
+        images_per_core: Images per second that one core is assumed to load.
+        network: Assumed bytes per second and GPU between machines.
     """
 
     cost: StepCost
-    recompute: str
     batch: int
     size: tuple[int, int]
     precision: str
@@ -112,6 +122,8 @@ class Plan:
     checkpoint: int
     kept: int | None
     images: int | None
+    images_per_core: float
+    network: float
 
 
 def plan(
@@ -120,7 +132,7 @@ def plan(
     gpus: Sequence[int] = (8,),
     total_batch: int | None = None,
     size: tuple[int, int] | None = None,
-    precision: str | None = None,
+    precision: Sequence[str] = (),
     recompute: Sequence[str] = MODES,
     images: int | None = None,
     images_per_core: float = 700.0,
@@ -138,9 +150,9 @@ def plan(
         total_batch: Images per step of all GPUs. Defaults to None: the config's batch
             size times the GPUs.
         size: Height and width in pixels. Defaults to None: the backbone's.
-        precision: 'fp32', 'fp16' or 'bf16'. Defaults to None: that of the config.
-        recompute: Which recomputations to compare; the first that fits the batch is
-            that of the runs. Defaults to all.
+        precision: Of 'fp32', 'fp16' and 'bf16' those to compare; the runs are planned
+            with the first. Defaults to (): that of the config.
+        recompute: Which recomputations to compare. Defaults to all.
         images: Number of training images. Defaults to None: that of the public dataset
             that the config names, else unknown.
         images_per_core: Images per second that one core loads. Defaults to 700, the
@@ -161,44 +173,53 @@ def plan(
     totals = [total_batch or batch * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
         _check_divisible(total, number)
-    precision = precision or training_precision(cfg.to_dict()) or 'fp32'
-    costs = _without_repeats(
-        {mode: step_cost(cfg, batch, size, precision, mode) for mode in recompute}
-    )
-    # FLOPs without recomputation: those of the mode with the fewest.
-    flops = min(each.flops for each in costs.values())
-    for each in costs.values():
-        each.flops = flops
+    precision = precision or [training_precision(cfg.to_dict()) or 'fp32']
+    costs = {
+        each: _without_repeats(
+            {mode: step_cost(cfg, batch, size, each, mode) for mode in recompute}
+        )
+        for each in precision
+    }
+    for modes in costs.values():
+        # FLOPs without recomputation: those of the mode with the fewest.
+        flops = min(cost.flops for cost in modes.values())
+        for cost in modes.values():
+            cost.flops = flops
     memory = [
         Memory(
             strategy,
+            each,
             mode,
             _peak(cost, batch, strategy, max(gpus)),
             _largest(cost, card, strategy, max(gpus)),
             _seconds(cost, card, batch / cost.batch, *PASSES, 'optimizer'),
         )
+        for each, modes in costs.items()
         for strategy in STRATEGIES
-        for mode, cost in costs.items()
+        for mode, cost in modes.items()
     ]
-    shares = [total // number for number, total in zip(gpus, totals, strict=True)]
-    mode = _choose(costs, card, max(gpus), shares)
-    cost = costs[mode]
+    modes = costs[precision[0]]
     images = images or training_images(cfg)
     runs = [
-        _run(cfg, cost, card, number, total, images, images_per_core, network)
+        run
         for number, total in zip(gpus, totals, strict=True)
+        for run in _runs(
+            cfg, modes, card, number, total, images, images_per_core, network
+        )
     ]
+    cost = next(iter(modes.values()))
     return Plan(
         cost=cost,
-        recompute=mode,
         batch=batch,
         size=cost.size,
-        precision=precision,
+        precision=precision[0],
         memory=memory,
         runs=runs,
         checkpoint=4 * (cost.parameters + 2 * cost.trained),
         kept=_kept(cfg),
         images=images,
+        images_per_core=images_per_core,
+        network=network,
     )
 
 
@@ -208,52 +229,100 @@ def batch_in_name(config: str | Path) -> int | None:
     return match and int(match[1]) * int(match[2])
 
 
-def _run(
+def _runs(
     cfg: Config,
-    cost: StepCost,
+    costs: dict[str, StepCost],
     card: Card,
     gpus: int,
     total: int,
     images: int | None,
     images_per_core: float,
     network: float,
-) -> Run:
+) -> list[Run]:
+    """Plan each strategy that fits, with its fastest recomputation."""
     batch = total // gpus
-    largest = _largest(cost, card, 'DDP', gpus)
-    if largest < batch:
-        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
-    if largest == 0:
-        raise UserError(
-            f'Not even one image fits the {card.memory / 2**30:.3g} GiB of {card.name} '
-            'with DDP: use a card with more memory, or FSDP.'
-        )
-    part = _part(batch, largest)
-    accumulate = batch // part
-    scale = part / cost.batch
-    backward = _seconds(cost, card, scale, 'backward')
-    compute = accumulate * (_seconds(cost, card, scale, 'forward') + backward)
-    traffic = 2 * (gpus - 1) / gpus * 4 * cost.trained  # ring all-reduce of float32
     speed = card.link if gpus <= GPUS_PER_MACHINE else min(card.link, network)
-    waiting = max(0.0, traffic / speed - backward)
-    seconds = compute + waiting + _seconds(cost, card, 1.0, 'optimizer')
     steps, epochs = _schedule(cfg)
     per_epoch = images and images // total
     if steps is None and per_epoch:
         steps = epochs * per_epoch
     machines = math.ceil(gpus / GPUS_PER_MACHINE)
-    rate = total / seconds
-    return Run(
-        gpus=gpus,
-        batch=batch,
-        accumulate=accumulate,
-        seconds=seconds,
-        traffic=traffic,
-        hidden=min(1.0, backward * speed / traffic) if traffic else 1.0,
-        epoch=per_epoch and per_epoch * seconds,
-        hours=steps and steps * seconds / 3600,
-        images_per_second=rate,
-        cores=math.ceil(rate / machines / images_per_core),
+    runs = []
+    for strategy in STRATEGIES[: min(gpus, 2)]:
+        found = []
+        for mode, cost in costs.items():
+            largest = _largest(cost, card, strategy, gpus)
+            if largest < batch:
+                largest = _largest(cost, card, strategy, gpus, accumulated=True)
+            if largest:
+                part = _part(batch, largest)
+                step = _step(cost, card, strategy, gpus, part, batch // part, speed)
+                found.append((step, mode, part))
+        if not found:
+            continue
+        (seconds, traffic, hidden), mode, part = min(found)
+        accumulate = batch // part
+        rate = total / seconds
+        runs.append(
+            Run(
+                gpus=gpus,
+                strategy=strategy,
+                recompute=mode,
+                batch=batch,
+                accumulate=accumulate,
+                peak=_peak(costs[mode], part, strategy, gpus, accumulate > 1),
+                seconds=seconds,
+                traffic=traffic,
+                hidden=hidden,
+                epoch=per_epoch and per_epoch * seconds,
+                hours=steps and steps * seconds / 3600,
+                images_per_second=rate,
+                cores=math.ceil(rate / machines / images_per_core),
+            )
+        )
+    if not runs:
+        raise UserError(
+            f'Not even one image fits the {card.memory / 2**30:.3g} GiB of {card.name} '
+            f'on {gpus} GPUs: use a card with more memory, or more GPUs with FSDP.'
+        )
+    return runs
+
+
+def _step(
+    cost: StepCost,
+    card: Card,
+    strategy: str,
+    gpus: int,
+    part: int,
+    accumulate: int,
+    speed: float,
+) -> tuple[float, float, float | None]:
+    """Seconds of a step, bytes that each GPU sends, and the share that is hidden."""
+    scale = part / cost.batch
+    forward = _seconds(cost, card, scale, 'forward')
+    backward = _seconds(cost, card, scale, 'backward')
+    computing = accumulate * (forward + backward)
+    computing += _seconds(cost, card, 1.0, 'optimizer')
+    # What a ring sends to gather or to scatter float32 once.
+    weights, gradients = (
+        4 * numel * (gpus - 1) / gpus for numel in (cost.parameters, cost.trained)
     )
+    # Bytes, how often, and the seconds of computing at the same time.
+    if strategy == 'DDP':
+        transfers = [(2 * gradients, 1, backward)]  # all-reduce: scatter, then gather
+    else:
+        transfers = [
+            (weights, accumulate, forward),
+            (weights, accumulate - 1, backward),
+            (weights + gradients, 1, backward),
+        ]
+    traffic = sum(size * times for size, times, _ in transfers)
+    waiting = sum(
+        times * max(0.0, size / speed - meanwhile)
+        for size, times, meanwhile in transfers
+    )
+    hidden = 1 - waiting * speed / traffic if traffic else None
+    return computing + waiting, traffic, hidden
 
 
 def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
@@ -263,22 +332,29 @@ def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
     )
 
 
-def _fixed(cost: StepCost, strategy: str, gpus: int) -> tuple[float, float]:
+def _fixed(
+    cost: StepCost, strategy: str, gpus: int, accumulated: bool = False
+) -> tuple[float, float]:
     """Bytes that do not depend on the batch: always, and all gradients."""
     states = cost.memory['weights'] + cost.memory['optimizer']
     gradients = 4 * cost.trained
     if strategy == 'DDP':
         # Its buckets hold a second copy of the gradients.
         return states + (gradients if gpus > 1 else 0), gradients
-    # The weights of one block are whole at a time.
-    return states / gpus + 4 * cost.largest_block, gradients / gpus
+    # Whole are what no block holds, a block with its gradients, and the next block.
+    whole = 4 * (cost.outside + 3 * cost.largest_block)
+    # Before the last pass gradients are summed up without being divided.
+    return states / gpus + whole, gradients if accumulated else gradients / gpus
 
 
-def _peak(cost: StepCost, batch: int, strategy: str, gpus: int) -> float:
-    fixed, gradients = _fixed(cost, strategy, gpus)
+def _peak(
+    cost: StepCost, batch: int, strategy: str, gpus: int, accumulated: bool = False
+) -> float:
+    fixed, gradients = _fixed(cost, strategy, gpus, accumulated)
     scale, share = batch / cost.batch, gradients / (4 * cost.trained)
     moments = [
-        scale * each['activations'] + share * each['gradients']
+        scale * each['activations']
+        + (gradients if accumulated else share * each['gradients'])
         for each in (cost.memory, cost.widest)
     ]
     return fixed + max(gradients, *moments)
@@ -289,9 +365,9 @@ def _largest(
 ) -> int:
     """The largest batch that fits, also where gradients of others are kept."""
     usable = USABLE * card.memory
-    if usable < _peak(cost, 0, strategy, gpus):
+    if usable < _peak(cost, 0, strategy, gpus, accumulated):
         return 0
-    fixed, gradients = _fixed(cost, strategy, gpus)
+    fixed, gradients = _fixed(cost, strategy, gpus, accumulated)
     batches = []
     for each in (cost.memory, cost.widest):
         share = 1 if accumulated else each['gradients'] / (4 * cost.trained)
@@ -303,25 +379,6 @@ def _largest(
 def _part(batch: int, largest: int) -> int:
     """The largest equal part of a batch that fits."""
     return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
-
-
-def _choose(
-    costs: dict[str, StepCost], card: Card, gpus: int, batches: list[int]
-) -> str:
-    """The fastest recomputation over all batches of one GPU."""
-
-    def seconds(mode: str) -> float:
-        cost = costs[mode]
-        largest = _largest(cost, card, 'DDP', gpus, accumulated=True)
-        if largest == 0:
-            return math.inf
-        parts = [_part(batch, largest) for batch in batches]
-        return sum(
-            batch / part * _seconds(cost, card, part / cost.batch, *PASSES)
-            for batch, part in zip(batches, parts, strict=True)
-        )
-
-    return min(costs, key=seconds)
 
 
 def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
@@ -372,6 +429,10 @@ def training_images(cfg: Config) -> int | None:
         times *= dataset.get('times', 1)  # of RepeatDataset
         dataset = dataset['dataset']
     if dataset.get('indices') is not None or dataset.get('metainfo'):
+        return None
+    if dataset.get('type') == 'ImageNet' and (
+        dataset.get('split', 'train') != 'train' or dataset.get('ann_file')
+    ):
         return None
     folder = str(dataset.get('data_root') or '').lower()
     for name, number in IMAGES.items():

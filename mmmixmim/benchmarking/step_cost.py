@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import statistics
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from mmmixmim import ops
 from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
-from .memory import peak_memory
+from .memory import peak_memory, reuse_freed_memory
 from .roofline import KernelCounter, Kernels, as_on_gpu
+from .timing import interleave
 from .workloads import PRECISIONS
 
 # Images of a step on real tensors.
@@ -43,6 +45,7 @@ class StepCost:
         trained: Number of parameters that are trained.
         largest_block: Parameters of the largest block, of those that a list or a
             sequence holds.
+        outside: Parameters that are in no block.
         flops: FLOPs of forward and backward pass without recomputation, per image.
         kernels: Kernels of the step by phase: 'forward', 'backward', 'optimizer'.
         memory: Bytes at the peak of memory, by kind: 'weights', 'gradients',
@@ -56,6 +59,7 @@ class StepCost:
     parameters: int
     trained: int
     largest_block: int
+    outside: int
     flops: float = 0
     kernels: dict[str, KernelCounter] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -132,12 +136,15 @@ def _step_cost(
         ops.set_recompute(model, recompute)
     size = image_size(model, size)
     trained = [each for each in model.parameters() if each.requires_grad]
+    blocks = _blocks(model)
+    inside = {id(each) for block in blocks for each in block.parameters()}
     cost = StepCost(
         batch,
         size,
         _numel(model.parameters()),
         _numel(trained),
-        max((_numel(each.parameters()) for each in _blocks(model)), default=0),
+        max((_numel(each.parameters()) for each in blocks), default=0),
+        _numel(each for each in model.parameters() if id(each) not in inside),
     )
     with ExitStack() as stack:
         if not real:
@@ -184,10 +191,10 @@ def _step_cost(
     return cost
 
 
-def measured_memory(
+def measured_step(
     cfg: Config, batch: int, size: tuple[int, int] | None = None
-) -> int:
-    """Run a real step in float32 on this CPU, to compare with :func:`step_cost`.
+) -> tuple[int, float]:
+    """Run real steps in float32 on this CPU, to compare with :func:`step_cost`.
 
     Call :func:`give_tensors_pages` first.
 
@@ -197,8 +204,8 @@ def measured_memory(
         size: See :func:`step_cost`.
 
     Returns:
-        Bytes of its activations at the peak. They were predicted as
-        ``memory['activations']``.
+        Bytes of activations at the peak, which were predicted as
+        ``memory['activations']``, and the median seconds of forward and backward pass.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     model = MODELS.build(_model_config(cfg)).train()
@@ -208,7 +215,9 @@ def measured_memory(
         data = model.data_preprocessor(inputs, training=True)
         model.parse_losses(model(**data, mode='loss'))[0].backward()
 
-    return peak_memory(step, 'cpu')
+    memory = peak_memory(step, 'cpu')
+    reuse_freed_memory()
+    return memory, statistics.median(interleave(dict(step=step), 5)['step'])
 
 
 class _PeakMemory(MemTracker):

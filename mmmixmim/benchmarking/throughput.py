@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from .roofline import BANDWIDTH_SHARE, PEAK_SHARE, Card
 from .timing import interleave
 from .workloads import Workload
 
@@ -33,6 +36,20 @@ def matrix_rate(
     run = dict(product=lambda: torch.mm(a, b, out=out))
     seconds = interleave(run, rounds, device)['product']
     return 2 * size**3 / statistics.median(seconds)
+
+
+def cpu_card() -> Card:
+    """Describe this CPU in float32 by rates that are measured here.
+
+    The roofline takes shares of a card's peaks, so the peaks are set such that the
+    shares are what was measured: for a GEMM of 1024x1024, and for copying 256 MiB.
+    """
+    source = torch.zeros(2**26)
+    copy = dict(copy=partial(torch.clone, source))
+    seconds = statistics.median(interleave(copy, 10)['copy'])
+    rate = matrix_rate('cpu', torch.float32, 1024) / PEAK_SHARE
+    bandwidth = 2 * source.nbytes / seconds / BANDWIDTH_SHARE
+    return Card('this CPU', rate, rate, bandwidth, math.inf, math.inf)
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int = 4096) -> int:

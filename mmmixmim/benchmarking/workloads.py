@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,9 @@ class Setting:
         device: Device to run on.
         precision: 'fp32', or 'bf16' or 'fp16' with autocast.
         compiled: Whether to ``torch.compile`` the forward.
+        compile_mode: Its mode, such as 'reduce-overhead', which records CUDA graphs.
+        recompute: What our backward pass recomputes; None for the device's default.
+        low_precision_norms: Whether our norms stay in autocast's precision.
         with_cp: Whether to use activation checkpointing.
         window: Window size of all stages. By default windows scale with the image,
             from 14, 14, 14 and 7 at 224 pixels; 'dense' uses 16.
@@ -46,6 +50,9 @@ class Setting:
     device: str = 'cpu'
     precision: str = 'fp32'
     compiled: bool = False
+    compile_mode: str | None = None
+    recompute: str | None = None
+    low_precision_norms: bool = False
     with_cp: bool = False
     window: int | None = None
 
@@ -133,9 +140,16 @@ def _build_ours(setting: Setting) -> nn.Module:
         img_size=setting.img_size,
         window_size=_windows(setting),
         with_cp=setting.with_cp,
+        recompute=setting.recompute,
+        low_precision_norms=setting.low_precision_norms,
     )
     if setting.task == 'pretrain':
-        return MODELS.build(dict(type='MixMIM', backbone=backbone))
+        neck = dict(
+            type='MixMIMPretrainDecoder',
+            recompute=setting.recompute,
+            low_precision_norms=setting.low_precision_norms,
+        )
+        return MODELS.build(dict(type='MixMIM', backbone=backbone, neck=neck))
     neck = dict(type='GlobalAveragePooling')
     return MODELS.build(_classifier(setting, dict(backbone=backbone, neck=neck)))
 
@@ -196,7 +210,11 @@ def _channels(setting: Setting) -> int:
 def _forward(
     setting: Setting, name: str, model: nn.Module, images: Tensor, mask: Tensor
 ) -> Callable[[], Tensor]:
-    compiled = torch.compile if setting.compiled else (lambda function: function)
+    compiled = (
+        partial(torch.compile, mode=setting.compile_mode)
+        if setting.compiled
+        else lambda function: function
+    )
     if setting.task == 'pretrain':
         step = compiled(model.loss)
         if name == 'ours':

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
+from mmmixmim.runtime.files import replacing
 from mmmixmim.validation import (
     TRUST_VARIABLE,
     MissingFileError,
@@ -255,18 +256,25 @@ def write_weights(
         extras: What else to write, as ``meta``. Defaults to None: nothing.
 
     Raises:
-        UserError: If the path is a folder.
+        UserError: If there is something else than a file at the path.
     """
-    if Path(path).is_dir():
-        raise UserError(f'{path} is a folder: name the file to write.')
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        what = 'a folder' if path.is_dir() else 'no file'
+        raise UserError(f'{path} is {what}: name the file to write.')
     # Reordered weights would otherwise drag the storage they came from along.
     weights = OrderedDict(
         (name, value.contiguous().clone()) for name, value in state.items()
     )
     weights._metadata = getattr(state, '_metadata', {})
-    if format is None:
-        torch.save(weights, path)
-        return
-    key, _ = FORMATS[format].file_key('backbone')
-    torch.save({key: weights} | (extras or {}), path)
+    content = weights
+    if format is not None:
+        key, _ = FORMATS[format].file_key('backbone')
+        content = {key: weights} | (extras or {})
+    with replacing(path) as part, part.open('wb') as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # in the wake of a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

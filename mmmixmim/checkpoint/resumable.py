@@ -25,7 +25,8 @@ def find_resumable(folder: str | Path) -> str | None:
     """Return the newest undamaged checkpoint of a run, or None if it has none.
 
     It is the one that ``last_checkpoint`` names, if it is complete, and else the one
-    that was written last.
+    that was written last. A file of that name in the folder itself goes first, so a run
+    whose folder was moved finds its own.
 
     Args:
         folder: Work folder of the run.
@@ -35,18 +36,22 @@ def find_resumable(folder: str | Path) -> str | None:
     """
     folder = Path(folder)
     restore(folder)
-    found = sorted(
-        (path for name in NAMES for path in folder.glob(name)),
-        key=lambda path: path.stat().st_mtime_ns,
-        reverse=True,
-    )
     note = folder / 'last_checkpoint'
     named = note.read_text().strip() if note.exists() else ''
     if '://' in named:
         return named
-    for path in [Path(named), *found] if named else found:
+    last = Path(named)
+    folders = {folder}
+    if last.parent.name == folder.name:  # out_dir of the checkpoint hook
+        folders.add(last.parent)
+    found = sorted(
+        (path for each in folders for name in NAMES for path in each.glob(name)),
+        key=lambda path: path.stat().st_mtime_ns,
+        reverse=True,
+    )
+    for path in [folder / last.name, last, *found] if named else found:
         if is_complete(path):
-            if named and str(path) != named:
+            if named and path.name != last.name:
                 print_log(
                     f'{named}, the last checkpoint, is missing or damaged. The run '
                     f'continues from {path}.',

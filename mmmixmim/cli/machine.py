@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,8 +137,13 @@ def _free_memory() -> int:
     except (OSError, StopIteration):  # macOS
         free = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2
     try:
-        limit = int(Path('/sys/fs/cgroup/memory.max').read_text())
-        used = int(Path('/sys/fs/cgroup/memory.current').read_text())
+        group = Path('/sys/fs/cgroup')
+        limit = int((group / 'memory.max').read_text())
+        used = int((group / 'memory.current').read_text())
+        # Files that were read stay in memory until it is needed.
+        stat = (group / 'memory.stat').read_text()
+        cached = re.search(r'^inactive_file (\d+)$', stat, re.MULTILINE)
+        used -= int(cached[1]) if cached else 0
         return max(0, min(free, limit - used))
     except (OSError, ValueError):  # no container, or no limit
         return free

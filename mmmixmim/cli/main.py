@@ -288,9 +288,12 @@ class _Entry(click.ParamType):
 )
 @click.option(
     '--precision',
-    type=click.Choice(('float32', 'fp32', 'fp16', 'bf16')),
-    callback=lambda context, parameter, value: 'fp32' if value == 'float32' else value,
-    help='Precision [as configured].',
+    type=_List(click.Choice(('float32', 'fp32', 'fp16', 'bf16'))),
+    metavar='PRECISION,...',
+    callback=lambda context, parameter, value: [
+        'fp32' if each == 'float32' else each for each in value or ()
+    ],
+    help='Precisions to compare; the run is planned in the first [as configured].',
 )
 @click.option(
     '--recompute',
@@ -320,8 +323,8 @@ class _Entry(click.ParamType):
     '--check',
     type=click.IntRange(1),
     metavar='IMAGES',
-    help='Also run a real step of so many images on this CPU, and compare its memory '
-    'with the prediction.',
+    help='Also run real steps of so many images on this CPU, and compare their memory '
+    'and time with predictions.',
 )
 @click.option(
     '--cfg-options',

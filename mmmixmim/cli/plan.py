@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmmixmim.benchmarking import (
     batch_in_name,
+    cpu_card,
     find_card,
     give_tensors_pages,
-    measured_memory,
+    measured_step,
     plan,
     plan_report,
     step_cost,
 )
+from mmmixmim.benchmarking.roofline import BANDWIDTH_SHARE, PEAK_SHARE
 from mmmixmim.runtime import load_config
 
 
@@ -35,8 +39,8 @@ def plan_run(
         total_batch: Images per step of all GPUs; None: those in the config's name.
         shape: Height and width in pixels; None: those of the backbone.
         network: GB/s per GPU between machines.
-        check: Number of images of a real step on this CPU, whose memory is compared
-            with the prediction; None: no such step.
+        check: Number of images of a real step on this CPU, whose memory and time are
+            compared with predictions; None: no such step.
         cfg_options: Entries that replace those of the config.
         **options: Of :func:`mmmixmim.benchmarking.plan`.
 
@@ -57,13 +61,21 @@ def plan_run(
         **options,
     )
     text = plan_report(found, card, config.name)
-    if not check:
-        return text
-    cost = step_cost(cfg, check, shape, gpu=False, accumulate=True)
-    predicted = cost.memory['activations']
-    measured = measured_memory(cfg, check, shape)
+    return f'{text}\n\n{_check(cfg, check, shape)}' if check else text
+
+
+def _check(cfg: Config, batch: int, shape: tuple[int, int] | None) -> str:
+    """Compare memory and time of a step on this CPU with the prediction."""
+    cost = step_cost(cfg, batch, shape, gpu=False, accumulate=True)
+    memory, seconds = measured_step(cfg, batch, shape)
+    card = cpu_card()
+    kept = cost.memory['activations']
+    time = sum(cost.kernels[name].seconds(card) for name in ('forward', 'backward'))
     return (
-        f'{text}\n\nCheck on this CPU, {check} images, float32: activations predicted '
-        f'{predicted / 2**30:.2f} GiB, measured {measured / 2**30:.2f} GiB, error '
-        f'{predicted / measured - 1:+.1%}.'
+        f'Check on this CPU, {batch} images, float32: activations predicted '
+        f'{kept / 2**30:.2f} GiB, measured {memory / 2**30:.2f} GiB, error '
+        f'{kept / memory - 1:+.1%}; forward and backward pass predicted {time:.3f} s '
+        f'from {PEAK_SHARE * card.full / 1e9:.0f} GFLOP/s and '
+        f'{BANDWIDTH_SHARE * card.bandwidth / 1e9:.1f} GB/s, both measured here, '
+        f'measured {seconds:.3f} s, error {time / seconds - 1:+.1%}.'
     )

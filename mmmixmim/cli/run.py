@@ -41,7 +41,7 @@ _GIB = 1024**3
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
-    STORED_FOLDER,
+    *('held_out', STORED_FOLDER),
 }
 
 
@@ -77,15 +77,20 @@ class Run:
         Raises:
             MissingFileError: If there is none yet.
         """
-        found = find_latest_checkpoint(str(self.folder))
-        if not found or not Path(found).is_file():
-            found = self.folder / Path(found or 'epoch_1.pth').name  # was moved
-        if not Path(found).is_file():
+        found = Path(find_latest_checkpoint(str(self.folder)) or 'none')
+        # A run that was moved names a file where another run may be now.
+        for path in (self.folder / found.name, found):
+            if path.is_file():
+                return path
+        if self.command == 'probe':
             raise MissingFileError(
-                f'{str(self.folder)!r} has no checkpoint yet: let the run go on by '
-                'giving its command again.'
+                f'{str(self.folder)!r} is a probe, which trains no encoder and has no '
+                'checkpoint: name the run that it measured.'
             )
-        return Path(found)
+        raise MissingFileError(
+            f'{str(self.folder)!r} has no checkpoint yet: let the run go on by '
+            'giving its command again.'
+        )
 
     @property
     def invocation(self) -> str:
@@ -242,11 +247,13 @@ def train(run: Run) -> Runner:
     cfg = load_config(run.config)
     prepare_run(cfg, run.config, work_dir=str(run.folder))
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
+    if cfg.resume:  # its own weights, even where those that it began with are gone
+        cfg.model.backbone.init_cfg = None
     cfg.runner_type = 'mmmixmim.QuietRunner'
     cfg.default_hooks.preemption.resume_by = run.invocation
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
     runner = build_runner(cfg)
-    run.config.write_text(text)  # the runner has dumped it without its comments
+    replace_file(run.config, text)  # the runner has dumped it without its comments
     runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
@@ -266,6 +273,11 @@ def train(run: Run) -> Runner:
     except UserError as error:
         again = 'give the same command again'
         text = str(error).replace('continue with --resume', again)
+        if '--resume' in text or 'default_hooks.' in text:
+            text += (
+                f' Here options are entries of {run.config}: change them there, and '
+                f'{again}.'
+            )
         raise UserError(text) from error
     return runner
 

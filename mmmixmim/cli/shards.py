@@ -92,6 +92,7 @@ def _count(shards: list[str]) -> tuple[int, str]:
 
 def _unpack(shard: str, count: int, folder: Path) -> None:
     """Write the first images of a shard to files in a new folder."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a command that was killed
     folder.mkdir()
     for number, image in enumerate(islice(read_shards([shard]), count)):
         ending = Path(image['img_path']).suffix

@@ -33,7 +33,7 @@ class ImageTable(BaseDataset):
     Raises:
         MissingFileError: If there is no such file.
         MissingDependencyError: If it is a Parquet file and pyarrow is not installed.
-        UserError: If it lacks a column, or names no image.
+        UserError: If it lacks a column or a mask, or names no image.
     """
 
     def __init__(
@@ -59,10 +59,17 @@ class ImageTable(BaseDataset):
                 'dataset to a .txt, .csv or .parquet file.'
             )
         columns = self._read()
+        rows = [row for row in zip(*columns.values(), strict=True) if row[0]]
+        for image, *masks in rows:
+            if not all(masks):
+                raise UserError(
+                    f'{self.file} names no mask of {image} in the column '
+                    f'{self.columns["mask_path"]}: name one for each image, or leave '
+                    'out mask_column.'
+                )
         samples = [
             {key: self._join(path) for key, path in zip(columns, row, strict=True)}
-            for row in zip(*columns.values(), strict=True)
-            if row[0]
+            for row in rows
         ]
         if not samples:
             raise UserError(f'{self.file} names no image.')

@@ -8,6 +8,8 @@ import numpy as np
 
 from mmmixmim.validation import UnreadableFileError, UserError
 
+HUGE = 1e30
+
 
 def check_no_data(no_data: float | str | None) -> float | None:
     """Return the value of pixels without data as a number.
@@ -66,11 +68,22 @@ def pixel_weights(
         if pixels.dtype.kind == 'f':
             valid &= ~np.isnan(pixels).any(axis=2)
         weights = valid.astype(np.float32) * (1 if weights is None else weights)
-    if pixels.dtype.kind == 'f':
-        counted = pixels if weights is None else pixels[weights > 0]
-        if not np.isfinite(counted).all():
-            raise UnreadableFileError(
-                'it has NaN or infinite pixels; set no_data="nan", or another value if '
-                'they are none of them, or give a mask'
-            )
+    odd = odd_value(pixels if weights is None else pixels[weights > 0])
+    if odd is not None:
+        raise UnreadableFileError(
+            f'it has pixels of the value {odd}, which is no measurement; set '
+            f'no_data="{odd}", or give a mask'
+        )
     return weights
+
+
+def odd_value(pixels: np.ndarray) -> str | None:
+    """A value that is NaN, infinite or so large that it stands for no data, if any.
+
+    GDAL fills float rasters with the lowest number of their type, which overflows in
+    whatever is computed from it.
+    """
+    if pixels.dtype.kind != 'f':
+        return None
+    odd = ~(np.abs(pixels) < HUGE)
+    return repr(pixels[odd][0].item()) if odd.any() else None

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from mmmixmim.validation import (
     MissingDependencyError,
     MissingFileError,
@@ -24,6 +22,7 @@ from mmmixmim.validation import (
     UserError,
 )
 
+from .no_data import odd_value
 from .raster_folder import RASTERS
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
@@ -70,7 +69,8 @@ class Scan:
         duplicates: Number of images whose content another one has too.
         sampled: Number of images whose pixels were looked at.
         constant: Number of those in which all pixels are the same.
-        not_finite: Number of those with NaN or infinite pixels.
+        not_finite: Number of those with pixels that are NaN, infinite or huge.
+        odd_value: Such a value; None if there is none.
         examples: Some paths for each kind of problem; of unreadable files, all.
         fingerprint: Changes when files are added, removed or rewritten.
         as_arrays: Whether the channels are kept though the files are pictures.
@@ -91,6 +91,7 @@ class Scan:
     sampled: int = 0
     constant: int = 0
     not_finite: int = 0
+    odd_value: str | None = None
     examples: dict[str, list[str]] = field(default_factory=dict)
     fingerprint: str = ''
     as_arrays: bool = False
@@ -214,9 +215,10 @@ def scan_images(
             else:
                 found[path] = header
         chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
-        for path, problem in zip(
+        for path, (problem, value) in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
         ):
+            scan.odd_value = scan.odd_value or value
             if problem:
                 setattr(scan, problem, getattr(scan, problem) + 1)
                 note(problem, path)
@@ -315,9 +317,10 @@ def check_scan(
         )
     if scan.not_finite and no_data is None and not masked:
         raise UserError(
-            f'{scan.not_finite} of {scan.sampled} images that were looked at have NaN '
-            f'or infinite pixels, such as {scan.examples["not_finite"][0]!r}: if they '
-            'are pixels without data, say --no-data nan; else remove these files.'
+            f'{scan.not_finite} of {scan.sampled} images that were looked at have '
+            f'pixels of the value {scan.odd_value}, which is no measurement, such as '
+            f'{scan.examples["not_finite"][0]!r}: if they are pixels without data, say '
+            f'--no-data {scan.odd_value}; else remove these files.'
         )
     if scan.constant == scan.sampled:
         raise UserError(
@@ -357,7 +360,8 @@ def _look_at_samples(
     for item, sample in samples:
         try:
             with naming(item), open_sample(sample) as image:
-                problem = _problem(image)
+                problem, value = _problem(image)
+                scan.odd_value = scan.odd_value or value
                 found[item] = _header(image, kind or _format(Path(item)))
         except damaged:
             problem = 'unreadable'
@@ -410,8 +414,8 @@ def _try_header(path: Path) -> Header | None:
         return None
 
 
-def _look_at_pixels(path: Path) -> str | None:
-    """Return the name of the problem with an image's pixels."""
+def _look_at_pixels(path: Path) -> tuple[str | None, str | None]:
+    """Return the name of the problem with an image's pixels, and the odd value."""
     try:
         with warnings.catch_warnings(), open_image(path) as image:
             warnings.simplefilter('ignore')
@@ -419,14 +423,15 @@ def _look_at_pixels(path: Path) -> str | None:
     except MissingDependencyError:
         raise
     except Exception:
-        return 'unreadable'
+        return 'unreadable', None
 
 
-def _problem(image: ImageReader) -> str | None:
+def _problem(image: ImageReader) -> tuple[str | None, str | None]:
     pixels = image.read(middle_of(image.size))
-    if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
-        return 'not_finite'
-    return 'constant' if (pixels == pixels[:1, :1]).all() else None
+    value = odd_value(pixels)
+    if value is not None:
+        return 'not_finite', value
+    return 'constant' if (pixels == pixels[:1, :1]).all() else None, None
 
 
 def _duplicates(files: list[Path]) -> list[Path]:

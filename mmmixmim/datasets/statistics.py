@@ -154,8 +154,9 @@ def measure_channels(
             'and the masks.'
         )
     std = np.sqrt(moments.squares / moments.count)
-    for channel, deviation in enumerate(std):
-        if deviation == 0:
+    for channel in range(len(std)):
+        # The deviation is not exactly 0 where the mean was rounded.
+        if moments.minimum[channel] == moments.maximum[channel]:
             number = channel if channels is None else channels[channel]
             raise UserError(
                 f'Channel {number} has the value {moments.minimum[channel]:g} in all '

@@ -7,6 +7,7 @@ import logging
 import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -182,9 +183,11 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
             return done
         # Continue at the start of the epoch, and count from there.
         self._iter = self._epoch * now
-        self.runner.optim_wrapper.initialize_count_status(
-            self.runner.model, self._iter, self._max_iters
-        )
+        wrapper = self.runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapper):  # DeepSpeed counts by itself
+            wrapper.initialize_count_status(
+                self.runner.model, self._iter, self._max_iters
+            )
         for schedule in self.runner.param_schedulers or ():
             if isinstance(schedule, WarmupCosineLR) and not schedule.by_epoch:
                 # MMEngine counts steps twice: for the rate, and to see the end.

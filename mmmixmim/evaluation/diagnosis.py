@@ -142,6 +142,10 @@ _LOWER = (
 )
 
 
+# Scalars of runs with labels, whose loss may become as low as it likes.
+_OF_LABELS = ('accuracy/', 'single-label/', 'loss_', 'decode.', 'coco/', 'mIoU')
+
+
 def _not_finite(history: History) -> list[Finding]:
     loss = _values(history, 'loss')
     held_out = _values(history, 'reconstruction/loss')
@@ -179,7 +183,8 @@ def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
             )
         ]
     zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
-    if last < zero:
+    labelled = any(name.startswith(_OF_LABELS) for name in history)
+    if last < zero and not labelled:
         return [
             Finding(
                 'near-zero',
@@ -412,9 +417,11 @@ def _lowest(values: np.ndarray) -> float:
 
 
 def _past_warmup(history: History) -> bool:
-    """Whether the learning rate has passed its peak, or none was logged."""
+    """Whether the learning rate has reached its peak, or none was logged."""
     rates = _values(history, 'lr')
-    return not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max()
+    if not len(rates) or rates[-1] < rates.max():
+        return True
+    return rates.argmax() < len(rates) - max(3, len(rates) // 20)
 
 
 def _stages(history: History) -> list[int]:

@@ -31,7 +31,8 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
 
     Raises:
         MissingFileError: If there is no such file.
-        UserError: If mean and deviation are given twice or don't go together.
+        UserError: If mean and deviation are given twice or don't go together, or
+            ``to_rgb`` is set.
     """
 
     def __init__(
@@ -42,6 +43,12 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        if self._channel_conversion:
+            raise UserError(
+                'RasterDataPreprocessor keeps the order of the channels, got '
+                'to_rgb=True: leave it out, or replace the config of the data '
+                'preprocessor with _delete_=True.'
+            )
         if statistics is not None:
             if mean is not None or std is not None:
                 raise UserError(

@@ -56,13 +56,14 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         The config. All packages that it needs are installed.
 
     Raises:
+        MissingFileError: If the config, or one that it is based on, does not exist.
         UserError: If an option matches no entry of the config, a package is
             missing, or a module of ``custom_imports`` cannot be imported.
     """
     cfg = _read(path)
     if options:
         _check_option_names(options, cfg)
-        cfg.merge_from_dict(options)
+        _merge(options, cfg)
     if cfg.get('custom_imports'):
         _import_custom_modules(cfg.custom_imports)
     check_dependencies(cfg)
@@ -108,8 +109,17 @@ def _read(path: str | Path) -> Config:
             if str(error).startswith(scope):
                 require(scope, f'the config uses {scope}, which')
         raise
-    except (UserError, FileNotFoundError):
+    except UserError:
         raise
+    except FileNotFoundError as error:
+        missing = error.filename or str(error)
+        if missing == str(path):
+            raise MissingFileError(
+                f'The config {missing!r} does not exist: check its path.'
+            ) from error
+        raise MissingFileError(
+            f'The config {str(path)!r} names a file that does not exist: {missing!r}.'
+        ) from error
     # The file is a program, which may fail in any way.
     except Exception as error:
         line = f', line {error.lineno}' if isinstance(error, SyntaxError) else ''
@@ -129,7 +139,13 @@ def _complete(cfg: Config) -> None:
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off
             del hooks[name]
-    rate = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr', 0.0)
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    if not isinstance(optimizer, dict):
+        raise UserError(
+            f'optim_wrapper.optimizer must be a dict, got {optimizer!r}: set '
+            'optim_wrapper.optimizer.type instead.'
+        )
+    rate = optimizer.get('lr', 0.0)
     if not isinstance(rate, (int, float)):
         raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {rate!r}.')
 
@@ -177,6 +193,18 @@ def _check_option_names(options: dict, cfg: Config) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f' Did you mean {close[0]}?' if close else ''
             raise UserError(f'--cfg-options {option}: the config has no {name}.{hint}')
+
+
+def _merge(options: dict, cfg: Config) -> None:
+    """Apply options one by one, so that an error can name the one."""
+    for name, value in options.items():
+        try:
+            cfg.merge_from_dict({name: value})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else type(error).__name__
+            raise UserError(
+                f'--cfg-options {name}={value} does not fit the config: {reason}.'
+            ) from error
 
 
 def _import_custom_modules(custom_imports: object) -> None:

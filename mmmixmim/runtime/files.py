@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a new file to write, which replaces another one at the end.
+
+    If writing fails, the old file stays and the new one is removed.
+
+    Args:
+        path: The file to replace. Missing parent folders are created.
+    """
+    path = Path(os.path.realpath(path))  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may write it at the same time.
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
@@ -13,8 +35,5 @@ def replace_file(path: Path, content: str | bytes) -> None:
         path: The file. Missing parent folders are created.
         content: Bytes, or text that is written in UTF-8.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may write it at the same time.
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)

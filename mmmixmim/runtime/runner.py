@@ -58,6 +58,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     _count_accumulation(runner, cfg)
+    _scale_base_rate(runner)
     runner.build_dataloader = functools.partial(_build_dataloader, runner)
     return runner
 
@@ -112,6 +113,25 @@ def _count_accumulation(runner: Runner | FlexibleRunner, cfg: Config) -> None:
         f'An update accumulates {batches} batches, so the learning rate is scaled as '
         f'for a batch {batches} times as large: base {base} counts as {base / batches}.'
     )
+
+
+def _scale_base_rate(runner: Runner | FlexibleRunner) -> None:
+    """Let ``auto_scale_lr`` scale the rate that is logged as ``base_lr`` too."""
+    flexible = isinstance(runner, FlexibleRunner)
+    owner, name = (runner.strategy, '_scale_lr') if flexible else (runner, 'scale_lr')
+    scale = getattr(owner, name)
+
+    def scaled(*args) -> None:
+        wrapper = owner.optim_wrapper
+        base = getattr(wrapper, 'base_param_settings', None)
+        if base is None:
+            scale(*args)
+            return
+        before = wrapper.optimizer.param_groups[0]['lr']
+        scale(*args)
+        base['lr'] *= wrapper.optimizer.param_groups[0]['lr'] / before
+
+    setattr(owner, name, scaled)
 
 
 def _build_dataloader(

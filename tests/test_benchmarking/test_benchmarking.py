@@ -15,6 +15,7 @@ from mmmixmim.benchmarking import (
     TASKS,
     Setting,
     attention_kernels,
+    floor,
     gemm_floor,
     gemm_flops,
     interleave,
@@ -93,6 +94,19 @@ def test_floor_has_the_products_of_a_training_step():
     ours = make_workloads(Setting('pretrain', arch, 4), ('ours',))['ours']
     shapes = linear_shapes(ours.model, ours.forward)
     assert shapes[4 * 56 * 56, 128, 512] == 1 and shapes[4 * 28 * 28, 1024, 256] == 1
+
+
+@pytest.mark.skipif(floor.ONEDNN_LINEAR is None, reason='needs oneDNN')
+@pytest.mark.parametrize('fastest', ['mm', 'onednn'])
+def test_floor_takes_the_faster_library(monkeypatch, fastest):
+    def timed(candidates, rounds):
+        return {name: [1.0 if name == fastest else 2.0] for name in candidates}
+
+    monkeypatch.setattr(floor, 'interleave', timed)
+    a, b = torch.rand(3, 4), torch.rand(4, 5)
+    gemm = floor._fastest(a, b)
+    assert (gemm.func is torch.mm) == (fastest == 'mm')
+    torch.testing.assert_close(gemm(), a @ b)
 
 
 def test_floor_counts_through_a_compiled_model():
@@ -333,11 +347,19 @@ def test_activation_checkpointing_recomputes_the_blocks(name):
 @pytest.mark.parametrize('task', TASKS)
 def test_forward_is_compiled_on_request(task, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, 'compile', lambda part: compiled.append(part) or part)
+    modes = []
+
+    def compile(part, mode):
+        compiled.append(part)
+        modes.append(mode)
+        return part
+
+    monkeypatch.setattr(torch, 'compile', compile)
     make_workloads(Setting(task, TINY, 1, 64))
     assert not compiled
-    make_workloads(Setting(task, TINY, 1, 64, compiled=True))
-    assert len(compiled) == 2
+    mode = 'reduce-overhead'
+    make_workloads(Setting(task, TINY, 1, 64, compiled=True, compile_mode=mode))
+    assert len(compiled) == 2 and modes == [mode, mode]
 
 
 def test_machine_has_the_threads_of_the_process():

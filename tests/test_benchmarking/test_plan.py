@@ -1,6 +1,7 @@
 """Plans of tiny models: memory against a real step, and the arithmetic of a run."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -100,18 +101,76 @@ def test_predicted_activations_are_those_that_autograd_stores(cfg):
 def test_a_run_on_several_gpus(cfg):
     card = find_card('100,1,16')
     found = plan(cfg, card, [1, 2, 16], total_batch=32, images=3200)
-    one, two, many = found.runs
+    runs = {(run.gpus, run.strategy): run for run in found.runs}
+    assert list(runs) == [
+        *((1, 'DDP'), (2, 'DDP'), (2, 'FSDP'), (16, 'DDP'), (16, 'FSDP'))
+    ]
+    one, two, many = (runs[number, 'DDP'] for number in (1, 2, 16))
     assert (one.batch, two.batch, many.batch) == (32, 16, 2)
-    assert one.traffic == 0 and one.hidden == 1
+    assert one.traffic == 0 and one.hidden is None
     assert two.traffic == 4 * found.cost.trained
     assert many.seconds < two.seconds < one.seconds
     for run in found.runs:
+        assert run.recompute == 'none'
         assert run.epoch == pytest.approx(100 * run.seconds)
         assert run.hours == pytest.approx(10 * run.epoch / 3600)
-    assert {each.strategy for each in found.memory} == {'DDP', 'FSDP'}
-    assert found.recompute == 'none'
+        assert run.images_per_second == pytest.approx(32 / run.seconds)
+    assert found.checkpoint == 4 * (found.cost.parameters + 2 * found.cost.trained)
     text = plan_report(found, card, 'tiny')
-    assert '| 16 | 1 x 2 |' in text and '3,200 training images' in text
+    assert '| 16 | DDP | none | 1 x 2 |' in text and '3,200 training images' in text
+    assert 'fewer than 8 images per pass' in text
+
+
+def test_fsdp_gathers_weights_twice_and_scatters_gradients_once(cfg):
+    found = plan(cfg, find_card('100,1,16'), [4], 32, recompute=['none'])
+    ddp, fsdp = found.runs
+    share = 4 * 3 / 4  # bytes, and the parts of the other GPUs
+    assert ddp.traffic == 2 * share * found.cost.trained
+    assert fsdp.traffic == share * (2 * found.cost.parameters + found.cost.trained)
+    assert fsdp.peak < ddp.peak
+
+
+def test_slow_links_make_gpus_wait(cfg):
+    fast, slow, network = (
+        plan(
+            cfg,
+            find_card(f'100,1,16,{link}'),
+            [16],
+            64,
+            network=network,
+            recompute=['none'],
+        ).runs
+        for link, network in ((300, 300e9), (0.1, 300e9), (300, 0.1e9))
+    )
+    for quick, late, later in zip(fast, slow, network, strict=True):
+        assert quick.hidden == 1 and late.hidden == later.hidden < 0.5
+        waiting = (1 - late.hidden) * late.traffic / 0.1e9
+        assert late.seconds - quick.seconds == pytest.approx(waiting)
+
+
+def test_loaders_feed_machines_of_eight(cfg):
+    (one, *_), (two, *_) = (
+        plan(
+            cfg,
+            find_card('100,1,16'),
+            [n],
+            64,
+            images_per_core=1000,
+            recompute=['none'],
+        ).runs
+        for n in (8, 16)
+    )
+    assert one.cores == math.ceil(one.images_per_second / 1000)
+    assert two.cores == math.ceil(two.images_per_second / 2000)
+
+
+def test_precisions_are_compared(cfg):
+    found = plan(cfg, CARDS['a10'], [2], precision=['bf16', 'fp32'], recompute=['none'])
+    bf16, _, fp32, _ = found.memory
+    assert (bf16.precision, fp32.precision) == ('bf16', 'fp32')
+    assert bf16.peak < fp32.peak
+    assert found.precision == 'bf16'
+    assert found.runs[0].peak < fp32.peak
 
 
 def test_a_batch_that_does_not_fit_is_accumulated(cfg):
@@ -119,6 +178,17 @@ def test_a_batch_that_does_not_fit_is_accumulated(cfg):
     small = dataclasses.replace(CARDS['a10'], memory=cost.peak / 0.9 * 1.2)
     (run,) = plan(cfg, small, [1], total_batch=64, recompute=['none']).runs
     assert run.accumulate == 8
+    assert run.peak <= 0.9 * small.memory
+
+
+def test_what_fits_with_fsdp_alone_is_said(cfg):
+    cfg.model.backbone.arch = dict(embed_dims=64, depths=[2, 8, 2], num_heads=[2, 4, 8])
+    cost = step_cost(cfg, 1, precision='bf16', recompute='blocks')
+    states = cost.memory['weights'] + cost.memory['optimizer']
+    small = dataclasses.replace(CARDS['a10'], memory=states / 0.9)
+    found = plan(cfg, small, [4], total_batch=8, recompute=['blocks'])
+    assert [run.strategy for run in found.runs] == ['FSDP']
+    assert 'DDP does not fit on 4 GPUs.' in plan_report(found, small, 'tiny')
 
 
 @pytest.mark.parametrize(
@@ -193,6 +263,14 @@ def test_fsdp_divides_the_weights_as_pytorch_does(cfg):
 )
 def test_images_of_known_datasets(path, images):
     assert training_images(Config.fromfile(ROOT / 'configs' / path)) == images
+
+
+@pytest.mark.parametrize('part', [dict(ann_file='meta/few.txt'), dict(split='val')])
+def test_images_of_a_part_are_not_known(part):
+    path = 'configs/mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
+    cfg = Config.fromfile(ROOT / path)
+    cfg.train_dataloader.dataset.update(part)
+    assert training_images(cfg) is None
 
 
 def test_the_largest_batch_follows_from_few_images_too(cfg):

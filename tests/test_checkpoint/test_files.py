@@ -1,6 +1,7 @@
 import argparse
 import os
 import pickle
+import resource
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from mmmixmim.checkpoint import read_weights, write_weights
+from mmmixmim.validation import UserError
 
 STATE = {'patch_embed.proj.weight': torch.rand(4, 3, 2, 2), 'index': torch.arange(4)}
 
@@ -36,6 +38,29 @@ def test_written_files_are_read(tmp_path, format, key):
     write_weights(STATE, path, format)
     assert list(torch.load(path, weights_only=True)) == [key]
     assert_same(read_weights(path), STATE)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    """Where the disk is full, the old one stays."""
+    path = tmp_path / 'weights.pth'
+    write_weights(STATE, path, 'mmmixmim')
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError):
+            write_weights(STATE | dict(large=torch.zeros(100_000)), path, 'mmmixmim')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert list(tmp_path.iterdir()) == [path]
+    assert_same(read_weights(path), STATE)
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path):
+    with pytest.raises(UserError, match='is a folder: name the file'):
+        write_weights(STATE, tmp_path, None)
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(UserError, match='is no file: name the file'):
+        write_weights(STATE, tmp_path / 'pipe', None)
 
 
 def test_bare_state_dict_is_read(tmp_path):

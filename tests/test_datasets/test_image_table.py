@@ -48,6 +48,13 @@ def test_names_their_masks(table, tmp_path):
     assert masks == [f'{tmp_path}/m{i}.png' for i in range(3)]
 
 
+def test_an_image_without_a_mask_is_named(tmp_path):
+    path = tmp_path / 'list.csv'
+    path.write_text('path,mask\na.tif,m.png\nb.tif,\n')
+    with pytest.raises(UserError, match='no mask of b.tif in the column mask'):
+        build(path, mask_column='mask')
+
+
 def test_missing_columns_are_named(table):
     if table.suffix != '.txt':
         with pytest.raises(UserError, match="no column 'file'.*path, mask"):

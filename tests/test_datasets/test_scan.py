@@ -138,8 +138,20 @@ def test_links_to_a_folder_above_are_refused(tmp_path):
     assert len(find_images(tmp_path)) == 2
 
 
+def test_the_fill_of_rasters_is_named(tmp_path):
+    for i in range(3):
+        pixels = noise(i, 20, 30).astype('float32')
+        pixels[0] = np.finfo('float32').min
+        np.save(tmp_path / f'{i}.npy', pixels)
+    scan = scanned(tmp_path)
+    assert scan.not_finite == 3
+    with pytest.raises(UserError, match=r'say --no-data -3.4028234663852886e\+38'):
+        check_scan(scan)
+
+
 def test_masks_may_cover_pixels_that_are_not_finite():
-    scan = Scan('', 4, sampled=4, not_finite=1, examples=dict(not_finite=['a.tif']))
-    with pytest.raises(UserError, match='NaN'):
+    examples = dict(not_finite=['a.tif'])
+    scan = Scan('', 4, sampled=4, not_finite=1, odd_value='nan', examples=examples)
+    with pytest.raises(UserError, match='say --no-data nan'):
         check_scan(scan)
     check_scan(scan, masked=True)

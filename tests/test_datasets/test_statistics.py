@@ -115,6 +115,12 @@ def test_constant_channels_are_named(tmp_path, images):
         measure_channels(paths, channels=[2, 3])
 
 
+@pytest.mark.parametrize('value', [0.1, 0.3, 2.6])
+def test_constant_channels_are_found_whatever_is_rounded(value):
+    with pytest.raises(UserError, match=f'Channel 0 has the value {value}'):
+        measure_channels([np.full((37, 41), value)] * 3)
+
+
 def test_images_without_valid_pixels_are_refused(tmp_path):
     paths = save(tmp_path, [np.zeros((9, 70, 3), 'uint16')])
     with pytest.raises(UserError, match='1 images have no valid pixel'):

@@ -177,7 +177,7 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now' in log
 
 
-def resumed(work_dir, change):
+def resumed(work_dir, change, **first_options):
     """Resume a run of one epoch with a changed config, and train three."""
     cfg = tiny_finetuning(work_dir)
     cfg.optim_wrapper.accumulative_counts = 1
@@ -188,6 +188,7 @@ def resumed(work_dir, change):
     ]
     cfg.train_cfg.max_epochs = 1
     first = copy.deepcopy(cfg)
+    first.update(first_options)
     assert train(first) == 0
     cfg.train_cfg.max_epochs = EPOCHS
     change(cfg)
@@ -207,6 +208,16 @@ def test_another_rate_and_end_of_the_config_are_followed(tmp_path):
     assert 'config, 0.005, replaces that of the checkpoint, 0.01.' in log
     expected = [0.0025 * (1 + math.cos(math.pi * i / 6)) for i in range(6)]
     assert rates.tolist() == pytest.approx(expected)
+
+
+def test_another_constant_rate_is_followed(tmp_path):
+    def change(cfg):
+        cfg.param_scheduler = None
+        cfg.optim_wrapper.optimizer.lr = 0.005
+
+    _, log, rates = resumed(tmp_path, change, param_scheduler=None)
+    assert 'config, 0.005, replaces that of the checkpoint, 0.01.' in log
+    assert rates.tolist() == pytest.approx([0.005] * 6)
 
 
 @pytest.mark.parametrize('batches, epochs', [(4, 2), (1, 5)])

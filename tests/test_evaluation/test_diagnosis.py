@@ -78,6 +78,10 @@ def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
     assert 'warm-up' not in diagnose({'loss': flat(1.0)[:3]})[0].advice
     history['lr'][-1] = (2000, 1e-6)
     assert titles(history) == ['Nothing learned']
+    # A rate that stays constant after the warm-up.
+    top = history['lr'][len(history['lr']) // 2][1]
+    history['lr'] = [(step, min(rate, top)) for step, rate in history['lr'][:-1]]
+    assert titles(history) == ['Nothing learned']
 
 
 def test_a_flat_loss_is_no_finding_if_the_loss_of_the_mean_is_unknown():
@@ -94,6 +98,9 @@ def test_a_loss_near_zero_points_at_the_target():
     assert titles(history) == ['Loss near zero']
     assert titles(history, mean_loss=None) == ['Loss near zero']
     assert titles({'loss': curve(3.0, 0.03)}, mean_loss=None) == ['Healthy']
+    # A classifier may be as sure as it likes.
+    history['accuracy/top1'] = [(10, 50.0), (49, 99.0)]
+    assert titles(history, mean_loss=None) == ['Healthy']
 
 
 def test_collapse_of_the_last_stage_is_an_error():

@@ -55,6 +55,7 @@ def test_what_does_not_fit_is_refused():
         dict(mean=[1.0]),
         dict(mean=[1.0], std=[1.0, 2.0]),
         dict(mean=[1.0], std=[0.0]),
+        dict(mean=[1.0] * 3, std=[1.0] * 3, to_rgb=True),
     ):
         with pytest.raises(UserError):
             RasterDataPreprocessor(**options)

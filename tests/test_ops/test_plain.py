@@ -72,6 +72,19 @@ def test_losses_and_gradients_are_those_of_plain_pytorch(
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize('mask', MASKS)
+def test_what_a_gpu_runs_is_plain_pytorch_too(make_mixmim, mask):
+    model = make_mixmim()
+    images, mask = torch.randn(3, 3, 96, 64), MASKS[mask]()
+    with ops.as_on_gpu():
+        loss, found = gradients(model, images, mask)
+    with ops.plain():
+        plain_loss, wanted = gradients(model, images, mask)
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-6, atol=0)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_losses_and_gradients_under_autocast(make_mixmim, calls):
     model = make_mixmim()
     images, mask = torch.randn(3, 3, 96, 64), MASKS['shared']()

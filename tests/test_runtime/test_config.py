@@ -166,6 +166,35 @@ def test_unknown_options_are_refused(config, option, hint):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    'option, reason',
+    [
+        ('param_scheduler.3.end=5', 'Index 3 exceeds'),
+        ('param_scheduler.end=5', 'list indices must be'),
+        ('load_from.x=1', '.*cannot inherit'),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(write, option, reason):
+    config = write('load_from = None\nparam_scheduler = [dict(end=4)]\n')
+    message = f'--cfg-options {option} does not fit the config: {reason}'
+    with pytest.raises(UserError, match=message):
+        load(config, '--cfg-options', option)
+
+
+def test_an_optimizer_must_be_a_dict(write):
+    config = write('optim_wrapper = dict(optimizer=dict(lr=0.1))\n')
+    with pytest.raises(UserError, match='set optim_wrapper.optimizer.type instead'):
+        load(config, '--cfg-options', 'optim_wrapper.optimizer=AdamW')
+
+
+def test_missing_configs_are_named(write, tmp_path):
+    with pytest.raises(MissingFileError, match="'a.py' does not exist: check"):
+        load('a.py')
+    config = write("_base_ = 'nowhere.py'")
+    with pytest.raises(MissingFileError, match=r'some_name.py. names .*nowhere.py'):
+        load(config)
+
+
 # custom_imports
 
 

@@ -137,6 +137,7 @@ def test_rate_follows_the_images_of_an_update(training, runner_type, batches):
     training.optim_wrapper.accumulative_counts = batches
     runner = build_runner(training)
     assert rate(runner) == 2 * batches / 16
+    assert runner.optim_wrapper.get_lr()['base_lr'] == [2 * batches / 16]
     # Training again with the saved config gives the same rate.
     assert runner.cfg.auto_scale_lr.base_batch_size == 16
 

@@ -155,7 +155,8 @@ def test_gpu_throughput_on_a_cpu(tmp_path, monkeypatch, capsys):
     The measuring processes run the script itself.
     """
     script = load('benchmarks/gpu_throughput.py')
-    arguments = '--device cpu --batch-size 2 --precision fp32 --mode eager --steps 1'
+    arguments = '--device cpu --batch-size 2 --precision bf16 --mode eager --steps 1'
+    arguments += ' --recompute blocks --low-precision-norms'
     output = ['--output', str(tmp_path / 'a.json')]
     monkeypatch.setattr('sys.argv', ['gpu_throughput.py', *arguments.split(), *output])
     args = script.parse_args()

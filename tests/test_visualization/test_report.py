@@ -16,6 +16,7 @@ from mmmixmim.visualization import render_report, write_report
 from mmmixmim.visualization.report import charts
 from mmmixmim.visualization.report.charts import draw_key
 from mmmixmim.visualization.report.panels import Line
+from mmmixmim.visualization.report.run import read_run
 
 CONFIG = dict(
     model=dict(
@@ -432,6 +433,31 @@ def test_the_rate_is_that_without_layer_decay(tmp_path):
 def test_a_run_that_goes_on_can_be_resumed(tmp_path):
     words = Page(render_report([write_run(tmp_path / 'run', epochs=range(1, 7))])).words
     assert '6 of 10 epochs' in words and f'--work-dir {tmp_path}/run --resume' in words
+
+
+def test_a_run_of_several_processes_is_resumed_by_as_many(tmp_path):
+    run = write_run(tmp_path / 'run', epochs=range(1, 7))
+    (folder,) = run.glob('*/vis_data')
+    (folder / 'counts.json').write_text(json.dumps(dict(processes=8)))
+    words = Page(render_report([run])).words
+    command = f'bash tools/dist_train.sh {run}/config.py 8 --work-dir {run} --resume'
+    assert command in words
+
+
+@pytest.mark.parametrize(
+    'changes, mean',
+    [
+        ({}, 1.0),
+        (dict(head=None), 1.0),
+        (dict(head=dict(type='mmmixmim.MixMIMPretrainHead')), 1.0),
+        (dict(head=dict(type='MixMIMPretrainHead', norm_pix=False)), None),
+        (dict(head=dict(type='SimMIMHead')), None),
+        (dict(type='ImageClassifier'), None),
+    ],
+)
+def test_the_loss_of_the_mean_is_known_for_our_head(tmp_path, changes, mean):
+    run = read_run(write_run(tmp_path / 'run', model=CONFIG['model'] | changes))
+    assert run.mean_loss == mean
 
 
 def test_a_run_of_a_command_is_resumed_by_the_command(tmp_path):

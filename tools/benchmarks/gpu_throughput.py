@@ -35,6 +35,7 @@ from mmmixmim.benchmarking import (
     save_report,
     training_step,
 )
+from mmmixmim.ops.recompute import MODES
 from mmmixmim.runtime import one_line_errors, positive_int
 from mmmixmim.validation import UserError
 
@@ -67,9 +68,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--mode',
         nargs='+',
-        choices=['eager', 'compiled'],
+        choices=['eager', 'compiled', 'reduce-overhead'],
         default=['eager', 'compiled'],
-        help='execution modes (eager compiled)',
+        help='execution modes (eager compiled); reduce-overhead compiles with CUDA '
+        'graphs, for small batches',
+    )
+    parser.add_argument(
+        '--recompute', choices=MODES, help="recomputation of our models (the device's)"
+    )
+    parser.add_argument(
+        '--low-precision-norms',
+        action='store_true',
+        help='keep the norms of our models in the low precision',
     )
     parser.add_argument(
         '--steps', type=positive_int, default=10, help='timed steps (10)'
@@ -211,7 +221,10 @@ def main() -> None:
                         batch,
                         device=args.device,
                         precision=args.precision,
-                        compiled=mode == 'compiled',
+                        compiled=mode != 'eager',
+                        compile_mode=mode if mode == 'reduce-overhead' else None,
+                        recompute=args.recompute,
+                        low_precision_norms=args.low_precision_norms,
                     )
                     result = dict(arch=arch, model=name, mode=mode)
                     result |= in_a_process(name, setting, args.steps)

@@ -101,7 +101,13 @@ class EncodedImage:
         image = ImageOps.exif_transpose(self.image)
         down, right = image.height / self.size[0], image.width / self.size[1]
         top, left, height, width = box
-        edges = left * right, top * down, (left + width) * right, (top + height) * down
+        # Rounded up, the last edges would lie behind the image, where it is black.
+        edges = (
+            left * right,
+            top * down,
+            min((left + width) * right, image.width),
+            min((top + height) * down, image.height),
+        )
         # Crop to whole pixels first: resize() would blend in pixels outside the box.
         outer = *map(math.floor, edges[:2]), *map(math.ceil, edges[2:])
         crop = _to_rgb(image.crop(outer))

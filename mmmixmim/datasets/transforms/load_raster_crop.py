@@ -59,10 +59,10 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         no_data: Value of pixels without data, in any of their channels; or 'nan'.
             Defaults to None: all pixels are data, and NaN is an error.
         max_crop: Longest side in pixels of what is read. Of larger images a window of
-            this size is drawn at random first, and ``crop_ratio_range`` is relative to
-            it. Set it for scenes, of which a crop would otherwise be a large part, and
-            keep their scale with a small multiple of ``scale``. Defaults to None: the
-            image is the window.
+            this size is drawn at random first (the middle one with ``max_attempts=0``),
+            and ``crop_ratio_range`` is relative to it. Set it for scenes, of which a
+            crop would otherwise be a large part, and keep their scale with a small
+            multiple of ``scale``. Defaults to None: the image is the window.
         min_valid: Least share of the crop's pixels that must be valid, at least one
             pixel. Defaults to 0.
         vertical_flip_prob: Probability of a vertical flip, for images without an up
@@ -145,6 +145,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         if weight is not None:
             weight = weight.flip([axis - 1 for axis in flips]) if flips else weight
             results['pixel_weight'] = weight
+        results.pop('mask', None)  # else it is packed, at full size
         return results
 
     @cache_randomness
@@ -155,12 +156,16 @@ class LoadRasterCrop(LoadRandomResizedCrop):
 
     @cache_randomness
     def rand_window(self, size: tuple[int, int]) -> Box:
-        """Draw the window of at most ``max_crop`` pixels that a crop comes from."""
+        """Draw the window of at most ``max_crop`` pixels that a crop comes from.
+
+        Where crops are not drawn (``max_attempts=0``), it is the middle of the image.
+        """
         sides = [min(side, self.max_crop or side) for side in size]
-        corner = [
-            int(np.random.randint(0, whole - side + 1)) if whole > side else 0
-            for whole, side in zip(size, sides, strict=True)
-        ]
+        spare = [whole - side for whole, side in zip(size, sides, strict=True)]
+        if self.max_attempts == 0:
+            corner = [each // 2 for each in spare]
+        else:
+            corner = [int(np.random.randint(each + 1)) if each else 0 for each in spare]
         return (*corner, *sides)
 
     def _open(self, results: dict, key: str) -> ImageReader:

@@ -42,6 +42,7 @@ class DiagnosisHook(Hook):
         self.points = points
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.said: set[str] = set()
+        self.mean_loss = self.mask_ratio = None
 
     def before_train(self, runner: Runner) -> None:
         """Read the curves of a run that is resumed."""

@@ -37,8 +37,8 @@ class NonFiniteHook(Hook):
     read after the loss, so the hook adds no wait for a GPU unless ``clip_grad`` is set.
     Other optimizers wait once per step.
 
-    ``grad_norm`` in the log is the norm before clipping. It costs one pass over the
-    gradients, which it does not change.
+    ``grad_norm`` in the log is the norm before clipping by the norm, and after clipping
+    by value. It costs one pass over the gradients, which it does not change.
 
     With a loss scale (float16) a step whose gradients overflow is skipped and the scale
     halved. This is no error, and the step has no ``grad_norm``. A scale below 1 is one:

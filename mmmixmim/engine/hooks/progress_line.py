@@ -48,9 +48,16 @@ class ProgressLineHook(Hook):
         self.first_iter = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Start the clock; a resumed run counts from where it goes on."""
-        self.started = self.printed = time.monotonic()
+        """A resumed run counts from where it goes on."""
+        self.started = 0.0
         self.first_iter = runner.iter
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None
+    ) -> None:
+        """Start the clock, after a stream was read up to where it goes on."""
+        if not self.started:
+            self.started = self.printed = time.monotonic()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None

@@ -92,6 +92,8 @@ class SafeCheckpointHook(CheckpointHook):
             # Sharded ones are gathered or checked when they are loaded.
             own = None if is_sharded(runner) else model.state_dict()
             check_resumable(checkpoint, own, runner._load_from)
+        if not is_sharded(runner):
+            _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -106,6 +108,14 @@ class SafeCheckpointHook(CheckpointHook):
             meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
             self._save_checkpoint_with_step(runner, step, meta)
         super().after_train_iter(runner, *args, **kwargs)
+
+    def after_train(self, runner: Runner) -> None:
+        """Save what still waits, without the gradients after the last update."""
+        if self._waiting is not None:
+            step, self._waiting = self._waiting, None
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_step(runner, step, meta)
+        super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint, if what tells the best was measured."""
@@ -131,7 +141,9 @@ class SafeCheckpointHook(CheckpointHook):
         new = {key: path for key, path in self._best.items() if path}
         self._best = old | new
         for key, path in old.items():
-            if path and new.get(key, path) != path:
+            # A run that began with a checkpoint of another folder leaves that alone.
+            own = path and os.path.dirname(path) == str(self.out_dir).rstrip('/')
+            if own and new.get(key, path) != path:
                 self._remove(path)
 
     @property
@@ -172,6 +184,9 @@ class SafeCheckpointHook(CheckpointHook):
         if not accumulated(runner):
             self._waiting = step
             return
+        self._save_step(runner, step, meta)
+
+    def _save_step(self, runner: Runner, step: int, meta: dict) -> None:
         kept, expired = [], []
         if self.max_keep_ckpts > 0:
             kept = [each for each in self.keep_ckpt_ids if each != step] + [step]
@@ -217,6 +232,25 @@ class SafeCheckpointHook(CheckpointHook):
         return self.last_ckpt
 
 
+def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
+    """Compare the parameters that are trained; drop the loss scale of bfloat16."""
+    state = checkpoint.get('optimizer') or {}
+    if not isinstance(wrapper, OptimWrapper) or 'param_groups' not in state:
+        return
+    own, theirs = (
+        sum(len(group['params']) for group in groups)
+        for groups in (wrapper.optimizer.param_groups, state['param_groups'])
+    )
+    if own != theirs:
+        raise UserError(
+            f'{path or "The checkpoint"} is of a run that trained {theirs} parameters, '
+            f'and the config trains {own}: resume with the same frozen_stages and '
+            'optim_wrapper.paramwise_cfg.'
+        )
+    if not state.get('loss_scaler', True):
+        del state['loss_scaler']
+
+
 def accumulated(runner: Runner) -> bool:
     """Whether no gradients wait for an update, after a training iteration."""
     wrapper = runner.optim_wrapper
@@ -238,9 +272,11 @@ class _SafeSaving:
             return
         path = Path(out_dir, filename)
         partial = path.with_name(path.name + PARTIAL)
-        with _one_error(path):
+        with _one_error(path):  # all wait here, before any writes a part
             if is_main_process():
                 remove(partial)
+        kwargs['meta'] = dict(kwargs['meta'])  # FlexibleRunner changes it
+        with _one_error(path):
             self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
         barrier()  # all parts of a sharded checkpoint are there
         with _one_error(path):

@@ -59,6 +59,8 @@ class UnreadableImagesHook(Hook):
         self._position = self._record.watch()
         self._reasons: dict[str, str] = {}
         self._drawn = self._failed = 0
+        # MMEngine's loop reads a stream again up to where it goes on.
+        self._repeats = bool(runner.iter) and _is_stream(runner)
         file = Path(runner.work_dir, self.FILE)
         if file.exists() and is_main_process():
             if runner._resume:
@@ -68,6 +70,14 @@ class UnreadableImagesHook(Hook):
                 )
             else:
                 file.unlink()
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None
+    ) -> None:
+        """Leave out what was counted before the run was interrupted."""
+        if self._repeats:
+            _, self._position = self._record.since(self._position)
+            self._repeats = False
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs=None
@@ -142,6 +152,10 @@ class UnreadableImagesHook(Hook):
             f'listed in {self._list(runner)}. Repair or remove them, or allow a larger '
             'share: --cfg-options default_hooks.unreadable_images.max_share=0.1'
         )
+
+
+def _is_stream(runner: Runner) -> bool:
+    return len(runner.train_dataloader.dataset) >= ENDLESS
 
 
 def _size(dataset: Dataset) -> int:

@@ -40,7 +40,8 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
         ratios = [_follow(*pair) for pair in zip(own, saved, strict=True)]
     changed = [i for i, ratio in enumerate(ratios) if ratio != 1]
     if changed:
-        rate, ratio = own[changed[0]]['initial_lr'], ratios[changed[0]]
+        group, ratio = own[changed[0]], ratios[changed[0]]
+        rate = group[_rate(group)]
         _warn(
             f'The learning rate of the config, {rate:.4g}, replaces that of the '
             f'checkpoint, {rate / ratio:.4g}.'
@@ -63,11 +64,17 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
 
 def _follow(own: dict, saved: dict) -> float:
     """Let a saved group have the rate of the config; return the ratio of both."""
-    before, now = saved.get('initial_lr'), own.get('initial_lr')
+    name = _rate(own)
+    before, now = saved.get(name), own.get(name)
     if not before or now is None or before == now:
         return 1.0
-    saved.update(initial_lr=now, lr=saved['lr'] * now / before)
+    saved |= dict(lr=saved['lr'] * now / before) | {name: now}
     return now / before
+
+
+def _rate(group: dict) -> str:
+    """Name of the rate that the config sets: schedules keep it apart."""
+    return 'initial_lr' if 'initial_lr' in group else 'lr'
 
 
 def _compare(scheduler: _ParamScheduler, state: dict) -> None:

@@ -69,7 +69,12 @@ def measure(
     positions = range(count) if samples is None else [each.position for each in samples]
 
     images, ownership = fixed_mixtures(model, groups, positions)
-    weight = _group_weight(groups, samples or ())
+    if grouped:
+        weight = _group_weight(groups, samples or ())
+    else:
+        weight = collect_pixel_weight(data_samples, inputs)
+        if weight is not None:
+            weight = _in_one_batch(_divide(weight, model.num_images))
     images = blank_unweighted(images, weight)
     with kept_random_state(seed=positions[0]):
         pred = model.encode_decode(images, ownership)

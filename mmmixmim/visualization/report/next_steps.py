@@ -183,11 +183,10 @@ def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
         lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
         return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
     folder = beside(run.folder, name)
-    command = [_tool(run, 'train'), shlex.quote(str(run.folder / 'config.py'))]
-    command += ['--work-dir', shlex.quote(str(folder)), '--cfg-options']
     if config_entry(run.config, 'resume'):  # else the new run continues the old one
         options = ('resume=False', 'load_from=None', *options)
-    return Step(purpose, ' '.join([*command, *map(shlex.quote, options)]))
+    command = _train(run, '--work-dir', str(folder), '--cfg-options', *options)
+    return Step(purpose, command)
 
 
 def _resume(run: Run) -> Step:
@@ -195,11 +194,18 @@ def _resume(run: Run) -> Step:
     command = config_entry(run.config, 'default_hooks.preemption.resume_by')
     if isinstance(command, str):
         return Step(f'{purpose}, by the same command again', command)
-    config, folder = (
-        shlex.quote(str(path)) for path in (run.folder / 'config.py', run.folder)
-    )
-    command = f'{_tool(run, "train")} {config} --work-dir {folder} --resume'
-    return Step(purpose, command)
+    return Step(purpose, _train(run, '--work-dir', str(run.folder), '--resume'))
+
+
+def _train(run: Run, *options: str) -> str:
+    """Train by the config of the run, in as many processes."""
+    words = [*_tool(run, 'train').split(), str(run.folder / 'config.py')]
+    processes = run.counts.get('processes', 1)
+    if processes > 1 and _by_command(run):
+        words += ['--gpus', str(processes), '--launcher', 'pytorch']
+    elif processes > 1:
+        words = ['bash', 'tools/dist_train.sh', words[-1], str(processes)]
+    return shlex.join([*words, *options])
 
 
 def _draw(run: Run, purpose: str) -> Step:

@@ -204,9 +204,22 @@ def _counts(path: Path) -> dict[str, int]:
     return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
 
 
-def _mask_ratio(config: dict) -> float | None:
+def _pretrained_model(config: dict) -> dict | None:
+    """Config of the model, if it pretrains an encoder."""
     model = config.get('model')
-    if not isinstance(model, dict):
+    if not isinstance(model, dict) or _kind(model) != 'MixMIM':
+        return None
+    return model
+
+
+def _kind(part: dict, default: str = '') -> str:
+    """Name of a class without its scope."""
+    return str(part.get('type', default)).split('.')[-1]
+
+
+def _mask_ratio(config: dict) -> float | None:
+    model = _pretrained_model(config)
+    if model is None:
         return None
     ratio, images = model.get('mask_ratio'), model.get('num_images', 2)
     if ratio is None and isinstance(images, int):
@@ -215,9 +228,10 @@ def _mask_ratio(config: dict) -> float | None:
 
 
 def _mean_loss(config: dict) -> float | None:
-    model = config.get('model')
-    head = model.get('head') if isinstance(model, dict) else None
-    if not isinstance(head, dict) or head.get('type') != 'MixMIMPretrainHead':
+    model = _pretrained_model(config)
+    head = None if model is None else model.get('head') or {}
+    name = 'MixMIMPretrainHead'
+    if not isinstance(head, dict) or _kind(head, name) != name:
         return None
     pixels = head.get('target', 'pixels') == 'pixels' and head.get('norm_pix', True)
     return 1.0 if pixels and not head.get('loss') else None

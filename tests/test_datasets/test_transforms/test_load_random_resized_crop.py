@@ -100,6 +100,17 @@ def test_jpeg_is_decoded_at_reduced_size(reduction, size):
     assert np.array_equal(out.permute(1, 2, 0).numpy(), np.asarray(wanted))
 
 
+@pytest.mark.parametrize('side', [897, 899, 901, 1003, 1793])
+@pytest.mark.parametrize('reduction', [2, 4, 8])
+def test_reduced_crop_has_no_dark_edge(reduction, side):
+    """Rounding must not reach behind the last pixels of a white image."""
+    file = io.BytesIO()
+    Image.new('RGB', (side, side), 'white').save(file, 'JPEG')
+    image = EncodedImage(file.getvalue())
+    out = image.resized_crop((0, 0, side, side), (112, 112), reduction=reduction)
+    assert out.min() == 255
+
+
 def test_reduced_crop_excludes_pixels_outside_the_box():
     """A white box on black at odd edges, which the reduced pixels straddle."""
     pixels = np.zeros((400, 600, 3), np.uint8)

@@ -167,6 +167,16 @@ def test_central_square_for_testing():
     assert 10 <= crops[0].min() < 11.5 and 67.5 < crops[0].max() <= 69
 
 
+def test_held_out_windows_are_not_drawn():
+    transform = build(max_attempts=0, max_crop=40, aspect_ratio_range=(1, 1))
+    pixels = draw(2, 'float32', (160, 120))
+    found = [run(transform, seed, img=pixels)['img'] for seed in range(3)]
+    middle = torch.from_numpy(pixels[60:100, 40:80]).permute(2, 0, 1)[None]
+    wanted = F.interpolate(middle, (32, 32), mode='bicubic', antialias=True)[0]
+    for each in found:
+        np.testing.assert_allclose(each, wanted.permute(1, 2, 0), rtol=1e-6)
+
+
 def test_crop_without_valid_pixels_is_drawn_again():
     image = np.full((60, 80, 2), -1, 'float32')
     image[:6, :6] = 5
@@ -196,11 +206,31 @@ def test_weights_are_given_whether_or_not_a_crop_has_invalid_pixels():
     assert torch.equal(packed['data_samples'].pixel_weight, torch.ones(32, 32))
 
 
+def test_the_value_that_an_error_names_is_taken():
+    pixels = draw(1, 'float32')
+    pixels[:30] = np.finfo('f4').min
+    found = run(build(no_data='-3.4028234663852886e+38'), img=pixels)
+    assert found['img'][found['pixel_weight'] > 0].min() > 0
+
+
+def test_a_mask_in_memory_is_not_packed():
+    mask = np.ones((60, 80), '>i2')
+    found = run(build(), img=draw(2), mask=mask)
+    assert 'mask' not in found and 'pixel_weight' in found
+
+
 @pytest.mark.parametrize(
     'options, image, message',
     [
-        ({}, np.full((40, 40, 2), np.nan), 'NaN or infinite.*no_data="nan"'),
-        (dict(no_data=3), np.full((40, 40), np.inf), 'NaN or infinite'),
+        ({}, np.full((40, 40, 2), np.nan), 'the value nan,.*no_data="nan"'),
+        (dict(no_data=3), np.full((40, 40), np.inf), 'the value inf'),
+        # What GDAL fills rasters with.
+        (
+            {},
+            np.full((40, 40), np.finfo('f4').min),
+            r'no_data="-3\.4028234663852886e\+38"',
+        ),
+        (dict(no_data=0), np.full((40, 40), np.finfo('f8').min), r'no_data="-1\.79'),
         (dict(num_channels=12), draw(13), 'has 13 channels, expected 12'),
         (dict(channels=[0, 13]), draw(13), 'has the channels 0 to 12'),
     ],

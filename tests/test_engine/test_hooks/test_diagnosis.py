@@ -1,6 +1,7 @@
 """What the log says of real runs."""
 
 import pytest
+from mmengine.runner import Runner
 
 from ...watched_run import config, log, train
 
@@ -46,6 +47,11 @@ def test_a_loss_that_is_not_finite_is_said_between_validations(tmp_path):
     assert any('not finite' in line and 'ERROR' in line for line in lines)
     text = log(tmp_path)
     assert text.index('not finite') < text.index('Epoch(val)')
+
+
+def test_a_validation_alone_works(tmp_path):
+    cfg = config(tmp_path, custom_hooks=HOOK)
+    assert 'reconstruction/loss' in Runner.from_cfg(cfg).val()
 
 
 def test_a_resumed_run_goes_on_with_its_curves(tmp_path):

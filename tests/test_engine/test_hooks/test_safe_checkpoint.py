@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from mmmixmim.checkpoint.resumable import find_resumable, is_complete
 from mmmixmim.engine import SafeCheckpointHook
-from mmmixmim.engine.hooks.safe_checkpoint import _publish
+from mmmixmim.engine.hooks.safe_checkpoint import _publish, _SafeSaving
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
@@ -97,6 +97,86 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
     (interrupted / 'iter_4.pth').write_text('no checkpoint')
     with pytest.raises(UserError, match='No checkpoint in .* is complete'):
         find_resumable(interrupted)
+
+
+def test_a_moved_run_finds_its_own_checkpoints(killed, tmp_path):
+    """Also if another run has begun where it was."""
+    moved, other = tmp_path / 'moved', tmp_path / 'run'
+    for folder in (moved, other):
+        shutil.copytree(killed, folder)
+        (folder / 'last_checkpoint').write_text(str(other / 'iter_6.pth'))
+    assert find_resumable(moved) == str(moved / 'iter_6.pth')
+    assert find_resumable(other) == str(other / 'iter_6.pth')
+
+
+def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
+    work_dir, files = tmp_path / 'run', tmp_path / 'disk' / 'run'  # as of out_dir
+    work_dir.mkdir()
+    shutil.copytree(killed, files)
+    (work_dir / 'last_checkpoint').write_text(str(files / 'iter_6.pth'))
+    assert find_resumable(work_dir) == str(files / 'iter_6.pth')
+    (files / 'iter_6.pth').write_text('damaged')
+    assert find_resumable(work_dir) == str(files / 'iter_4.pth')
+
+
+def test_the_best_of_another_folder_is_left_alone(tmp_path):
+    cfg = tiny_finetuning(tmp_path / 'run')
+    cfg.custom_hooks = []
+    cfg.default_hooks.checkpoint.update(save_best='top1', rule='greater')
+    runner = build_runner(cfg)
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    theirs = tmp_path / 'other' / 'best_top1_epoch_1.pth'
+    theirs.parent.mkdir()
+    theirs.touch()
+    runner.message_hub.update_info('best_ckpt', str(theirs))
+    hook.before_train(runner)
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, dict(top1=50.0))
+    assert theirs.exists()
+    assert best(tmp_path / 'run') == ['best_top1_epoch_1.pth']
+
+
+def test_the_runner_may_change_what_it_is_given(tmp_path):
+    """FlexibleRunner counts the iterations of a checkpoint up by one."""
+
+    class Flexible:
+        def save_checkpoint(self, out_dir, name, meta, **kwargs):
+            meta.update(iter=meta['iter'] + 1)
+            (tmp_path / name).touch()
+
+    meta = dict(iter=10)
+    _SafeSaving(Flexible()).save_checkpoint(tmp_path, 'a.pth', meta=meta)
+    assert meta == dict(iter=10) and (tmp_path / 'a.pth').exists()
+
+
+def test_a_checkpoint_that_waits_is_saved_at_the_end(tmp_path):
+    """Three iterations, of which two make an update."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.preemption.minutes = None
+    runner = build_runner(cfg)
+    # MMEngine updates after the last planned iteration in any case.
+    runner.register_hook(StopAfter(3), 'LOWEST')
+    cfg.train_cfg.max_epochs = 3
+    runner.train_loop._max_epochs, runner.train_loop._max_iters = 3, 9
+    runner.train()
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+
+class StopAfter(Hook):
+    def __init__(self, iterations):
+        self.iterations = iterations
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        runner.train_loop.stop_training = runner.iter + 1 >= self.iterations
+
+
+def test_other_trained_parameters_are_refused(interrupted):
+    def freeze(cfg):
+        cfg.model.backbone.frozen_stages = 0
+
+    with pytest.raises(UserError, match='trained .* parameters, .* same frozen_stages'):
+        resume(interrupted, interrupted / 'iter_6.pth', freeze)
 
 
 def test_run_without_checkpoints_has_none_to_resume(tmp_path):

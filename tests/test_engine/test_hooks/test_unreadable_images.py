@@ -169,10 +169,16 @@ def test_share_of_a_stream_counts_by_thousands(tmp_path):
             return iter(())
 
     loader = DataLoader(Stream(), batch_size=None)
-    runner = SimpleNamespace(work_dir=tmp_path, _resume=False, train_dataloader=loader)
+    runner = SimpleNamespace(
+        work_dir=tmp_path, _resume=False, train_dataloader=loader, iter=100
+    )
     hook = UnreadableImagesHook()
     hook.before_train(runner)
+    for i in range(50):  # read again up to where the run goes on
+        unreadable_images().add(f'{i}.jpg', 'it is empty')
+        unreadable_images()._in_a_row = 0
     for i in range(10):
+        hook.before_train_iter(runner, i)
         unreadable_images().add(f'{i}.jpg', 'it is empty')
         hook.after_train_iter(runner, i, dict(inputs=[0]))
     unreadable_images().add('10.jpg', 'it is empty')

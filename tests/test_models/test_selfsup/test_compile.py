@@ -65,12 +65,15 @@ def test_one_graph_for_all_masks(make_mixmim, given, head):
 
 @pytest.mark.slow
 def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
-    """A smaller last batch compiles once more, not in every epoch."""
+    """A smaller last batch compiles once more, not in every epoch.
+
+    There are four windows, where attention takes masks.
+    """
     model = MixMIM(
         backbone=dict(
             type='MixMIMTransformer',
             arch=dict(embed_dims=8, depths=[1], num_heads=[1]),
-            img_size=16,
+            img_size=32,
             window_size=4,
         ),
         neck=dict(
@@ -82,7 +85,7 @@ def test_inductor_compiles_once_for_masks_epochs_and_the_last_batch():
     )
     # Without vector instructions g++ takes half the time.
     compiled = torch.compile(model.loss, fullgraph=True, options={'cpp.simdlen': 1})
-    batches = [torch.rand(size, 3, 16, 16) for size in (4, 4, 3)]
+    batches = [torch.rand(size, 3, 32, 32) for size in (4, 4, 3)]
     graphs, masks = [], set()
     for _ in range(2):
         for images in batches:

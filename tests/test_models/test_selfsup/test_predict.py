@@ -139,6 +139,26 @@ def test_a_plain_batch_gives_one_sample_for_each_image(make_model, count, images
         assert sample.reconstruction_loss.isfinite()
 
 
+def test_a_plain_batch_is_measured_as_its_groups(make_model):
+    """With weights of pixels, which are used."""
+    model = make_model()
+    batch, weight = torch.randn(4, 3, 64, 64), (torch.rand(4, 64, 64) > 0.3).float()
+    samples = [DataSample() for _ in batch]
+    for sample, each in zip(samples, weight, strict=True):
+        sample.set_field(each, 'pixel_weight')
+    found = model.predict(batch, samples)
+    plain = model.predict(batch)
+    for k in range(2):
+        group = positions([k])[0]
+        group.members = [samples[k], samples[k + 2]]
+        (wanted,) = model.predict([batch[k : k + 1], batch[k + 2 : k + 3]], [group])
+        for i in (k, k + 2):
+            torch.testing.assert_close(
+                found[i].reconstruction_loss, wanted.reconstruction_loss
+            )
+            assert found[i].reconstruction_loss != plain[i].reconstruction_loss
+
+
 def test_val_step_normalises_and_predicts(make_model):
     model = make_model(data_preprocessor=dict(mean=[100.0] * 3, std=[50.0] * 3))
     raw = [torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8) for _ in range(2)]

@@ -1,0 +1,95 @@
+"""The folder of a run, and the machine that it runs on."""
+
+import json
+import shutil
+
+import pytest
+
+from mmmixmim.cli import machine
+from mmmixmim.cli.run import Run
+from mmmixmim.validation import MissingFileError
+
+from .conftest import mixmim
+
+
+def make_run(folder, command='pretrain', named=None):
+    folder.mkdir()
+    content = dict(command=command, arguments={})
+    (folder / 'run.json').write_text(json.dumps(content))
+    if named:
+        (folder / 'epoch_5.pth').touch()
+        (folder / 'last_checkpoint').write_text(str(named / 'epoch_5.pth'))
+    return Run.load(folder)
+
+
+def test_a_moved_run_keeps_its_checkpoint(tmp_path):
+    """Also if another run has begun where it was."""
+    first = make_run(tmp_path / 'first', named=tmp_path / 'first')
+    moved = make_run(tmp_path / 'moved', named=tmp_path / 'first')
+    assert first.checkpoint == tmp_path / 'first' / 'epoch_5.pth'
+    assert moved.checkpoint == tmp_path / 'moved' / 'epoch_5.pth'
+
+
+def test_a_run_without_checkpoint_says_what_to_do(tmp_path):
+    with pytest.raises(MissingFileError, match='giving its command again'):
+        _ = make_run(tmp_path / 'begun').checkpoint
+    with pytest.raises(MissingFileError, match='is a probe, .* run that it measured'):
+        _ = make_run(tmp_path / 'probe', 'probe').checkpoint
+
+
+def test_errors_name_the_config_of_the_run(photos, tmp_path):
+    """Options of training are entries of it."""
+    out = tmp_path / 'run'
+    options = [photos, '--out', out, '--epochs', 1]
+    line = error_line_of_training('pretrain', *options, '--lr', 1e30)
+    assert 'All weights are still finite' in line
+    assert f'options are entries of {out / "config.py"}: change them there' in line
+
+
+def error_line_of_training(*arguments):
+    code, out, err = mixmim(*arguments)
+    assert code == 1, out + err
+    (line,) = [each for each in err.splitlines() if each.startswith('error: ')]
+    return line
+
+
+def test_a_finetuning_goes_on_without_the_weights_that_it_began_with(
+    pretrained, photos, tmp_path
+):
+    start, out = tmp_path / 'start', tmp_path / 'tuned'
+    shutil.copytree(pretrained[0], start)
+    options = ['finetune', photos, '--from', start, '--out', out, '--epochs', 1]
+    code, _, err = mixmim(*options)
+    assert code == 0, err
+    for path in start.glob('*.pth'):
+        path.unlink()
+    run = Run.load(out)
+    run.finished = False
+    run.save()
+    text = run.config.read_text()
+    run.config.write_text(text.replace('max_epochs=1', 'max_epochs=2'))
+    code, printed, err = mixmim(*options)
+    assert code == 0, err
+    assert 'Going on after epoch_1.pth' in printed
+
+
+@pytest.fixture
+def group(tmp_path, monkeypatch):
+    """Function that lets this process be in a container with a limit of 8 GiB."""
+    real = machine.Path
+
+    def path(name):
+        return real(str(name).replace('/sys/fs/cgroup', str(tmp_path)))
+
+    def write(used, stat):
+        (tmp_path / 'memory.max').write_text(str(8 << 30))
+        (tmp_path / 'memory.current').write_text(str(used))
+        (tmp_path / 'memory.stat').write_text(stat)
+        monkeypatch.setattr(machine, 'Path', path)
+
+    return write
+
+
+def test_files_in_memory_leave_it_free(group):
+    group(7 << 30, f'anon {1 << 30}\ninactive_file {6 << 30}\nactive_file 0\n')
+    assert machine._free_memory() == 7 << 30
