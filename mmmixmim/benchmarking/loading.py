@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import Compose
 from mmengine.runner import Runner
@@ -68,6 +69,8 @@ def waiting_share(
 ) -> dict[str, float]:
     """Train with MMEngine's Runner and measure how long it waits for images.
 
+    A CPU trains in float32, a GPU in bfloat16 with fused AdamW.
+
     Args:
         folder: Folder of images.
         work_dir: Folder for the logs.
@@ -83,6 +86,10 @@ def waiting_share(
     """
     pipeline = [ConfigDict(step) for step in pipeline]
     dataset = dict(type='ImageFolder', data_root=str(folder), pipeline=pipeline)
+    optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4))
+    if torch.cuda.is_available():  # train as the recipes do
+        optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+        optim_wrapper['optimizer']['fused'] = True
     runner = Runner(
         model=model,
         work_dir=str(work_dir),
@@ -99,7 +106,7 @@ def waiting_share(
             dataset=dataset,
         ),
         train_cfg=dict(by_epoch=False, max_iters=iterations + 3),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-4)),
+        optim_wrapper=optim_wrapper,
         default_hooks=dict(checkpoint=None),
         log_level='ERROR',
     )

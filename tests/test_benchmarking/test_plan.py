@@ -142,6 +142,8 @@ def test_slow_links_make_gpus_wait(cfg):
         ).runs
         for link, network in ((300, 300e9), (0.1, 300e9), (300, 0.1e9))
     )
+    (limited, _) = plan(cfg, find_card('100,1,16,0.1'), [16], 64).runs
+    assert limited.recompute == 'none'
     for quick, late, later in zip(fast, slow, network, strict=True):
         assert quick.hidden == 1 and late.hidden == later.hidden < 0.5
         waiting = (1 - late.hidden) * late.traffic / 0.1e9
@@ -211,6 +213,27 @@ def test_the_batch_of_all_gpus_stands_in_the_name():
     path = ROOT / 'configs/mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
     assert batch_in_name(path) == 2048 and path.exists()
     assert batch_in_name('mine.py') is None
+
+
+@pytest.mark.parametrize(
+    'path, packages',
+    [
+        ('digits/mixmim_swin-tiny_1xb64-coslr-40e_digits.py', ()),
+        ('digits/mixmim_convnext-v2-tiny_1xb64-coslr-40e_digits.py', ()),
+        ('digits/mixmim_hivit-tiny_1xb64-coslr-40e_digits.py', ()),
+        ('digits/mixmim_pvt-tiny_1xb64-coslr-40e_digits.py', ('mmdet',)),
+        ('shapes/mixmim-tiny_upernet_1xb8-24e_shapes.py', ('mmseg', 'mmcv.ops')),
+    ],
+)
+def test_other_models_are_counted(path, packages):
+    for name in packages:
+        pytest.importorskip(name)
+    cfg = Config.fromfile(ROOT / 'configs' / path)
+    cost = step_cost(cfg, 2, (64, 64) if 'shapes' in path else None, 'bf16', 'none')
+    assert cost.kernels['backward'].total().flops > 0 < cost.memory['activations']
+    assert cost.memory['weights'] == pytest.approx(4 * cost.parameters, rel=0.02)
+    assert 0 < cost.outside < cost.parameters
+    assert 0 < cost.largest_block < cost.parameters
 
 
 def test_a_detector_runs_on_real_tensors():

@@ -26,7 +26,7 @@ def test_normalises_any_channels(channels):
 
 def test_is_the_stock_class_for_rgb():
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
-    options = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
+    options = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
     stock = MODELS.build(dict(type='SelfSupDataPreprocessor', **options))
     assert torch.equal(normalise(build(**options), images), normalise(stock, images))
 

@@ -135,6 +135,8 @@ def rate(runner):
 def test_rate_follows_the_images_of_an_update(training, runner_type, batches):
     training.runner_type = runner_type
     training.optim_wrapper.accumulative_counts = batches
+    # Several groups, of which MMEngine logs the rate before any factor.
+    training.optim_wrapper.paramwise_cfg = dict(bias_lr_mult=1.0)
     runner = build_runner(training)
     assert rate(runner) == 2 * batches / 16
     assert runner.optim_wrapper.get_lr()['base_lr'] == [2 * batches / 16]

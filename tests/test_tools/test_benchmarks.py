@@ -181,6 +181,24 @@ def test_gpu_throughput_without_a_gpu(tmp_path):
         assert 'No CUDA device' in error_line(result)
 
 
+# gemm_libraries.py
+
+
+def test_gemm_libraries(monkeypatch, capsys):
+    script = load('benchmarks/gemm_libraries.py')
+    monkeypatch.setattr('sys.argv', ['x', '--batch-size', '1', '--rounds', '1'])
+    args = script.parse_args()
+    args.arch = TINY
+    monkeypatch.setattr(script, 'parse_args', lambda: args)
+    script.main()
+    printed = capsys.readouterr().out
+    for product in ('outputs', 'gradients of inputs', 'gradients of weights', 'all'):
+        row = next(x for x in printed.splitlines() if x.startswith(f'| {product} |'))
+        mkl, onednn, rule, best = map(float, row.split('|')[2:6])
+        assert best <= min(mkl, onednn) and rule > 0
+    assert 'Clearly slower than the best:' in printed
+
+
 # compare_speed.py
 
 
@@ -386,13 +404,17 @@ def test_full_memory_is_told_from_bugs(throughput, monkeypatch, message, fits):
 def test_rows_of_results_and_errors(throughput):
     common = dict(arch='base', model='ours', mode='eager', batch_size=0)
     assert throughput.row(common | dict(error='a | b')) == [
-        *('base', 'ours', 'eager', 'largest', '-', '-', '-', 'a / b')
+        *('base', 'ours', 'eager', 'largest', *'----', 'a / b')
     ]
     result = dict(
-        images_per_second=12.34, mfu=0.5, peak_bytes=2**29, kernels=['a', 'b']
+        images_per_second=12.34,
+        mfu=0.5,
+        peak_bytes=2**29,
+        first_step=61.25,
+        kernels=['a', 'b'],
     )
     assert throughput.row(common | dict(batch_size=8) | result) == [
-        *('base', 'ours', 'eager', '8', '12.3', '50.0%', '0.50', 'a, b')
+        *('base', 'ours', 'eager', '8', '12.3', '50.0%', '0.50', '61.2', 'a, b')
     ]
 
 

@@ -2,9 +2,10 @@
 
 For each model, eager and compiled, at batch size 128 and at the largest that fits:
 images per second of a training step with AdamW, model FLOPs utilisation (MFU), peak
-memory, and the attention kernels used. MFU is three times the FLOPs of our forward
-pass, without any recomputation, relative to the measured speed of one large GEMM of
-the same dtype. Every measurement runs in a separate process.
+memory, the time of the first step, which compiles, and the attention kernels used.
+MFU is three times the FLOPs of our forward pass, without any recomputation, relative
+to the measured speed of one large GEMM of the same dtype. Every measurement runs in a
+separate process.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +43,7 @@ from mmmixmim.validation import UserError
 
 HEAD = [
     *('arch', 'model', 'mode', 'batch', 'images/s', 'MFU', 'peak GiB'),
-    'attention kernels',
+    *('first step s', 'attention kernels'),
 ]
 
 
@@ -135,11 +137,15 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
         torch.compiler.reset()
     workload = make_workloads(setting, (name,))[name]
     step = training_step(workload)
+    start = time.perf_counter()
+    step()  # compiles
+    first = time.perf_counter() - start
     seconds = interleave(dict(step=step), steps, setting.device)['step']
     return dict(
         batch_size=setting.batch_size,
         images_per_second=setting.batch_size / statistics.median(seconds),
         seconds=seconds,
+        first_step=first,
         kernels=attention_kernels(step),
         peak_bytes=peak_of(step, setting.device),
     )
@@ -179,12 +185,13 @@ def row(result: dict) -> list[str]:
     cells = [str(result[key]) for key in ('arch', 'model', 'mode')]
     cells.append(str(result['batch_size'] or 'largest'))
     if 'error' in result:
-        return [*cells, '-', '-', '-', result['error'].replace('|', '/')]
+        return [*cells, '-', '-', '-', '-', result['error'].replace('|', '/')]
     return [
         *cells,
         f'{result["images_per_second"]:.1f}',
         f'{result["mfu"]:.1%}',
         f'{result["peak_bytes"] / 2**30:.2f}',
+        f'{result["first_step"]:.1f}',
         ', '.join(result['kernels']),
     ]
 
