@@ -55,10 +55,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = find_resumable(cfg.work_dir)
     backbone = cfg.model.get('backbone') or {}
     init_cfg = backbone.get('init_cfg') or {}
-    if 'checkpoint' in init_cfg and cfg.get('load_from'):
-        # A run that is resumed needs no other weights, which may be gone.
-        if cfg.get('resume') or not init_cfg.checkpoint:
-            backbone.init_cfg = None
+    if 'checkpoint' in init_cfg and not init_cfg.checkpoint and cfg.get('load_from'):
+        backbone.init_cfg = None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -87,7 +87,7 @@ def waiting_share(
     pipeline = [ConfigDict(step) for step in pipeline]
     dataset = dict(type='ImageFolder', data_root=str(folder), pipeline=pipeline)
     optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4))
-    if torch.cuda.is_available():  # train as the recipes do
+    if torch.cuda.is_available():
         optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
         optim_wrapper['optimizer']['fused'] = True
     runner = Runner(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def peak_memory(step: Callable[[], object], device: torch.device | str) -> int:
@@ -52,18 +52,19 @@ def give_tensors_pages() -> None:
     holds more than its tensors. Call it before the process allocates any: what is free
     already is reused. Other C libraries stay as they are.
     """
-    _map_from(2**16)
+    _set_malloc(M_MMAP_THRESHOLD, 2**16)
 
 
 def reuse_freed_memory() -> None:
-    """Undo :func:`give_tensors_pages`, for measurements of time."""
-    _map_from(2**25)
+    """Let ``malloc`` keep freed memory again, for measurements of time."""
+    _set_malloc(M_MMAP_THRESHOLD, 2**25)
+    _set_malloc(M_TRIM_THRESHOLD, 2**26)
 
 
-def _map_from(size: int) -> None:
+def _set_malloc(option: int, size: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, size)
+        mallopt(option, size)
 
 
 def _resident(key: str) -> int:

@@ -21,7 +21,6 @@ from .step_cost import StepCost, step_cost
 # workspaces of libraries, and fragments.
 USABLE = 0.9
 PASSES = ('forward', 'backward')
-STRATEGIES = ('DDP', 'FSDP')
 GPUS_PER_MACHINE = 8
 # Below, a CPU may launch kernels more slowly than a GPU runs them.
 FEW_IMAGES = 8
@@ -37,6 +36,11 @@ IMAGES = {
     'places205': 2_448_873,
     'places365': 1_803_460,
 }
+
+
+def strategies(gpus: int) -> tuple[str, ...]:
+    """What can train on a number of GPUs."""
+    return ('DDP', 'FSDP') if gpus > 1 else ('DDP',)
 
 
 @dataclass
@@ -100,6 +104,7 @@ class Plan:
     """What :func:`plan` found.
 
     Attributes:
+        gpus: The numbers of GPUs that were asked for.
         cost: Kernels and memory of the step that ``memory`` begins with.
         batch: Images per GPU of the config, to which ``memory`` belongs.
         size: Height and width of the images.
@@ -113,6 +118,7 @@ class Plan:
         network: Assumed bytes per second and GPU between machines.
     """
 
+    gpus: Sequence[int]
     cost: StepCost
     batch: int
     size: tuple[int, int]
@@ -132,7 +138,7 @@ def plan(
     gpus: Sequence[int] = (8,),
     total_batch: int | None = None,
     size: tuple[int, int] | None = None,
-    precision: Sequence[str] = (),
+    precision: str | Sequence[str] = (),
     recompute: Sequence[str] = MODES,
     images: int | None = None,
     images_per_core: float = 700.0,
@@ -150,8 +156,8 @@ def plan(
         total_batch: Images per step of all GPUs. Defaults to None: the config's batch
             size times the GPUs.
         size: Height and width in pixels. Defaults to None: the backbone's.
-        precision: Of 'fp32', 'fp16' and 'bf16' those to compare; the runs are planned
-            with the first. Defaults to (): that of the config.
+        precision: One of 'fp32', 'fp16' and 'bf16', or several to compare; the runs
+            are planned with the first. Defaults to (): that of the config.
         recompute: Which recomputations to compare. Defaults to all.
         images: Number of training images. Defaults to None: that of the public dataset
             that the config names, else unknown.
@@ -173,7 +179,8 @@ def plan(
     totals = [total_batch or batch * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
         _check_divisible(total, number)
-    precision = precision or [training_precision(cfg.to_dict()) or 'fp32']
+    precision = precision or training_precision(cfg.to_dict()) or 'fp32'
+    precision = [precision] if isinstance(precision, str) else precision
     costs = {
         each: _without_repeats(
             {mode: step_cost(cfg, batch, size, each, mode) for mode in recompute}
@@ -195,7 +202,7 @@ def plan(
             _seconds(cost, card, batch / cost.batch, *PASSES, 'optimizer'),
         )
         for each, modes in costs.items()
-        for strategy in STRATEGIES
+        for strategy in strategies(max(gpus))
         for mode, cost in modes.items()
     ]
     modes = costs[precision[0]]
@@ -207,8 +214,14 @@ def plan(
             cfg, modes, card, number, total, images, images_per_core, network
         )
     ]
+    if not runs:
+        raise UserError(
+            f'Not even one image fits {card.name} with {card.memory / 2**30:.3g} GiB: '
+            'use a card with more memory, or more GPUs with FSDP.'
+        )
     cost = next(iter(modes.values()))
     return Plan(
+        gpus=gpus,
         cost=cost,
         batch=batch,
         size=cost.size,
@@ -248,7 +261,7 @@ def _runs(
         steps = epochs * per_epoch
     machines = math.ceil(gpus / GPUS_PER_MACHINE)
     runs = []
-    for strategy in STRATEGIES[: min(gpus, 2)]:
+    for strategy in strategies(gpus):
         found = []
         for mode, cost in costs.items():
             largest = _largest(cost, card, strategy, gpus)
@@ -282,11 +295,6 @@ def _runs(
                 images_per_second=rate,
                 cores=math.ceil(rate / machines / images_per_core),
             )
-        )
-    if not runs:
-        raise UserError(
-            f'Not even one image fits the {card.memory / 2**30:.3g} GiB of {card.name} '
-            f'on {gpus} GPUs: use a card with more memory, or more GPUs with FSDP.'
         )
     return runs
 

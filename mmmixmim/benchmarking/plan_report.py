@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .plan import FEW_IMAGES, GPUS_PER_MACHINE, STRATEGIES, USABLE, Plan
+from .plan import FEW_IMAGES, GPUS_PER_MACHINE, USABLE, Plan, strategies
 from .report import markdown_table
 from .roofline import BANDWIDTH_SHARE, LAUNCH, PEAK_SHARE, Card
 
@@ -18,7 +18,7 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
     Returns:
         Lines and tables in Markdown.
     """
-    cost, gpus = plan.cost, max(run.gpus for run in plan.runs)
+    cost, gpus = plan.cost, max(plan.gpus)
     height, width = plan.size
     lines = [
         f'{name}: {cost.parameters / 1e6:.1f} M parameters, '
@@ -28,8 +28,9 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
         f'{card.full / 1e12:.3g} in fp32; {card.bandwidth / 1e12:.2f} TB/s, '
         f'{card.memory / 2**30:.0f} GiB',
         '',
-        f'{plan.batch} images per GPU, states sharded over {gpus} with FSDP '
-        '(predicted, without communication):',
+        f'{plan.batch} images per GPU'
+        + (f', states sharded over {gpus} with FSDP' if gpus > 1 else '')
+        + ' (predicted, without communication):',
         '',
         _memory_table(plan, card),
         '',
@@ -89,10 +90,11 @@ def _run_table(plan: Plan) -> str:
 def _notes(plan: Plan, card: Card) -> list[str]:
     notes = []
     planned = {(run.gpus, run.strategy) for run in plan.runs}
-    for gpus in sorted({run.gpus for run in plan.runs}):
-        for strategy in STRATEGIES[: min(gpus, 2)]:
+    for gpus in plan.gpus:
+        for strategy in strategies(gpus):
             if (gpus, strategy) not in planned:
-                notes.append(f'{strategy} does not fit on {gpus} GPUs.')
+                number = f'{gpus} GPUs' if gpus > 1 else 'one GPU'
+                notes.append(f'{strategy} does not fit on {number}.')
     if any(run.batch // run.accumulate < FEW_IMAGES for run in plan.runs):
         notes.append(
             f'With fewer than {FEW_IMAGES} images per pass a step probably takes '

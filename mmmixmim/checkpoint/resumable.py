@@ -25,8 +25,8 @@ def find_resumable(folder: str | Path) -> str | None:
     """Return the newest undamaged checkpoint of a run, or None if it has none.
 
     It is the one that ``last_checkpoint`` names, if it is complete, and else the one
-    that was written last. A file of that name in the folder itself goes first, so a run
-    whose folder was moved finds its own.
+    that was written last. A run whose folder was moved finds its own, also where
+    another run is now in the folder that it came from.
 
     Args:
         folder: Work folder of the run.
@@ -41,17 +41,19 @@ def find_resumable(folder: str | Path) -> str | None:
     if '://' in named:
         return named
     last = Path(named)
-    folders = {folder}
-    if last.parent.name == folder.name:  # out_dir of the checkpoint hook
-        folders.add(last.parent)
+    folders, likely = [folder], [folder / last.name]
+    # Another folder is ``out_dir`` of the checkpoint hook, unless it is that of a run.
+    if named and not (last.parent / note.name).exists():
+        folders.append(last.parent)
+        likely.append(last)
     found = sorted(
         (path for each in folders for name in NAMES for path in each.glob(name)),
         key=lambda path: path.stat().st_mtime_ns,
         reverse=True,
     )
-    for path in [folder / last.name, last, *found] if named else found:
+    for path in [*likely, *found] if named else found:
         if is_complete(path):
-            if named and path.name != last.name:
+            if named and path not in likely:
                 print_log(
                     f'{named}, the last checkpoint, is missing or damaged. The run '
                     f'continues from {path}.',

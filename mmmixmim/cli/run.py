@@ -77,11 +77,11 @@ class Run:
         Raises:
             MissingFileError: If there is none yet.
         """
-        found = Path(find_latest_checkpoint(str(self.folder)) or 'none')
-        # A run that was moved names a file where another run may be now.
-        for path in (self.folder / found.name, found):
-            if path.is_file():
-                return path
+        if named := find_latest_checkpoint(str(self.folder)):
+            # A run that was moved names a file where another run may be now.
+            for path in (self.folder / Path(named).name, Path(named)):
+                if path.is_file():
+                    return path
         if self.command == 'probe':
             raise MissingFileError(
                 f'{str(self.folder)!r} is a probe, which trains no encoder and has no '
@@ -247,8 +247,6 @@ def train(run: Run) -> Runner:
     cfg = load_config(run.config)
     prepare_run(cfg, run.config, work_dir=str(run.folder))
     cfg.resume = (run.folder / 'last_checkpoint').is_file()
-    if cfg.resume:  # its own weights, even where those that it began with are gone
-        cfg.model.backbone.init_cfg = None
     cfg.runner_type = 'mmmixmim.QuietRunner'
     cfg.default_hooks.preemption.resume_by = run.invocation
     cfg.experiment_name = f'{run.command}-{run.folder.name}'
@@ -273,7 +271,8 @@ def train(run: Run) -> Runner:
     except UserError as error:
         again = 'give the same command again'
         text = str(error).replace('continue with --resume', again)
-        if '--resume' in text or 'default_hooks.' in text:
+        text = text.replace('start again without --resume', 'choose another --out')
+        if 'default_hooks.' in text or 'optim_wrapper.' in text:
             text += (
                 f' Here options are entries of {run.config}: change them there, and '
                 f'{again}.'

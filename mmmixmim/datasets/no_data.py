@@ -71,8 +71,8 @@ def pixel_weights(
     odd = odd_value(pixels if weights is None else pixels[weights > 0])
     if odd is not None:
         raise UnreadableFileError(
-            f'it has pixels of the value {odd}, which is no measurement; set '
-            f'no_data="{odd}", or give a mask'
+            f'it has pixels of the value {odd}, which is no measurement; name it by '
+            f'no_data="{odd}" (--no-data={odd}), or give a mask'
         )
     return weights
 
@@ -85,5 +85,6 @@ def odd_value(pixels: np.ndarray) -> str | None:
     """
     if pixels.dtype.kind != 'f':
         return None
-    odd = ~(np.abs(pixels) < HUGE)
+    largest = min(HUGE, float(np.finfo(pixels.dtype).max))
+    odd = ~(np.abs(pixels) <= largest)
     return repr(pixels[odd][0].item()) if odd.any() else None

@@ -320,7 +320,7 @@ def check_scan(
             f'{scan.not_finite} of {scan.sampled} images that were looked at have '
             f'pixels of the value {scan.odd_value}, which is no measurement, such as '
             f'{scan.examples["not_finite"][0]!r}: if they are pixels without data, say '
-            f'--no-data {scan.odd_value}; else remove these files.'
+            f'--no-data={scan.odd_value}; else remove these files.'
         )
     if scan.constant == scan.sampled:
         raise UserError(

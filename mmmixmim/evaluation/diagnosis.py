@@ -417,9 +417,12 @@ def _lowest(values: np.ndarray) -> float:
 
 
 def _past_warmup(history: History) -> bool:
-    """Whether the learning rate has reached its peak, or none was logged."""
+    """Whether the learning rate falls, never rose, or has been at its peak for a while.
+
+    Also if none was logged.
+    """
     rates = _values(history, 'lr')
-    if not len(rates) or rates[-1] < rates.max():
+    if not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max():
         return True
     return rates.argmax() < len(rates) - max(3, len(rates) // 20)
 

@@ -196,15 +196,14 @@ def _check_option_names(options: dict, cfg: Config) -> None:
 
 
 def _merge(options: dict, cfg: Config) -> None:
-    """Apply options one by one, so that an error can name the one."""
-    for name, value in options.items():
-        try:
-            cfg.merge_from_dict({name: value})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            reason = error.args[0] if error.args else type(error).__name__
-            raise UserError(
-                f'--cfg-options {name}={value} does not fit the config: {reason}.'
-            ) from error
+    try:
+        cfg.merge_from_dict(options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        given = ' '.join(f'{name}={value}' for name, value in options.items())
+        reason = error.args[0] if error.args else type(error).__name__
+        raise UserError(
+            f'--cfg-options {given} does not fit the config: {reason}.'
+        ) from error
 
 
 def _import_custom_modules(custom_imports: object) -> None:

@@ -8,6 +8,7 @@ import os
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner, find_latest_checkpoint
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.validation import (
@@ -35,8 +36,9 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     Some things are added to what MMEngine does. Distributed runs work on a CPU too.
     ``auto_scale_lr`` counts ``accumulative_counts`` of the optimizer wrapper: the
     learning rate follows the images per update. A training set that is smaller than a
-    batch shrinks the batch, where ``drop_last`` would leave nothing. Hooks keep
-    checkpoints free of code and count images that cannot be read.
+    batch shrinks the batch, where ``drop_last`` would leave nothing. A run that is
+    resumed does not load the weights that it began with. Hooks keep checkpoints free of
+    code and count images that cannot be read.
 
     Args:
         cfg: A config from :func:`~mmmixmim.runtime.load_config`.
@@ -59,6 +61,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     _count_accumulation(runner, cfg)
     _scale_base_rate(runner)
+    _keep_weights_of_resumed(runner)
     runner.build_dataloader = functools.partial(_build_dataloader, runner)
     return runner
 
@@ -122,16 +125,32 @@ def _scale_base_rate(runner: Runner | FlexibleRunner) -> None:
     scale = getattr(owner, name)
 
     def scaled(*args) -> None:
-        wrapper = owner.optim_wrapper
-        base = getattr(wrapper, 'base_param_settings', None)
+        base = getattr(owner.optim_wrapper, 'base_param_settings', None)
         if base is None:
             scale(*args)
             return
-        before = wrapper.optimizer.param_groups[0]['lr']
-        scale(*args)
-        base['lr'] *= wrapper.optimizer.param_groups[0]['lr'] / before
+        groups = owner.optim_wrapper.optimizer.param_groups
+        groups.append(base)
+        try:
+            scale(*args)
+        finally:
+            groups.pop()
 
     setattr(owner, name, scaled)
+
+
+def _keep_weights_of_resumed(runner: Runner | FlexibleRunner) -> None:
+    """Initialise no weights that resuming replaces; their file may be gone."""
+    owner = runner.strategy if isinstance(runner, FlexibleRunner) else runner
+    initialise = owner._init_model_weights
+
+    def unless_resumed(*model) -> nn.Module | None:
+        resumed = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        if runner._resume and resumed:
+            return model[0] if model else None  # strategies return it
+        return initialise(*model)
+
+    owner._init_model_weights = unless_resumed
 
 
 def _build_dataloader(

@@ -72,7 +72,7 @@ def not_a_number(folder):
         (constant, 'are constant'),
         (other_bits, 'number of bits: 4 with 8, 1 with 16'),
         (other_channels, 'number of channels: 2 with 5, 1 with 7'),
-        (not_a_number, 'say --no-data nan'),
+        (not_a_number, 'say --no-data=nan'),
     ],
 )
 def test_images_that_cannot_be_trained_on(make, said, tmp_path):
@@ -160,7 +160,7 @@ def test_the_folder_of_another_run(pretrained, photos, tmp_path):
     [
         (constant, 'are constant'),
         (other_channels, 'number of channels: 2 with 5, 1 with 7'),
-        (not_a_number, 'say --no-data nan'),
+        (not_a_number, 'say --no-data=nan'),
         (unreadable, '1 labelled file cannot be read'),
     ],
 )

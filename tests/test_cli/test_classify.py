@@ -157,7 +157,7 @@ def test_bands_without_data_count_nowhere(tmp_path):
         folder = tmp_path / 'data' / name
         write_rasters(folder, 13, np.float32, 'npy', level, no_data=np.nan)
     line = error_line('probe', tmp_path / 'data', '--out', tmp_path / 'run')
-    assert 'say --no-data nan' in line
+    assert 'say --no-data=nan' in line
     options = ['--no-data', 'nan', '--out', tmp_path / 'run', '--epochs', 1]
     code, printed, err = mixmim('finetune', tmp_path / 'data', *options)
     assert code == 0, err

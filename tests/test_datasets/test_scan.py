@@ -145,13 +145,13 @@ def test_the_fill_of_rasters_is_named(tmp_path):
         np.save(tmp_path / f'{i}.npy', pixels)
     scan = scanned(tmp_path)
     assert scan.not_finite == 3
-    with pytest.raises(UserError, match=r'say --no-data -3.4028234663852886e\+38'):
+    with pytest.raises(UserError, match=r'say --no-data=-3.4028234663852886e\+38'):
         check_scan(scan)
 
 
 def test_masks_may_cover_pixels_that_are_not_finite():
     examples = dict(not_finite=['a.tif'])
     scan = Scan('', 4, sampled=4, not_finite=1, odd_value='nan', examples=examples)
-    with pytest.raises(UserError, match='say --no-data nan'):
+    with pytest.raises(UserError, match='say --no-data=nan'):
         check_scan(scan)
     check_scan(scan, masked=True)

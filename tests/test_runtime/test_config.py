@@ -181,6 +181,15 @@ def test_options_that_do_not_fit_are_refused(write, option, reason):
         load(config, '--cfg-options', option)
 
 
+def test_options_may_replace_a_whole_entry(write):
+    config = write('model = dict(type="A", size=1)\n')
+    for options in (
+        ['model.type=B', 'model._delete_=True'],
+        ['model._delete_=True', 'model.type=B'],
+    ):
+        assert load(config, '--cfg-options', *options).model == dict(type='B')
+
+
 def test_an_optimizer_must_be_a_dict(write):
     config = write('optim_wrapper = dict(optimizer=dict(lr=0.1))\n')
     with pytest.raises(UserError, match='set optim_wrapper.optimizer.type instead'):

@@ -34,8 +34,8 @@ def toy_model():
     from mmengine.registry import MODELS
 
     class ToyModel(BaseModel):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, init_cfg=None):
+            super().__init__(init_cfg=init_cfg)
             self.layer = torch.nn.Linear(1, 1)
 
         def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -142,6 +142,39 @@ def test_rate_follows_the_images_of_an_update(training, runner_type, batches):
     assert runner.optim_wrapper.get_lr()['base_lr'] == [2 * batches / 16]
     # Training again with the saved config gives the same rate.
     assert runner.cfg.auto_scale_lr.base_batch_size == 16
+
+
+def test_groups_may_have_no_rate(training):
+    training.optim_wrapper.paramwise_cfg = dict(
+        custom_keys={'layer.weight': dict(lr_mult=0.0)}
+    )
+    runner = build_runner(training)
+    assert rate(runner) == 0
+    assert runner.optim_wrapper.get_lr()['base_lr'] == [2 / 16]
+    assert len(runner.optim_wrapper.optimizer.param_groups) == 2
+
+
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_resumed_run_does_not_load_what_it_began_with(
+    training, tmp_path, runner_type, resume
+):
+    """That file may be gone. The config keeps its name."""
+    training.runner_type = runner_type
+    first = build_runner(training)
+    rate(first)
+    first.save_checkpoint(str(tmp_path), 'epoch_1.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'gone.pth'))
+    training.model.init_cfg = init_cfg
+    training.update(resume=resume, experiment_name=f'again {resume}')
+    runner = build_runner(training)
+    if resume:
+        rate(runner)
+    else:
+        with pytest.raises(FileNotFoundError, match='gone.pth'):
+            rate(runner)
+    assert Config.fromfile(next(tmp_path.glob('*.py'))).model.init_cfg == init_cfg
 
 
 def test_rate_without_scaling_is_that_of_the_config(training):

@@ -338,8 +338,6 @@ def test_auto_scale_lr(apply):
         ('', dict(resume=True), False),  # nothing to resume yet
         ('', dict(resume=True, latest='epoch_3.pth'), True),
         ('', dict(latest='epoch_3.pth'), False),
-        ('gone.pth', dict(resume=True, latest='epoch_3.pth'), True),
-        ('b.pth', dict(resume=True), False),
         ('b.pth', dict(load_from='a.pth'), False),
         (None, dict(load_from='a.pth'), True),
     ],

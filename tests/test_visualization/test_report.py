@@ -442,6 +442,10 @@ def test_a_run_of_several_processes_is_resumed_by_as_many(tmp_path):
     words = Page(render_report([run])).words
     command = f'bash tools/dist_train.sh {run}/config.py 8 --work-dir {run} --resume'
     assert command in words
+    counts = dict(processes=16, processes_here=8)
+    (folder / 'counts.json').write_text(json.dumps(counts))
+    words = Page(render_report([run])).words
+    assert f'NNODES=2 NODE_RANK=RANK MASTER_ADDR=ADDRESS {command}' in words
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
     step = training_step(workload)
     start = time.perf_counter()
     step()  # compiles
+    if torch.device(setting.device).type == 'cuda':
+        torch.cuda.synchronize()
     first = time.perf_counter() - start
     seconds = interleave(dict(step=step), steps, setting.device)['step']
     return dict(

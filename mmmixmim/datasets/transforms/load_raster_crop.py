@@ -145,7 +145,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         if weight is not None:
             weight = weight.flip([axis - 1 for axis in flips]) if flips else weight
             results['pixel_weight'] = weight
-        results.pop('mask', None)  # else it is packed, at full size
+        results.pop('mask', None)  # the packer would keep the whole
         return results
 
     @cache_randomness

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class ReportHook(Hook):
             images=_length(runner.train_dataloader.dataset),
             held_out=_length(validation.dataloader.dataset) if validation else 0,
             processes=get_world_size(),
+            processes_here=int(os.environ.get('LOCAL_WORLD_SIZE', get_world_size())),
         )
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             counts['iters_per_epoch'] = len(runner.train_loop.dataloader)

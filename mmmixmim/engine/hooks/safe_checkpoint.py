@@ -94,6 +94,7 @@ class SafeCheckpointHook(CheckpointHook):
             check_resumable(checkpoint, own, runner._load_from)
         if not is_sharded(runner):
             _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
+        _drop_empty_scale(checkpoint)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -233,20 +234,26 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
-    """Compare the parameters that are trained; drop the loss scale of bfloat16."""
+    """Raise if other weights are trained, or in other groups."""
     state = checkpoint.get('optimizer') or {}
     if not isinstance(wrapper, OptimWrapper) or 'param_groups' not in state:
         return
     own, theirs = (
-        sum(len(group['params']) for group in groups)
+        [len(group['params']) for group in groups]
         for groups in (wrapper.optimizer.param_groups, state['param_groups'])
     )
     if own != theirs:
         raise UserError(
-            f'{path or "The checkpoint"} is of a run that trained {theirs} parameters, '
-            f'and the config trains {own}: resume with the same frozen_stages and '
+            f'{path or "The checkpoint"} does not fit: its optimizer has {len(theirs)} '
+            f'groups with {sum(theirs)} weight tensors, that of the config {len(own)} '
+            f'with {sum(own)}. Resume with the same frozen_stages and '
             'optim_wrapper.paramwise_cfg.'
         )
+
+
+def _drop_empty_scale(checkpoint: dict) -> None:
+    """Drop the loss scale of bfloat16, which has none; float16 begins anew."""
+    state = checkpoint.get('optimizer') or {}
     if not state.get('loss_scaler', True):
         del state['loss_scaler']
 
@@ -267,6 +274,7 @@ class _SafeSaving:
         return getattr(self._runner, name)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        kwargs['meta'] = dict(kwargs['meta'])  # FlexibleRunner changes it
         if '://' in str(out_dir):  # storage that has whole files only
             self._runner.save_checkpoint(out_dir, filename, *args, **kwargs)
             return
@@ -275,7 +283,6 @@ class _SafeSaving:
         with _one_error(path):  # all wait here, before any writes a part
             if is_main_process():
                 remove(partial)
-        kwargs['meta'] = dict(kwargs['meta'])  # FlexibleRunner changes it
         with _one_error(path):
             self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
         barrier()  # all parts of a sharded checkpoint are there

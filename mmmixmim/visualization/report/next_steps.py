@@ -17,7 +17,7 @@ from .run import Run
 _RATE = {'not-finite', 'diverged', 'high-rate'}
 # The images that the model gets may be the reason.
 _IMAGES = {'near-zero', 'collapsed', 'nothing-learned'}
-_PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:FOLDER|MEAN|STD|RATE)\b')
+_PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:FOLDER|MEAN|STD|RATE|RANK|ADDRESS)\b')
 
 
 @dataclass(frozen=True)
@@ -199,13 +199,17 @@ def _resume(run: Run) -> Step:
 
 def _train(run: Run, *options: str) -> str:
     """Train by the config of the run, in as many processes."""
-    words = [*_tool(run, 'train').split(), str(run.folder / 'config.py')]
+    config = str(run.folder / 'config.py')
     processes = run.counts.get('processes', 1)
-    if processes > 1 and _by_command(run):
-        words += ['--gpus', str(processes), '--launcher', 'pytorch']
-    elif processes > 1:
-        words = ['bash', 'tools/dist_train.sh', words[-1], str(processes)]
-    return shlex.join([*words, *options])
+    here = run.counts.get('processes_here', processes) or 1
+    if processes == 1:
+        return f'{_tool(run, "train")} {shlex.join([config, *options])}'
+    words = ['bash', 'tools/dist_train.sh', config, str(here)]
+    if _by_command(run):
+        words = ['mim', 'train', 'mmmixmim', config, '--gpus', str(here)]
+        words += ['--launcher', 'pytorch']
+    machines = f'NNODES={processes // here} NODE_RANK=RANK MASTER_ADDR=ADDRESS '
+    return (machines if here < processes else '') + shlex.join([*words, *options])
 
 
 def _draw(run: Run, purpose: str) -> Step:
