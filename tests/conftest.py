@@ -34,6 +34,10 @@ RASTER_CONFIGS = [
     path for path in ALL_CONFIGS if path.stem.endswith(('-grey16', '-13bands'))
 ]
 
+# The first backward pass starts a thread for each device, of which fake tensors pretend
+# to have many, and then PyTorch refuses backward passes in forked processes.
+torch.ones(1, requires_grad=True).sum().backward()
+
 TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
 
 
