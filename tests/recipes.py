@@ -550,10 +550,12 @@ def simmim(name: str, epochs: int) -> dict:
         type='LoadRandomResizedCrop',
         scale=192,
         crop_ratio_range=(0.67, 1.0),
+        interpolation='bilinear',
         flip_prob=0.5,
         ignore_empty=True,
     )
-    del expected['val_dataloader']['dataset']['pipeline'][0]['interpolation']
+    held_out = expected['val_dataloader']['dataset']['pipeline'][0]
+    held_out['interpolation'] = 'bilinear'
     expected['model'] |= dict(
         neck=dict(type='SimMIMLinearDecoder', in_channels=1024, encoder_stride=32),
         head=dict(

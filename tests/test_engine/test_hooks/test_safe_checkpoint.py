@@ -116,6 +116,7 @@ def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
     work_dir, files = tmp_path / 'run', tmp_path / 'disk' / 'run'  # as of out_dir
     work_dir.mkdir()
     shutil.copytree(killed, files)
+    (files / 'last_checkpoint').unlink()
     (work_dir / 'last_checkpoint').write_text(str(files / 'iter_6.pth'))
     assert find_resumable(work_dir) == str(files / 'iter_6.pth')
     (files / 'iter_6.pth').write_text('damaged')
