@@ -51,8 +51,17 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: As ``args``.
 
     Raises:
-        UserError: If a checkpoint cannot be written. The previous one is still there.
+        UserError: If a checkpoint cannot be written, where the previous one is still
+            there; or if nothing tells whether ``save_best`` is better when larger.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except ValueError as error:
+            raise UserError(
+                f'{error} Set default_hooks.checkpoint.rule to greater or less.'
+            ) from error
 
     def before_run(self, runner: Runner) -> None:
         """Find the checkpoint to resume, or refuse a damaged one."""

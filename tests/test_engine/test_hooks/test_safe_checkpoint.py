@@ -9,7 +9,11 @@ from mmengine.hooks import Hook
 
 from mmmixmim.checkpoint.resumable import find_resumable, is_complete
 from mmmixmim.engine import SafeCheckpointHook
-from mmmixmim.engine.hooks.safe_checkpoint import _publish, _SafeSaving
+from mmmixmim.engine.hooks.safe_checkpoint import (
+    _drop_empty_scale,
+    _publish,
+    _SafeSaving,
+)
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
@@ -237,6 +241,21 @@ def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
     expected = 'No best checkpoint: save_best=probe/top1 was not measured, but accuracy'
     assert expected in log.read_text()
     assert runner.epoch == 1 and not list(tmp_path.glob('best_*'))
+
+
+def test_a_best_without_a_rule_says_what_to_set():
+    with pytest.raises(UserError, match=r'checkpoint\.rule to greater or less'):
+        SafeCheckpointHook(interval=1, save_best='features/rank_stage3')
+
+
+def test_float16_begins_with_a_loss_scale_of_its_own():
+    """A run in bfloat16 has none."""
+    checkpoint = dict(optimizer=dict(loss_scaler={}))
+    _drop_empty_scale(checkpoint)
+    assert checkpoint == dict(optimizer={})
+    checkpoint = dict(optimizer=dict(loss_scaler=dict(scale=2.0)))
+    _drop_empty_scale(checkpoint)
+    assert checkpoint['optimizer']['loss_scaler'] == dict(scale=2.0)
 
 
 def best(folder):
