@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config
 
@@ -262,36 +263,24 @@ def _runs(
     machines = math.ceil(gpus / GPUS_PER_MACHINE)
     runs = []
     for strategy in strategies(gpus):
-        found = []
-        for mode, cost in costs.items():
-            largest = _largest(cost, card, strategy, gpus)
-            if largest < batch:
-                largest = _largest(cost, card, strategy, gpus, accumulated=True)
-            if largest:
-                part = _part(batch, largest)
-                step = _step(cost, card, strategy, gpus, part, batch // part, speed)
-                found.append((step, mode, part))
-        if not found:
+        steps_that_fit = [
+            step
+            for mode, cost in costs.items()
+            if (step := _step(cost, mode, card, strategy, gpus, batch, speed))
+        ]
+        if not steps_that_fit:
             continue
         # Where communication decides, all take as long: then the first.
-        (seconds, traffic, hidden), mode, part = min(
-            found, key=lambda each: round(each[0][0], 6)
-        )
-        accumulate = batch // part
-        rate = total / seconds
+        step = min(steps_that_fit, key=lambda each: round(each.seconds, 6))
+        rate = total / step.seconds
         runs.append(
             Run(
                 gpus=gpus,
                 strategy=strategy,
-                recompute=mode,
                 batch=batch,
-                accumulate=accumulate,
-                peak=_peak(costs[mode], part, strategy, gpus, accumulate > 1),
-                seconds=seconds,
-                traffic=traffic,
-                hidden=hidden,
-                epoch=per_epoch and per_epoch * seconds,
-                hours=steps and steps * seconds / 3600,
+                **step._asdict(),
+                epoch=per_epoch and per_epoch * step.seconds,
+                hours=steps and steps * step.seconds / 3600,
                 images_per_second=rate,
                 cores=math.ceil(rate / machines / images_per_core),
             )
@@ -299,16 +288,34 @@ def _runs(
     return runs
 
 
+class _Step(NamedTuple):
+    """A step of a :class:`Run`."""
+
+    recompute: str
+    accumulate: int
+    peak: float
+    seconds: float
+    traffic: float
+    hidden: float | None
+
+
 def _step(
     cost: StepCost,
+    mode: str,
     card: Card,
     strategy: str,
     gpus: int,
-    part: int,
-    accumulate: int,
+    batch: int,
     speed: float,
-) -> tuple[float, float, float | None]:
-    """Seconds of a step, bytes that each GPU sends, and the share that is hidden."""
+) -> _Step | None:
+    """Predict a step of one GPU, in as few passes as fit; None if not even one does."""
+    largest = _largest(cost, card, strategy, gpus)
+    if largest < batch:
+        largest = _largest(cost, card, strategy, gpus, accumulated=True)
+    if not largest:
+        return None
+    part = _part(batch, largest)
+    accumulate = batch // part
     scale = part / cost.batch
     forward = _seconds(cost, card, scale, 'forward')
     backward = _seconds(cost, card, scale, 'backward')
@@ -333,7 +340,8 @@ def _step(
         for size, times, meanwhile in transfers
     )
     hidden = 1 - waiting * speed / traffic if traffic else None
-    return computing + waiting, traffic, hidden
+    peak = _peak(cost, part, strategy, gpus, accumulate > 1)
+    return _Step(mode, accumulate, peak, computing + waiting, traffic, hidden)
 
 
 def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmmixmim.runtime.config_text import config_entry, training_precision
 
-from .run import Run
+from .run import Run, pretrained_model
 
 
 def facts_of(run: Run) -> dict[str, str]:
@@ -77,7 +77,7 @@ def is_complete(run: Run) -> bool:
 
 def is_pretraining(run: Run) -> bool:
     """Whether the run pretrains an encoder."""
-    return _text(run, 'model.type').split('.')[-1] == 'MixMIM'
+    return pretrained_model(run.config) is not None
 
 
 def _text(run: Run, key: str) -> str:
@@ -115,7 +115,7 @@ def _count(run: Run, name: str) -> str:
 
 
 def _mask_ratio(run: Run) -> str:
-    if not is_pretraining(run) or run.mask_ratio is None:
+    if run.mask_ratio is None:
         return ''
     more = config_entry(run.config, 'model.range_mask_ratio')
     if isinstance(more, (int, float)) and more:

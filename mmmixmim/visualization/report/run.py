@@ -204,7 +204,7 @@ def _counts(path: Path) -> dict[str, int]:
     return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
 
 
-def _pretrained_model(config: dict) -> dict | None:
+def pretrained_model(config: dict) -> dict | None:
     """Config of the model, if it pretrains an encoder."""
     model = config.get('model')
     if not isinstance(model, dict) or _kind(model) != 'MixMIM':
@@ -218,7 +218,7 @@ def _kind(part: dict, default: str = '') -> str:
 
 
 def _mask_ratio(config: dict) -> float | None:
-    model = _pretrained_model(config)
+    model = pretrained_model(config)
     if model is None:
         return None
     ratio, images = model.get('mask_ratio'), model.get('num_images', 2)
@@ -228,7 +228,7 @@ def _mask_ratio(config: dict) -> float | None:
 
 
 def _mean_loss(config: dict) -> float | None:
-    model = _pretrained_model(config)
+    model = pretrained_model(config)
     head = None if model is None else model.get('head') or {}
     name = 'MixMIMPretrainHead'
     if not isinstance(head, dict) or _kind(head, name) != name:
