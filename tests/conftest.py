@@ -15,6 +15,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 import numpy as np
 import pytest
 import torch
+import yapf  # noqa: F401 (writes its cache before there are two processes)
 from mmengine.registry import DefaultScope
 from torch.overrides import TorchFunctionMode
 

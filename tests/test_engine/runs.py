@@ -8,7 +8,6 @@ import signal
 import numpy as np
 import sklearn.datasets  # noqa: F401 (so that the processes below need not import it)
 import torch
-import yapf  # noqa: F401 (for the same reason)
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 
