@@ -120,8 +120,21 @@ def test_wheel_holds_package_and_companion(wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('install', ['editable_python', 'wheel_python'])
-def test_mim_trains_and_tests(install, request, tmp_path):
+def test_mim_trains_in_two_processes(wheel_python, tmp_path):
+    """On a CPU where there is no GPU."""
+    launcher = ['--launcher', 'pytorch', '--gpus', '2', '--port', free_port()]
+    train = ['train', 'mmmixmim', PRETRAIN.name, *launcher, *ONE_ITERATION]
+    output = run([wheel_python, '-m', 'mim', *train], cwd=tmp_path)
+    assert 'GPU number: 2' in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'install, config',
+    [('editable_python', FINETUNE), ('wheel_python', FINETUNE.name)],
+    ids=['editable-path', 'wheel-name'],
+)
+def test_mim_trains_and_tests(install, config, request, tmp_path):
     mim = [request.getfixturevalue(install), '-m', 'mim']
 
     (tmp_path / 'modules').mkdir()
@@ -129,10 +142,6 @@ def test_mim_trains_and_tests(install, request, tmp_path):
     (tmp_path / 'hooked.py').write_text(
         f"_base_ = {str(FINETUNE)!r}\ncustom_hooks = [dict(type='CountingHook')]\n"
     )
-    # In two processes, which are on a CPU where there is no GPU.
-    launcher = ['--launcher', 'pytorch', '--gpus', '2', '--port', free_port()]
-    pretrain = [*mim, 'train', 'mmmixmim', PRETRAIN.name, *launcher, *ONE_ITERATION]
-    assert 'GPU number: 2' in run(pretrain, cwd=tmp_path)
     train = [*mim, 'train', 'mmmixmim', tmp_path / 'hooked.py', *ONE_ITERATION]
     output = run(
         [*train, 'custom_imports.imports=[my_hooks]'],
@@ -141,9 +150,8 @@ def test_mim_trains_and_tests(install, request, tmp_path):
     )
     assert re.findall(r'counted \d+', output) == ['counted 1']
     checkpoint = tmp_path / 'work_dirs' / 'hooked' / 'epoch_1.pth'
-    for config in (FINETUNE, FINETUNE.name):
-        test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
-        assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)
+    test = ['test', 'mmmixmim', config, '--checkpoint', checkpoint]
+    assert 'accuracy/top1' in run([*mim, *test], cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -36,15 +36,15 @@ class ResourceHook(Hook):
 @pytest.mark.skipif(not Path('/proc/self').exists(), reason='reads /proc')
 @pytest.mark.parametrize('workers', [0, 1])
 def test_thousands_of_iterations_use_no_more_than_the_first(workers, tmp_path):
-    """2400 iterations with loaders, validations and checkpoints started 80 times."""
+    """1500 iterations with loaders, validations and checkpoints started 50 times."""
     cfg = tiny_finetuning(tmp_path, workers)
-    cfg.train_cfg.max_epochs = 80
+    cfg.train_cfg.max_epochs = 50
     cfg.train_dataloader.update(
         num_batch_per_epoch=30, batch_size=2, persistent_workers=False
     )
     cfg.default_hooks.logger.interval = 30
     cfg.default_hooks.preemption.minutes = 30
-    hook = ResourceHook, tmp_path / 'figures.txt', 31 * 20, 31 * 70
+    hook = ResourceHook, tmp_path / 'figures.txt', 31 * 10, 31 * 45
     assert train(cfg, hook) == 0
     lines = (tmp_path / 'figures.txt').read_text().splitlines()
     early, late = ([float(each) for each in line.split()] for line in lines)
