@@ -22,6 +22,19 @@ class UserError(ValueError):
     """
 
 
+class StoppedRunError(UserError):
+    """A run has stopped, and goes on once the user has corrected something.
+
+    Args:
+        correction: What happened and what to do about it. How a run goes on is added,
+            and differs between the scripts and ``mixmim``.
+    """
+
+    def __init__(self, correction: str) -> None:
+        super().__init__(f'{correction} Then continue with --resume.')
+        self.correction = correction
+
+
 class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that the user named does not exist."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -383,16 +384,11 @@ def _largest(
     cost: StepCost, card: Card, strategy: str, gpus: int, accumulated: bool = False
 ) -> int:
     """The largest batch that fits, also where gradients of others are kept."""
-    usable = USABLE * card.memory
-    if usable < _peak(cost, 0, strategy, gpus, accumulated):
-        return 0
-    fixed, gradients = _fixed(cost, strategy, gpus, accumulated)
-    batches = []
-    for each in (cost.memory, cost.widest):
-        share = 1 if accumulated else each['gradients'] / (4 * cost.trained)
-        free = max(0, usable - fixed - share * gradients)
-        batches.append(int(free * cost.batch / each['activations']))
-    return min(batches)
+    return bisect_right(
+        range(1, 2**20),
+        USABLE * card.memory,
+        key=lambda batch: _peak(cost, batch, strategy, gpus, accumulated),
+    )
 
 
 def _part(batch: int, largest: int) -> int:

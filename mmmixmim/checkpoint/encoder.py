@@ -39,6 +39,13 @@ def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
     Raises:
         UserError: If there is no encoder, or several and none at ``prefix``.
     """
+    return split_encoder(state, prefix)[0]
+
+
+def split_encoder(
+    state: StateDict, prefix: str | None = None
+) -> tuple[StateDict, list[str]]:
+    """Extract the encoder as :func:`encoder_weights`, and name all other entries."""
     start = _find(state, prefix)
     entries = entries_below(start, state)
     native = FORMATS[detect_entries(entries)].to_native(entries)
@@ -53,7 +60,13 @@ def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
         for name, entry in (getattr(state, '_metadata', None) or {}).items()
         if name.startswith(start)
     }
-    return weights
+    others = [
+        name
+        for name in state
+        if not name.startswith(start)
+        or name.removeprefix(start).startswith(_OTHER_PARTS)
+    ]
+    return weights, others
 
 
 def is_native(names: Iterable[str]) -> bool:
@@ -100,8 +113,7 @@ def keep_encoder(state: StateDict) -> None:
         state: Weights of any model that holds an encoder. On return those of the
             encoder, in our format. A warning lists what was dropped.
     """
-    weights = encoder_weights(state)
-    dropped = extra_keys(state)
+    weights, dropped = split_encoder(state)
     if dropped:
         print_log(
             f'Only the encoder is loaded, not: {", ".join(dropped)}.',
@@ -113,22 +125,6 @@ def keep_encoder(state: StateDict) -> None:
         metadata.update(weights._metadata)
     state.clear()
     state.update(weights)
-
-
-def has_encoder(state: StateDict) -> bool:
-    """Whether a state dict of any format holds an encoder."""
-    return bool(find_encoders(state))
-
-
-def extra_keys(state: StateDict, prefix: str | None = None) -> list[str]:
-    """Names of all entries that are not the encoder's."""
-    start = _find(state, prefix)
-    return [
-        name
-        for name in state
-        if not name.startswith(start)
-        or name.removeprefix(start).startswith(_OTHER_PARTS)
-    ]
 
 
 def find_encoders(state: StateDict) -> list[str]:

@@ -17,11 +17,10 @@ from mmmixmim.validation import UserError
 from .channels import check_mode, fit_embedding
 from .encoder import (
     ENCODER,
-    encoder_weights,
-    extra_keys,
-    has_encoder,
+    find_encoders,
     is_native,
     keep_encoder,
+    split_encoder,
     stock_weights,
 )
 from .files import read_weights
@@ -64,7 +63,7 @@ def load_encoder(
     Args:
         backbone: An encoder.
         path: Checkpoint file or address. No code in it is run.
-        prefix: See :func:`encoder_weights`.
+        prefix: See :func:`.encoder_weights`.
         in_channels: How to fit the patch embedding if the file's encoder is made for
             images of another number of channels: 'mean' or 'repeat', see
             :func:`fit_in_channels`. Defaults to None: raise.
@@ -80,7 +79,7 @@ def load_encoder(
     native = is_native(own)
     try:
         if native:
-            weights, others = encoder_weights(state, prefix), extra_keys(state, prefix)
+            weights, others = split_encoder(state, prefix)
         else:
             first, _ = next(backbone.named_parameters())
             weights, others = stock_weights(state, first, prefix)
@@ -248,7 +247,7 @@ def adapt_encoder(backbone: nn.Module, state: StateDict, prefix: str) -> None:
     Raises:
         UserError: If the weights are of another arch.
     """
-    if not prefix and has_encoder(state):
+    if not prefix and find_encoders(state):
         keep_encoder(state)
     adapt_part(state, prefix)
     _check_arch(backbone, state, prefix)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmixmim.validation import UserError
+from mmmixmim.validation import StoppedRunError, UserError
 
 from .formats import StateDict, summarise_keys
 
@@ -32,7 +32,7 @@ def find_resumable(folder: str | Path) -> str | None:
         folder: Work folder of the run.
 
     Raises:
-        UserError: If there are checkpoints, all damaged.
+        StoppedRunError: If there are checkpoints, all damaged.
     """
     folder = Path(folder)
     restore(folder)
@@ -62,9 +62,10 @@ def find_resumable(folder: str | Path) -> str | None:
                 )
             return str(path)
     if named or found:
-        raise UserError(
+        raise StoppedRunError(
             f'No checkpoint in {folder} is complete; the last one is '
-            f'{named or found[0]}. Restore one, or start again without --resume.'
+            f'{named or found[0]}. Restore one, or start again in another '
+            'folder.'
         )
     return None
 

@@ -20,7 +20,7 @@ from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
 from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
 from .python_data import STORED_FOLDER, describe
@@ -269,15 +269,12 @@ def train(run: Run) -> Runner:
             'uses the GPU, and give the same command again.'
         ) from error
     except UserError as error:
-        again = 'give the same command again'
-        text = str(error).replace('continue with --resume', again)
-        text = text.replace('start again without --resume', 'choose another --out')
-        if 'default_hooks.' in text or 'optim_wrapper.' in text:
-            text += (
-                f' Here options are entries of {run.config}: change them there, and '
-                f'{again}.'
-            )
-        raise UserError(text) from error
+        text = error.correction if isinstance(error, StoppedRunError) else str(error)
+        if any(each in text for each in ('default_hooks.', 'optim_wrapper.')):
+            text += f' Here options are entries of {run.config}: change them there.'
+        elif text == str(error):
+            raise
+        raise UserError(f'{text} Then give the same command again.') from error
     return runner
 
 

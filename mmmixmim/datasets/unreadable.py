@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmixmim.validation import UnreadableFileError, UserError, printable
+from mmmixmim.validation import StoppedRunError, UnreadableFileError, printable
 
 _LOST = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<how>[^.\n]*)'
@@ -134,7 +134,7 @@ def naming_lost_files() -> Iterator[None]:
     """Name the files that data loading processes were reading when they died.
 
     Raises:
-        UserError: If one was killed, or crashed, while it read an image.
+        StoppedRunError: If one was killed, or crashed, while it read an image.
     """
     try:
         yield
@@ -147,11 +147,11 @@ def naming_lost_files() -> Iterator[None]:
         files = [record.last_read(pid) for pid in pids]
         if not any(files):
             raise
-        raise UserError(
+        raise StoppedRunError(
             f'A data loading process (pid {lost["pids"]}) {lost["how"].strip()} while '
             f'it read {", ".join(printable(file) for file in files if file)}. If the '
             'file is damaged or far too large, remove it. If memory ran out, lower '
-            'train_dataloader.num_workers. Then continue with --resume.'
+            'train_dataloader.num_workers.'
         ) from error
 
 

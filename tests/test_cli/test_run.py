@@ -44,6 +44,7 @@ def test_errors_name_the_config_of_the_run(photos, tmp_path):
     line = error_line_of_training('pretrain', *options, '--lr', 1e30)
     assert 'All weights are still finite' in line
     assert f'options are entries of {out / "config.py"}: change them there' in line
+    assert line.endswith('Then give the same command again.') and '--resume' not in line
 
 
 def error_line_of_training(*arguments):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmmixmim.registry import HOOKS
-from mmmixmim.validation import UserError
+from mmmixmim.validation import StoppedRunError, UserError
 
 from ..wrappers import unwrapped
 
@@ -52,7 +52,7 @@ class NonFiniteHook(Hook):
             stop at the first one.
 
     Raises:
-        UserError: At the first bad step that may not be skipped.
+        StoppedRunError: At the first bad step that may not be skipped.
     """
 
     priority = 'HIGH'  # after the loss is logged, before anything is averaged or saved
@@ -107,14 +107,16 @@ class NonFiniteHook(Hook):
         text = _text(report, path)
         clean = isinstance(wrapper, OptimWrapper)  # engines step by themselves
         if skips > self.max_skips or not clean:
-            state = 'All weights are still finite. ' if clean else ''
-            option = (
-                ', or skip up to N such steps with default_hooks.non_finite.max_skips=N'
-            )
-            raise UserError(
-                f'{text} {state}Continue from the last checkpoint with --resume and a '
-                'lower learning rate (optim_wrapper.optimizer.lr) or without these '
-                f'files{option if clean else ""}.'
+            state = skip = ''
+            if clean:
+                state = ' All weights are still finite.'
+                skip = (
+                    ', or skip up to N such steps with '
+                    'default_hooks.non_finite.max_skips=N'
+                )
+            raise StoppedRunError(
+                f'{text}{state} Lower the learning rate (optim_wrapper.optimizer.lr) '
+                f'or remove these files{skip}.'
             )
         runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
 

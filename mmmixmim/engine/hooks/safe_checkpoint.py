@@ -28,7 +28,7 @@ from mmmixmim.checkpoint.resumable import (
     restore,
 )
 from mmmixmim.registry import HOOKS
-from mmmixmim.validation import UserError
+from mmmixmim.validation import StoppedRunError, UserError
 
 from ..schedulers.resuming import follow_config
 from ..wrappers import is_sharded
@@ -51,8 +51,8 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: As ``args``.
 
     Raises:
-        UserError: If a checkpoint cannot be written, where the previous one is still
-            there; or if nothing tells whether ``save_best`` is better when larger.
+        StoppedRunError: If a checkpoint cannot be written. The previous one is kept.
+        UserError: If nothing tells whether ``save_best`` is better when larger.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -302,7 +302,7 @@ class _SafeSaving:
 
 @contextmanager
 def _one_error(path: Path) -> Iterator[None]:
-    """Raise a UserError in all processes if one cannot write a file."""
+    """Raise a StoppedRunError in all processes if one cannot write a file."""
     message = None
     try:
         yield
@@ -310,14 +310,14 @@ def _one_error(path: Path) -> Iterator[None]:
         message = (
             f'The checkpoint {path} cannot be written: {error.strerror or error}. The '
             'previous one is kept. Make room or change the permissions, or set '
-            'default_hooks.checkpoint.out_dir=FOLDER, then continue with --resume.'
+            'default_hooks.checkpoint.out_dir=FOLDER.'
         )
         with suppress(OSError):
             remove(path.with_name(path.name + PARTIAL))
     messages = [message]
     broadcast_object_list(messages)
     if message or messages[0]:
-        raise UserError(message or messages[0])
+        raise StoppedRunError(message or messages[0])
 
 
 def _publish(partial: Path, path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed, to_2tuple
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute_activations
+from torch import Tensor
 
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
-from ._patches import cell_side
+from ._stock import ReturningTrain, cell_side
 
 _PADDING = 255  # an owner that no token has
 
 
-class ShiftedWindowEncoder:
+class ShiftedWindowEncoder(ReturningTrain):
     """Mixin of the encoders made of ``SwinTransformer`` and ``SwinTransformerV2``."""
 
     def __init__(
@@ -46,11 +45,6 @@ class ShiftedWindowEncoder:
         self.in_channels = self.patch_embed.projection.in_channels
         self.img_size = to_2tuple(self.patch_embed.init_input_size)
 
-    def train(self, mode: bool = True) -> nn.Module:
-        """Set the mode, and return the encoder, which mmpretrain's method does not."""
-        super().train(mode)
-        return self
-
     def _embed(
         self, images: Tensor, ownership: TokenOwnership
     ) -> tuple[Tensor, tuple[int, int]]:
@@ -71,19 +65,6 @@ class ShiftedWindowEncoder:
         """Normalise tokens (B, H * W, C) to the map (B, C, H, W) of a stage."""
         x = getattr(self, f'norm{stage}')(x).unflatten(1, size)
         return x.permute(0, 3, 1, 2).contiguous()
-
-
-def run_recomputed(block: nn.Module, forward: Callable, x: Tensor) -> Tensor:
-    """Run a block's ``forward``, with activation checkpointing if ``with_cp`` is set.
-
-    Args:
-        block: mmpretrain's block.
-        forward: Function of ``x``.
-        x: Tokens (B, H * W, C).
-    """
-    if block.with_cp and x.requires_grad:
-        return recompute_activations(forward, x, use_reentrant=False)
-    return forward(x)
 
 
 def attend(

@@ -9,17 +9,17 @@ from mmpretrain.models.backbones import ConvNeXt
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from mmpretrain.models.utils.norm import LayerNorm2d
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recompute_activations
 
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size
 
 from ..mixing import TokenOwnership
+from ._stock import ReturningTrain, run_recomputed
 from .arch import read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMConvNeXt(ConvNeXt):
+class MixMIMConvNeXt(ReturningTrain, ConvNeXt):
     """ConvNeXt V1 and V2, which can encode mixed images.
 
     Sources: arXiv 2201.03545 and 2301.00808.
@@ -78,11 +78,6 @@ class MixMIMConvNeXt(ConvNeXt):
         check_img_size(self.img_size, self.stride)
         self.out_channels = list(self.channels)
 
-    def train(self, mode: bool = True) -> MixMIMConvNeXt:
-        """Set the mode, and return the module, which the stock class does not."""
-        super().train(mode)
-        return self
-
     def forward(
         self, x: Tensor, ownership: TokenOwnership | None = None
     ) -> tuple[Tensor, ...]:
@@ -131,9 +126,7 @@ def _run_block(block: ConvNeXtBlock, x: Tensor, ownership: TokenOwnership) -> Te
             out = out * block.gamma
         return x + block.drop_path(out)
 
-    if block.with_cp and x.requires_grad:
-        return recompute_activations(run, x, use_reentrant=False)
-    return run(x)
+    return run_recomputed(block, run, x)
 
 
 def _per_owner(

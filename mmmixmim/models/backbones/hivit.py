@@ -14,11 +14,12 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size
 
 from ..mixing import TokenOwnership
+from ._stock import ReturningTrain, cell_side
 from .arch import read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMHiViT(HiViT):
+class MixMIMHiViT(ReturningTrain, HiViT):
     """HiViT (arXiv 2205.14949), which can encode mixed images.
 
     Without an ownership it is mmpretrain's ``HiViT``, bit by bit and by the same
@@ -75,28 +76,13 @@ class MixMIMHiViT(HiViT):
         )
         self.last_index = self.num_main_blocks - 1
         projection = self.patch_embed.proj
-        self._check_patches(projection.kernel_size, projection.padding)
+        cell_side(self, {'kernel_size and pad_size': projection})
         self.in_channels = projection.in_channels
         self.stride = self.patch_size
         check_img_size(img_size, self.stride)
         self.img_size = img_size
         stages = range(self.num_stages)
         self.out_channels = [self.embed_dims // 2**i for i in reversed(stages)]
-
-    def _check_patches(self, kernel: tuple[int, int], padding: tuple[int, int]) -> None:
-        step = self.patch_embed.proj.stride
-        if any(padding) or kernel[0] > step[0] or kernel[1] > step[1]:
-            raise UserError(
-                f'{type(self).__name__} cannot mix overlapping patches: a kernel of '
-                f'{kernel[0]}x{kernel[1]} pixels, padded by {padding[0]}, at a step of '
-                f'{step[0]} lets tokens see pixels of the next cell. Leave kernel_size '
-                'and pad_size out.'
-            )
-
-    def train(self, mode: bool = True) -> MixMIMHiViT:
-        """Set the mode, and return the module, which the stock class does not."""
-        super().train(mode)
-        return self
 
     def forward(
         self, x: Tensor, ownership: TokenOwnership | None = None

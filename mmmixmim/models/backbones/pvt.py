@@ -11,7 +11,7 @@ from mmmixmim.runtime.dependencies import require
 from mmmixmim.validation import MissingDependencyError, UserError, as_pair
 
 from ..mixing import TokenOwnership
-from ._patches import cell_side
+from ._stock import cell_side
 
 try:
     from mmdet.models.backbones.pvt import (

@@ -10,7 +10,8 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend, run_recomputed
+from ._shifted_windows import ShiftedWindowEncoder, attend
+from ._stock import run_recomputed
 
 
 @MODELS.register_module()

@@ -9,7 +9,8 @@ from torch import Tensor
 from mmmixmim.registry import MODELS
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend, run_recomputed
+from ._shifted_windows import ShiftedWindowEncoder, attend
+from ._stock import run_recomputed
 
 
 @MODELS.register_module()

@@ -56,7 +56,7 @@ def test_the_run_stops_with_all_that_helps(make_runner, tmp_path):
         'default_hooks.non_finite.max_skips=N',
     ):
         assert part in message
-    assert '\n' not in message
+    assert '\n' not in message and message.endswith('Then continue with --resume.')
     report = json.loads((tmp_path / 'non_finite_4.json').read_text())
     assert report['iteration'] == 4 and report['learning_rate'] > 0
     assert len(report['last_losses']) == 3 and len(report['gradient_norms']) == 5

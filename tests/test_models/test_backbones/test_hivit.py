@@ -225,8 +225,11 @@ def test_maps_of_all_blocks():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(kernel_size=7, pad_size=3), 'overlapping patches: a kernel of 7x7.*by 3'),
-        (dict(pad_size=2), 'overlapping patches: a kernel of 4x4'),
+        (
+            dict(kernel_size=7, pad_size=3),
+            'kernel_size and pad_size .* kernel size .7, 7., .* padding .3, 3.',
+        ),
+        (dict(pad_size=2), 'overlapping or padded patches.* padding .2, 2.'),
         (dict(img_size=(64, 96), rpe=True), 'square img_size, got 64x96'),
         (dict(img_size=72), 'img_size 72x72 is not divisible by the stride 16'),
         (dict(out_indices=2), 'blocks of the last stage 0 to 1, got 2'),

@@ -1,13 +1,36 @@
-"""Check that the patches of an encoder stay inside the cells that are mixed."""
+"""What the encoders made of stock classes share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mmpretrain.models.utils import to_2tuple
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute_activations
 
 from mmmixmim.validation import UserError
+
+
+class ReturningTrain:
+    """Mixin: ``train`` returns the module, which mmpretrain's backbones' does not."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode and return the module."""
+        super().train(mode)
+        return self
+
+
+def run_recomputed(block: nn.Module, forward: Callable, x: Tensor) -> Tensor:
+    """Run a block's ``forward``, with activation checkpointing if ``with_cp`` is set.
+
+    Args:
+        block: mmpretrain's block.
+        forward: Function of ``x``.
+        x: Its input, of any shape.
+    """
+    if block.with_cp and x.requires_grad:
+        return recompute_activations(forward, x, use_reentrant=False)
+    return forward(x)
 
 
 def cell_side(encoder: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Unfold]) -> int:
