@@ -11,8 +11,9 @@ import click
 import numpy as np
 
 from mmmixmim.datasets import measure_channels
+from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
-from mmmixmim.datasets.scan import Scan, find_images, fingerprint, scan_images
+from mmmixmim.datasets.scan import Scan, scan_images
 from mmmixmim.validation import UserError, plural, printable
 
 from .settings import Choices

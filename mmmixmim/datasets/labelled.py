@@ -10,7 +10,7 @@ import numpy as np
 
 from mmmixmim.validation import MissingFileError, UserError
 
-from .scan import find_images
+from .image_files import find_images
 from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 from mmmixmim.validation import (
     MissingDependencyError,
-    MissingFileError,
     UnreadableFileError,
     UserError,
 )
 
+from .duplicates import find_duplicates
+from .image_files import fingerprint
 from .no_data import odd_value
-from .raster_folder import RASTERS
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
@@ -71,7 +68,7 @@ class Scan:
         constant: Number of those in which all pixels are the same.
         not_finite: Number of those with pixels that are NaN, infinite or huge.
         odd_value: Such a value; None if there is none.
-        examples: Some paths for each kind of problem; of unreadable files, all.
+        examples: Some paths for each kind of problem, and all unreadable files.
         fingerprint: Changes when files are added, removed or rewritten.
         as_arrays: Whether the channels are kept though the files are pictures.
         shards: Number of shards that hold the images; 0 if they are files.
@@ -96,6 +93,18 @@ class Scan:
     fingerprint: str = ''
     as_arrays: bool = False
     shards: int = 0
+
+    def add_problem(self, kind: str, example: Path | str) -> None:
+        """Count an image as 'unreadable', 'constant' or 'not_finite'."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        self.add_example(kind, example)
+
+    def add_example(self, kind: str, example: Path | str) -> None:
+        """Keep an example of its kind, up to a limit."""
+        kept = self.examples.setdefault(kind, [])
+        # Training needs the paths of all unreadable files, but not of those in shards.
+        if len(kept) < _EXAMPLES or (kind == 'unreadable' and not self.shards):
+            kept.append(str(example))
 
     def save(self, path: Path) -> None:
         """Write the scan to a JSON file."""
@@ -125,62 +134,6 @@ class Scan:
             return None
 
 
-def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
-    """List the images of a folder and its subfolders, sorted.
-
-    Files and folders whose names start with a dot are left out.
-
-    Raises:
-        MissingFileError: If the folder does not exist, or holds no image.
-        UserError: If a link leads to a folder above it, so that there is no end.
-    """
-    if not root.exists():
-        raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
-    if not root.is_dir():
-        raise MissingFileError(
-            f'{str(root)!r} is a file, expected a folder of images, or a list of their '
-            'paths (.csv, .txt or .parquet).'
-        )
-    endings = tuple(extensions)
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [each for each in folders if not each.startswith('.')]
-        for each in folders:
-            _check_link(Path(folder, each))
-        found += [
-            Path(folder, each)
-            for each in names
-            if each.lower().endswith(endings) and not each.startswith('.')
-        ]
-    if not found:
-        raise MissingFileError(
-            f'The folder {str(root)!r} holds no images: no file at any depth ends in '
-            f'{", ".join(sorted(endings))}.'
-        )
-    return sorted(found)
-
-
-def _check_link(folder: Path) -> None:
-    if folder.is_symlink():
-        target, above = folder.resolve(), folder.parent.resolve()
-        if target == above or target in above.parents:
-            raise UserError(
-                f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
-                'the search for images would never end: remove the link.'
-            )
-
-
-def fingerprint(files: Iterable[Path]) -> str:
-    """Hash of the names, sizes and times of change of files."""
-    digest = hashlib.blake2b(b'format 2', digest_size=16)
-    for file in files:
-        digest.update(os.fsencode(file))
-        with suppress(OSError):  # a link to nothing
-            info = file.stat()
-            digest.update(f'\0{info.st_size}\0{info.st_mtime_ns}\0'.encode())
-    return digest.hexdigest()
-
-
 def scan_images(
     root: Path,
     files: list[Path],
@@ -199,19 +152,12 @@ def scan_images(
         progress: Called once for each file.
     """
     scan = Scan(str(root), fingerprint=fingerprint(files))
-    examples = defaultdict(list)
-
-    def note(kind: str, path: Path) -> None:
-        if kind == 'unreadable' or len(examples[kind]) < _EXAMPLES:
-            examples[kind].append(str(path))
-
     found = {}  # readable file -> header
     with ThreadPoolExecutor(workers) as pool:
         for path, header in zip(files, pool.map(_try_header, files), strict=True):
             progress()
             if header is None:
-                scan.unreadable += 1
-                note('unreadable', path)
+                scan.add_problem('unreadable', path)
             else:
                 found[path] = header
         chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
@@ -220,21 +166,19 @@ def scan_images(
         ):
             scan.odd_value = scan.odd_value or value
             if problem:
-                setattr(scan, problem, getattr(scan, problem) + 1)
-                note(problem, path)
+                scan.add_problem(problem, path)
             if problem == 'unreadable':
                 del found[path]
     scan.sampled = len(chosen)
     scan.images = len(found)
     readable = list(found)
     if found:
-        _summarise(scan, found, note)
+        _summarise(scan, found)
     scan.bytes = sum(path.stat().st_size for path in readable)
     scan.folders = len({path.parent for path in readable})
-    for path in _duplicates(readable):
+    for path in find_duplicates(readable):
         scan.duplicates += 1
-        note('duplicate', path)
-    scan.examples = dict(examples)
+        scan.add_example('duplicate', path)
     return scan
 
 
@@ -273,7 +217,7 @@ def scan_shards(name: str, shards: int, images: int, samples: Iterable[dict]) ->
     if not scan.sampled:
         raise UserError(
             f'None of the {scan.unreadable} images that were looked at can be read, '
-            f'such as {scan.examples["unreadable"][0]!r}: write the shards anew.'
+            f'such as {scan.examples["unreadable"][0]!r}: write the shards again.'
         )
     return scan
 
@@ -355,7 +299,6 @@ def _look_at_samples(
         kind: Format of all. Defaults to None: by the ending of the name.
         damaged: Errors that are counted as unreadable. Defaults to none.
     """
-    examples = defaultdict(list)
     found = {}
     for item, sample in samples:
         try:
@@ -366,12 +309,10 @@ def _look_at_samples(
         except damaged:
             problem = 'unreadable'
         if problem:
-            setattr(scan, problem, getattr(scan, problem) + 1)
-            examples[problem].append(item)
+            scan.add_problem(problem, item)
     scan.sampled = len(found)
     if found:
-        _summarise(scan, found, lambda kind, item: examples[kind].append(item))
-    scan.examples = {kind: items[:_EXAMPLES] for kind, items in examples.items()}
+        _summarise(scan, found)
     return scan
 
 
@@ -385,23 +326,21 @@ def _header(image: ImageReader, name: str) -> Header:
     return Header(name, *image.size, image.channels, bits)
 
 
-def _summarise(
-    scan: Scan, found: dict[Path | str, Header], note: Callable[[str, object], None]
-) -> None:
-    """Count what the headers say, and note examples."""
+def _summarise(scan: Scan, found: dict[Path | str, Header]) -> None:
+    """Count what the headers say, and keep examples."""
     names, headers = list(found), list(found.values())
     scan.formats = dict(Counter(each.format for each in headers))
     scan.channels = dict(Counter(each.channels for each in headers))
     scan.bits = dict(Counter(each.bits for each in headers))
     short = [min(each.height, each.width) for each in headers]
     scan.short_sides = (min(short), round(median(short)), max(short))
-    note('smallest', names[short.index(min(short))])
+    scan.add_example('smallest', names[short.index(min(short))])
     scan.aspect = median(
         max(each.height, each.width) / min(each.height, each.width) for each in headers
     )
     for name, header in found.items():
-        note(f'{header.channels} channels', name)
-        note(f'{header.bits} bits', name)
+        scan.add_example(f'{header.channels} channels', name)
+        scan.add_example(f'{header.bits} bits', name)
 
 
 def _try_header(path: Path) -> Header | None:
@@ -432,33 +371,3 @@ def _problem(image: ImageReader) -> tuple[str | None, str | None]:
     if value is not None:
         return 'not_finite', value
     return 'constant' if (pixels == pixels[:1, :1]).all() else None, None
-
-
-def _duplicates(files: list[Path]) -> list[Path]:
-    """Files whose content equals that of an earlier one.
-
-    Uncompressed images have the same size: few are read whole.
-    """
-    groups = [files]
-    for key in (lambda path: path.stat().st_size, _piece, _content):
-        groups = [same for group in groups for same in _alike(group, key)]
-    return [path for group in groups for path in group[1:]]
-
-
-def _alike(files: list[Path], key: Callable[[Path], object]) -> list[list[Path]]:
-    """Groups of two or more files with the same key."""
-    groups = defaultdict(list)
-    for path in files:
-        groups[key(path)].append(path)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _piece(path: Path) -> bytes:
-    """Bytes from the middle of a file."""
-    with path.open('rb') as file:
-        file.seek(path.stat().st_size // 2)
-        return file.read(64)
-
-
-def _content(path: Path) -> bytes:
-    return hashlib.blake2b(path.read_bytes()).digest()

@@ -1,7 +1,8 @@
 """Probing, model complexity, metrics of pretraining, and verdicts on a run."""
 
 from .complexity import complexity
-from .diagnosis import Finding, History, diagnose
+from .curves import History
+from .diagnosis import Finding, diagnose
 from .history import read_history
 from .knn import knn
 from .linear_probe import extract_features, linear_probe

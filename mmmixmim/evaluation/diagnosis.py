@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-# name -> [(iteration, value), ...], ordered by iteration
-History = dict[str, list[tuple[int, float]]]
+from .curves import (
+    History,
+    all_values,
+    finite_values,
+    first_level,
+    last_level,
+    lowest_level,
+    measured_stages,
+    past_warmup,
+    when,
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def diagnose(
         The errors; without errors, the warnings, which errors would explain; without
         either, one finding of severity 'info'.
     """
-    loss = _values(history, 'loss')
+    loss = all_values(history, 'loss')
     if not len(loss):
         return [
             Finding(
@@ -147,8 +155,8 @@ _OF_LABELS = ('accuracy/', 'single-label/', 'loss_', 'decode.', 'coco/', 'mIoU')
 
 
 def _not_finite(history: History) -> list[Finding]:
-    loss = _values(history, 'loss')
-    held_out = _values(history, 'reconstruction/loss')
+    loss = all_values(history, 'loss')
+    held_out = all_values(history, 'reconstruction/loss')
     finite = np.isfinite(loss)
     if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
         return []
@@ -159,7 +167,7 @@ def _not_finite(history: History) -> list[Finding]:
             'not-finite',
             'error',
             'Loss is not finite',
-            f'The loss is NaN or infinite since {_when(history, step)}.',
+            f'The loss is NaN or infinite since {when(history, step)}.',
             f'The weights are lost: stop. {_LOWER}, then start from a checkpoint of '
             'before it. With mixed precision, also try bfloat16.',
         )
@@ -168,81 +176,107 @@ def _not_finite(history: History) -> list[Finding]:
 
 def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
     """Judge the training loss: diverged, flat, or too good to be true."""
-    loss = _finite(_values(history, 'loss'))
+    loss = finite_values(history, 'loss')
     if len(loss) < 6:
         return []
-    last, best = _last(loss), _lowest(loss)
-    if last > 1.25 * best:
-        return [
-            Finding(
-                'diverged',
-                'error',
-                'Loss diverged',
-                f'The training loss fell to {best:.3g} and is at {last:.3g} now.',
-                f'The learning rate is probably too high. {_LOWER}.',
-            )
-        ]
-    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
-    labelled = any(name.startswith(_OF_LABELS) for name in history)
-    if last < zero and not labelled:
-        return [
-            Finding(
-                'near-zero',
-                'error',
-                'Loss near zero',
-                f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
-                'images are never predicted so well.',
-                'The target carries no information: look at the images that the model '
-                'gets (blank or constant? mean and std of the data preprocessor?) and '
-                'at the target of the head.',
-            )
-        ]
-    if mean_loss is None:
+    if found := _diverged(loss) or _near_zero(history, loss, mean_loss):
+        return found
+    if mean_loss is None or not _is_flat(history, loss, mean_loss):
         return []
+    return _high_rate(history, loss, mean_loss) or _nothing_learned(loss, mean_loss)
+
+
+def _diverged(loss: np.ndarray) -> list[Finding]:
+    last, best = last_level(loss), lowest_level(loss)
+    if last <= 1.25 * best:
+        return []
+    return [
+        Finding(
+            'diverged',
+            'error',
+            'Loss diverged',
+            f'The training loss fell to {best:.3g} and is at {last:.3g} now.',
+            f'The learning rate is probably too high. {_LOWER}.',
+        )
+    ]
+
+
+def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
+    """Whether the loss stays at the level of predicting the mean."""
     half = len(loss) // 2
-    flat = _lowest(loss[half:]) > 0.98 * _lowest(loss[:half])
-    warm = _past_warmup(history) and len(loss) >= 20
-    if best < 0.85 * mean_loss or not flat or not warm:
-        return []
+    flat = lowest_level(loss[half:]) > 0.98 * lowest_level(loss[:half])
+    warm = past_warmup(history) and len(loss) >= 20
+    return lowest_level(loss) >= 0.85 * mean_loss and flat and warm
+
+
+def _high_rate(history: History, loss: np.ndarray, mean_loss: float) -> list[Finding]:
+    """Say why a loss is flat, if it rose or the features collapsed."""
     rise = float((loss / np.minimum.accumulate(loss)).max())
-    collapsed = bool(_collapse(history))
-    if rise > 1.15 or collapsed:
+    if rise > 1.15:
         seen = f'rose to {rise:.3g} times an earlier value'
-        seen = seen if rise > 1.15 else 'fell while the features collapsed'
-        return [
-            Finding(
-                'high-rate',
-                'error',
-                'Learning rate too high',
-                f'The training loss {seen} and stays at {last:.3g}, about the level '
-                f'of predicting the mean of each cell ({mean_loss:.3g}).',
-                f'{_LOWER}, and start again: such weights rarely recover.',
-            )
-        ]
+    elif _collapse(history):
+        seen = 'fell while the features collapsed'
+    else:
+        return []
+    return [
+        Finding(
+            'high-rate',
+            'error',
+            'Learning rate too high',
+            f'The training loss {seen} and stays at {last_level(loss):.3g}, about the '
+            f'level of predicting the mean of each cell ({mean_loss:.3g}).',
+            f'{_LOWER}, and start again: such weights rarely recover.',
+        )
+    ]
+
+
+def _nothing_learned(loss: np.ndarray, mean_loss: float) -> list[Finding]:
+    """Say that a loss is flat."""
     return [
         Finding(
             'nothing-learned',
             'error',
             'Nothing learned',
-            f'The training loss stays at {last:.3g}. Predicting the mean of each cell '
-            f'costs {mean_loss:.3g} (less if many cells have one colour), so the model '
-            'predicts little else.',
+            f'The training loss stays at {last_level(loss):.3g}. Predicting the mean '
+            f'of each cell costs {mean_loss:.3g} (less if many cells have one colour), '
+            'so the model predicts little else.',
             'Look at the pictures: are the images what you expect? Then try another '
             'learning rate (a tenth and ten times of it).',
         )
     ]
 
 
+def _near_zero(
+    history: History, loss: np.ndarray, mean_loss: float | None
+) -> list[Finding]:
+    last = last_level(loss)
+    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
+    labelled = any(name.startswith(_OF_LABELS) for name in history)
+    if last >= zero or labelled:
+        return []
+    return [
+        Finding(
+            'near-zero',
+            'error',
+            'Loss near zero',
+            f'The training loss is {last:.2g}, after {loss[0]:.3g} at first: real '
+            'images are never predicted so well.',
+            'The target carries no information: look at the images that the model '
+            'gets (blank or constant? mean and std of the data preprocessor?) and '
+            'at the target of the head.',
+        )
+    ]
+
+
 def _collapse(history: History) -> list[Finding]:
-    stages = _stages(history)
+    stages = measured_stages(history)
     findings = []
     for stage in stages:
         seen = []
-        measured = {
-            name: _finite(_values(history, f'features/{name}_stage{stage}'))
+        rank, std, dead = (
+            finite_values(history, f'features/{name}_stage{stage}')
             for name in ('rank', 'std', 'dead')
-        }
-        rank, std, dead = measured.values()
+        )
         if stage == stages[-1]:
             if len(rank) and rank[-1] < 2:
                 seen.append(f'their effective rank is {rank[-1]:.2f}')
@@ -293,14 +327,14 @@ def _held_out_rise(history: History) -> list[Finding]:
     if len(values) < 4:
         return []
     at = int(values.argmin())
-    best, last = values[at], _last(values[-3:])
+    best, last = values[at], last_level(values[-3:])
     if at > len(values) - 4 or last < 1.02 * best:
         return []
     step = points[at][0]
     train = history['loss']
-    before = _finite(_values({'loss': [p for p in train if p[0] <= step]}, 'loss'))
-    now = _finite(_values(history, 'loss'))
-    if not len(before) or _last(now) >= _last(before):
+    before = finite_values({'loss': [p for p in train if p[0] <= step]}, 'loss')
+    now = finite_values(history, 'loss')
+    if not len(before) or last_level(now) >= last_level(before):
         return []
     return [
         Finding(
@@ -308,10 +342,10 @@ def _held_out_rise(history: History) -> list[Finding]:
             'warning',
             'Held-out loss rises',
             f'The loss on held-out images was lowest around '
-            f'{_when(history, step)} '
-            f'({best:.3g}) and is {last:.3g} now, while the training loss fell from '
-            f'{_last(before):.3g} to {_last(now):.3g}: the model begins to memorise '
-            'its images. There are too few of them for so long a training.',
+            f'{when(history, step)} ({best:.3g}) and is {last:.3g} now, while the '
+            f'training loss fell from {last_level(before):.3g} to '
+            f'{last_level(now):.3g}: the model begins to memorise its images. There '
+            'are too few of them for so long a training.',
             'More images help most. Published: on 10 % of ImageNet the held-out loss '
             'rises with longer training although fine-tuning stays about the same, so '
             'the features need not get worse, but training on gains little. You can '
@@ -337,8 +371,8 @@ def _mask_ratio(mask_ratio: float | None) -> list[Finding]:
 
 
 def _healthy(history: History) -> Finding:
-    loss = _finite(_values(history, 'loss'))
-    if len(loss) < 6 or not _past_warmup(history):
+    loss = finite_values(history, 'loss')
+    if len(loss) < 6 or not past_warmup(history):
         return Finding(
             'early',
             'info',
@@ -346,11 +380,11 @@ def _healthy(history: History) -> Finding:
             f'The log has {len(loss)} values of the training loss, the last one is '
             f'{loss[-1]:.3g}.',
             'A verdict takes at least 6.'
-            if _past_warmup(history)
+            if past_warmup(history)
             else 'Wait until the warm-up of the learning rate is over.',
         )
-    held_out = _finite(_values(history, 'reconstruction/loss'))
-    first, last = _first(loss), _last(loss)
+    held_out = finite_values(history, 'reconstruction/loss')
+    first, last = first_level(loss), last_level(loss)
     seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
         seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
@@ -362,7 +396,7 @@ def _healthy(history: History) -> Finding:
             'known: set train_dataloader.dataset.held_out, or try the encoder.'
         )
     elif (
-        last < 0.99 * _last(loss[: max(3, len(loss) * 3 // 4)])
+        last < 0.99 * last_level(loss[: max(3, len(loss) * 3 // 4)])
         and held_out[-1] <= held_out.min()
     ):
         advice = 'Both still fall, so longer training may help.'
@@ -374,60 +408,3 @@ def _healthy(history: History) -> Finding:
     if last < 0.98 * first:
         return Finding('healthy', 'info', 'Healthy', f'{seen}.', advice)
     return Finding('unclear', 'info', 'Nothing wrong seen', f'{seen}.', advice)
-
-
-def _when(history: History, step: int) -> str:
-    """Name an iteration, with its epoch if there are epochs."""
-    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
-    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
-
-
-def _values(history: History, name: str) -> np.ndarray:
-    return np.array([value for _, value in history.get(name, [])], dtype=float)
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
-
-
-def _window(values: np.ndarray) -> int:
-    return min(len(values), max(3, len(values) // 10))
-
-
-def _running(values: np.ndarray) -> np.ndarray:
-    """Medians of all windows, (N - window + 1, )."""
-    windows = np.lib.stride_tricks.sliding_window_view(values, _window(values))
-    return np.median(windows, axis=1)
-
-
-def _first(values: np.ndarray) -> float:
-    return float(np.median(values[: _window(values)]))
-
-
-def _last(values: np.ndarray) -> float:
-    return float(np.median(values[-_window(values) :]))
-
-
-def _lowest(values: np.ndarray) -> float:
-    block = len(values) // 500  # of a long run, medians of blocks: linear in its length
-    if block > 1:
-        blocks = values[: len(values) // block * block].reshape(-1, block)
-        values = np.median(blocks, axis=1)
-    return float(_running(values).min())
-
-
-def _past_warmup(history: History) -> bool:
-    """Whether the learning rate falls, never rose, or has been at its peak for a while.
-
-    Also if none was logged.
-    """
-    rates = _values(history, 'lr')
-    if not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max():
-        return True
-    return rates.argmax() < len(rates) - max(3, len(rates) // 20)
-
-
-def _stages(history: History) -> list[int]:
-    """Numbers of the stages whose features were measured."""
-    found = (re.fullmatch(r'features/\w+_stage(\d+)', name) for name in history)
-    return sorted({int(match[1]) for match in found if match})

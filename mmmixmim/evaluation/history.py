@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from .diagnosis import History
+from .curves import History
 
 _SCALARS = 'vis_data/scalars.json'
 _COUNTERS = {'iter', 'step'}

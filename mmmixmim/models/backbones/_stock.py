@@ -20,6 +20,22 @@ class ReturningTrain:
         return self
 
 
+def replace_blocks(encoder: nn.Module, stock: type, mixing: type) -> None:
+    """Give blocks of a stock class a ``forward`` that also takes an ownership.
+
+    They keep their parameters. FSDP, activation checkpointing and hooks then see each
+    block called, with and without an ownership.
+
+    Args:
+        encoder: Holds the blocks.
+        stock: Their class.
+        mixing: The class that replaces it, a subclass that differs in methods alone.
+    """
+    for module in encoder.modules():
+        if type(module) is stock:
+            module.__class__ = mixing
+
+
 def run_recomputed(block: nn.Module, forward: Callable, x: Tensor) -> Tensor:
     """Run a block's ``forward``, with activation checkpointing if ``with_cp`` is set.
 

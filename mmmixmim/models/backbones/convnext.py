@@ -14,7 +14,7 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size
 
 from ..mixing import TokenOwnership
-from ._stock import ReturningTrain, run_recomputed
+from ._stock import ReturningTrain, replace_blocks, run_recomputed
 from .arch import read_out_indices
 
 
@@ -65,6 +65,7 @@ class MixMIMConvNeXt(ReturningTrain, ConvNeXt):
         stages = len(arch['depths']) if custom else 4
         out_indices = read_out_indices(out_indices, stages)
         super().__init__(arch, out_indices=out_indices, **kwargs)
+        replace_blocks(self, ConvNeXtBlock, MixMIMConvNeXtBlock)
         stem, norm = self.downsample_layers[0]
         if not isinstance(norm, LayerNorm2d):
             raise UserError(
@@ -100,33 +101,40 @@ class MixMIMConvNeXt(ReturningTrain, ConvNeXt):
             if i > 0:
                 x = _channels_first(self.downsample_layers[i], x)
             for block in stage:
-                x = _run_block(block, x, ownership)
+                x = block(x, ownership)
             if i in self.out_indices:
                 output = getattr(self, f'norm{i}')(x, data_format='channel_last')
                 outputs.append(output.permute(0, 3, 1, 2).contiguous())
         return tuple(outputs)
 
 
-def _run_block(block: ConvNeXtBlock, x: Tensor, ownership: TokenOwnership) -> Tensor:
-    """Mmpretrain's ``ConvNeXtBlock``, in which owners don't meet. x: (B, H, W, C)."""
-    convolve = partial(_channels_first, block.depthwise_conv)
-    expand, project = block.pointwise_conv1, block.pointwise_conv2
-    if not block.linear_pw_conv:
-        expand, project = (partial(_channels_first, conv) for conv in (expand, project))
+class MixMIMConvNeXtBlock(ConvNeXtBlock):
+    """Block in which owners don't meet."""
 
-    def run(x: Tensor) -> Tensor:
-        out = _per_owner(convolve, x, ownership)
-        out = block.norm(out, data_format='channel_last')
-        out = block.act(expand(out))
-        if block.grn is not None:
-            norm = partial(block.grn, data_format='channel_last')
-            out = _per_owner(norm, out, ownership)
-        out = project(out)
-        if block.gamma is not None:
-            out = out * block.gamma
-        return x + block.drop_path(out)
+    def forward(self, x: Tensor, ownership: TokenOwnership | None = None) -> Tensor:
+        """Mmpretrain's block on (B, C, H, W); (B, H, W, C) with an ownership."""
+        if ownership is None:
+            return super().forward(x)
+        convolve = partial(_channels_first, self.depthwise_conv)
+        expand, project = self.pointwise_conv1, self.pointwise_conv2
+        if not self.linear_pw_conv:
+            expand, project = (
+                partial(_channels_first, conv) for conv in (expand, project)
+            )
 
-    return run_recomputed(block, run, x)
+        def run(x: Tensor) -> Tensor:
+            out = _per_owner(convolve, x, ownership)
+            out = self.norm(out, data_format='channel_last')
+            out = self.act(expand(out))
+            if self.grn is not None:
+                norm = partial(self.grn, data_format='channel_last')
+                out = _per_owner(norm, out, ownership)
+            out = project(out)
+            if self.gamma is not None:
+                out = out * self.gamma
+            return x + self.drop_path(out)
+
+        return run_recomputed(self, run, x)
 
 
 def _per_owner(

@@ -14,7 +14,7 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_img_size
 
 from ..mixing import TokenOwnership
-from ._stock import ReturningTrain, cell_side
+from ._stock import ReturningTrain, cell_side, replace_blocks
 from .arch import read_out_indices
 
 
@@ -71,6 +71,7 @@ class MixMIMHiViT(ReturningTrain, HiViT):
             )
         # The stock class writes into the list.
         super().__init__(arch, img_size, out_indices=[-1], **kwargs)
+        replace_blocks(self, BlockWithRPE, MixMIMHiViTBlock)
         self.out_indices = read_out_indices(
             out_indices, self.num_main_blocks, 'blocks of the last stage'
         )
@@ -124,10 +125,7 @@ class MixMIMHiViT(ReturningTrain, HiViT):
 
         outputs = []
         for i, block in enumerate(self.blocks[stem:]):
-            if same is None:
-                x = block(x, rpe_index=True if self.rpe else None)
-            else:
-                x = _run_block(block, x, same)
+            x = block(x, True if self.rpe else None, same=same)
             if i in self.out_indices:
                 outputs.append(x.transpose(1, 2).unflatten(2, grid).contiguous())
         return tuple(outputs)
@@ -158,12 +156,23 @@ def _mix(x: Tensor, grid: tuple[int, int], ownership: TokenOwnership) -> Tensor:
     return maps.transpose(2, 3).flatten(1, 2)
 
 
-def _run_block(block: BlockWithRPE, x: Tensor, same: Tensor) -> Tensor:
-    """Mmpretrain's ``BlockWithRPE``, with attention inside owners. x: (B, N, C)."""
-    out = _attend(block.attn, block.norm1(x), same)
-    x = x + block.drop_path(_scale(out, block.gamma_1))
-    out = block.mlp(block.norm2(x))
-    return x + block.drop_path(_scale(out, block.gamma_2))
+class MixMIMHiViTBlock(BlockWithRPE):
+    """Block whose attention takes a mask."""
+
+    def forward(
+        self,
+        x: Tensor,
+        rpe_index: bool | None = None,
+        mask: Tensor | None = None,
+        same: Tensor | None = None,
+    ) -> Tensor:
+        """Mmpretrain's block on (B, N, C), where tokens see those of ``same``."""
+        if same is None:
+            return super().forward(x, rpe_index, mask)
+        out = _attend(self.attn, self.norm1(x), same)
+        x = x + self.drop_path(_scale(out, self.gamma_1))
+        out = self.mlp(self.norm2(x))
+        return x + self.drop_path(_scale(out, self.gamma_2))
 
 
 def _scale(x: Tensor, gamma: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from mmmixmim.runtime.dependencies import require
 from mmmixmim.validation import MissingDependencyError, UserError, as_pair
 
 from ..mixing import TokenOwnership
-from ._stock import cell_side
+from ._stock import cell_side, replace_blocks
 
 try:
     from mmdet.models.backbones.pvt import (
@@ -23,6 +23,7 @@ try:
     from mmdet.models.layers import nchw_to_nlc, nlc_to_nchw
 except ImportError as error:
     _REASON = str(error)
+    PVTEncoderLayer = nn.Module
 
     class PyramidVisionTransformer(nn.Module):
         """Stand-in for mmdet's class, which says how to install mmdet."""
@@ -73,6 +74,7 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
         if out_indices is None:
             out_indices = (kwargs.get('num_stages', 4) - 1,)
         super().__init__(img_size, out_indices=tuple(out_indices), **kwargs)
+        replace_blocks(self, PVTEncoderLayer, MixMIMPVTLayer)
         if kwargs.get('use_conv_ffn'):
             raise UserError(
                 f'{type(self).__name__} does not support use_conv_ffn=True: its 3x3 '
@@ -117,15 +119,27 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
                 x = ownership.mix(x.unflatten(1, size)).flatten(1, 2)
             blocked = _blocked(ownership, size, self.sr_ratios[i])
             for block in blocks:
-                if isinstance(block, PVTEncoderLayer):
-                    x = x + _attend(block.attn, block.norm1(x), size, blocked)
-                    x = block.ffn(block.norm2(x), size, identity=x)
-                else:  # the position embedding
+                if isinstance(block, AbsolutePositionEmbedding):
                     x = block(x, size)
+                else:
+                    x = block(x, size, blocked)
             x = nlc_to_nchw(norm(x), size)
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+
+class MixMIMPVTLayer(PVTEncoderLayer):
+    """Block whose attention takes a mask."""
+
+    def forward(
+        self, x: Tensor, hw_shape: tuple[int, int], blocked: Tensor | None = None
+    ) -> Tensor:
+        """Mmdet's block on (B, H * W, C); for ``blocked`` see :func:`_blocked`."""
+        if blocked is None:
+            return super().forward(x, hw_shape)
+        x = x + _attend(self.attn, self.norm1(x), hw_shape, blocked)
+        return self.ffn(self.norm2(x), hw_shape, identity=x)
 
 
 def _check_reduction(strides: Sequence[int], sr_ratios: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
 from ._shifted_windows import ShiftedWindowEncoder, attend
-from ._stock import run_recomputed
+from ._stock import replace_blocks, run_recomputed
 
 
 @MODELS.register_module()
@@ -36,6 +36,7 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        replace_blocks(self, SwinBlock, MixMIMSwinBlock)
         if self.out_after_downsample:
             raise UserError(
                 f'{type(self).__name__} does not support out_after_downsample=True: '
@@ -62,7 +63,7 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
         outputs = []
         for i, stage in enumerate(self.stages):
             for block in stage.blocks:
-                x = _run_block(block, x, size, ownership)
+                x = block(x, size, ownership)
             if i in self.out_indices:
                 outputs.append(self._output(i, x, size))
             if stage.downsample is not None:
@@ -70,13 +71,21 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
         return tuple(outputs)
 
 
-def _run_block(
-    block: SwinBlock, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
-) -> Tensor:
-    """Mmpretrain's ``SwinBlock``, with attention inside owners. x: (B, H * W, C)."""
+class MixMIMSwinBlock(SwinBlock):
+    """Block whose attention stays inside owners."""
 
-    def forward(x: Tensor) -> Tensor:
-        x = x + attend(block.attn, block.norm1(x), size, ownership)
-        return block.ffn(block.norm2(x), identity=x)
+    def forward(
+        self,
+        x: Tensor,
+        hw_shape: tuple[int, int],
+        ownership: TokenOwnership | None = None,
+    ) -> Tensor:
+        """Mmpretrain's block, with attention inside owners. x: (B, H * W, C)."""
+        if ownership is None:
+            return super().forward(x, hw_shape)
 
-    return run_recomputed(block, forward, x)
+        def run(x: Tensor) -> Tensor:
+            x = x + attend(self.attn, self.norm1(x), hw_shape, ownership)
+            return self.ffn(self.norm2(x), identity=x)
+
+        return run_recomputed(self, run, x)

@@ -10,7 +10,7 @@ from mmmixmim.registry import MODELS
 
 from ..mixing import TokenOwnership
 from ._shifted_windows import ShiftedWindowEncoder, attend
-from ._stock import run_recomputed
+from ._stock import replace_blocks, run_recomputed
 
 
 @MODELS.register_module()
@@ -34,6 +34,7 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        replace_blocks(self, SwinBlockV2, MixMIMSwinBlockV2)
         self._set_sizes()
         self.out_channels = [stage.out_channels for stage in self.stages]
 
@@ -57,20 +58,28 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
             if stage.downsample is not None:
                 x, size = stage.downsample(x, size)
             for block in stage.blocks:
-                x = _run_block(block, x, size, ownership)
+                x = block(x, size, ownership)
             if i in self.out_indices:
                 outputs.append(self._output(i, x, size))
         return tuple(outputs)
 
 
-def _run_block(
-    block: SwinBlockV2, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
-) -> Tensor:
-    """Mmpretrain's ``SwinBlockV2``, with attention inside owners. x: (B, H * W, C)."""
+class MixMIMSwinBlockV2(SwinBlockV2):
+    """Block whose attention stays inside owners."""
 
-    def forward(x: Tensor) -> Tensor:
-        x = x + block.norm1(attend(block.attn, x, size, ownership))
-        x = x + block.norm2(block.ffn(x))
-        return block.norm3(x) if block.extra_norm else x
+    def forward(
+        self,
+        x: Tensor,
+        hw_shape: tuple[int, int],
+        ownership: TokenOwnership | None = None,
+    ) -> Tensor:
+        """Mmpretrain's block, with attention inside owners. x: (B, H * W, C)."""
+        if ownership is None:
+            return super().forward(x, hw_shape)
 
-    return run_recomputed(block, forward, x)
+        def run(x: Tensor) -> Tensor:
+            x = x + self.norm1(attend(self.attn, x, hw_shape, ownership))
+            x = x + self.norm2(self.ffn(x))
+            return self.norm3(x) if self.extra_norm else x
+
+        return run_recomputed(self, run, x)

@@ -1,0 +1,69 @@
+"""Find the image files of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from mmmixmim.validation import MissingFileError, UserError
+
+from .raster_folder import RASTERS
+
+
+def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
+    """List the images of a folder and its subfolders, sorted.
+
+    Files and folders whose names start with a dot are left out.
+
+    Raises:
+        MissingFileError: If the folder does not exist, or holds no image.
+        UserError: If a link leads to a folder above it, so that there is no end.
+    """
+    if not root.exists():
+        raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
+    if not root.is_dir():
+        raise MissingFileError(
+            f'{str(root)!r} is a file, expected a folder of images, or a list of their '
+            'paths (.csv, .txt or .parquet).'
+        )
+    endings = tuple(extensions)
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [each for each in folders if not each.startswith('.')]
+        for each in folders:
+            _check_link(Path(folder, each))
+        found += [
+            Path(folder, each)
+            for each in names
+            if each.lower().endswith(endings) and not each.startswith('.')
+        ]
+    if not found:
+        raise MissingFileError(
+            f'The folder {str(root)!r} holds no images: no file at any depth ends in '
+            f'{", ".join(sorted(endings))}.'
+        )
+    return sorted(found)
+
+
+def _check_link(folder: Path) -> None:
+    if folder.is_symlink():
+        target, above = folder.resolve(), folder.parent.resolve()
+        if target == above or target in above.parents:
+            raise UserError(
+                f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
+                'the search for images would never end: remove the link.'
+            )
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Hash of the names, sizes and times of change of files."""
+    digest = hashlib.blake2b(b'format 2', digest_size=16)
+    for file in files:
+        digest.update(os.fsencode(file))
+        with suppress(OSError):  # a link to nothing
+            info = file.stat()
+            digest.update(f'\0{info.st_size}\0{info.st_mtime_ns}\0'.encode())
+    return digest.hexdigest()

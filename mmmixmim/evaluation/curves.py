@@ -1,0 +1,73 @@
+"""The curves of a run, and what can be read off them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+# name -> [(iteration, value), ...], ordered by iteration
+History = dict[str, list[tuple[int, float]]]
+
+
+def all_values(history: History, name: str) -> np.ndarray:
+    """Return the values of a scalar, empty if there are none."""
+    return np.array([value for _, value in history.get(name, [])], dtype=float)
+
+
+def finite_values(history: History, name: str) -> np.ndarray:
+    """Return the values of a scalar that are neither NaN nor infinite."""
+    values = all_values(history, name)
+    return values[np.isfinite(values)]
+
+
+def _window(values: np.ndarray) -> int:
+    return min(len(values), max(3, len(values) // 10))
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    """Medians of all windows, (N - window + 1, )."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, _window(values))
+    return np.median(windows, axis=1)
+
+
+def first_level(values: np.ndarray) -> float:
+    """Median of the first tenth."""
+    return float(np.median(values[: _window(values)]))
+
+
+def last_level(values: np.ndarray) -> float:
+    """Median of the last tenth."""
+    return float(np.median(values[-_window(values) :]))
+
+
+def lowest_level(values: np.ndarray) -> float:
+    """Lowest running median of a tenth."""
+    block = len(values) // 500  # of a long run, medians of blocks: linear in its length
+    if block > 1:
+        blocks = values[: len(values) // block * block].reshape(-1, block)
+        values = np.median(blocks, axis=1)
+    return float(_running(values).min())
+
+
+def when(history: History, step: int) -> str:
+    """Name an iteration, with its epoch if there are epochs."""
+    epochs = [epoch for at, epoch in history.get('epoch', []) if at <= step]
+    return f'iteration {step}' + (f' (epoch {epochs[-1]:.0f})' if epochs else '')
+
+
+def past_warmup(history: History) -> bool:
+    """Whether the learning rate falls, never rose, or has been at its peak for a while.
+
+    Also if none was logged.
+    """
+    rates = all_values(history, 'lr')
+    if not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max():
+        return True
+    return rates.argmax() < len(rates) - max(3, len(rates) // 20)
+
+
+def measured_stages(history: History) -> list[int]:
+    """Numbers of the stages whose features were measured."""
+    found = (re.fullmatch(r'features/\w+_stage(\d+)', name) for name in history)
+    return sorted({int(match[1]) for match in found if match})
