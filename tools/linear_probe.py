@@ -2,17 +2,16 @@
 
 import argparse
 import json
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import set_random_seed
 
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.evaluation import extract_features, linear_probe
+from mmmixmim.evaluation.linear_probe import labelled_loaders
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import (
     add_cfg_options,
@@ -60,15 +59,6 @@ def label_count(text: str) -> int | str:
     return text if text == 'all' else positive_int(text)
 
 
-def build_loaders(cfg: Config) -> tuple:
-    """Build loaders of the training and validation images, without augmentation."""
-    test = cfg.val_dataloader
-    train = deepcopy(test)
-    train.dataset = deepcopy(cfg.train_dataloader.dataset)
-    train.dataset.pipeline = test.dataset.pipeline
-    return Runner.build_dataloader(train), Runner.build_dataloader(test)
-
-
 @one_line_errors()
 def main() -> None:
     """Extract the features, then train and score the classifiers."""
@@ -86,7 +76,7 @@ def main() -> None:
     if args.checkpoint:
         load_encoder(model.backbone, args.checkpoint)
     model.to(get_device())
-    train, test = (extract_features(model, loader) for loader in build_loaders(cfg))
+    train, test = (extract_features(model, loader) for loader in labelled_loaders(cfg))
     for name, (_, labels) in (('training', train), ('validation', test)):
         if not len(labels):
             raise UserError(

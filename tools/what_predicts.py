@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from compare_methods import (  # beside this script
+from ablation_runs import (  # beside this script
     Run,
     digits_config,
     read_config,

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.subsets import sample_per_class
 from mmmixmim.validation import MissingDependencyError
+
+
+def labelled_loaders(cfg: Config) -> tuple[DataLoader, DataLoader]:
+    """Build loaders of the training and validation images, without augmentation.
+
+    Args:
+        cfg: Config whose ``train_dataloader`` and ``val_dataloader`` hold labelled
+            mmpretrain datasets with a ``pipeline``. It is not changed. Its default
+            scope must be active.
+
+    Returns:
+        Loaders of the training and of the validation dataset. Both use the pipeline,
+        batch size and sampler of ``val_dataloader``.
+    """
+    test = cfg.val_dataloader
+    train = deepcopy(test)
+    train.dataset = deepcopy(cfg.train_dataloader.dataset)
+    train.dataset.pipeline = test.dataset.pipeline
+    return Runner.build_dataloader(train), Runner.build_dataloader(test)
 
 
 @torch.no_grad()

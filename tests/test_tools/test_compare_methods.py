@@ -1,8 +1,11 @@
-"""Plan, resuming, table and figures of tools/compare_methods.py."""
+"""Plan, resuming, table and figures of tools/compare_methods.py and its modules."""
 
 import argparse
 import json
 import statistics
+import sys
+from dataclasses import asdict
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,14 +15,31 @@ from PIL import Image
 from mmmixmim.models import MixMIMSwinTransformer, MixMIMTransformer
 from mmmixmim.registry import MODELS
 
-from ..scripts import call, error_line, load, passed
+from ..scripts import TOOLS, call, error_line, load, passed
 
 CLASSES = dict(mixmim=MixMIMTransformer, swin=MixMIMSwinTransformer)
 
 
+def load_from_tools(name: str) -> ModuleType:
+    """Load a file that imports others beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'path', [str(TOOLS), *sys.path])
+        return load(name)
+
+
 @pytest.fixture(scope='module')
 def script():
-    return load('compare_methods.py')
+    return load_from_tools('compare_methods.py')
+
+
+@pytest.fixture(scope='module')
+def ablations():
+    return load_from_tools('ablation_runs.py')
+
+
+@pytest.fixture(scope='module')
+def report():
+    return load_from_tools('ablation_report.py')
 
 
 def test_equal_compute_divides_the_epochs_by_the_cost(script):
@@ -38,9 +58,9 @@ def test_equal_compute_divides_the_epochs_by_the_cost(script):
     }
 
 
-def test_shapes_are_for_the_main_methods(script):
+def test_shapes_are_for_the_main_methods(script, ablations):
     costs = dict(swin=dict(mixmim=1.0, mask_token=0.99))
-    runs = script.plan_runs('shapes', ['swin'], script.ARMS, [0, 1], costs, epochs=5)
+    runs = script.plan_runs('shapes', ['swin'], ablations.ARMS, [0, 1], costs, epochs=5)
     assert [(run.arm, run.seed, run.epochs) for run in runs] == [
         *(('mixmim', 0, 5), ('mixmim', 1, 5)),
         *(('mask_token', 0, 5), ('mask_token', 1, 5)),
@@ -49,16 +69,16 @@ def test_shapes_are_for_the_main_methods(script):
 
 
 @pytest.mark.parametrize('encoder', CLASSES)
-def test_every_method_trains_with_every_encoder(script, encoder):
+def test_every_method_trains_with_every_encoder(ablations, encoder):
     init_default_scope('mmmixmim')
     images = torch.randn(12, 3, 32, 32)  # mixed by two, three and four
     losses = set()
-    for arm, (_, options) in script.ARMS.items():
+    for arm, (_, options) in ablations.ARMS.items():
         if options is None:
             continue
         torch.manual_seed(0)
-        run = script.Run('digits', encoder, arm, 'steps', 7, 16)
-        cfg = script.digits_config(run, pretrain=True)
+        run = ablations.Run('digits', encoder, arm, 'steps', 7, 16)
+        cfg = ablations.digits_config(run, pretrain=True)
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler[0]['end'] == 16
         assert cfg.randomness.seed == 7
         model = MODELS.build(cfg.model)
@@ -69,13 +89,13 @@ def test_every_method_trains_with_every_encoder(script, encoder):
     assert len(losses) == 7  # no two are the same method
 
 
-def test_table_has_mean_and_deviation_of_the_runs(script):
+def test_table_has_mean_and_deviation_of_the_runs(ablations, report):
     def row(seed, probe):
-        scores = dict.fromkeys(script.SCORES, 50.0) | {'probe-10': probe}
-        run = script.Run('digits', 'swin', 'k3', 'compute', seed, 14)
-        return script.asdict(run) | dict(scores=scores)
+        scores = dict.fromkeys(report.SCORES, 50.0) | {'probe-10': probe}
+        run = ablations.Run('digits', 'swin', 'k3', 'compute', seed, 14)
+        return asdict(run) | dict(scores=scores)
 
-    table = script.tabulate([row(0, 20.0), row(1, 30.0)], 'digits')
+    table = report.tabulate([row(0, 20.0), row(1, 30.0)], 'digits')
     assert table.startswith('**Swin**')
     (line,) = [each for each in table.splitlines() if 'three images' in each]
     cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -86,14 +106,17 @@ def test_table_has_mean_and_deviation_of_the_runs(script):
     ]
 
 
-def test_measuring_costs_again_discards_runs_at_equal_compute(script, tmp_path):
+def test_measuring_costs_again_discards_runs_at_equal_compute(
+    script, ablations, tmp_path
+):
     runs = [
-        script.Run('digits', 'swin', 'k3', budget, 0, 9) for budget in script.BUDGETS
+        ablations.Run('digits', 'swin', 'k3', budget, 0, 9)
+        for budget in ablations.BUDGETS
     ]
     for run in runs:
-        script.write_json(tmp_path / 'runs' / f'{run.name}.json', script.asdict(run))
+        ablations.write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
     costs = dict(swin=dict(k3=1.1))
-    script.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
+    ablations.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
     args = argparse.Namespace(work_dir=tmp_path, quick=True)
     assert script.read_costs('digits', args) == costs
     assert [script.is_done(run, tmp_path) for run in runs] == [True, True]
@@ -114,12 +137,12 @@ def test_steps_choose_the_tasks(script, steps, tasks):
     assert script.chosen_tasks(argparse.Namespace(steps=steps)) == tasks
 
 
-def test_a_run_of_another_length_is_done_again(script, tmp_path):
-    run = script.Run('digits', 'swin', 'k3', 'compute', 0, 14)
+def test_a_run_of_another_length_is_done_again(script, ablations, tmp_path):
+    run = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 14)
     assert not script.is_done(run, tmp_path)
-    script.write_json(tmp_path / 'runs' / f'{run.name}.json', script.asdict(run))
+    ablations.write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
     assert script.is_done(run, tmp_path)
-    longer = script.Run('digits', 'swin', 'k3', 'compute', 0, 15)
+    longer = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 15)
     assert not script.is_done(longer, tmp_path)
 
 
@@ -133,7 +156,7 @@ def test_unknown_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_compare_and_resume(tmp_path, script):
+def test_compare_and_resume(tmp_path, report):
     """Two arms for one epoch, then again with one of the two results lost."""
     options = ['--quick', '--arms', 'mixmim', 'none', '--encoders', 'mixmim']
     options += ['--seeds', '0', '--work-dir', 'work']
@@ -149,7 +172,7 @@ def test_compare_and_resume(tmp_path, script):
     assert (work / 'digits.md').read_text() in output
     assert Image.open(work / 'digits.png').width > 500
     for row in rows:
-        assert all(0 <= row['scores'][name] <= 100 for name in script.SCORES)
+        assert all(0 <= row['scores'][name] <= 100 for name in report.SCORES)
         assert f'| {row["scores"]["probe-all"]:.1f} |' in output
     costs = json.loads((work / 'costs-digits.json').read_text())['costs']
     assert costs['mixmim']['mixmim'] == 1 and costs['swin']['k4'] > 0
@@ -169,14 +192,14 @@ def test_compare_and_resume(tmp_path, script):
 
 
 @pytest.mark.slow
-def test_compare_on_shapes(tmp_path, script):
+def test_compare_on_shapes(tmp_path, report):
     options = ['--quick', '--steps', 'dense', '--arms', 'mask_token', 'none']
     options += ['--encoders', 'swin', '--seeds', '0', '--work-dir', 'work']
     passed(call('compare_methods.py', *options, cwd=tmp_path))
     rows = json.loads((tmp_path / 'work' / 'results.json').read_text())
     assert [row['arm'] for row in rows] == ['mask_token', 'none']
     for row in rows:
-        assert all(0 <= row['scores'][name] <= 100 for name in script.DENSE_SCORES)
+        assert all(0 <= row['scores'][name] <= 100 for name in report.DENSE_SCORES)
     # Training starts from the pretrained encoder.
     folder = tmp_path / 'work' / 'files' / 'shapes-swin-mask_token-steps-seed0'
     for kind in ('detect', 'segment'):

@@ -9,6 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmmixmim.evaluation.linear_probe import labelled_loaders
+
 from ..scripts import (
     CLASSIFY,
     FOLDER,
@@ -16,7 +18,6 @@ from ..scripts import (
     PRETRAIN,
     call,
     error_line,
-    load,
     passed,
     run,
 )
@@ -84,7 +85,7 @@ def test_training_images_are_not_augmented():
         loader.update(num_workers=0, persistent_workers=False)
     pipeline = deepcopy(cfg.train_dataloader.dataset.pipeline)
     assert pipeline != cfg.val_dataloader.dataset.pipeline
-    loaders = load('linear_probe.py').build_loaders(cfg)
+    loaders = labelled_loaders(cfg)
     assert [len(loader.dataset) for loader in loaders] == [1248, 549]
     first, second = (next(iter(loaders[0]))['inputs'] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
