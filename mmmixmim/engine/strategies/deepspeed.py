@@ -11,6 +11,8 @@ from torch import nn
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import MissingDependencyError
 
+from .casts import check_casts
+
 
 @STRATEGIES.register_module()
 class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
@@ -24,6 +26,7 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
 
     Raises:
         MissingDependencyError: If DeepSpeed, or what MMEngine needs of it, is missing.
+        UserError: If the model cannot compute in the precision.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -51,6 +54,9 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
         return self.optim_wrapper
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
+        for name in ('bf16', 'fp16'):
+            if self.config.get(name, {}).get('enabled'):
+                check_casts(model, f'strategy.{name}.enabled=False')
         wrapper = super()._wrap_model(model)
         # gloo gathers by writing into views, which autograd refuses.
         wrapper.model.step = torch.no_grad()(wrapper.model.step)

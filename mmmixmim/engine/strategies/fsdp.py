@@ -21,8 +21,21 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 from torch.nn.utils import clip_grad_norm_
 
 from mmmixmim.checkpoint.formats import summarise_keys
+from mmmixmim.models import MixMIM
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import UserError
+
+from .casts import check_casts
+
+# Of the decoder and of all encoders.
+BLOCKS = (
+    'TransformerBlock',
+    'MixMIMSwinBlock',
+    'MixMIMSwinBlockV2',
+    'MixMIMConvNeXtBlock',
+    'MixMIMHiViTBlock',
+    'MixMIMPVTLayer',
+)
 
 
 @STRATEGIES.register_module()
@@ -38,11 +51,13 @@ class FSDPStrategy(MMEngineFSDPStrategy):
       PyTorch 2.0, which later versions refuse.
     - Gradients are clipped by the norm of all of them, not by that of each shard.
     - It also runs on CPUs, where checkpoints are gathered without a copy.
+    - Encoder and decoder of a pretraining model are units. So the images stay float32
+      outside of them, where the target is made.
 
     Args:
         units: Names of the classes that are sharded unit by unit. What is in none of
-            them forms one more unit. Defaults to the blocks of MixMIM's encoder and
-            decoder, and these two.
+            them forms one more unit. Defaults to the blocks of all encoders here and
+            of the decoder, and ``MixMIMTransformer``.
         recomputed: Names of the classes, among ``units``, whose activations are
             recomputed in the backward pass. Defaults to the blocks; () keeps all.
         model_wrapper: Arguments of ``MMFullyShardedDataParallel``, e.g.
@@ -53,31 +68,26 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         **kwargs: See MMEngine's strategy.
 
     Raises:
-        UserError: If no launcher connected the processes, or the model has none of
-            ``units``.
+        UserError: If no launcher connected the processes, the model has none of
+            ``units``, or it cannot compute in the precision.
     """
 
     def __init__(
         self,
         *,
-        units: Sequence[str] = (
-            'TransformerBlock',
-            'MixMIMTransformer',
-            'MixMIMPretrainDecoder',
-        ),
-        recomputed: Sequence[str] = ('TransformerBlock',),
+        units: Sequence[str] = (*BLOCKS, 'MixMIMTransformer'),
+        recomputed: Sequence[str] = BLOCKS,
         model_wrapper: dict | None = None,
         state_dict_cfg: str | dict = 'full',
         **kwargs,
     ) -> None:
         self.units = units
         self.recomputed = recomputed
+        self._parts: list[nn.Module] = []
         wrapper = dict(
             type='MMFullyShardedDataParallel',
             use_orig_params=True,
-            auto_wrap_policy=partial(
-                lambda_auto_wrap_policy, lambda_fn=partial(_is_one_of, units)
-            ),
+            auto_wrap_policy=partial(lambda_auto_wrap_policy, lambda_fn=self._is_unit),
         )
         if get_device() == 'cpu':
             wrapper['device_id'] = torch.device('cpu')
@@ -113,6 +123,15 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 f'{", ".join(self.units)}: name the classes of its blocks in '
                 'strategy.units.'
             )
+        precision = self.model_wrapper.get('mixed_precision')
+        if precision is not None:
+            check_casts(model, 'strategy.model_wrapper.mixed_precision=None')
+        if isinstance(model, MixMIM):
+            self._parts = [
+                part
+                for part in (model.backbone, model.neck, model.filling)
+                if part is not None and any(True for _ in part.parameters())
+            ]
         # Before sharding, which flattens parameters and renames them.
         if isinstance(self._optim_wrapper_cfg, dict):
             self._whole = super().build_optim_wrapper(self._optim_wrapper_cfg, model)
@@ -121,6 +140,11 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             model, check_fn=partial(_is_one_of, self.recomputed)
         )
         return model
+
+    def _is_unit(self, module: nn.Module) -> bool:
+        return _is_one_of(self.units, module) or any(
+            module is part for part in self._parts
+        )
 
     def build_optim_wrapper(self, optim_wrapper, model: nn.Module | None = None):
         """Give the optimizer of the whole model the shards in place of parameters."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.losses import PixelReconstructionLoss
@@ -31,6 +33,16 @@ class _HOGMaps(HOGGenerator):
 
     def _reshape(self, hog_feat: Tensor) -> Tensor:
         return hog_feat.flatten(1, 2)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs) -> _HOGMaps:
+        """Stay in float32 where the model is cast to low precision, as by DeepSpeed."""
+
+        def keep_type(buffer: Tensor) -> Tensor:
+            changed = fn(buffer)
+            same = changed.dtype == buffer.dtype
+            return changed if same else buffer.to(changed.device)
+
+        return super()._apply(keep_type, *args, **kwargs)
 
 
 def _build_hog(target: str, stride: int, in_channels: int) -> _HOGMaps | None:

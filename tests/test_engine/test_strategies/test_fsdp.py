@@ -1,13 +1,17 @@
 """Sharded training; two processes train in ``test_tools/test_distributed.py``."""
 
+import os
+
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import STRATEGIES
+from mmengine.registry import STRATEGIES, init_default_scope
 from mmengine.utils import ManagerMixin
 from torch._dynamo.utils import counters
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mmmixmim.engine import CompileLossHook, FSDPStrategy
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from ...conftest import ROOT
@@ -189,3 +193,107 @@ def test_the_recipe_computes_in_bfloat16_on_exact_pixels(process, make, make_mix
     after = list(strategy.model.parameters())
     assert {parameter.dtype for parameter in after} == {torch.float32}
     assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+
+SMALL = dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 4])
+SWIN = dict(arch=SMALL, img_size=64, window_size=4, pad_small_map=True)
+ENCODERS = dict(
+    swin=dict(type='MixMIMSwinTransformer', **SWIN),
+    swin_v2=dict(
+        type='MixMIMSwinTransformerV2',
+        **SWIN | dict(arch=SMALL | dict(extra_norm_every_n_blocks=0)),
+    ),
+    convnext=dict(
+        type='MixMIMConvNeXt',
+        arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 16, 32]),
+        img_size=64,
+    ),
+    hivit=dict(
+        type='MixMIMHiViT',
+        arch=dict(embed_dims=32, depths=[1, 1, 2], num_heads=4),
+        img_size=64,
+    ),
+    pvt=dict(
+        type='MixMIMPyramidVisionTransformer',
+        pretrain_img_size=64,
+        embed_dims=8,
+        num_layers=[1, 1, 1, 1],
+        num_heads=[1, 2, 2, 4],
+    ),
+)
+DECODER = dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2)
+
+
+@pytest.mark.slow
+def test_two_processes_shard_every_encoder_by_its_blocks(tmp_path):
+    """Weights are gathered when a block is called, also with mixed images."""
+    port = free_port()
+    torch.multiprocessing.spawn(_shard, (port, tmp_path), nprocs=2)
+    for name in ENCODERS:
+        found = torch.load(tmp_path / f'{name}.pt', weights_only=True)
+        assert found['float32'] == pytest.approx(found['plain'], rel=1e-5), name
+        assert found['units'] >= 6, name
+        if name == 'swin_v2':
+            assert 'Swin V2 cannot compute' in found['refused']
+        else:
+            assert found['bfloat16'] == pytest.approx(found['plain'], rel=0.02), name
+            assert found['target'] == torch.float32, name
+
+
+def _shard(rank, port, folder):
+    torch.set_num_threads(1)
+    init_default_scope('mmmixmim')
+    os.environ['LOCAL_RANK'] = str(rank)
+    address = f'tcp://127.0.0.1:{port}'
+    torch.distributed.init_process_group(
+        'gloo', init_method=address, rank=rank, world_size=2
+    )
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for name, encoder in ENCODERS.items():
+        found = {}
+        for kind in ('plain', 'float32', 'bfloat16'):
+            torch.manual_seed(0)
+            model = MODELS.build(
+                dict(
+                    type='mmmixmim.MixMIM',
+                    backbone=dict(encoder, drop_path_rate=0.0),
+                    neck=dict(type='MixMIMPretrainDecoder', **DECODER),
+                )
+            )
+            model.init_weights()
+            seen = _watch_targets(model.head)
+            if kind != 'plain':
+                config = Config.fromfile(ROOT / 'configs/_base_/strategies/fsdp.py')
+                strategy = config.strategy.to_dict() | dict(
+                    work_dir=str(folder),
+                    experiment_name=f'{name}-{kind}',
+                    env_kwargs=dict(launcher='pytorch', randomness=dict(seed=0)),
+                )
+                if kind == 'float32':
+                    strategy.pop('model_wrapper')
+                strategy = STRATEGIES.build(strategy)
+                try:
+                    model = prepare(strategy, model).model
+                except UserError as error:
+                    found['refused'] = str(error)
+                    continue
+                found['units'] = len(FSDP.fsdp_modules(model))
+            torch.manual_seed(1)
+            loss = model(images, mode='loss')['loss']
+            loss.backward()
+            found[kind], found['target'] = loss.item(), seen[-1]
+        if rank == 0:
+            torch.save(found, folder / f'{name}.pt')
+    torch.distributed.destroy_process_group()
+
+
+def _watch_targets(head):
+    """List the types of the images that targets are made of."""
+    seen, construct = [], head.construct_target
+
+    def watched(images, *args):
+        seen.append(images.dtype)
+        return construct(images, *args)
+
+    head.construct_target = watched
+    return seen
