@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 
+@torch.autocast('cpu', enabled=False)  # whose features need float32
 def knn(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],

@@ -220,6 +220,19 @@ def test_another_constant_rate_is_followed(tmp_path):
     assert rates.tolist() == pytest.approx([0.005] * 6)
 
 
+def test_other_options_of_the_optimizer_are_followed(tmp_path):
+    def change(cfg):
+        cfg.optim_wrapper.optimizer.update(weight_decay=0.2, betas=(0.8, 0.95))
+        cfg.optim_wrapper.optimizer.fused = True
+
+    runner, log, _ = resumed(tmp_path, change)
+    assert 'weight_decay of the config, 0.2, replaces that of the checkpoint' in log
+    assert 'betas of the config, (0.8, 0.95), replaces' in log
+    groups = runner.optim_wrapper.optimizer.param_groups
+    assert {group['weight_decay'] for group in groups} == {0.0, 0.2}
+    assert all(group['fused'] and group['betas'] == (0.8, 0.95) for group in groups)
+
+
 @pytest.mark.parametrize('batches, epochs', [(4, 2), (1, 5)])
 def test_the_rate_goes_on_by_epochs_where_batches_change(batches, epochs, tmp_path):
     def change(cfg):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from mmmixmim.evaluation import knn
 
@@ -37,3 +38,8 @@ def test_near_neighbours_outweigh_many_far_ones():
 
 def test_more_neighbours_than_images_are_all_images():
     assert knn(cones(6, 0, 0.0), cones(9, 1, 0.0), neighbours=100) == 100
+
+
+def test_autocast_changes_nothing():
+    with torch.autocast('cpu', torch.bfloat16):
+        assert knn(cones(200, 0), cones(100, 1)) == 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -52,7 +54,9 @@ class CompileLossHook(Hook):
         # becomes a dynamic shape.
         torch.compiler.reset()
         if not isinstance(runner.model, FSDP):
-            model.loss = torch.compile(model.loss, **self.options)
+            model.loss = _with_clear_errors(
+                torch.compile(model.loss, **self.options), model.loss
+            )
             return
         units = _innermost_units(runner.model)
         for unit in units:
@@ -70,6 +74,19 @@ class CompileLossHook(Hook):
         for unit in _innermost_units(runner.model):
             unit._compiled_call_impl = None
         torch._dynamo.config.recompile_limit = self.limit
+
+
+def _with_clear_errors(compiled: Callable, eager: Callable) -> Callable:
+    """Let a batch that the loss refuses raise what it raises without a compiler."""
+
+    def loss(*args, **kwargs) -> dict:
+        try:
+            return compiled(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException:
+            eager(*args, **kwargs)
+            raise
+
+    return loss
 
 
 def _innermost_units(model: FSDP) -> list[nn.Module]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.model import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from mmmixmim.registry import HOOKS
@@ -89,6 +91,8 @@ class NonFiniteHook(Hook):
         loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
         norms = self._read_norms()
         scale = _loss_scale(runner.optim_wrapper)
+        if _scaler(runner.optim_wrapper) and self._is_clipped():
+            self._forget_overflow()
         if math.isfinite(loss) and norms is None and scale >= 1:
             return
         path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
@@ -169,6 +173,18 @@ class NonFiniteHook(Hook):
     def _logged_norm(self) -> float:
         return self._runner.message_hub.get_scalar('train/grad_norm').current()
 
+    def _forget_overflow(self) -> None:
+        """Drop the norm that MMEngine logs of a step which the loss scaler skips."""
+        scalars = self._runner.message_hub.log_scalars
+        if not (buffer := scalars.get('train/grad_norm')):
+            return
+        values, counts = buffer.data
+        if math.isfinite(values[-1]):
+            return
+        del scalars['train/grad_norm']
+        if len(values) > 1:
+            scalars['train/grad_norm'] = HistoryBuffer(values[:-1], counts[:-1])
+
     def _over_shards(self, norm: Tensor) -> Tensor:
         """The norm of gradients that are spread over the processes."""
         if not isinstance(self._runner.model, MMFullyShardedDataParallel):
@@ -209,8 +225,13 @@ def _skips_by_itself(optimizer: Optimizer) -> bool:
 
 def _loss_scale(wrapper: OptimWrapper) -> float:
     """Scale of the loss in float16, 1 without one."""
+    scaler = _scaler(wrapper)
+    return scaler.get_scale() if scaler else 1.0
+
+
+def _scaler(wrapper: OptimWrapper) -> GradScaler | None:
     scaler = getattr(wrapper, 'loss_scaler', None)
-    return 1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale()
+    return scaler if scaler is not None and scaler.is_enabled() else None
 
 
 def _largest(

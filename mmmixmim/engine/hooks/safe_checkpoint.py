@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -314,10 +314,9 @@ def _one_error(path: Path) -> Iterator[None]:
         )
         with suppress(OSError):
             remove(path.with_name(path.name + PARTIAL))
-    messages = [message]
-    broadcast_object_list(messages)
-    if message or messages[0]:
-        raise StoppedRunError(message or messages[0])
+    for found in all_gather_object(message):
+        if found:
+            raise StoppedRunError(found)
 
 
 def _publish(partial: Path, path: Path) -> None:

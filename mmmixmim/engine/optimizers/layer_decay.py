@@ -35,7 +35,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         UserError: If the model has no backbone whose layers are numbered, the numbers
-            give no decay, or ``paramwise_cfg`` has an unknown key.
+            give no decay, ``paramwise_cfg`` has an unknown key, or the optimizer no
+            ``lr``.
     """
 
     KEYS = ('layer_decay_rate', 'custom_keys')
@@ -60,6 +61,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise UserError(
                 f'paramwise_cfg of {type(self).__name__} takes '
                 f'{" and ".join(self.KEYS)}, got {unknown[0]}: remove or rename it.'
+            )
+        if self.base_lr is None:
+            raise UserError(
+                f'{type(self).__name__} needs the learning rate that it decays: set '
+                'optim_wrapper.optimizer.lr.'
             )
         above = _layers_above(module)
         rate = self.paramwise_cfg['layer_decay_rate']

@@ -1,4 +1,4 @@
-"""Let a run that is resumed follow the learning rate of its config."""
+"""Let a run that is resumed follow the optimizer's options in its config."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ _POSITION = {
     *('best', 'num_bad_epochs', 'cooldown_counter'),
 }
 
+_OPTIONS = {'weight_decay', 'betas', 'eps', 'momentum'}
+_KERNELS = {'fused', 'foreach', 'capturable'}
+
 
 def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
-    """Put the learning rates of the config into a checkpoint, in place.
+    """Put the optimizer's options of the config into a checkpoint, in place.
 
-    MMEngine resumes the rates and schedules of the checkpoint and ignores the config
-    without a word. Rates follow the config here. So does ``WarmupCosineLR``; for other
+    MMEngine resumes the options and schedules of the checkpoint and ignores the config
+    without a word. Learning rates, weight decay, betas, eps and the choice of kernels
+    follow the config here. So does ``WarmupCosineLR``; for other
     schedules, which compute each rate from the one before, a warning says that that of
     the checkpoint goes on. Nothing changes if the config is the same.
 
@@ -37,6 +41,7 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
         saved.append(state['base_param_settings'])
     ratios = [1.0] * len(own)
     if len(own) == len(saved):
+        _follow_options(own, saved)
         ratios = [_follow(*pair) for pair in zip(own, saved, strict=True)]
     changed = [i for i, ratio in enumerate(ratios) if ratio != 1]
     if changed:
@@ -60,6 +65,25 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
                 pairs = zip(state[name], ratios, strict=True)
                 state[name] = [value * ratio for value, ratio in pairs]
         _compare(scheduler, state)
+
+
+def _follow_options(own: list[dict], saved: list[dict]) -> None:
+    """Let saved groups have the other options of the config."""
+    changed = {}
+    for ours, theirs in zip(own, saved, strict=True):
+        scheduled = {name for name in _OPTIONS if f'initial_{name}' in ours}
+        if 'momentum' in scheduled:
+            scheduled.add('betas')
+        for name in (_OPTIONS - scheduled) & ours.keys() & theirs.keys():
+            if ours[name] != theirs[name]:
+                changed.setdefault(name, (ours[name], theirs[name]))
+                theirs[name] = ours[name]
+        # Which kernels run changes no result by more than roundings.
+        theirs |= {name: ours[name] for name in _KERNELS & ours.keys()}
+    for name, (now, before) in sorted(changed.items()):
+        _warn(
+            f'{name} of the config, {now}, replaces that of the checkpoint, {before}.'
+        )
 
 
 def _follow(own: dict, saved: dict) -> float:

@@ -172,7 +172,8 @@ class MixMIM(BaseSelfSupervisor):
         Returns:
             ``dict(loss=scalar)``.
         """
-        if len(inputs) == 1 and self.training and self.filling is None:
+        alone = len(inputs) == 1 and self.training and self.filling is None
+        if alone and not torch.compiler.is_compiling():
             warnings.warn(_ALONE, stacklevel=2)
         weight = collect_pixel_weight(data_samples, inputs)
         inputs = blank_unweighted(inputs, weight)

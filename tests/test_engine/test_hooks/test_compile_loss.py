@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from torch._dynamo.utils import counters
 
 from mmmixmim.engine import CompileLossHook
+from mmmixmim.engine.hooks.compile_loss import _with_clear_errors
 from mmmixmim.validation import UserError
 
 from ..runs import tiny_pretraining, train
@@ -96,3 +97,16 @@ def test_a_number_of_hidden_cells_that_varies_is_refused(make_mixmim):
 
     with pytest.raises(UserError, match='set model.range_mask_ratio=0, got 0.25'):
         CompileLossHook().before_train(Run)
+
+
+def test_a_batch_that_does_not_fit_gets_the_same_error(make_mixmim):
+    model = make_mixmim()
+    compiled = _with_clear_errors(
+        torch.compile(model.loss, fullgraph=True, backend='eager'), model.loss
+    )
+    with pytest.raises(UserError, match='72x72 is not divisible by the stride'):
+        compiled(torch.ones(2, 3, 72, 72))
+    with pytest.raises(UserError, match=r'Expected images of shape \(B, 3, H, W\)'):
+        compiled(torch.ones(2, 1, 64, 64))
+    torch.compiler.reset()
+    assert compiled(torch.ones(1, 3, 64, 64))['loss'].isfinite()

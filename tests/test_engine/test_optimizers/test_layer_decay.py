@@ -272,3 +272,8 @@ def test_wrapped_backbones_keep_their_layers(detector_like, wrap, process_group)
     assert found.keys() != wanted.keys()
     pattern = r'_(orig_mod|checkpoint_wrapped_module|fsdp_wrapped_module)\.'
     assert {re.sub(pattern, '', name): found[name] for name in found} == wanted
+
+
+def test_optimizer_without_learning_rate_is_refused(detector_like):
+    with pytest.raises(UserError, match=r'set optim_wrapper\.optimizer\.lr'):
+        settings(detector_like, dict(type='AdamW', weight_decay=0.05))
