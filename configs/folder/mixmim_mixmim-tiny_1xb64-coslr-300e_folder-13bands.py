@@ -11,24 +11,10 @@ _base_ = 'mixmim_mixmim-tiny_1xb64-coslr-300e_folder-grey16.py'
 num_channels = 13
 
 model = dict(backbone=dict(in_channels=num_channels))
-train_pipeline = [
-    dict(
-        type='LoadRasterCrop',
-        scale=_base_.img_size,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        vertical_flip_prob=0.5,
-        ignore_empty=True,
-        num_channels=num_channels,
-        no_data=0,
-        max_crop=2 * _base_.img_size,
-    ),
-    dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
-]
-held_out_crop = _base_.held_out_crop | dict(
-    num_channels=num_channels, no_data=0, max_crop=2 * _base_.img_size
-)
+bands = dict(num_channels=num_channels, no_data=0, max_crop=2 * _base_.img_size)
+train_crop = _base_.train_crop | bands | dict(vertical_flip_prob=0.5)
+train_pipeline = [train_crop, _base_.pack]
+held_out_crop = _base_.held_out_crop | bands
 held_out_pipeline = [held_out_crop, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

@@ -25,19 +25,9 @@ model = dict(
         statistics='data/statistics.json',
     ),
 )
-train_pipeline = [
-    dict(
-        type='LoadRasterCrop',
-        scale=_base_.img_size,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        ignore_empty=True,
-        num_channels=num_channels,
-    ),
-    dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
-]
-held_out_crop = dict(**_base_.held_out_crop, num_channels=num_channels)
+train_crop = _base_.train_crop | dict(num_channels=num_channels)
+train_pipeline = [train_crop, _base_.pack]
+held_out_crop = _base_.held_out_crop | dict(num_channels=num_channels)
 held_out_pipeline = [held_out_crop, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

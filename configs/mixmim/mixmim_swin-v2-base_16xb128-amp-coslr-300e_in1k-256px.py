@@ -15,27 +15,7 @@ model = dict(
 )
 
 img_size = _base_.stock_encoder.img_size
-train_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
-held_out_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        max_attempts=0,
-        aspect_ratio_range=(1.0, 1.0),
-        interpolation='bicubic',
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
+train_pipeline = [_base_.train_crop | dict(scale=img_size), _base_.pack]
+held_out_pipeline = [_base_.held_out_crop | dict(scale=img_size), _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))

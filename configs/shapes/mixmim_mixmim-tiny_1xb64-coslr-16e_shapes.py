@@ -14,17 +14,8 @@ model = dict(
     neck=dict(decoder_embed_dims=128, decoder_depth=2, decoder_num_heads=4),
 )
 
-train_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        crop_ratio_range=(0.4, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
+train_crop = _base_.train_crop | dict(scale=img_size, crop_ratio_range=(0.4, 1.0))
+train_pipeline = [train_crop, _base_.pack]
 # On two cores a loader process costs more time than it saves.
 train_dataloader = dict(
     num_workers=0,

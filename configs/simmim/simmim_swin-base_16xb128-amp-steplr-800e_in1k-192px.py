@@ -44,28 +44,10 @@ model = dict(
     mask_ratio=0.6,
 )
 
-train_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        crop_ratio_range=(0.67, 1.0),
-        interpolation='bilinear',
-        flip_prob=0.5,
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
-held_out_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        max_attempts=0,
-        interpolation='bilinear',
-        aspect_ratio_range=(1.0, 1.0),
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
+resize = dict(scale=img_size, interpolation='bilinear')
+train_crop = _base_.train_crop | resize | dict(crop_ratio_range=(0.67, 1.0))
+train_pipeline = [train_crop, _base_.pack]
+held_out_pipeline = [_base_.held_out_crop | resize, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=held_out_pipeline))
 

@@ -5,17 +5,16 @@ A dataset's file adds the images.
 
 img_size = 224
 
-train_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        ignore_empty=True,  # UnreadableImagesHook counts and lists them
-    ),
-    dict(type='PackInputs'),
-]
+train_crop = dict(
+    type='LoadRandomResizedCrop',
+    scale=img_size,
+    crop_ratio_range=(0.2, 1.0),
+    interpolation='bicubic',
+    flip_prob=0.5,
+    ignore_empty=True,  # UnreadableImagesHook counts and lists them
+)
+pack = dict(type='PackInputs')
+train_pipeline = [train_crop, pack]
 
 train_dataloader = dict(
     batch_size=64,
@@ -29,17 +28,15 @@ train_dataloader = dict(
 )
 
 # The largest square in the middle, without draws.
-held_out_pipeline = [
-    dict(
-        type='LoadRandomResizedCrop',
-        scale=img_size,
-        max_attempts=0,
-        aspect_ratio_range=(1.0, 1.0),
-        interpolation='bicubic',
-        ignore_empty=True,
-    ),
-    dict(type='PackInputs'),
-]
+held_out_crop = dict(
+    type='LoadRandomResizedCrop',
+    scale=img_size,
+    max_attempts=0,
+    aspect_ratio_range=(1.0, 1.0),
+    interpolation='bicubic',
+    ignore_empty=True,
+)
+held_out_pipeline = [held_out_crop, pack]
 
 val_dataloader = dict(
     batch_size=32,  # groups, of two images with two in a mixture

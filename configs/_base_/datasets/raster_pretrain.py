@@ -8,19 +8,9 @@ model.data_preprocessor.statistics=statistics.json
 
 _base_ = 'pretrain.py'
 
-img_size = 224
-
-train_pipeline = [
-    dict(
-        type='LoadRasterCrop',
-        scale=img_size,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        flip_prob=0.5,
-        ignore_empty=True,  # UnreadableImagesHook counts and lists them
-    ),
-    dict(type='PackInputs', algorithm_keys=('pixel_weight',)),
-]
+train_crop = _base_.train_crop | dict(type='LoadRasterCrop')
+pack = _base_.pack | dict(algorithm_keys=('pixel_weight',))
+train_pipeline = [train_crop, pack]
 train_dataloader = dict(
     dataset=dict(
         type='RasterFolder',
@@ -30,17 +20,8 @@ train_dataloader = dict(
     )
 )
 
-# The largest square in the middle, without draws. What else the training's pipeline
-# sets (no_data, num_channels, ...) must be set here too.
-held_out_crop = dict(
-    type='LoadRasterCrop',
-    scale=img_size,
-    max_attempts=0,
-    aspect_ratio_range=(1.0, 1.0),
-    interpolation='bicubic',
-    ignore_empty=True,
-)
-pack = dict(type='PackInputs', algorithm_keys=('pixel_weight',))
+# What the training's crop sets (no_data, num_channels, ...) must be set here too.
+held_out_crop = _base_.held_out_crop | dict(type='LoadRasterCrop')
 held_out_pipeline = [held_out_crop, pack]
 # The folder and the number of images are those of train_dataloader.
 val_dataloader = dict(
