@@ -4,6 +4,7 @@ Pretraining reads the file as `statistics` of RasterDataPreprocessor.
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
@@ -37,6 +38,12 @@ def main() -> None:
     no_data = check_no_data(args.no_data)
     if args.max_images is not None and args.max_images < 1:
         raise UserError(f'--max-images must be positive, got {args.max_images}.')
+    if args.mask_suffix and not args.mask_root:
+        raise UserError(
+            f'--mask-suffix {args.mask_suffix!r} needs the folder of the masks: add '
+            '--mask-root.'
+        )
+    _check_out(Path(args.out))
     dataset = RasterFolder(
         args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
     )
@@ -53,6 +60,17 @@ def main() -> None:
         channel = i if args.channels is None else args.channels[i]
         print(f'{channel:7}', *(f'{value:10.5g}' for value in row))
     print(f'Written to {args.out}.')
+
+
+def _check_out(file: Path) -> None:
+    above = next(each for each in file.absolute().parents if each.exists())
+    if file.is_dir() or not above.is_dir():
+        found = file if file.is_dir() else above
+        kind = 'folder' if file.is_dir() else 'file'
+        raise UserError(
+            f'--out {str(file)!r} cannot be written, since {str(found)!r} is a {kind}: '
+            'name a JSON file in a folder.'
+        )
 
 
 if __name__ == '__main__':

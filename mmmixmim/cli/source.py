@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
-from mmmixmim.datasets.samples import as_sample, has_mask
-from mmmixmim.datasets.scan import scan_dataset
+from mmmixmim.datasets.samples import has_mask
+from mmmixmim.datasets.scan import get_sample, scan_dataset
 from mmmixmim.validation import MissingFileError, UserError
 
 from .data import cached_scan, list_images, measure, print_scan, spread
@@ -129,7 +129,7 @@ class PythonDataset:
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels; see :meth:`Files.prepare`."""
-        samples = (as_sample(self.dataset[i]) for i in spread(len(self.dataset)))
+        samples = (get_sample(self.dataset, i) for i in spread(len(self.dataset)))
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
         masks = (sample.get('mask', sample.get('mask_path')) for sample in again)
@@ -139,8 +139,8 @@ class PythonDataset:
     @property
     def has_weights(self) -> bool:
         """Whether the images bring masks along."""
-        items = (self.dataset[i] for i in spread(len(self.dataset)))
-        return any(has_mask(as_sample(item)) for item in items)
+        indices = spread(len(self.dataset))
+        return any(has_mask(get_sample(self.dataset, i)) for i in indices)
 
     def discard(self) -> None:
         """Nothing was stored."""
@@ -157,7 +157,8 @@ def find_source(
         masks: Folder of masks. Defaults to None: there are none.
 
     Raises:
-        UserError: If there are none, or an item is no image.
+        UserError: If there are none, a folder holds both images and shards, or an item
+            is no image.
     """
     path = Path(data).expanduser() if isinstance(data, (str, Path)) else None
     shards = path and not path.is_dir() and _names_shards(str(data))
@@ -178,6 +179,8 @@ def find_source(
             if masks or not any(path.glob('*.tar')):
                 raise
             return Shards(describe(path), Files.note, out)
+        if path.is_dir() and not masks:
+            _check_no_shards(path, files)
         root = path.absolute() if path.is_dir() else None
         return Files(str(path), files, kind, out, root, masks and Path(masks))
     folder = out / STORED_FOLDER
@@ -196,6 +199,17 @@ def find_source(
 def _names_shards(data: str) -> bool:
     """Whether a name is that of shards, which need not be files of this machine."""
     return '://' in data or data.endswith(('.tar', '.tar}', '.json'))
+
+
+def _check_no_shards(folder: Path, files: list[Path]) -> None:
+    tars = sorted(folder.glob('*.tar'))
+    if tars and any(file.parent == folder for file in files):
+        raise UserError(
+            f'{str(folder)!r} holds images and tar files, such as {tars[0].name!r}: to '
+            f'train on the shards, name them, as {str(tars[0])!r} or '
+            f'{str(folder / "{000000..000009}.tar")!r}; to train on the images, move '
+            'the tar files to another folder.'
+        )
 
 
 def _split(dataset: dict, held_out: int) -> tuple[dict, dict]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from mmmixmim.runtime import replace_file
+from mmmixmim.validation import UserError
 
 FORMAT = 'mmmixmim files 1'
 
@@ -25,6 +26,9 @@ def list_files(root: str, cache: str) -> list[str]:
 
     Returns:
         Sorted paths, relative to ``root``, with slashes.
+
+    Raises:
+        UserError: If a link leads to a folder above it.
     """
     root = os.path.abspath(os.path.expanduser(root))
     file = Path(cache).expanduser()
@@ -34,6 +38,24 @@ def list_files(root: str, cache: str) -> list[str]:
         names = sorted(_scan(root, folders))
         _write(file, root, folders, names)
     return names
+
+
+def check_links(root: str) -> None:
+    """Raise if a link below a local folder leads to a folder above it."""
+    for folder, folders, _ in os.walk(root, followlinks=True):
+        for each in folders:
+            check_link(Path(folder, each))
+
+
+def check_link(folder: Path) -> None:
+    """Raise if a folder is a link to a folder above it."""
+    if folder.is_symlink():
+        target, above = folder.resolve(), folder.parent.resolve()
+        if target == above or target in above.parents:
+            raise UserError(
+                f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
+                'the search for images would never end: remove the link.'
+            )
 
 
 def _write(file: Path, root: str, folders: dict[str, int], names: list[str]) -> None:
@@ -72,6 +94,7 @@ def _scan(root: str, folders: dict[str, int]) -> list[str]:
                     continue
                 name = prefix + entry.name
                 if entry.is_dir():
+                    check_link(Path(entry.path))
                     waiting.append(name)
                 else:
                     names.append(name)

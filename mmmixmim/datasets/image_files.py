@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingFileError
 
+from .file_list import check_link
 from .raster_folder import RASTERS
 
 
@@ -34,7 +35,7 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [each for each in folders if not each.startswith('.')]
         for each in folders:
-            _check_link(Path(folder, each))
+            check_link(Path(folder, each))
         found += [
             Path(folder, each)
             for each in names
@@ -46,16 +47,6 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
             f'{", ".join(sorted(endings))}.'
         )
     return sorted(found)
-
-
-def _check_link(folder: Path) -> None:
-    if folder.is_symlink():
-        target, above = folder.resolve(), folder.parent.resolve()
-        if target == above or target in above.parents:
-            raise UserError(
-                f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
-                'the search for images would never end: remove the link.'
-            )
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import heapq
 import logging
@@ -15,7 +16,7 @@ from mmpretrain.datasets import CustomDataset
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
-from .file_list import list_files
+from .file_list import check_links, list_files
 
 
 @DATASETS.register_module()
@@ -46,8 +47,8 @@ class ImageFolder(CustomDataset):
 
     Raises:
         MissingFileError: If the folder does not exist or holds no images.
-        UserError: If ``part`` is unknown, or ``held_out`` is negative or leaves no
-            image to train on.
+        UserError: If ``part`` is unknown, ``held_out`` is negative or leaves no image
+            to train on, or a link leads to a folder above it.
     """
 
     MOST = 1000
@@ -110,6 +111,10 @@ class ImageFolder(CustomDataset):
             if not names:
                 raise RuntimeError('no images')
             return names
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                check_links(self.img_prefix)
+            raise
         except RuntimeError as error:
             raise MissingFileError(
                 f'The folder {self.img_prefix!r} holds no images: no file at any depth '

@@ -14,6 +14,8 @@ from .image_files import find_images
 from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')
+# What else people call the part for validation.
+_VALIDATION = ('valid', 'validation', 'dev')
 
 
 @dataclass
@@ -166,6 +168,8 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
             f'{str(data)!r} has train and val, and {odd!r} beside them: move it '
             'into one of them, or away.'
         )
+    if not has_parts:
+        _check_no_parts(data, top)
     rows = []
     for file in files:
         names = file.relative_to(data).parts
@@ -181,6 +185,26 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
             )
         rows.append((file.absolute(), below[0], part))
     return rows
+
+
+def _check_no_parts(data: Path, top: set[str]) -> None:
+    """Raise if the folders of classes have the names of parts."""
+    wanted = {name: name.lower() for name in top}
+    known = set(wanted.values())
+    if 'train' not in known or not known <= {*PARTS, *_VALIDATION, 'test'}:
+        return
+    for name, part in wanted.items():
+        test = part == 'test' and not known & {'val', *_VALIDATION}
+        if test or part in _VALIDATION:
+            wanted[name] = 'val'
+    renames = sorted(f'{old} to {new}' for old, new in wanted.items() if old != new)
+    advice = f'Rename {", ".join(renames)}, or name' if renames else 'Name'
+    train = data / min(name for name in top if name.lower() == 'train')
+    raise UserError(
+        f'{str(data)!r} has {" and ".join(sorted(top))}, which are no classes: '
+        'expected train and val, with a folder for each class in both. '
+        f'{advice} {str(train)!r}, of which some images are drawn for validation.'
+    )
 
 
 def _read_table(file: Path) -> list[tuple[Path, str, str]]:

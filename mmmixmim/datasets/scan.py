@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -25,11 +26,12 @@ from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
 
+_CHUNK = 10_000  # files that the threads are given at a time
 _EXAMPLES = 20  # paths that are kept of each kind of problem
 _STACK = 'TIFF stack'  # several pages, of which Pillow reads the first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What the header of an image file says.
 
@@ -154,12 +156,14 @@ def scan_images(
     scan = Scan(str(root), fingerprint=fingerprint(files))
     found = {}  # readable file -> header
     with ThreadPoolExecutor(workers) as pool:
-        for path, header in zip(files, pool.map(_try_header, files), strict=True):
-            progress()
-            if header is None:
-                scan.add_problem('unreadable', path)
-            else:
-                found[path] = header
+        waiting = iter(files)
+        while chunk := list(islice(waiting, _CHUNK)):
+            for path, header in zip(chunk, pool.map(_try_header, chunk), strict=True):
+                progress()
+                if header is None:
+                    scan.add_problem('unreadable', path)
+                else:
+                    found[path] = header
         chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
         for path, (problem, value) in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
@@ -191,12 +195,28 @@ def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
         sample: Number of items to look at, evenly spaced. Defaults to 500.
 
     Raises:
-        UserError: If an item is no image.
+        UserError: If an item is missing or no image.
     """
     scan = Scan(name, images=len(dataset), as_arrays=True)
     indices = range(0, len(dataset), -(-len(dataset) // sample) or 1)
-    samples = ((f'item {i}', as_sample(dataset[i])) for i in indices)
+    samples = ((f'item {i}', get_sample(dataset, i)) for i in indices)
     return _look_at_samples(scan, samples, 'array')
+
+
+def get_sample(dataset: Sequence, index: int) -> dict:
+    """Return an item of a dataset as :func:`as_sample` does.
+
+    Raises:
+        UserError: If there is no such item, or it is no image.
+    """
+    try:
+        item = dataset[index]
+    except (KeyError, IndexError) as error:
+        raise UserError(
+            f'The {type(dataset).__name__} has no item {index} of {len(dataset)}: '
+            'expected items 0, 1, ... Pass a list, as series.tolist() of pandas gives.'
+        ) from error
+    return as_sample(item)
 
 
 def scan_shards(name: str, shards: int, images: int, samples: Iterable[dict]) -> Scan:

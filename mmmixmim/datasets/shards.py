@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import random
@@ -17,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from mmengine.dist import get_dist_info
-from mmengine.fileio import dump, join_path, load
+from mmengine.fileio import join_path, load
 from torch.utils.data import IterableDataset
 
 from mmmixmim.registry import DATASETS
@@ -34,6 +35,7 @@ from .raster_folder import RASTERS, RasterFolder
 from .samples import ENDLESS, build_pipeline
 
 INDEX = 'shards.json'
+_PART = '.part'  # ending of shards that are being written
 
 
 @DATASETS.register_module()
@@ -246,12 +248,13 @@ def write_shards(
     """Write the images of a folder to WebDataset's tar files, in random order.
 
     The files are stored as they are; the name of each in its shard is its path in the
-    folder, where dots other than the last are underscores, and its number.
+    folder, where dots other than the last are underscores, and its number. Shards have
+    the ending ``.part`` until all are complete, and are removed upon an error.
 
     Args:
         folder: Images at any depth.
         out: Folder for ``000000.tar``, ``000001.tar``, ... and the index
-            ``shards.json``, which is written last.
+            ``shards.json``.
         images_per_shard: Number of images in each file but the last. Defaults to 1000.
         seed: Seed of the order, which mixes the classes of subfolders. None keeps the
             order of the names. Defaults to 0.
@@ -274,9 +277,27 @@ def write_shards(
     order = list(range(len(dataset)))
     if seed is not None:
         random.Random(seed).shuffle(order)
+    names = [f'{i:06}.tar' for i in range(ceil(len(order) / images_per_shard))]
+    files = [out / name for name in (*names, INDEX)]
+    parts = [file.with_name(f'{file.name}{_PART}') for file in files]
+    try:
+        _write_tars(wds, dataset, order, out, images_per_shard)
+        parts[-1].write_text(json.dumps(dict(images=len(order), shards=names)))
+        for part, file in zip(parts, files, strict=True):
+            part.rename(file)
+    except BaseException:  # what is incomplete would be taken for shards
+        for file in (*parts, *files[:-1]):
+            file.unlink(missing_ok=True)
+        raise
+    return list(map(str, files[:-1]))
+
+
+def _write_tars(
+    wds, dataset: RasterFolder, order: list[int], out: Path, images_per_shard: int
+) -> None:
     root = join_path(dataset.img_prefix, '')
     with wds.ShardWriter(
-        str(out / '%06d.tar'),
+        f'{str(out).replace("%", "%%")}/%06d.tar{_PART}',
         maxcount=images_per_shard,
         maxsize=float('inf'),
         verbose=0,
@@ -292,10 +313,6 @@ def write_shards(
                     ending[1:].lower(): Path(path).read_bytes(),
                 }
             )
-    files = sorted(map(str, out.glob('*.tar')))
-    names = [basename(file) for file in files]
-    dump(dict(images=len(order), shards=names), str(out / INDEX))
-    return files
 
 
 def _empty(shard: str) -> UserError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .masks import check_mask_image
 from .no_data import check_no_data, pixel_weights
-from .readers import ArrayReader, ImageReader, open_image
+from .readers import ArrayReader, Box, ImageReader, open_image
 from .readers.base import UnreadableImageError, naming
 
 # Pixels that are read at a time: 64 channels of float64 take 512 MB.
@@ -119,23 +119,22 @@ def measure_channels(
         masks: Mask of each image, a file or an array; pixels of weight 0 don't count.
             Defaults to None.
         skip_unreadable: Whether to leave out damaged images, instead of raising.
-            Defaults to False.
+            Damaged masks are an error. Defaults to False.
 
     Raises:
         UnreadableFileError: If a file cannot be read, or has other channels than the
             first one.
-        UserError: If there is no valid pixel, or a channel is constant.
+        UserError: If there is no valid pixel, a channel is constant, or the masks are
+            not as many as the images.
     """
     no_data = check_no_data(no_data)
     moments, images, first = RunningMoments(), 0, None
-    masks = itertools.repeat(None) if masks is None else masks
-    for path, mask in zip(paths, masks, strict=False):
+    for path, mask in _pairs(paths, masks):
         name = f'number {images}' if isinstance(path, np.ndarray) else path
         attempt = deepcopy(moments)
-        with naming(name):
+        with naming(name), nullcontext() if mask is None else _open(mask) as weights:
             try:
-                opened = nullcontext() if mask is None else _open(mask)
-                with _open(path) as image, opened as weights:
+                with _open(path) as image:
                     first = first or (name, image.channels)
                     _check_channels(image, first, channels)
                     if weights is not None:
@@ -173,6 +172,22 @@ def measure_channels(
     )
 
 
+def _pairs(paths: Iterable, masks: Iterable | None) -> Iterator[tuple]:
+    """Each image with its mask."""
+    if masks is None:
+        yield from ((path, None) for path in paths)
+        return
+    end = object()
+    for number, pair in enumerate(zip_longest(paths, masks, fillvalue=end)):
+        if pair[0] is end or pair[1] is end:
+            fewer, more = ('masks', 'images')[:: -1 if pair[0] is end else 1]
+            raise UserError(
+                f'There are {number} {fewer} and more {more}: give one mask for each '
+                'image, or None for an image without.'
+            )
+        yield pair
+
+
 def _check_channels(
     image: ImageReader, first: tuple[str | Path, int], channels: Sequence[int] | None
 ) -> None:
@@ -181,7 +196,9 @@ def _check_channels(
             f'it has {image.channels} channels, {str(first[0])!r} has '
             f'{first[1]}; pretrain on images of one number of channels'
         )
-    if channels is not None and max(channels) >= image.channels:
+    if channels is not None and not 0 <= min(channels) <= max(channels) < (
+        image.channels
+    ):
         raise UnreadableFileError(
             f'it has the channels 0 to {image.channels - 1}, channels='
             f'{list(channels)} are asked for'
@@ -192,6 +209,13 @@ def _open(image: str | Path | np.ndarray) -> ImageReader:
     if isinstance(image, np.ndarray):
         return ArrayReader(image)
     return open_image(image)
+
+
+def _read_mask(mask: ImageReader, box: Box) -> np.ndarray:
+    try:
+        return mask.read(box)
+    except UnreadableImageError as error:  # of the mask, so the image is not skipped
+        raise UnreadableFileError(str(error)) from error
 
 
 def _valid_pixels(
@@ -208,7 +232,7 @@ def _valid_pixels(
         pixels = image.read(box)
         if channels is not None:
             pixels = pixels[..., list(channels)]
-        weights = pixel_weights(pixels, no_data, mask and mask.read(box))
+        weights = pixel_weights(pixels, no_data, mask and _read_mask(mask, box))
         yield (
             pixels.reshape(-1, pixels.shape[2])
             if weights is None

@@ -59,14 +59,14 @@ def _read_csv(file: str, wanted: list[str]) -> tuple[list[str], dict]:
     try:
         with open(file, encoding='utf-8-sig', newline='') as stream:
             reader = csv.DictReader(stream)
-            rows, names = list(reader), list(reader.fieldnames or ())
+            names = list(reader.fieldnames or ())
+            columns = {name: [] for name in wanted if name in names}
+            for row in reader:
+                for name, values in columns.items():
+                    values.append((row[name] or '').strip())
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'{file!r} is no CSV file in UTF-8: {error}.') from error
-    return names, {
-        name: [(row[name] or '').strip() for row in rows]
-        for name in wanted
-        if name in names
-    }
+    return names, columns
 
 
 def _read_parquet(file: str, wanted: list[str]) -> tuple[list[str], dict]:

@@ -44,6 +44,8 @@ _STORAGE = {
     errno.EACCES,
     errno.EPERM,
     errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
 }
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import mmmixmim
 from mmmixmim.cli import machine, run, settings
-from mmmixmim.cli.data import list_images
+from mmmixmim.cli.source import find_source
 from mmmixmim.datasets import write_shards
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
@@ -132,10 +132,16 @@ def test_shards_that_cannot_be_trained_on(photos, tmp_path, server):
     assert not (tmp_path / 'run' / 'run.json').exists()
 
 
-def test_images_with_a_tar_file_beside_them_are_images(tmp_path):
-    write_pictures(tmp_path, 2)
-    (tmp_path / 'backup.tar').touch()
-    assert len(list_images(tmp_path)[0]) == 2
+def test_images_with_shards_beside_them(tmp_path):
+    data = tmp_path / 'data'
+    write_pictures(data, 2)
+    (data / '000000.tar').touch()
+    line = error_line('pretrain', data, '--out', tmp_path / 'run')
+    assert "holds images and tar files, such as '000000.tar'" in line
+    assert f"name them, as '{data}/000000.tar'" in line
+    (data / '000000.tar').rename(tmp_path / '000000.tar')
+    (tmp_path / '000000.tar').touch()
+    assert find_source(tmp_path, tmp_path / 'run').scan.images == 2
 
 
 def test_labels_have_paths(tmp_path):

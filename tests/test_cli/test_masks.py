@@ -7,7 +7,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmmixmim.cli.source import PythonDataset, find_source
 from mmmixmim.datasets import RasterFolder
+from mmmixmim.validation import UnreadableFileError
 
 from .conftest import error_line, mixmim, write_pictures
 
@@ -61,3 +63,21 @@ def test_masks_that_cannot_be_used(images, tmp_path):
     (masks / 'sea' / 'sea04_mask.tif').unlink()
     said = line(images, masks)
     assert f"{images}/sea/sea04.png' has no mask in '{masks}'" in said
+
+
+def test_images_that_the_scan_has_missed_are_skipped(images, tmp_path):
+    """As those after the first 500, whose pixels it does not look at."""
+    run, masks = tmp_path / 'run', tmp_path / 'masks'
+    file = images / 'sea' / 'sea02.png'
+    items = [
+        dict(image=path, mask=VALID) for path in sorted(file.parent.glob('sea*.png'))
+    ]
+    sources = [find_source(images, run, masks), PythonDataset(items, run)]
+    file.write_bytes(file.read_bytes()[:-200])
+    for source in sources:
+        source.prepare(None, 0)
+        statistics = json.loads((run / 'statistics.json').read_text())
+        assert statistics['images'] == 5
+    (masks / 'sea' / 'sea04_mask.tif').write_bytes(b'no image')
+    with pytest.raises(UnreadableFileError, match='sea04_mask.tif'):
+        sources[0].prepare(None, 0)

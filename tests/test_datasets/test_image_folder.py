@@ -146,3 +146,11 @@ def test_hidden_files_are_left_out_with_a_list_and_without(tmp_path):
         dataset = ImageFolder(str(tmp_path / 'images'), **options)
         names = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
         assert [name[-5:] for name in names] == ['a.png', 'e.png']
+
+
+@pytest.mark.parametrize('cached', [False, True])
+def test_links_to_a_folder_above_are_named(image_folder, tmp_path, cached):
+    (image_folder / 'deep' / 'up').symlink_to(image_folder)
+    options = dict(list_cache=str(tmp_path / 'files.list')) if cached else {}
+    with pytest.raises(UserError, match='up. is a link to .*, a folder above it'):
+        build(image_folder, **options)

@@ -1,8 +1,10 @@
+import tracemalloc
+
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mmmixmim.datasets.tables import read_lines
+from mmmixmim.datasets.tables import read_columns, read_lines
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -81,3 +83,13 @@ def test_lists_may_have_a_byte_order_mark_and_must_be_utf_8(tmp_path):
     (tmp_path / 'list.txt').write_bytes(b'\xe9.png\n')
     with pytest.raises(UserError, match='list.txt.*save it as UTF-8'):
         read_lines(tmp_path / 'list.txt')
+
+
+def test_columns_that_are_not_asked_for_take_no_memory(tmp_path):
+    row = f'a.png,{"x" * 100_000}\n'
+    (tmp_path / 'a.csv').write_text('path,notes\n' + 50 * row)
+    tracemalloc.start()
+    found = read_columns(tmp_path / 'a.csv', ['path'])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == dict(path=50 * ['a.png']) and peak < 2e6

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mmmixmim.datasets.scan as scan_module
 from mmmixmim.datasets.image_files import find_images
-from mmmixmim.datasets.scan import Scan, check_scan, scan_images
+from mmmixmim.datasets.scan import (
+    Scan,
+    check_scan,
+    read_header,
+    scan_dataset,
+    scan_images,
+)
 from mmmixmim.validation import MissingDependencyError, UserError
 
 
@@ -136,3 +143,30 @@ def test_masks_may_cover_pixels_that_are_not_finite():
     with pytest.raises(UserError, match='say --no-data=nan'):
         check_scan(scan)
     check_scan(scan, masked=True)
+
+
+def test_files_go_to_the_threads_in_chunks(tmp_path, monkeypatch):
+    taken, pool = [], scan_module.ThreadPoolExecutor
+
+    class Pool(pool):
+        def map(self, function, files):
+            taken.append(len(files))
+            return super().map(function, files)
+
+    monkeypatch.setattr(scan_module, 'ThreadPoolExecutor', Pool)
+    monkeypatch.setattr(scan_module, '_CHUNK', 2)
+    for i in range(5):
+        Image.fromarray(noise(i, 8, 8)).save(tmp_path / f'{i}.png')
+    assert scanned(tmp_path).images == 5
+    assert taken[:3] == [2, 2, 1]
+    assert not hasattr(read_header(tmp_path / '0.png'), '__dict__')
+
+
+def test_items_that_are_missing_are_named():
+    """A filtered series of pandas has the labels of the rows that are left."""
+
+    class Series(dict):
+        pass
+
+    with pytest.raises(UserError, match='The Series has no item 1 of 2.*tolist'):
+        scan_dataset('', Series({0: noise(0, 8, 8), 5: noise(1, 8, 8)}))

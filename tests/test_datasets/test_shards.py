@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -196,3 +197,36 @@ def test_shards_that_are_commands_are_not_run(scheme, tmp_path):
     with pytest.raises(RefusedFileError, match='is a command'):
         names(ShardStream([f'{scheme}:touch {made} # ://'], PIPELINE), 1)
     assert not made.exists()
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, OSError])
+def test_an_interrupted_writing_leaves_no_shards(folder, tmp_path, monkeypatch, error):
+    out = tmp_path / 'shards'
+    read, found = Path.read_bytes, []
+
+    def interrupt(path):
+        found.extend(out.glob('*.tar'))
+        if path.name == 'x.7.JPG':
+            raise error
+        return read(path)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(Path, 'read_bytes', interrupt)
+        write_shards(folder, out, images_per_shard=3, seed=None)
+    assert not found and not list(out.iterdir())
+    assert len(write_shards(folder, out, images_per_shard=3)) == 8
+
+
+def test_a_full_disk_at_the_end_leaves_no_shards(folder, tmp_path, monkeypatch):
+    def fill(path, target):
+        raise OSError(errno.ENOSPC, 'No space left')
+
+    monkeypatch.setattr(Path, 'rename', fill)
+    with pytest.raises(OSError, match='No space'):
+        write_shards(folder, tmp_path / 'shards')
+    assert not list((tmp_path / 'shards').iterdir())
+
+
+def test_names_may_hold_a_percent_sign(folder, tmp_path):
+    files = write_shards(folder, tmp_path / '50% done', images_per_shard=12)
+    assert len(list(read_shards(files))) == 23

@@ -81,6 +81,8 @@ def test_channels_can_be_chosen(tmp_path, images):
     assert some.mean == [everything.mean[4], everything.mean[1]]
     with pytest.raises(UnreadableFileError, match='has the channels 0 to 4'):
         measure_channels(paths, channels=[5])
+    with pytest.raises(UnreadableFileError, match=r'channels=\[-1\] are asked for'):
+        measure_channels(paths, channels=[-1])
 
 
 def test_statistics_are_kept_in_a_file(tmp_path, images):
@@ -141,3 +143,32 @@ def test_unreadable_images_can_be_skipped(tmp_path):
     found = measure_channels(files, skip_unreadable=True)
     wanted = measure_channels([files[0], files[2]])
     assert found == wanted and found.images == 2
+
+
+def test_damaged_masks_are_never_skipped(tmp_path, images):
+    paths, masks = save(tmp_path, images), []
+    for number, image in enumerate(images):
+        masks.append(tmp_path / f'mask{number}.png')
+        mask = np.random.default_rng(0).integers(1, 255, image.shape[:2], np.uint8)
+        Image.fromarray(mask).save(masks[-1])
+
+    def measure():
+        return measure_channels(paths, masks=masks, skip_unreadable=True)
+
+    paths[1].write_bytes(b'no image')
+    assert measure().images == 2
+    whole = masks[2].read_bytes()
+    for content in (whole[: len(whole) // 2], b'no image'):
+        masks[2].write_bytes(content)
+        with pytest.raises(UnreadableFileError, match='mask2.png'):
+            measure()
+    masks[2].unlink()
+    with pytest.raises(MissingFileError, match='mask2.png'):
+        measure()
+
+
+def test_there_are_as_many_masks_as_images(images):
+    with pytest.raises(UserError, match='There are 1 masks and more images'):
+        measure_channels(images, masks=[None])
+    with pytest.raises(UserError, match='There are 3 images and more masks'):
+        measure_channels(images, masks=[None] * 4)

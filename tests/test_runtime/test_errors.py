@@ -59,7 +59,9 @@ def test_decorator_is_the_same():
             main()
 
 
-@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize(
+    'number', [errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ELOOP]
+)
 def test_full_disks_and_missing_permissions_are_one_line(number):
     line = line_of(throw, OSError(number, os.strerror(number), '/a/b.json'))
     assert f'/a/b.json cannot be read or written: {os.strerror(number)}. ' in line

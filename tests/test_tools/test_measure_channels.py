@@ -43,3 +43,16 @@ def test_errors_are_one_line(tmp_path):
     options += ['--no-data', 'zero']
     line = error_line(call('measure_channels.py', *options, cwd=tmp_path))
     assert "'zero'" in line
+
+
+def test_options_are_checked_before_measuring(tmp_path):
+    (tmp_path / 'images').mkdir()
+    np.save(tmp_path / 'images' / 'a.npy', np.random.default_rng(0).random((8, 8)))
+    (tmp_path / 'file').touch()
+    for options, said in (
+        (['--out', 'images'], "'images' is a folder"),
+        (['--out', 'file/s.json'], "file' is a file"),
+        (['--out', 's.json', '--mask-suffix', '.png'], 'add --mask-root'),
+    ):
+        result = call('measure_channels.py', 'images', *options, cwd=tmp_path)
+        assert said in error_line(result) and not result.stdout
