@@ -1,5 +1,6 @@
 """MixMIM self-supervised pretraining for OpenMMLab."""
 
+import importlib
 import warnings
 
 with warnings.catch_warnings():
@@ -19,12 +20,6 @@ __all__ = ['__version__', 'finetune', 'pretrain', 'probe']  # noqa: F822
 
 def __getattr__(name: str):
     """Import the commands when they are used: they import the whole package."""
-    if name == 'pretrain':
-        from .cli.pretrain import pretrain
-
-        return pretrain
-    if name in ('finetune', 'probe'):
-        from .cli import classify
-
-        return getattr(classify, name)
+    if name in ('finetune', 'pretrain', 'probe'):
+        return getattr(importlib.import_module(f'.cli.{name}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,7 +1,7 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
 from .batches import random_batch
-from .floor import gemm_floor, gemm_flops, linear_shapes
+from .floor import gemm_floor, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
 from .plan import Plan, batch_in_name, plan
@@ -37,7 +37,6 @@ __all__ = [
     'cpu_card',
     'find_card',
     'gemm_floor',
-    'gemm_flops',
     'give_tensors_pages',
     'image_size',
     'interleave',

@@ -94,12 +94,3 @@ def _fastest(a: Tensor, b: Tensor, rounds: int = 5) -> Callable[[], Tensor]:
         return candidates['mm']
     seconds = interleave(candidates, rounds)
     return candidates[min(seconds, key=lambda name: median(seconds[name]))]
-
-
-def gemm_flops(shapes: Counter, backward: bool) -> int:
-    """Count the FLOPs of :func:`gemm_floor`, two per multiply-accumulate."""
-    forward = sum(
-        2 * rows * inner * outer * times
-        for (rows, inner, outer), times in shapes.items()
-    )
-    return forward * (3 if backward else 1)

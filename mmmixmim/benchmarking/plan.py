@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from mmmixmim.ops.recompute import MODES
-from mmmixmim.runtime.config_text import training_precision
+from mmmixmim.runtime.saved_config import training_precision
 from mmmixmim.validation import UserError, check_positive, check_positive_int
 
 from .roofline import Card

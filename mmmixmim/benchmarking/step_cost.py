@@ -26,7 +26,7 @@ from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
 from .memory import peak_memory, reuse_freed_memory
-from .roofline import KernelCounter, Kernels, as_on_gpu
+from .roofline import KernelCounter, as_on_gpu
 from .timing import interleave
 from .workloads import PRECISIONS
 
@@ -69,10 +69,6 @@ class StepCost:
     def peak(self) -> int:
         """Bytes at the peak of memory."""
         return sum(self.memory.values())
-
-    def total(self) -> Kernels:
-        """The sum over all kernels."""
-        return sum((each.total() for each in self.kernels.values()), Kernels())
 
 
 def step_cost(

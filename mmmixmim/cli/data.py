@@ -112,9 +112,7 @@ def measure(
     if scan.is_raster:
         # The scan has looked at some images only. Training counts what is unreadable,
         # but masks that don't fit are an error.
-        measured = measure_channels(
-            images, no_data, masks=masks, skip_unreadable=masks is None
-        )
+        measured = measure_channels(images, no_data, masks=masks, skip_unreadable=True)
         measured.save(out / 'statistics.json')
 
 
@@ -140,6 +138,30 @@ def pack(weights: bool = False) -> dict:
     if not weights:
         return dict(type='PackInputs')
     return dict(type='PackInputs', algorithm_keys=('pixel_weight',))
+
+
+def loader(
+    chosen: Choices, dataset: dict, shuffle: bool | None = False, **entries
+) -> dict:
+    """Data loader of a config.
+
+    Args:
+        chosen: The settings.
+        dataset: The dataset with its pipeline.
+        shuffle: Whether to shuffle; None for a stream, which takes no sampler.
+        **entries: More arguments of the loader.
+    """
+    sampler = dict(type='DefaultSampler', shuffle=shuffle)
+    return dict(
+        batch_size=chosen.batch_size,
+        num_workers=chosen.workers,
+        persistent_workers=chosen.workers > 0,
+        pin_memory=True,
+        **entries,
+        sampler=None if shuffle is None else sampler,
+        collate_fn=dict(type='default_collate'),
+        dataset=dataset,
+    )
 
 
 @contextmanager

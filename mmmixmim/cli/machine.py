@@ -15,6 +15,7 @@ from torch import nn
 from mmmixmim.evaluation import complexity
 from mmmixmim.registry import MODELS
 
+GIB = 1024**3
 # float32 weights, their gradients and AdamW's two moments.
 BYTES_PER_PARAMETER = 16
 # Weights and the two moments: what a checkpoint holds.

@@ -171,7 +171,7 @@ def finetune(data: Path, out: Path, **settings) -> None:
       mixmim finetune /data/labelled --from runs/first --out runs/classifier
       mixmim finetune /data/labels.parquet --from runs/first --out runs/classifier
     """
-    _load('classify').finetune(data, out, **settings)
+    _load('finetune').finetune(data, out, **settings)
 
 
 @cli.command()
@@ -193,7 +193,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
     Example:
       mixmim probe /data/labelled --from runs/first
     """
-    _load('classify').probe(data, start, out, **settings)
+    _load('probe').probe(data, start, out, **settings)
 
 
 @cli.command()

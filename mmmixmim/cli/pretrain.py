@@ -13,13 +13,14 @@ from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.validation import plural
 from mmmixmim.visualization.report import with_labels
 
-from .config_text import Section, config_text
+from .config_writer import Section, config_text
 from .data import (
     MEAN,
     STD,
     central_crop,
     check_no_data_fits,
     load_transform,
+    loader,
     pack,
 )
 from .machine import this_machine
@@ -29,7 +30,8 @@ from .report import print_report
 from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
-from .source import find_source
+from .shards import Shards
+from .source import Files, PythonDataset, find_source
 from .start import known_settings, pretrained
 
 
@@ -92,7 +94,8 @@ def pretrain(
         >>> import mmmixmim
         >>> mmmixmim.pretrain('/data/images', out='runs/first')  # doctest: +SKIP
     """
-    run = Run.open('pretrain', **locals())  # arguments only, so far
+    arguments = dict(locals())  # first of all: no other name is bound yet
+    run = Run.open('pretrain', **arguments)
     out, no_data = run.folder, run.arguments['no_data']
     if run.is_done(dry_run):
         if run.finished:
@@ -114,22 +117,18 @@ def pretrain(
             source.discard()
             return out
         out.mkdir(parents=True, exist_ok=True)
-        datasets = source.prepare(no_data, chosen.held_out)
+        datasets = _datasets(source, chosen, no_data)
         model = _model(scan, chosen, out)
         if start:
             entry = pretrained(start, known, chosen.in_channels)
             model['backbone']['init_cfg'] = entry
-        weights = no_data is not None or source.has_weights
-        per_epoch = None
-        if scan.shards:  # a stream, whose length no loader knows
-            left_out = scan.images // scan.shards if chosen.held_out else 0
-            per_epoch = max(1, (scan.images - left_out) // chosen.batch_size)
-        sections = _sections(model, datasets, scan, chosen, no_data, weights, per_epoch)
+        per_epoch = _stream_epoch(scan, chosen)
+        sections = _sections(model, datasets, chosen, per_epoch)
+        sections += runtime_sections(chosen, seed, per_epoch)
         docstring = (
             f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
             f'{source.note}'
         )
-        sections += runtime_sections(chosen, seed, per_epoch)
         run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
     print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on(), named_dataset(run.arguments['data'], data):
@@ -152,73 +151,56 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
     return model | dict(data_preprocessor=preprocessor)
 
 
-def _sections(
-    model: dict,
-    datasets: tuple[dict, dict],
-    scan: Scan,
-    chosen: Choices,
-    no_data: str | None,
-    weights: bool,
-    per_epoch: int | None,
-) -> list[Section]:
-    dataset, held_out_dataset = datasets
+def _datasets(
+    source: Files | PythonDataset | Shards, chosen: Choices, no_data: str | None
+) -> tuple[dict, dict]:
+    """The datasets to train on and to hold out, with their pipelines."""
+    dataset, held_out = source.prepare(no_data, chosen.held_out)
     crop = load_transform(
-        scan,
+        source.scan,
         chosen,
         no_data,
         crop_ratio_range=(0.2, 1.0),
         flip_prob=0.5,
         ignore_empty=True,
     )
-    loader = dict(
-        batch_size=chosen.batch_size,
-        num_workers=chosen.workers,
-        persistent_workers=chosen.workers > 0,
-        pin_memory=True,
-        drop_last=True,
-        sampler=None if per_epoch else dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='default_collate'),
-        dataset=dataset | dict(pipeline=[crop, pack(weights)]),
+    middle = central_crop(source.scan, chosen, no_data) | dict(ignore_empty=True)
+    packed = pack(weights=no_data is not None or source.has_weights)
+    return (
+        dataset | dict(pipeline=[crop, packed]),
+        held_out | dict(pipeline=[middle, packed]),
     )
-    unit = per_epoch or 1
-    loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
-    time = dict(convert_to_iter_based=True)
-    if per_epoch:
-        loop = dict(type='IterBasedTrainLoop', max_iters=chosen.epochs * unit)
-        time = dict(by_epoch=False)
-    hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
-    held_out = []
-    if chosen.held_out:
-        loop['val_interval'] = chosen.val_interval * unit
-        hooks.insert(0, dict(type='ReconstructionHook'))
-        middle = central_crop(scan, chosen, no_data) | dict(ignore_empty=True)
-        val_loader = loader | dict(
-            batch_size=max(1, chosen.batch_size // 2),
-            drop_last=False,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=held_out_dataset | dict(pipeline=[middle, pack(weights)]),
-        )
-        measured = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]
-        entries = dict(
-            val_dataloader=val_loader,
-            val_cfg=dict(type='HeldOutLoop'),
-            val_evaluator=measured,
-        )
-        title = 'The held-out images, in pairs, always with the same crops and masks.'
-        held_out = [Section(title, entries, ('held_out', 'val_interval'))]
+
+
+def _stream_epoch(scan: Scan, chosen: Choices) -> int | None:
+    """Iterations of an epoch of shards; None for other data, which have a length."""
+    if not scan.shards:
+        return None
+    left_out = scan.images // scan.shards if chosen.held_out else 0
+    return max(1, (scan.images - left_out) // chosen.batch_size)
+
+
+def _sections(
+    model: dict,
+    datasets: tuple[dict, dict],
+    chosen: Choices,
+    per_epoch: int | None,
+) -> list[Section]:
+    """The sections of the config, but for those that all configs share.
+
+    Args:
+        model: The model.
+        datasets: The images to train on and those held out.
+        chosen: The settings.
+        per_epoch: Iterations of an epoch of a stream; None for other data.
+    """
+    dataset, held_out = datasets
     wrapper = optimizer(chosen, (0.9, 0.95), paramwise_cfg=dict(flat_decay_mult=0.0))
     total = chosen.batch_size * chosen.accumulation
     scaling = dict(enable=False, base_batch_size=total)
-    schedule = dict(
-        type='WarmupCosineLR',
-        warmup=chosen.warmup * unit,
-        end=chosen.epochs * unit,
-        **time,
-    )
-    counted, limit = '', 'more than max_share of unreadable_images below'
-    if per_epoch:
-        counted = f' A stream counts iterations: {unit} are an epoch.'
-        limit = f'{UnreadableImages.MAX_IN_A_ROW} in a row'
+    hooks = [dict(type='DiagnosisHook'), dict(type='ReportHook')]
+    if chosen.held_out:
+        hooks.insert(0, dict(type='ReconstructionHook'))
     return [
         Section('', dict(default_scope='mmmixmim')),
         Section(
@@ -226,28 +208,63 @@ def _sections(
             dict(model=model),
             ('model', 'image_size', 'patch_size', 'in_channels'),
         ),
-        Section(
-            'The data. Unreadable files are replaced by others and listed; the run '
-            f'stops if they are {limit}.',
-            dict(train_dataloader=loader),
-            ('batch_size', 'workers'),
-        ),
-        *held_out,
+        _data_section(dataset, chosen, per_epoch),
+        *([_held_out_section(held_out, chosen)] if chosen.held_out else []),
         Section(
             'The optimizer. Biases and norms do not decay.',
             dict(optim_wrapper=wrapper, auto_scale_lr=scaling),
             ('lr', 'precision', 'accumulation'),
         ),
-        Section(
-            f'The schedule.{counted}',
-            dict(param_scheduler=[schedule], train_cfg=loop),
-            ('epochs', 'warmup'),
-        ),
+        _schedule_section(chosen, per_epoch),
         Section(
             'Pictures, verdicts and the report while it trains.',
             dict(custom_hooks=hooks),
         ),
     ]
+
+
+def _data_section(dataset: dict, chosen: Choices, per_epoch: int | None) -> Section:
+    limit = 'more than max_share of unreadable_images below'
+    if per_epoch:
+        limit = f'{UnreadableImages.MAX_IN_A_ROW} in a row'
+    title = (
+        'The data. Unreadable files are replaced by others and listed; the run stops '
+        f'if they are {limit}.'
+    )
+    shuffle = None if per_epoch else True
+    entries = dict(train_dataloader=loader(chosen, dataset, shuffle, drop_last=True))
+    return Section(title, entries, ('batch_size', 'workers'))
+
+
+def _held_out_section(dataset: dict, chosen: Choices) -> Section:
+    half = dict(batch_size=max(1, chosen.batch_size // 2))
+    entries = dict(
+        val_dataloader=loader(chosen, dataset, drop_last=False) | half,
+        val_cfg=dict(type='HeldOutLoop'),
+        val_evaluator=[dict(type='ReconstructionLoss'), dict(type='FeatureHealth')],
+    )
+    title = 'The held-out images, in pairs, always with the same crops and masks.'
+    return Section(title, entries, ('held_out', 'val_interval'))
+
+
+def _schedule_section(chosen: Choices, per_epoch: int | None) -> Section:
+    title = 'The schedule.'
+    loop = dict(type='ResumableEpochLoop', max_epochs=chosen.epochs)
+    time, unit = dict(convert_to_iter_based=True), 1
+    if per_epoch:
+        title += f' A stream counts iterations: {per_epoch} are an epoch.'
+        loop = dict(type='IterBasedTrainLoop', max_iters=chosen.epochs * per_epoch)
+        time, unit = dict(by_epoch=False), per_epoch
+    if chosen.held_out:
+        loop['val_interval'] = chosen.val_interval * unit
+    schedule = dict(
+        type='WarmupCosineLR',
+        warmup=chosen.warmup * unit,
+        end=chosen.epochs * unit,
+        **time,
+    )
+    entries = dict(param_scheduler=[schedule], train_cfg=loop)
+    return Section(title, entries, ('epochs', 'warmup'))
 
 
 def _print_end(run: Run) -> None:

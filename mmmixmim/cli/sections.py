@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmmixmim.validation import plural
 
-from .config_text import Section
+from .config_writer import Section
 from .run import KEPT_CHECKPOINTS
 from .settings import Choices
 

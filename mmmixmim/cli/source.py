@@ -1,4 +1,4 @@
-"""Where the images of a pretraining come from: files, or a dataset of Python."""
+"""Where the images of a pretraining come from: files, or a Python dataset."""
 
 from __future__ import annotations
 

@@ -55,8 +55,10 @@ def known_statistics(start: str | Path | None, scan: Scan) -> ChannelStatistics 
 def other_kind(start: str | Path | None, scan: Scan) -> str:
     """Say how the images of a run with statistics differ in kind; '' if they do not."""
     file = _statistics_file(start)
-    data = Run.load(file.parent).data if file else {}
-    for name in ('channels', 'bits') if file else ():
+    if file is None:
+        return ''
+    data = Run.load(file.parent).data
+    for name in ('channels', 'bits'):
         there, here = sorted(map(int, data[name])), sorted(getattr(scan, name))
         if there != here:
             there, here = (', '.join(map(str, each)) for each in (there, here))

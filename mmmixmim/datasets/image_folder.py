@@ -41,7 +41,7 @@ class ImageFolder(CustomDataset):
         extensions: File extensions of images, case-insensitive. Defaults to
             :attr:`EXTENSIONS`.
         list_cache: File that keeps the list of images of a local folder for the next
-            start. It is written anew if a file has come or gone. Defaults to None: the
+            start. It is written again if a file has come or gone. Defaults to None: the
             folder is read at each start.
         **kwargs: Arguments of mmpretrain's ``CustomDataset``, such as ``pipeline``.
 

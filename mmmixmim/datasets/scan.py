@@ -187,7 +187,7 @@ def scan_images(
 
 
 def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
-    """Look at some items of a dataset of Python.
+    """Look at some items of a Python dataset.
 
     Args:
         name: What it is, for messages.

@@ -42,7 +42,7 @@ _PART = '.part'  # ending of shards that are being written
 class ShardStream(IterableDataset):
     """Images from WebDataset's tar files, local or over HTTP, without end.
 
-    The order of the shards is drawn anew for each pass. The ranks and their loader
+    The order of the shards is drawn again for each pass. The ranks and their loader
     processes share the shards, and each shuffles its samples in a buffer. The order
     depends on ``seed`` and the number of processes alone. It takes an iteration-based
     loop, and ``sampler=None`` of the dataloader. A run that is resumed reads and drops
@@ -317,7 +317,7 @@ def _write_tars(
 
 def _empty(shard: str) -> UserError:
     return UserError(
-        f'The shard {shard!r} holds no images: remove it, or write it anew.'
+        f'The shard {shard!r} holds no images: remove it, or write it again.'
     )
 
 

@@ -21,7 +21,7 @@ _NAMED: dict[str, Sequence] = {}
 
 @contextmanager
 def named_dataset(name: str, dataset: Sequence) -> Iterator[None]:
-    """Let configs of this process name a dataset of Python.
+    """Let configs of this process name a Python dataset.
 
     Args:
         name: What :class:`WrappedDataset` gets as ``dataset``.
@@ -114,12 +114,12 @@ class WrappedIterable(IterableDataset):
     needs an iteration-based loop, and ``sampler=None`` of the dataloader.
 
     Args:
-        iterable: An iterable, or a function that returns one. It is started anew each
+        iterable: An iterable, or a function that returns one. It is started again each
             time, so no generator object. See :func:`as_sample` for its items.
         pipeline: Transforms, of which the first is usually :class:`LoadRasterCrop`.
 
     Raises:
-        UserError: If it cannot be started anew, or yields nothing.
+        UserError: If it cannot be started again, or yields nothing.
     """
 
     def __init__(

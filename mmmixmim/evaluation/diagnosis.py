@@ -137,7 +137,7 @@ def _explain(errors: list[Finding]) -> list[Finding]:
     causes = [_CAUSES[each.kind] for each in errors if each.kind in _CAUSES]
     if not causes:
         return errors
-    advice = f'Probably because {causes[0]}: mend that first. {_STILL}'
+    advice = f'Probably because {causes[0]}: fix that first. {_STILL}'
     return [
         replace(each, advice=advice) if each.kind == 'collapsed' else each
         for each in errors

@@ -269,3 +269,23 @@ def test_labels_in_a_parquet_file(colours, tmp_path):
     assert len(read_paths(file)) == 24  # pretraining uses neither labels nor parts
     parquet.write_table(pyarrow.table(dict(path=paths)), file)
     assert "no column 'label'" in error_line('finetune', file, *options)
+
+
+@pytest.mark.parametrize(
+    'parts, said',
+    [
+        (('train', 'test'), "Rename test to val, or name '{}/train', of which"),
+        (('train', 'valid'), 'Rename valid to val, or'),
+        (('Train', 'Validation', 'Test'), 'Rename Test to test, Train to train, Vali'),
+        (('train',), "in both. Name '{}/train', of which"),
+    ],
+)
+def test_parts_of_other_names_are_no_classes(parts, said, colours, tmp_path):
+    for part in parts:
+        (tmp_path / part).symlink_to(colours)
+    with pytest.raises(UserError) as error:
+        find_labelled(tmp_path)
+    assert f'{" and ".join(sorted(parts))}, which are no classes' in str(error.value)
+    assert said.format(tmp_path) in str(error.value)
+    (tmp_path / 'bus').symlink_to(colours)  # a train may be a vehicle
+    assert len(find_labelled(tmp_path).classes) == len(parts) + 1

@@ -200,8 +200,7 @@ def test_the_name_of_a_folder_is_no_code(command, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for label in ('a', 'b'):
         write_pictures(tmp_path / name / label, 8)
-    module = 'pretrain' if command == 'pretrain' else 'classify'
-    monkeypatch.setattr(f'mmmixmim.cli.{module}.train', interrupt)
+    monkeypatch.setattr(f'mmmixmim.cli.{command}.train', interrupt)
     code, _, err = mixmim(command, tmp_path / name, '--out', 'run', '--epochs', 1)
     assert code == 130, err
     config = Path('run', 'config.py').read_text()

@@ -1,13 +1,15 @@
 """The folder of a run, and the machine that it runs on."""
 
+import inspect
 import json
 import shutil
 
 import pytest
 
+import mmmixmim
 from mmmixmim.cli import machine
 from mmmixmim.cli.run import Run
-from mmmixmim.validation import MissingFileError
+from mmmixmim.validation import MissingFileError, UserError
 
 from .conftest import mixmim
 
@@ -35,6 +37,18 @@ def test_a_run_without_checkpoint_says_what_to_do(tmp_path):
         _ = make_run(tmp_path / 'begun').checkpoint
     with pytest.raises(MissingFileError, match='is a probe, .* run that it measured'):
         _ = make_run(tmp_path / 'probe', 'probe').checkpoint
+
+
+@pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
+def test_a_run_gets_the_arguments_of_its_command_and_nothing_else(command, monkeypatch):
+    def stop(name, **arguments):
+        raise UserError(f'{name} {" ".join(arguments)}')
+
+    monkeypatch.setattr(Run, 'open', stop)
+    function = getattr(mmmixmim, command)
+    expected = ' '.join([command, *inspect.signature(function).parameters])
+    with pytest.raises(UserError, match=f'^{expected}$'):
+        function('data')
 
 
 def test_errors_name_the_config_of_the_run(photos, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmmixmim.cli import models, settings
+from mmmixmim.cli import models, rules, settings
 from mmmixmim.cli.machine import Machine, training_cost
 from mmmixmim.cli.models import Size, pretraining_model
 from mmmixmim.cli.settings import choose_classification, choose_pretraining
@@ -44,9 +44,9 @@ def scan(images: int, side: int, bits: int = 8, channels: int = 3) -> Scan:
     ],
 )
 def test_model_and_size_follow_data_and_machine(images, side, machine, model, size):
-    chosen_size, why = settings._image_size(scan(images, side), machine)
+    chosen_size, why = rules.image_size(scan(images, side), machine)
     assert chosen_size == size and str(side) in why
-    assert settings._model(images, machine, size)[0] == model
+    assert rules.model(images, machine, size)[0] == model
 
 
 def test_batches_that_do_not_fit_are_accumulated():
@@ -159,4 +159,4 @@ def test_costs_grow_as_they_must():
     ],
 )
 def test_times_are_in_units_that_people_use(minutes, said):
-    assert settings._duration(minutes) == said
+    assert rules.duration(minutes) == said

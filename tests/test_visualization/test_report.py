@@ -324,7 +324,7 @@ def test_a_target_without_information_gets_images_and_normalisation_checked(tmp_
     add_health(run, rank=1.0)
     words = Page(render_report([run])).words
     assert 'Loss near zero' in words and 'Features collapsed' in words
-    assert 'because the target carries no information: mend that first' in words
+    assert 'because the target carries no information: fix that first' in words
     assert 'do not trust its accuracy' in words
     steps = next_words(run)
     assert 'model gets are blank' in steps and 'mean [0.0], std [1000000.0]' in steps

@@ -261,7 +261,7 @@ def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> 
 
 
 def _drop_empty_scale(checkpoint: dict) -> None:
-    """Drop the loss scale of bfloat16, which has none; float16 begins anew."""
+    """Drop the loss scale of bfloat16, which has none; float16 starts again."""
     state = checkpoint.get('optimizer') or {}
     if not state.get('loss_scaler', True):
         del state['loss_scaler']

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
 from mmmixmim.evaluation.history import run_starts
-from mmmixmim.runtime.config_text import config_entry, read_config_text
+from mmmixmim.runtime.saved_config import config_entry, read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
 # Where a start of a run has counted what it trains on.

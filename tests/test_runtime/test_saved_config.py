@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.runtime.config_text import read_config_text, training_precision
+from mmmixmim.runtime.saved_config import read_config_text, training_precision
 
 from ..conftest import ROOT
 from ..scripts import PRETRAIN

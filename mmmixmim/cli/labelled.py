@@ -1,0 +1,161 @@
+"""What `finetune` and `probe` share: labelled images, the model, the mistakes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mmmixmim.datasets import ChannelStatistics
+from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
+from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.evaluation import find_mistakes
+from mmmixmim.validation import UserError, plural
+from mmmixmim.visualization import draw_confusion, draw_worst
+
+from .data import (
+    MEAN,
+    STD,
+    cached_scan,
+    check_no_data_fits,
+    measure,
+    print_scan,
+    spread,
+)
+from .models import SIZES, encoder
+from .run import Run
+from .settings import Choices
+from .start import known_statistics, other_kind
+
+
+def data_path(data: str | Path) -> Path:
+    """The path of the labelled images.
+
+    Raises:
+        UserError: If the data are no path.
+    """
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            'data must be the path of a folder or a list, got a '
+            f'{type(data).__name__}: labels are names of folders, or a column.'
+        )
+    return Path(data).expanduser()
+
+
+def look(
+    data: Path,
+    out: Path,
+    start: str | Path | None,
+    val_share: float,
+    no_data: str | None,
+    seed: int,
+) -> tuple[Labelled, Scan]:
+    """Find, scan, split and check the images, and print what they are.
+
+    Raises:
+        UserError: If they cannot be trained on.
+    """
+    labelled = find_labelled(data)
+    scan = cached_scan(data, labelled.files, out / 'scan.json')
+    print_scan(scan, 'labelled images')
+    if scan.unreadable:
+        raise UserError(
+            f'{plural(scan.unreadable, "labelled file")} cannot be read, such as '
+            f'{scan.examples["unreadable"][0]!r}: repair or remove them.'
+        )
+    other = other_kind(start, scan)
+    if other:
+        print(f'  mean and deviation of --from are not used: {other}')
+    scan = replace(scan, as_arrays=known_statistics(start, scan) is not None)
+    check_scan(scan, no_data)
+    check_no_data_fits(scan, no_data)
+    said = 'as the data say'
+    if labelled.parts is None:
+        labelled = split(labelled, val_share, seed)
+        said = f'drawn from each class with seed {seed}'
+    check_counts(labelled)
+    count = {part: len(labelled.part(part)) for part in ('train', 'val')}
+    print(
+        f'  {len(labelled.classes)} classes; '
+        f'{plural(count["train"], "image")} to train on and {count["val"]:,} to '
+        f'validate, {said}'
+    )
+    return labelled, scan
+
+
+def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
+    """Write the split and the statistics of the channels; return the model."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    labelled.write(run.folder)
+    classes = len(labelled.classes)
+    preprocessor = dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True)
+    if scan.is_raster:
+        known = _statistics(run, labelled, scan)
+        preprocessor |= dict(mean=known.mean, std=known.std, to_rgb=False)
+        preprocessor['type'] = 'RasterClsDataPreprocessor'
+    sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
+    return dict(
+        type='ImageClassifier',
+        backbone=encoder(chosen.model, *sizes) | dict(drop_path_rate=0.1),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=classes,
+            in_channels=SIZES[chosen.model].channels,
+            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        ),
+        data_preprocessor=preprocessor,
+    )
+
+
+def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
+    """Mean and deviation of the run to start from, or measured."""
+    file = run.folder / 'statistics.json'
+    known = known_statistics(run.arguments['start'], scan)
+    if known:
+        known.save(file)
+        print('  mean and deviation of the channels are those of --from')
+        return known
+    files = [labelled.files[i] for i in spread(len(labelled.files))]
+    measure(scan, files, run.folder, run.arguments['no_data'])
+    return ChannelStatistics.load(file)
+
+
+def labelled_dataset(out: Path, part: str, classes: list[str], pipeline: list) -> dict:
+    """Dataset of a config: the images that ``prepare`` has listed for this part."""
+    return dict(
+        type='CustomDataset',
+        data_root='',
+        ann_file=str(out.absolute() / f'{part}.txt'),
+        metainfo=dict(classes=classes),
+        pipeline=pipeline,
+    )
+
+
+def save_mistakes(
+    run: Run, scores: np.ndarray, labels: np.ndarray, files: list
+) -> dict:
+    """Save and print how well the validation images are classified.
+
+    Args:
+        run: The run.
+        scores: Score of each class, for each image.
+        labels: Label of each image.
+        files: File of each image.
+
+    Returns:
+        What :func:`mmmixmim.evaluation.find_mistakes` found.
+    """
+    out = run.folder
+    found = find_mistakes(scores, labels, files, run.data['classes'])
+    (out / 'mistakes.json').write_text(json.dumps(found, indent=2) + '\n')
+    draw_confusion(found, out / 'confusion.png')
+    print(f'\nAccuracy        {found["top1"]} % of {found["images"]} validation images')
+    print(f'Confusions      {out / "confusion.png"}')
+    if found['worst']:
+        no_data = run.arguments['no_data']
+        draw_worst(found, out / 'mistakes.png', no_data=no_data)
+        print(f'Worst mistakes  {out / "mistakes.png"}')
+    return found
