@@ -113,23 +113,24 @@ def check_image(images: Tensor, in_channels: int) -> None:
         )
 
 
-def check_image_size(size: tuple[int, int], stride: int) -> None:
-    """Raise unless ``stride`` divides both sides of images that are to be mixed."""
-    _check_divisible('The image size', size, stride, 'resize or crop the images to')
+def check_image_size(
+    size: tuple[int, int], stride: int, option: str | None = None
+) -> None:
+    """Raise unless ``stride`` divides both sides of images that are to be mixed.
 
-
-def check_img_size(size: tuple[int, int], stride: int) -> None:
-    """Raise unless ``stride`` divides both sides of ``img_size``."""
-    _check_divisible('img_size', size, stride, 'choose')
-
-
-def _check_divisible(what: str, size: tuple[int, int], stride: int, fix: str) -> None:
+    Args:
+        size: Height and width in pixels.
+        stride: Side of a cell in pixels.
+        option: Name of the argument that sets the size. Defaults to None: it is that
+            of the images.
+    """
     if any(side < stride or side % stride for side in size):
         fits = (str(max(1, round(side / stride)) * stride) for side in size)
         raise UserError(
-            f'{what} {size[0]}x{size[1]} is not divisible by the stride {stride} of '
-            'the encoder, the side of the cells that are mixed: '
-            f'{fix}, for instance, {"x".join(fits)}.'
+            f'{option or "The image size"} {size[0]}x{size[1]} is not divisible by the '
+            f'stride {stride} of the encoder, the side of the cells that are mixed: '
+            f'{"choose" if option else "resize or crop the images to"}, for instance, '
+            f'{"x".join(fits)}.'
         )
 
 

@@ -15,7 +15,7 @@ from mmmixmim.runtime import (
     one_line_errors,
     positive_int,
 )
-from mmmixmim.visualization import draw_reconstruction
+from mmmixmim.visualization import check_picture, draw_reconstruction
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,6 +49,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Draw images of the config's training dataset."""
     args = parse_args()
+    check_picture(args.out)
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
     set_random_seed(args.seed)

@@ -15,9 +15,8 @@ from packaging.requirements import Requirement
 
 from mmmixmim.runtime.dependencies import install_command
 
-from .machine import Machine, this_machine
+from .machine import GIB, Machine, this_machine
 
-_GIB = 1024**3
 _FORKED = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation')
 # Of MMEngine's report; `python -c 'import torch; print(torch.__config__.show())'`.
 _TEDIOUS = ('PyTorch compiling details', 'numpy_random_seed', 'MUSA available')
@@ -72,7 +71,7 @@ def run_checks(machine: Machine) -> Iterator[Check]:
     yield _gpu(machine)
     yield _threads(machine)
     yield from _shared_memory()
-    free = shutil.disk_usage('.').free / _GIB
+    free = shutil.disk_usage('.').free / GIB
     level = 'ok' if free > 1 else 'wrong'
     yield Check(level, f'{free:.1f} GiB free in the current folder')
 
@@ -141,7 +140,7 @@ def _optional() -> Iterator[Check]:
 def _gpu(machine: Machine) -> Check:
     if machine.on_gpu:
         bf16 = 'bfloat16' if machine.bf16 else 'no bfloat16'
-        free = machine.memory / _GIB
+        free = machine.memory / GIB
         return Check('ok', f'{machine.name}, {free:.1f} GiB free, {bf16}')
     if shutil.which('nvidia-smi'):
         return Check(
@@ -173,10 +172,10 @@ def _threads(machine: Machine) -> Check:
 def _shared_memory() -> Iterator[Check]:
     """Loader processes hand their batches over in shared memory."""
     folder = Path('/dev/shm')
-    if folder.is_dir() and (total := shutil.disk_usage(folder).total) < _GIB:
+    if folder.is_dir() and (total := shutil.disk_usage(folder).total) < GIB:
         yield Check(
             'wrong',
-            f'{total / _GIB:.2f} GiB of shared memory are too few for loader processes',
+            f'{total / GIB:.2f} GiB of shared memory are too few for loader processes',
             'docker run --shm-size=8g ..., or train with --workers 0',
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -50,14 +51,24 @@ class Machine:
 
 def this_machine() -> Machine:
     """Describe this machine and its first GPU, if it has one."""
-    affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = _cores()
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine('cuda', name, free, cores, bf16)
     return Machine('cpu', 'CPU', _free_memory(), cores)
+
+
+def _cores() -> int:
+    """CPU cores that this process may use, in a container those of its quota."""
+    affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = map(int, Path('/sys/fs/cgroup/cpu.max').read_text().split())
+        return min(cores, math.ceil(quota / period))
+    except (OSError, ValueError):  # no container, or no quota
+        return cores
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mmmixmim.checkpoint import load_whole
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
 from mmmixmim.validation import UserError
-from mmmixmim.visualization import draw_reconstruction
+from mmmixmim.visualization import check_picture, draw_reconstruction
 
 from .run import Run
 
@@ -47,6 +47,7 @@ def reconstruct(
             'folder of a pretraining.'
         )
     out = Path(out) if out else opened.folder / 'reconstruction.png'
+    check_picture(out)
     cfg = load_config(opened.config)
     init_default_scope(cfg.default_scope)
     set_random_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -22,7 +23,7 @@ from mmmixmim.engine.hooks.preemption import Interrupted
 from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
 from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
 
-from .machine import CHECKPOINT_BYTES_PER_PARAMETER, Cost
+from .machine import CHECKPOINT_BYTES_PER_PARAMETER, GIB, Cost
 from .python_data import STORED_FOLDER, describe
 from .settings import Choices, check_given
 
@@ -37,7 +38,6 @@ _CHOSEN = (
     'workers',
 )
 KEPT_CHECKPOINTS = 2
-_GIB = 1024**3
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
@@ -197,6 +197,7 @@ class Run:
             arguments['masks'] = describe(arguments['masks'])
         arguments = json.loads(json.dumps(arguments, default=str))
         _check_writable(folder)
+        _check_outside(folder, arguments['data'])
         if (folder / 'run.json').is_file():
             run = cls.load(folder)
             difference = _difference(run, command, arguments)
@@ -220,6 +221,35 @@ class Run:
 def _existing(path: Path) -> Path:
     """The path, or the closest of its parents that exists."""
     return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def _check_outside(folder: Path, data: str) -> None:
+    """Raise if the pictures of a new run would be found among its images."""
+    if not os.path.isdir(data) or (folder / 'run.json').exists():
+        return
+    images, out = Path(data).resolve(), folder.resolve()
+    if images in (out, *out.parents):
+        raise UserError(
+            f'--out {str(folder)!r} is not outside of {data!r}, so the pictures of the '
+            'run would be taken for images: choose a folder elsewhere.'
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a folder."""
+    with (folder / '.lock').open('a') as lock:
+        try:
+            # Loader processes do not inherit this kind of lock.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f'Another process trains into {str(folder)!r}: wait for its end, or '
+                'choose another --out.'
+            ) from error
+        except OSError:  # a disk without locks
+            pass
+        yield
 
 
 def _check_writable(folder: Path) -> None:
@@ -256,7 +286,7 @@ def train(run: Run) -> Runner:
     if cfg.resume:
         print(f'Going on after {run.checkpoint.name}.', flush=True)
     try:
-        with naming_lost_files():
+        with _locked(run.folder), naming_lost_files():
             runner.train()
     except torch.cuda.OutOfMemoryError as error:
         size = cfg.train_dataloader.batch_size
@@ -333,7 +363,7 @@ def check_disk(folder: Path, parameters: int) -> None:
     if needs > free:
         raise UserError(
             f'{count} checkpoints of {parameters:,} parameters need '
-            f'{needs / _GIB:.2f} GiB, and {str(existing)!r} has {free / _GIB:.2f} GiB '
+            f'{needs / GIB:.2f} GiB, and {str(existing)!r} has {free / GIB:.2f} GiB '
             'free: choose another --out, or a smaller --model.'
         )
 

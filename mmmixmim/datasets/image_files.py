@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from mmmixmim.validation import MissingFileError
+from mmmixmim.validation import MissingFileError, UserError
 
 from .file_list import check_link
 from .raster_folder import RASTERS
+
+# Beside run.json, in the folder of a run of ``mixmim``.
+_RUN = {'config.py', 'scan.json'}
 
 
 def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
@@ -21,7 +24,8 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
 
     Raises:
         MissingFileError: If the folder does not exist, or holds no image.
-        UserError: If a link leads to a folder above it, so that there is no end.
+        UserError: If a link leads to a folder above it, so that there is no end, or
+            the folder of a run is among the images.
     """
     if not root.exists():
         raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
@@ -36,6 +40,11 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
         folders[:] = [each for each in folders if not each.startswith('.')]
         for each in folders:
             check_link(Path(folder, each))
+        if 'run.json' in names and not _RUN.isdisjoint(names):
+            raise UserError(
+                f'{folder!r} is the folder of a run, whose pictures are no images to '
+                f'train on: move it out of {str(root)!r}.'
+            )
         found += [
             Path(folder, each)
             for each in names

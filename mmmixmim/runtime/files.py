@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -19,8 +20,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may write it at the same time.
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    # Several processes, of several machines, may write it at the same time.
+    part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
     try:
         yield part
         part.replace(path)

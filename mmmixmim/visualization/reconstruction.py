@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
+from mmmixmim.validation import UserError
 
 from .colours import RGBProjection
 
@@ -21,6 +22,16 @@ _BRIGHTEST = 64  # grey levels of error
 _DEVIATION = (
     57  # of photos, in grey levels; errors of other images are shown like those
 )
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise a UserError unless a picture can have this name."""
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if path.is_dir() or kind not in Image.SAVE:
+        raise UserError(
+            f'{str(path)!r} must be the name of a picture, ending in .png or .jpg.'
+        )
 
 
 def draw_reconstruction(

@@ -157,7 +157,8 @@ def test_the_folder_of_another_run(pretrained, photos, tmp_path):
     assert 'another run: data is' in line
     line = error_line('finetune', photos, '--out', out)
     assert 'it is a pretrain, not a finetune' in line
-    assert 'is not empty' in error_line('pretrain', photos, '--out', photos)
+    line = error_line('pretrain', photos / 'sea', '--out', photos)
+    assert 'is not empty' in line
 
 
 @pytest.mark.parametrize('command', ['finetune', 'probe'])

@@ -22,7 +22,7 @@ from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
 from ..scripts import call, passed
-from .conftest import mixmim, write_pictures
+from .conftest import error_line, mixmim, write_pictures
 
 
 def test_a_folder_becomes_a_run(pretrained):
@@ -207,3 +207,9 @@ def test_the_name_of_a_folder_is_no_code(command, name, tmp_path, monkeypatch):
     assert name in ast.get_docstring(ast.parse(config))
     Config.fromfile('run/config.py')
     assert not Path('made').exists()
+
+
+@pytest.mark.parametrize('name', ['picture', 'picture.txt', ''])
+def test_the_picture_of_a_reconstruction_has_an_ending(pretrained, name, tmp_path):
+    line = error_line('reconstruct', pretrained[0], '--out', tmp_path / name)
+    assert 'must be the name of a picture, ending in .png or .jpg' in line

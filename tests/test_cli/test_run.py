@@ -3,12 +3,14 @@
 import inspect
 import json
 import shutil
+import sys
+from subprocess import PIPE, Popen
 
 import pytest
 
 import mmmixmim
 from mmmixmim.cli import machine
-from mmmixmim.cli.run import Run
+from mmmixmim.cli.run import Run, _locked
 from mmmixmim.validation import MissingFileError, UserError
 
 from .conftest import mixmim
@@ -108,3 +110,43 @@ def group(tmp_path, monkeypatch):
 def test_files_in_memory_leave_it_free(group):
     group(7 << 30, f'anon {1 << 30}\ninactive_file {6 << 30}\nactive_file 0\n')
     assert machine._free_memory() == 7 << 30
+
+
+def test_the_quota_of_a_container_limits_the_cores(tmp_path, monkeypatch):
+    cores = machine._cores()
+    real = machine.Path
+    monkeypatch.setattr(machine, 'Path', lambda name: real(tmp_path, real(name).name))
+    for text, expected in (('50000 100000', 1), ('max 100000', cores), ('', cores)):
+        (tmp_path / 'cpu.max').write_text(text)
+        assert machine._cores() == expected
+
+
+@pytest.mark.parametrize('out', ['.', 'run', 'sea/run'])
+def test_a_run_stays_out_of_its_images(photos, out):
+    for command in ('pretrain', 'finetune', 'probe'):
+        code, _, err = mixmim(command, photos, '--out', photos / out)
+        assert code == 1 and 'would be taken for images' in err
+    assert not (photos / 'run').exists()
+
+
+def test_runs_among_the_images_are_refused(photos, pretrained, tmp_path):
+    shutil.copytree(photos, tmp_path / 'images')
+    shutil.copytree(pretrained[0], tmp_path / 'images' / 'first')
+    code, _, err = mixmim('pretrain', tmp_path / 'images', '--out', tmp_path / 'run')
+    assert code == 1 and "images/first' is the folder of a run" in err
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path):
+    code = (
+        f'from pathlib import Path; from mmmixmim.cli.run import _locked\n'
+        f'with _locked(Path({str(tmp_path)!r})): print("locked", flush=True); input()'
+    )
+    command = [sys.executable, '-c', code]
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
+        assert any('locked' in line for line in iter(other.stdout.readline, ''))
+        with pytest.raises(UserError, match='Another process trains into'):
+            with _locked(tmp_path):
+                pass
+        other.communicate('\n')
+    with _locked(tmp_path):
+        pass

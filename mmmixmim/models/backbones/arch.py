@@ -9,7 +9,7 @@ from mmmixmim.validation import (
     UserError,
     as_list,
     as_pair,
-    check_img_size,
+    check_image_size,
     check_positive_int,
 )
 
@@ -69,7 +69,7 @@ class Arch:
         check_positive_int('patch_size', patch_size)
         img_size = as_pair('img_size', img_size)
         stages = len(depths)
-        check_img_size(img_size, patch_size * 2 ** (stages - 1))
+        check_image_size(img_size, patch_size * 2 ** (stages - 1), 'img_size')
         maps = _maps(img_size, patch_size, stages)
         windows = _read_windows(window_size, maps, img_size)
         return cls(embed_dims, depths, num_heads, patch_size, img_size, windows)

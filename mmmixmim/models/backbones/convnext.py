@@ -11,7 +11,7 @@ from mmpretrain.models.utils.norm import LayerNorm2d
 from torch import Tensor
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_img_size
+from mmmixmim.validation import UserError, as_pair, check_image_size
 
 from ..mixing import TokenOwnership
 from ._stock import ReturningTrain, replace_blocks, run_recomputed
@@ -76,7 +76,7 @@ class MixMIMConvNeXt(ReturningTrain, ConvNeXt):
         self.in_channels = stem.in_channels
         self.stride = stem.stride[0] * 2 ** (self.num_stages - 1)
         self.img_size = as_pair('img_size', img_size)
-        check_img_size(self.img_size, self.stride)
+        check_image_size(self.img_size, self.stride, 'img_size')
         self.out_channels = list(self.channels)
 
     def forward(

@@ -11,7 +11,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_img_size
+from mmmixmim.validation import UserError, as_pair, check_image_size
 
 from ..mixing import TokenOwnership
 from ._stock import ReturningTrain, cell_side, replace_blocks
@@ -80,7 +80,7 @@ class MixMIMHiViT(ReturningTrain, HiViT):
         cell_side(self, {'kernel_size and pad_size': projection})
         self.in_channels = projection.in_channels
         self.stride = self.patch_size
-        check_img_size(img_size, self.stride)
+        check_image_size(img_size, self.stride, 'img_size')
         self.img_size = img_size
         stages = range(self.num_stages)
         self.out_channels = [self.embed_dims // 2**i for i in reversed(stages)]

@@ -16,7 +16,7 @@ from mmmixmim.geometry import (
 )
 from mmmixmim.ops import Linear, run_block, set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_img_size, renamed_arguments
+from mmmixmim.validation import UserError, as_pair, check_image_size, renamed_arguments
 
 from ..layers import Attention, Norm, TransformerBlock, init_transformer_weights
 from ..mixing import TokenOwnership
@@ -83,7 +83,7 @@ class MixMIMPretrainDecoder(BaseModule):
                 f'decoder_num_heads {decoder_num_heads}: change one of them.'
             )
         img_size = as_pair('img_size', img_size)
-        check_img_size(img_size, stride)
+        check_image_size(img_size, stride, 'img_size')
         self.grid = tuple(side // stride for side in img_size)
 
         dim = decoder_embed_dims
