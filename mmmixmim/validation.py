@@ -65,22 +65,6 @@ def is_trusted(path: str | Path) -> bool:
     return any(file == each or each in file.parents for each in trusted)
 
 
-def printable(text: str) -> str:
-    """Escape line breaks, terminal codes and bytes that are no text.
-
-    Names of files may hold any of them.
-    """
-    return ''.join(
-        each if each.isprintable() else each.encode('unicode_escape').decode()
-        for each in text
-    )
-
-
-def plural(count: int, noun: str) -> str:
-    """Count things, as '1 image' and '1,248 images'."""
-    return f'{count:,} {noun}' if count == 1 else f'{count:,} {noun}s'
-
-
 def check_mask(mask: Tensor, images: int = 2) -> None:
     """Raise unless ``mask`` holds the owner of each cell, (1 or B, h, w).
 

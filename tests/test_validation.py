@@ -14,7 +14,6 @@ from mmmixmim.validation import (
     check_int_between,
     check_positive,
     check_positive_int,
-    printable,
     renamed_arguments,
 )
 
@@ -100,18 +99,3 @@ def test_old_names_inside_a_config(tiny_arch):
         MixMIM(backbone, neck | dict(encoder_stride=16))
     with pytest.raises(UserError, match='decoder_embed_dim is the old name'):
         MixMIM(backbone, neck | dict(decoder_embed_dims=32))
-
-
-@pytest.mark.parametrize(
-    'text, shown',
-    [
-        ('plain Ünïcode 猫.jpg', 'plain Ünïcode 猫.jpg'),
-        ('a\nerror: b', r'a\nerror: b'),
-        ('\x1b[31mred\x07', r'\x1b[31mred\x07'),
-        ('\u202egpj.exe', r'\u202egpj.exe'),
-        (b'\xff.jpg'.decode(errors='surrogateescape'), r'\udcff.jpg'),
-    ],
-)
-def test_names_of_files_print_on_one_line(text, shown):
-    assert printable(text) == shown
-    shown.encode()

@@ -36,13 +36,13 @@ from mmmixmim.benchmarking import interleave, machine, pairwise_ratio
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import (
     Step,
-    duration,
     one_line_errors,
     positive_int,
     require,
     run_steps,
 )
 from mmmixmim.synthetic import write_dataset
+from mmmixmim.text import duration
 from mmmixmim.validation import UserError
 
 EPOCHS = 16

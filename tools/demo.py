@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmixmim.runtime import Step, duration, one_line_errors, run_steps
+from mmmixmim.runtime import Step, one_line_errors, run_steps
+from mmmixmim.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools'

@@ -14,8 +14,9 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from mmmixmim.runtime import Step, duration, one_line_errors, require, run_steps
+from mmmixmim.runtime import Step, one_line_errors, require, run_steps
 from mmmixmim.synthetic import CLASSES
+from mmmixmim.text import duration
 from mmmixmim.visualization import draw_label_maps, paint_instances
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,8 @@ from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, scan_images
-from mmmixmim.validation import UserError, plural, printable
+from mmmixmim.text import plural, printable
+from mmmixmim.validation import UserError
 
 from .settings import Choices
 

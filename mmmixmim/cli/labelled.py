@@ -12,7 +12,8 @@ from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.evaluation import find_mistakes
-from mmmixmim.validation import UserError, plural
+from mmmixmim.text import plural
+from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 from .data import (

@@ -10,7 +10,7 @@ from mmmixmim.datasets import named_dataset
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.datasets.unreadable import UnreadableImages
-from mmmixmim.validation import plural
+from mmmixmim.text import plural
 from mmmixmim.visualization.report import with_labels
 
 from .config_writer import Section, config_text

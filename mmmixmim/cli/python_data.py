@@ -10,7 +10,8 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmmixmim.datasets.samples import as_sample, has_mask
-from mmmixmim.validation import MissingFileError, UserError, plural
+from mmmixmim.text import plural
+from mmmixmim.validation import MissingFileError, UserError
 
 STORED_FOLDER = 'from_python'  # folder of a run for the images of iterables
 

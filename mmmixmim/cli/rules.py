@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from mmmixmim.datasets.scan import Scan
-from mmmixmim.validation import plural
+from mmmixmim.text import plural
 
 from .machine import GIB, Cost, Machine
 from .models import SIZES, largest_patch, stride
@@ -189,15 +189,3 @@ def total_batch(images: int) -> int:
 def epoch_seconds(images: int, cost: Cost, machine: Machine) -> float:
     """Seconds of an epoch on a CPU."""
     return cost.flops * images / (machine.cores * _CPU_FLOPS_PER_SECOND)
-
-
-def duration(minutes: float) -> str:
-    """A time in the unit that people use."""
-    hours = minutes / 60
-    if minutes < 1:
-        return 'less than a minute'
-    if minutes < 90:
-        return f'about {minutes:.0f} min'
-    if hours < 10:
-        return f'about {hours:.1f} h'
-    return f'about {hours:.0f} h' if hours <= 48 else f'about {hours / 24:.0f} days'

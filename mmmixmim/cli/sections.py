@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmmixmim.validation import plural
+from mmmixmim.text import plural
 
 from .config_writer import Section
 from .run import KEPT_CHECKPOINTS

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.text import rough_duration
 from mmmixmim.validation import (
     UserError,
     check_int_between,
@@ -175,7 +176,7 @@ def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine)
         return ''
     minutes = chosen.epochs * rules.epoch_seconds(images, cost, machine) / 60
     return (
-        f'This takes {rules.duration(minutes)} at 20 GFLOP/s per core, which is a '
+        f'This takes {rough_duration(minutes)} at 20 GFLOP/s per core, which is a '
         'guess: the time left is measured once it trains.'
     )
 

@@ -18,7 +18,8 @@ from mmmixmim.datasets.shards import (
     read_shards,
     some_images,
 )
-from mmmixmim.validation import UnreadableFileError, plural
+from mmmixmim.text import plural
+from mmmixmim.validation import UnreadableFileError
 
 from .data import measure, print_scan
 

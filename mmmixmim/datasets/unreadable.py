@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmixmim.validation import StoppedRunError, UnreadableFileError, printable
+from mmmixmim.text import printable
+from mmmixmim.validation import StoppedRunError, UnreadableFileError
 
 _LOST = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<how>[^.\n]*)'

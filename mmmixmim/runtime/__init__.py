@@ -7,7 +7,7 @@ from .files import replace_file
 from .options import add_cfg_options, add_run_arguments, positive_int
 from .random_state import kept_random_state
 from .runner import build_runner
-from .steps import Step, duration, run_steps
+from .steps import Step, run_steps
 
 __all__ = [
     'Step',
@@ -16,7 +16,6 @@ __all__ = [
     'build_runner',
     'check_data_roots',
     'check_dependencies',
-    'duration',
     'kept_random_state',
     'load_config',
     'one_line_errors',

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmmixmim.validation import UserError, printable
+from mmmixmim.text import printable
+from mmmixmim.validation import UserError
 
 # Errors of other libraries: type, message pattern, printed line. Their types are
 # built-in ones, so only the message tells a user's mistake from a bug.

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ['Progress', 'Step', 'duration', 'run_steps']
+from mmmixmim.text import duration
+
+__all__ = ['Progress', 'Step', 'run_steps']
 
 
 @dataclass
@@ -31,12 +33,6 @@ class Step:
     command: list
     cost: float
     epochs: int = 0
-
-
-def duration(seconds: float) -> str:
-    """Format a duration in minutes and seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f'{minutes} min {seconds:02d} s'
 
 
 class Progress:

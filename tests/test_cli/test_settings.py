@@ -11,6 +11,7 @@ from mmmixmim.cli.models import Size, pretraining_model
 from mmmixmim.cli.settings import choose_classification, choose_pretraining
 from mmmixmim.datasets.scan import Scan
 from mmmixmim.registry import MODELS
+from mmmixmim.text import rough_duration
 
 GIB = 1024**3
 CPU = Machine('cpu', 'CPU', 16 * GIB, cores=4)
@@ -159,4 +160,4 @@ def test_costs_grow_as_they_must():
     ],
 )
 def test_times_are_in_units_that_people_use(minutes, said):
-    assert rules.duration(minutes) == said
+    assert rough_duration(minutes) == said

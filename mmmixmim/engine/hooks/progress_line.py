@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmixmim.registry import HOOKS
+from mmmixmim.text import duration
 
 _SHOWN = {'reconstruction/loss': 'held-out loss', 'accuracy/top1': 'accuracy'}
 
@@ -96,7 +97,7 @@ class ProgressLineHook(Hook):
             f'loss {loss:.4f}',
             self.validation,
             f'{self.images / passed:.0f} images/s',
-            f'{_duration(left)} left' if left else f'took {_duration(passed)}',
+            f'{duration(left)} left' if left else f'took {duration(passed)}',
         ]
         return '  '.join(part for part in parts if part)
 
@@ -106,11 +107,3 @@ class ProgressLineHook(Hook):
             return
         width = shutil.get_terminal_size().columns - 1
         print(f'\r{line[:width]}\x1b[K', end='', file=self.stream, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f'{hours} h {minutes:02d} min'
-    return f'{minutes} min {seconds:02d} s' if minutes else f'{seconds} s'
