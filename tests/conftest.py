@@ -1,6 +1,5 @@
 """Fixtures that all tests share."""
 
-import contextlib
 import http.server
 import json
 import os
@@ -17,7 +16,6 @@ import pytest
 import torch
 import yapf  # noqa: F401 (writes its cache before there are two processes)
 from mmengine.registry import DefaultScope
-from torch.overrides import TorchFunctionMode
 
 from mmmixmim.models import MixMIM, MixMIMTransformer
 
@@ -40,23 +38,6 @@ RASTER_CONFIGS = [
 torch.ones(1, requires_grad=True).sum().backward()
 
 TINY_ARCH = dict(embed_dims=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
-
-
-class _DropPathRatesOnCpu(TorchFunctionMode):
-    """mmpretrain and mmdet read their drop path rates from a tensor's values."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func is torch.linspace:
-            kwargs.setdefault('device', 'cpu')
-        return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def meta_device():
-    """Build models of any size without memory, those of stock classes too."""
-    with torch.device('meta'), _DropPathRatesOnCpu():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from mmmixmim.models import MixMIMTransformer
+from mmmixmim.models.meta import meta_device
 from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
 from .conftest import (
@@ -22,7 +23,6 @@ from .conftest import (
     DENSE_CONFIGS,
     RASTER_CONFIGS,
     ROOT,
-    meta_device,
 )
 from .recipes import (
     ADE20K,

@@ -12,10 +12,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mmmixmim.models.meta import meta_device
 from mmmixmim.runtime import build_runner
 from mmmixmim.synthetic import write_dataset
 
-from .conftest import DENSE_CONFIGS, ROOT, meta_device
+from .conftest import DENSE_CONFIGS, ROOT
 
 OURS = [path for path in DENSE_CONFIGS if '_mixmim-pre_' not in path.stem]
 STOCK = [path for path in DENSE_CONFIGS if path not in OURS]

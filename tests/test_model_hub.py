@@ -11,8 +11,9 @@ from PIL import Image
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.evaluation import complexity
 from mmmixmim.model_hub import register_models
+from mmmixmim.models.meta import meta_device
 
-from .conftest import ROOT, meta_device
+from .conftest import ROOT
 
 INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
 MODELS = {

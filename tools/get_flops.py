@@ -8,10 +8,10 @@ import argparse
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 
 from mmmixmim.benchmarking import image_size
 from mmmixmim.evaluation import complexity
+from mmmixmim.models.meta import build_on_meta
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
 
 
@@ -46,15 +46,6 @@ def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
     return dict(data_samples=samples, mode='tensor')
 
 
-def build_model(cfg: Config, device: torch.device) -> nn.Module:
-    """Build the model. Stock encoders read values of tensors, so not on ``meta``."""
-    try:
-        with device:
-            return MODELS.build(cfg.model)
-    except RuntimeError:
-        return MODELS.build(cfg.model).to(device)
-
-
 @one_line_errors()
 def main() -> None:
     """Build the model, count and print."""
@@ -63,9 +54,9 @@ def main() -> None:
     scope = cfg.get('default_scope', 'mmmixmim')
     init_default_scope(scope)
     # A detector's boxes depend on values, and tensors on the meta device have none.
-    device = torch.device('cpu' if scope == 'mmdet' else 'meta')
-    model = build_model(cfg, device)
-    model.eval()
+    boxes = scope == 'mmdet'
+    device = torch.device('cpu' if boxes else 'meta')
+    model = (MODELS.build if boxes else build_on_meta)(cfg.model).eval()
     size = image_size(model, args.shape and args.shape * (3 - len(args.shape)))
     channels = next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)
     with device:

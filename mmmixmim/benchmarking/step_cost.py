@@ -19,9 +19,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.distributed._tools.mem_tracker import MemTracker
-from torch.overrides import TorchFunctionMode
 
 from mmmixmim import ops
+from mmmixmim.models.meta import build_on_meta
 from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
@@ -232,16 +232,6 @@ class _PeakMemory(MemTracker):
             self.widest = now
 
 
-class _RatesOnCpu(TorchFunctionMode):
-    """Stock encoders read their drop path rates from the values of a tensor."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func is torch.linspace:
-            kwargs.setdefault('device', 'cpu')
-        return func(*args, **kwargs)
-
-
 @contextmanager
 def _nms_in_float32() -> Iterator[None]:
     """Mmcv's NMS takes low precision on a GPU only."""
@@ -261,13 +251,8 @@ def _nms_in_float32() -> Iterator[None]:
 
 def build_model(cfg: Config, real: bool) -> nn.Module:
     """Build the model, where it is possible without memory."""
-    if not real:
-        try:
-            with torch.device('meta'), _RatesOnCpu():
-                return MODELS.build(_model_config(cfg))
-        except (RuntimeError, NotImplementedError):  # reads values
-            pass
-    return MODELS.build(_model_config(cfg))
+    config = _model_config(cfg)
+    return MODELS.build(config) if real else build_on_meta(config)
 
 
 def image_size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmmixmim.evaluation import complexity
-from mmmixmim.registry import MODELS
+from mmmixmim.models.meta import build_on_meta
 
 GIB = 1024**3
 # float32 weights, their gradients and AdamW's two moments.
@@ -107,13 +107,7 @@ def training_cost(model: dict, in_channels: int, image_size: int) -> Cost:
         image_size: Side of the images in pixels.
     """
     init_default_scope('mmmixmim')
-    config = ConfigDict(model)
-    try:
-        with torch.device('meta'):
-            built = MODELS.build(config)
-    except RuntimeError:  # the stock encoders need values when they are built
-        built = MODELS.build(config).to('meta')
-    built.train()
+    built = build_on_meta(ConfigDict(model)).train()
     with torch.device('meta'):
         images = torch.empty(2, in_channels, image_size, image_size)
         kept = _kept_for_backward(built, images)

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
-from mmmixmim.text import rough_duration
+from mmmixmim.text import plural, rough_duration
 from mmmixmim.validation import (
     UserError,
     check_int_between,
     check_positive_int,
-    plural,
 )
 
 from . import rules

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmmixmim.models import MixMIM
-from tests.conftest import meta_device
+from mmmixmim.models.meta import meta_device
 from tests.no_waits import NoHostTensors, NoWaits
 
 ARCH = dict(embed_dims=16, depths=[1, 1, 1], num_heads=[1, 2, 4])
