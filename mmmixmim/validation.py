@@ -31,8 +31,11 @@ class StoppedRunError(UserError):
     """
 
     def __init__(self, correction: str) -> None:
-        super().__init__(f'{correction} Then continue with --resume.')
+        super().__init__(correction)
         self.correction = correction
+
+    def __str__(self) -> str:
+        return f'{self.correction} Then continue with --resume.'
 
 
 class MissingFileError(UserError, FileNotFoundError):

@@ -64,8 +64,7 @@ def find_resumable(folder: str | Path) -> str | None:
     if named or found:
         raise StoppedRunError(
             f'No checkpoint in {folder} is complete; the last one is '
-            f'{named or found[0]}. Restore one, or start again in another '
-            'folder.'
+            f'{named or found[0]}. Restore one.'
         )
     return None
 

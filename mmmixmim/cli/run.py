@@ -228,10 +228,11 @@ def _check_outside(folder: Path, data: str) -> None:
     if not os.path.isdir(data) or (folder / 'run.json').exists():
         return
     images, out = Path(data).resolve(), folder.resolve()
-    if images in (out, *out.parents):
+    # No picture is taken for a shard.
+    if images in (out, *out.parents) and not any(images.glob('*.tar')):
         raise UserError(
-            f'--out {str(folder)!r} is not outside of {data!r}, so the pictures of the '
-            'run would be taken for images: choose a folder elsewhere.'
+            f'--out {str(folder)!r} lies in {data!r}, where the pictures of the run '
+            'would be taken for images: choose a folder elsewhere.'
         )
 
 
@@ -273,23 +274,31 @@ def train(run: Run) -> Runner:
         Interrupted: If the run was told to stop; everything is saved.
         UserError: If something fails that the user can correct.
     """
-    text = run.config.read_text()
-    cfg = load_config(run.config)
-    prepare_run(cfg, run.config, work_dir=str(run.folder))
-    cfg.resume = (run.folder / 'last_checkpoint').is_file()
-    cfg.runner_type = 'mmmixmim.QuietRunner'
-    cfg.default_hooks.preemption.resume_by = run.invocation
-    cfg.experiment_name = f'{run.command}-{run.folder.name}'
-    runner = build_runner(cfg)
-    replace_file(run.config, text)  # the runner has dumped it without its comments
-    runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
-    if cfg.resume:
-        print(f'Going on after {run.checkpoint.name}.', flush=True)
-    try:
-        with _locked(run.folder), naming_lost_files():
+    with _locked(run.folder), _explained(run):
+        text = run.config.read_text()
+        cfg = load_config(run.config)
+        prepare_run(cfg, run.config, work_dir=str(run.folder))
+        cfg.resume = (run.folder / 'last_checkpoint').is_file()
+        cfg.runner_type = 'mmmixmim.QuietRunner'
+        cfg.default_hooks.preemption.resume_by = run.invocation
+        cfg.experiment_name = f'{run.command}-{run.folder.name}'
+        runner = build_runner(cfg)
+        replace_file(run.config, text)  # the runner has dumped it without its comments
+        runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
+        if cfg.resume:
+            print(f'Going on after {run.checkpoint.name}.', flush=True)
+        with naming_lost_files():
             runner.train()
+    return runner
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """Say in errors of a training what to do with the command."""
+    try:
+        yield
     except torch.cuda.OutOfMemoryError as error:
-        size = cfg.train_dataloader.batch_size
+        size = load_config(run.config).train_dataloader.batch_size
         advice = 'a smaller --model or --image-size'
         if size > 2:
             advice = f'--batch-size {max(2, size // 2)}'
@@ -305,7 +314,6 @@ def train(run: Run) -> Runner:
         elif text == str(error):
             raise
         raise UserError(f'{text} Then give the same command again.') from error
-    return runner
 
 
 class Stopped(KeyboardInterrupt):

@@ -11,11 +11,7 @@ from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
 from mmmixmim.text import plural, rough_duration
-from mmmixmim.validation import (
-    UserError,
-    check_int_between,
-    check_positive_int,
-)
+from mmmixmim.validation import UserError, check_int_between, check_positive_int
 
 from . import rules
 from .machine import GIB, Cost, Machine, training_cost

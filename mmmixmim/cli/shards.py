@@ -66,7 +66,7 @@ class Shards:
             if held_out:
                 _unpack(self.shards[0], held_out, folder)
             measure(self.scan, _pixels(self.shards), self.out, no_data)
-        except BaseException:  # the same command begins anew
+        except BaseException:  # the same command starts again
             shutil.rmtree(folder, ignore_errors=True)
             raise
         dataset = dict(type='ShardStream', shards=self.name)

@@ -165,7 +165,7 @@ def find_source(
     if masks and (path is None or path.is_file() or shards):
         raise UserError(
             f'--masks {masks!r} are for images of a folder, whose names they have, and '
-            f'not for {describe(data)}. A dataset of Python yields its own masks, and '
+            f'not for {describe(data)}. A Python dataset yields its own masks, and '
             'a table has a column for them in a config (ImageTable, mask_column).'
         )
     if is_dataset(data):
@@ -188,7 +188,7 @@ def find_source(
     files, stored = store_images(data, folder)
     kind = 'given in Python'
     if stored:
-        kind = f'an iterable of Python, stored in {folder}'
+        kind = f'a Python iterable, stored in {folder}'
     elif not is_paths(data):
         kind = 'an iterable of paths'
     source = Files(describe(data), files, kind, out)

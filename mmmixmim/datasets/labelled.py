@@ -199,6 +199,9 @@ def _check_no_parts(data: Path, top: set[str]) -> None:
             wanted[name] = 'val'
     renames = sorted(f'{old} to {new}' for old, new in wanted.items() if old != new)
     advice = f'Rename {", ".join(renames)}, or name' if renames else 'Name'
+    if len({*wanted.values()}) < len(wanted):
+        both = sorted(old for old, new in wanted.items() if new == 'val')
+        advice = f'Merge {" and ".join(both)} into val, or name'
     train = data / min(name for name in top if name.lower() == 'train')
     raise UserError(
         f'{str(data)!r} has {" and ".join(sorted(top))}, which are no classes: '

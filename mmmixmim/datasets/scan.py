@@ -211,7 +211,9 @@ def get_sample(dataset: Sequence, index: int) -> dict:
     """
     try:
         item = dataset[index]
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
+        if error.args != (index,):  # raised by the dataset for a reason of its own
+            raise
         raise UserError(
             f'The {type(dataset).__name__} has no item {index} of {len(dataset)}: '
             'expected items 0, 1, ... Pass a list, as series.tolist() of pandas gives.'

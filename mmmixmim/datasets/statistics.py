@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .masks import check_mask_image
@@ -128,6 +129,8 @@ def measure_channels(
             not as many as the images.
     """
     no_data = check_no_data(no_data)
+    if channels is not None and not channels:
+        raise UserError('channels must name at least one channel, got none.')
     moments, images, first = RunningMoments(), 0, None
     for path, mask in _pairs(paths, masks):
         name = f'number {images}' if isinstance(path, np.ndarray) else path
@@ -180,10 +183,10 @@ def _pairs(paths: Iterable, masks: Iterable | None) -> Iterator[tuple]:
     end = object()
     for number, pair in enumerate(zip_longest(paths, masks, fillvalue=end)):
         if pair[0] is end or pair[1] is end:
-            fewer, more = ('masks', 'images')[:: -1 if pair[0] is end else 1]
+            fewer, more = ('mask', 'image')[:: -1 if pair[0] is end else 1]
             raise UserError(
-                f'There are {number} {fewer} and more {more}: give one mask for each '
-                'image, or None for an image without.'
+                f'Expected a mask for each image, or None, got {plural(number, fewer)} '
+                f'and more {more}s.'
             )
         yield pair
 
@@ -196,9 +199,7 @@ def _check_channels(
             f'it has {image.channels} channels, {str(first[0])!r} has '
             f'{first[1]}; pretrain on images of one number of channels'
         )
-    if channels is not None and not 0 <= min(channels) <= max(channels) < (
-        image.channels
-    ):
+    if channels is not None and not {*channels} <= {*range(image.channels)}:
         raise UnreadableFileError(
             f'it has the channels 0 to {image.channels - 1}, channels='
             f'{list(channels)} are asked for'

@@ -1,4 +1,4 @@
-"""Datasets and iterables of Python, for training."""
+"""Python datasets and iterables, for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmmixmim.validation import UserError
 
 from .samples import ENDLESS, as_sample, build_pipeline
 
-# Datasets of Python by the names that configs have for them: a config holds text.
+# Python datasets by the names that configs have for them: a config holds text.
 _NAMED: dict[str, Sequence] = {}
 
 

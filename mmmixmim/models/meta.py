@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,6 @@ def build_on_meta(config: dict) -> nn.Module:
     """Build a model from its config. One that reads other values is moved there."""
     try:
         with meta_device():
-            return MODELS.build(config)
+            return MODELS.build(copy.deepcopy(config))
     except (RuntimeError, NotImplementedError):
         return MODELS.build(config).to('meta')

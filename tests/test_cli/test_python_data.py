@@ -113,7 +113,7 @@ def test_images_of_an_iterable_are_stored(tmp_path):
 def test_a_dry_run_stores_nothing(tmp_path, capsys):
     pictures = (picture(seed, (40, 36)) for seed in range(6))
     mmmixmim.pretrain(pictures, tmp_path / 'run', dry_run=True)
-    assert 'generator, an iterable of Python' in capsys.readouterr().out
+    assert 'generator, a Python iterable' in capsys.readouterr().out
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['scan.json']
 
 
@@ -187,7 +187,7 @@ class Stream(IterableDataset):
 
 def test_a_stream_with_a_length_has_no_index(tmp_path, capsys):
     mmmixmim.pretrain(Stream(), tmp_path / 'run', epochs=1, dry_run=True)
-    assert 'Stream of 4 items, an iterable of Python' in capsys.readouterr().out
+    assert 'Stream of 4 items, a Python iterable' in capsys.readouterr().out
 
 
 def test_files_beside_stored_images_are_kept(tmp_path):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import shutil
 import sys
 from subprocess import PIPE, Popen
@@ -112,13 +113,20 @@ def test_files_in_memory_leave_it_free(group):
     assert machine._free_memory() == 7 << 30
 
 
+@pytest.mark.skipif(not hasattr(os, 'sched_getaffinity'), reason='Linux')
 def test_the_quota_of_a_container_limits_the_cores(tmp_path, monkeypatch):
-    cores = machine._cores()
+    cores = len(os.sched_getaffinity(0))
     real = machine.Path
     monkeypatch.setattr(machine, 'Path', lambda name: real(tmp_path, real(name).name))
     for text, expected in (('50000 100000', 1), ('max 100000', cores), ('', cores)):
         (tmp_path / 'cpu.max').write_text(text)
         assert machine._cores() == expected
+
+
+def test_shards_lie_beside_the_run(tmp_path):
+    (tmp_path / '000000.tar').touch()
+    _, _, err = mixmim('pretrain', tmp_path, '--out', tmp_path / 'run')
+    assert '000000.tar cannot be read: it is empty' in err  # not --out
 
 
 @pytest.mark.parametrize('out', ['.', 'run', 'sea/run'])

@@ -168,7 +168,7 @@ def test_damaged_masks_are_never_skipped(tmp_path, images):
 
 
 def test_there_are_as_many_masks_as_images(images):
-    with pytest.raises(UserError, match='There are 1 masks and more images'):
+    with pytest.raises(UserError, match='got 1 mask and more images'):
         measure_channels(images, masks=[None])
-    with pytest.raises(UserError, match='There are 3 images and more masks'):
+    with pytest.raises(UserError, match='got 3 images and more masks'):
         measure_channels(images, masks=[None] * 4)

@@ -77,7 +77,10 @@ class CompileLossHook(Hook):
 
 
 def _with_clear_errors(compiled: Callable, eager: Callable) -> Callable:
-    """Let a batch that the loss refuses raise what it raises without a compiler."""
+    """Let a batch that the loss refuses raise what it raises without a compiler.
+
+    After any failure of the compiler one forward pass runs without it.
+    """
 
     def loss(*args, **kwargs) -> dict:
         try:

@@ -216,7 +216,7 @@ def _skips_by_itself(optimizer: Optimizer) -> bool:
     """Whether the kernels that run read ``found_inf``.
 
     The groups tell, not the arguments of the optimizer: a checkpoint that is resumed
-    brings its own.
+    may bring its own.
     """
     return isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and all(
         group.get('fused') for group in optimizer.param_groups

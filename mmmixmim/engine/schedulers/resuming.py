@@ -24,10 +24,10 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
     """Put the optimizer's options of the config into a checkpoint, in place.
 
     MMEngine resumes the options and schedules of the checkpoint and ignores the config
-    without a word. Learning rates, weight decay, betas, eps and the choice of kernels
-    follow the config here. So does ``WarmupCosineLR``; for other
-    schedules, which compute each rate from the one before, a warning says that that of
-    the checkpoint goes on. Nothing changes if the config is the same.
+    without a word. Learning rates, weight decay, betas, momentum, eps and the choice of
+    kernels follow the config here. So does ``WarmupCosineLR``; for other schedules,
+    which compute each rate from the one before, a warning says that that of the
+    checkpoint goes on. Nothing changes if the config is the same.
 
     Args:
         optim_wrapper: The optimizer wrapper, before anything is loaded.
@@ -75,7 +75,7 @@ def _follow_options(own: list[dict], saved: list[dict]) -> None:
         if 'momentum' in scheduled:
             scheduled.add('betas')
         for name in (_OPTIONS - scheduled) & ours.keys() & theirs.keys():
-            if ours[name] != theirs[name]:
+            if _as_tuple(ours[name]) != _as_tuple(theirs[name]):
                 changed.setdefault(name, (ours[name], theirs[name]))
                 theirs[name] = ours[name]
         # Which kernels run changes no result by more than roundings.
@@ -84,6 +84,10 @@ def _follow_options(own: list[dict], saved: list[dict]) -> None:
         _warn(
             f'{name} of the config, {now}, replaces that of the checkpoint, {before}.'
         )
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _follow(own: dict, saved: dict) -> float:

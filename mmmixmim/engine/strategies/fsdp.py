@@ -124,7 +124,8 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 'strategy.units.'
             )
         precision = self.model_wrapper.get('mixed_precision')
-        if precision is not None:
+        kept = (None, 'float32', torch.float32)  # parameters are not cast
+        if _param_dtype(precision) not in kept:
             check_casts(model, 'strategy.model_wrapper.mixed_precision=None')
         if isinstance(model, MixMIM):
             self._parts = [
@@ -225,6 +226,12 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             )
         for name, shard in shards.items():
             shard.copy_(state_dict[name])
+
+
+def _param_dtype(precision: dict | object | None) -> object:
+    if isinstance(precision, dict):
+        return precision.get('param_dtype')
+    return getattr(precision, 'param_dtype', None)
 
 
 def _is_one_of(names: Sequence[str], module: nn.Module) -> bool:
