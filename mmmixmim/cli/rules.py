@@ -99,12 +99,13 @@ def val_interval(epochs: int, cost: float) -> tuple[int, str]:
     interval, rarest = max(1, epochs // 20), max(1, epochs // 4)
     cheap = math.ceil(cost / 0.02)
     if interval >= cheap:
-        return interval, f'measures held-out images {epochs // interval} times'
+        times = plural(epochs // interval, 'time')
+        return interval, f'measures held-out images {times}'
     if cheap <= rarest:
         return cheap, 'measuring held-out images then takes about 2 % of the time'
     return rarest, (
-        f'measures held-out images {epochs // rarest} times, the minimum; this takes '
-        'over 2 % of the time'
+        f'measures held-out images {plural(epochs // rarest, "time")}, the minimum; '
+        'this takes over 2 % of the time'
     )
 
 

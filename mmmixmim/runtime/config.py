@@ -113,9 +113,9 @@ def _read(path: str | Path) -> Config:
         raise
     except FileNotFoundError as error:
         missing = error.filename or str(error)
-        if missing == str(path):
+        if missing == str(path) or not Path(path).exists():
             raise MissingFileError(
-                f'The config {missing!r} does not exist: check its path.'
+                f'The config {str(path)!r} does not exist: check its path.'
             ) from error
         raise MissingFileError(
             f'The config {str(path)!r} names a file that does not exist: {missing!r}.'

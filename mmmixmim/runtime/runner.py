@@ -145,8 +145,9 @@ def _keep_weights_of_resumed(runner: Runner | FlexibleRunner) -> None:
     initialise = owner._init_model_weights
 
     def unless_resumed(*model) -> nn.Module | None:
-        resumed = runner._load_from or find_latest_checkpoint(runner.work_dir)
-        if runner._resume and resumed:
+        if runner._resume and (
+            runner._load_from or find_latest_checkpoint(runner.work_dir)
+        ):
             return model[0] if model else None  # strategies return it
         return initialise(*model)
 

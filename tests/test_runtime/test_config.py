@@ -354,3 +354,9 @@ def test_missing_data_are_named(
 def test_other_data_are_not_checked(tmp_path, monkeypatch, scope, dataset):
     monkeypatch.chdir(tmp_path)
     check_data_roots(data(plain, scope, **dataset), ('train',))
+
+
+@pytest.mark.parametrize('name', ['none.py', 'none'])
+def test_a_missing_config_is_named(name, tmp_path):
+    with pytest.raises(MissingFileError, match=f'{name}. does not exist: check its'):
+        load_config(tmp_path / name)

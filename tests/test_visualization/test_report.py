@@ -484,7 +484,7 @@ def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
     assert 'Training, 10 of 10 epochs' in words and 'tools/test.py' in words
     assert 'Confusions' in words and 'Worst mistakes' not in words
     assert 'predicting the mean' not in words and 'finetune' not in words
-    assert 'Run commands where the training was started.' in words
+    assert 'Run commands where the training was started, those of' in words
     assert 'Mask ratio' not in words
 
 

@@ -59,7 +59,8 @@ class DiagnosisHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
         """Note loss and learning rate, and look at times."""
-        if self.every_n_train_iters(runner, self.points):
+        last = runner.iter + 1 == runner.max_iters and 'loss' not in self.history
+        if last or self.every_n_train_iters(runner, self.points):
             for name in ('loss', 'lr'):
                 scalar = runner.message_hub.get_scalar(f'train/{name}')
                 self._note(name, runner.iter + 1, scalar.mean(self.points))

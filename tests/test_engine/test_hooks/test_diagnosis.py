@@ -64,3 +64,10 @@ def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (hook,) = [h for h in runner.hooks if type(h).__name__ == 'DiagnosisHook']
     assert [step for step, _ in hook.history['reconstruction/loss']] == [2, 4, 6]
     assert [step for step, _ in hook.history['loss']] == pytest.approx(range(1, 7))
+
+
+def test_a_run_of_few_iterations_has_begun(tmp_path):
+    cfg = config(tmp_path, custom_hooks=[dict(type='DiagnosisHook', points=100)])
+    cfg.train_cfg.max_epochs = 1
+    train(cfg)
+    assert 'No training yet' not in log(tmp_path)
