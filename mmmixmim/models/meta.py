@@ -30,7 +30,10 @@ def meta_device() -> Iterator[None]:
 
 
 def build_on_meta(config: dict) -> nn.Module:
-    """Build a model from its config. One that reads other values is moved there."""
+    """Build a model from its config on the meta device.
+
+    A model that reads values of tensors is built with memory first, and then moved.
+    """
     try:
         with meta_device():
             return MODELS.build(copy.deepcopy(config))

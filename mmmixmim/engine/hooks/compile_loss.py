@@ -59,8 +59,10 @@ class CompileLossHook(Hook):
             )
             return
         units = _innermost_units(runner.model)
+        # Maps of other stages would make all sizes dynamic, which compiles for minutes.
+        options = dict(dynamic=False) | self.options
         for unit in units:
-            unit.compile(**self.options)
+            unit.compile(**options)
         # PyTorch limits how often a function compiles, and all blocks share one. Allow
         # each two batch sizes, in training and in evaluation.
         self.limit = torch._dynamo.config.recompile_limit

@@ -92,7 +92,7 @@ class SafeCheckpointHook(CheckpointHook):
                     _prepare(folder)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse what the training cannot continue from; take the config's rates."""
+        """Refuse what cannot be continued from; take the config's optimizer options."""
         if not runner._resume:
             return
         # DeepSpeed keeps weights and optimizer elsewhere.

@@ -26,8 +26,9 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
     MMEngine resumes the options and schedules of the checkpoint and ignores the config
     without a word. Learning rates, weight decay, betas, momentum, eps and the choice of
     kernels follow the config here. So does ``WarmupCosineLR``; for other schedules,
-    which compute each rate from the one before, a warning says that that of the
-    checkpoint goes on. Nothing changes if the config is the same.
+    which compute each rate from the one before, a warning says that they go on as in
+    the checkpoint. Nothing changes if the config is the same, for options that a
+    schedule sets, and with engines that have an optimizer wrapper of their own.
 
     Args:
         optim_wrapper: The optimizer wrapper, before anything is loaded.

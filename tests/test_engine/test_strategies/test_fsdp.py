@@ -224,6 +224,33 @@ ENCODERS = dict(
 DECODER = dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2)
 
 
+@pytest.mark.parametrize('name', ENCODERS)
+def test_blocks_of_stock_encoders_compile(name, process, make):
+    """For new masks, which reach them as an ownership or as a mask."""
+    init_default_scope('mmmixmim')
+    neck = dict(type='MixMIMPretrainDecoder', **DECODER)
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = dict(type='mmmixmim.MixMIM', backbone=dict(ENCODERS[name]), neck=neck)
+        strategy = prepare(make(experiment_name=f'{name} {compiled}'), model)
+        hook = CompileLossHook(backend='eager')
+        if compiled:
+            counters.clear()
+            hook.before_train(strategy)
+        found, graphs = [], []
+        for seed in range(4):
+            torch.manual_seed(seed)
+            loss = strategy.model(torch.randn(4, 3, 64, 64), mode='loss')['loss']
+            strategy.optim_wrapper.update_params(loss)
+            found.append(loss.item())
+            graphs.append(counters['stats']['unique_graphs'])
+        losses.append(found)
+    hook.after_train(strategy)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert graphs[0] == graphs[-1] >= 3 and not counters['graph_break']
+
+
 @pytest.mark.slow
 def test_two_processes_shard_every_encoder_by_its_blocks(tmp_path):
     """Weights are gathered when a block is called, also with mixed images."""
