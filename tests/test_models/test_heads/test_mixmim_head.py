@@ -125,3 +125,13 @@ def test_targets_and_losses_of_low_precision_are_float32(norm_pix):
 )
 def test_loss_of_the_mean_is_known_for_normalised_pixels(options, level):
     assert MixMIMPretrainHead(**options).mean_loss == level
+
+
+def test_hog_stays_in_float32():
+    """DeepSpeed casts buffers, too."""
+    images = torch.rand(2, 3, 64, 64)
+    head = MixMIMPretrainHead(target='hog')
+    expected = head.construct_target(images)
+    found = head.bfloat16().construct_target(images)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert head.construct_target(images.bfloat16()).dtype == torch.float32
