@@ -102,7 +102,6 @@ def finetune(
         )
         text = config_text(docstring, sections, chosen)
         run.begin(text, chosen, asdict(scan) | dict(classes=classes))
-    print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on():
         runner = train(run)
     scores, labels, files = _predict(runner.model, runner.val_dataloader)

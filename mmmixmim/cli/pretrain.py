@@ -130,7 +130,6 @@ def pretrain(
             f'{source.note}'
         )
         run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
-    print(f'\nTraining into {out}. Its config is {run.config}.', flush=True)
     with goes_on(), named_dataset(run.arguments['data'], data):
         train(run)
         reconstruct(out, seed=seed)

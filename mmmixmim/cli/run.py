@@ -275,6 +275,7 @@ def train(run: Run) -> Runner:
         UserError: If something fails that the user can correct.
     """
     with _locked(run.folder), _explained(run):
+        print(f'\nTraining into {run.folder}. Its config is {run.config}.', flush=True)
         text = run.config.read_text()
         cfg = load_config(run.config)
         prepare_run(cfg, run.config, work_dir=str(run.folder))

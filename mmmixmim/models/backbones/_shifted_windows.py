@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed, to_2tuple
@@ -11,7 +12,7 @@ from torch import Tensor
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
-from ._stock import ReturningTrain, cell_side
+from ._stock import ReturningTrain, cell_side, run_recomputed
 
 _PADDING = 255  # an owner that no token has
 
@@ -65,6 +66,28 @@ class ShiftedWindowEncoder(ReturningTrain):
         """Normalise tokens (B, H * W, C) to the map (B, C, H, W) of a stage."""
         x = getattr(self, f'norm{stage}')(x).unflatten(1, size)
         return x.permute(0, 3, 1, 2).contiguous()
+
+
+class ShiftedWindowBlock:
+    """Mixin of the blocks of both versions, whose attention stays inside owners."""
+
+    def forward(
+        self,
+        x: Tensor,
+        hw_shape: tuple[int, int],
+        ownership: TokenOwnership | None = None,
+    ) -> Tensor:
+        """Mmpretrain's block, or :meth:`mixed` with an ownership. x: (B, H * W, C)."""
+        if ownership is None:
+            return super().forward(x, hw_shape)
+        mixed = partial(self.mixed, size=hw_shape, ownership=ownership)
+        return run_recomputed(self, mixed, x)
+
+    def mixed(
+        self, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
+    ) -> Tensor:
+        """The block on tokens (B, H * W, C) of mixed images."""
+        raise NotImplementedError
 
 
 def attend(

@@ -10,8 +10,8 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend
-from ._stock import replace_blocks, run_recomputed
+from ._shifted_windows import ShiftedWindowBlock, ShiftedWindowEncoder, attend
+from ._stock import replace_blocks
 
 
 @MODELS.register_module()
@@ -71,21 +71,12 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
         return tuple(outputs)
 
 
-class MixMIMSwinBlock(SwinBlock):
-    """Block whose attention stays inside owners."""
+class MixMIMSwinBlock(ShiftedWindowBlock, SwinBlock):
+    """Block of Swin that takes an ownership, too."""
 
-    def forward(
-        self,
-        x: Tensor,
-        hw_shape: tuple[int, int],
-        ownership: TokenOwnership | None = None,
+    def mixed(
+        self, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
     ) -> Tensor:
-        """Mmpretrain's block, with attention inside owners. x: (B, H * W, C)."""
-        if ownership is None:
-            return super().forward(x, hw_shape)
-
-        def run(x: Tensor) -> Tensor:
-            x = x + attend(self.attn, self.norm1(x), hw_shape, ownership)
-            return self.ffn(self.norm2(x), identity=x)
-
-        return run_recomputed(self, run, x)
+        """The block on tokens (B, H * W, C) of mixed images."""
+        x = x + attend(self.attn, self.norm1(x), size, ownership)
+        return self.ffn(self.norm2(x), identity=x)

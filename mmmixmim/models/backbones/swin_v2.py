@@ -9,8 +9,8 @@ from torch import Tensor
 from mmmixmim.registry import MODELS
 
 from ..mixing import TokenOwnership
-from ._shifted_windows import ShiftedWindowEncoder, attend
-from ._stock import replace_blocks, run_recomputed
+from ._shifted_windows import ShiftedWindowBlock, ShiftedWindowEncoder, attend
+from ._stock import replace_blocks
 
 
 @MODELS.register_module()
@@ -64,22 +64,13 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
         return tuple(outputs)
 
 
-class MixMIMSwinBlockV2(SwinBlockV2):
-    """Block whose attention stays inside owners."""
+class MixMIMSwinBlockV2(ShiftedWindowBlock, SwinBlockV2):
+    """Block of Swin V2 that takes an ownership, too."""
 
-    def forward(
-        self,
-        x: Tensor,
-        hw_shape: tuple[int, int],
-        ownership: TokenOwnership | None = None,
+    def mixed(
+        self, x: Tensor, size: tuple[int, int], ownership: TokenOwnership
     ) -> Tensor:
-        """Mmpretrain's block, with attention inside owners. x: (B, H * W, C)."""
-        if ownership is None:
-            return super().forward(x, hw_shape)
-
-        def run(x: Tensor) -> Tensor:
-            x = x + self.norm1(attend(self.attn, x, hw_shape, ownership))
-            x = x + self.norm2(self.ffn(x))
-            return self.norm3(x) if self.extra_norm else x
-
-        return run_recomputed(self, run, x)
+        """The block on tokens (B, H * W, C) of mixed images."""
+        x = x + self.norm1(attend(self.attn, x, size, ownership))
+        x = x + self.norm2(self.ffn(x))
+        return self.norm3(x) if self.extra_norm else x
