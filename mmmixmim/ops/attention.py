@@ -3,8 +3,8 @@
 The equation of windows is :func:`plain_attention`. It runs everywhere but in training
 on a CPU, where PyTorch's fused attention has no gradient for the bias and its plain one
 writes all logits to memory. There :class:`_TrainedAttention` computes the same in
-cache-sized chunks of windows, and recomputes the weights of large windows in the
-backward pass, as FlashAttention (arXiv 2205.14135) does.
+cache-sized chunks of windows, and recomputes the attention weights in the backward
+pass, as FlashAttention (arXiv 2205.14135) does.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ Span = tuple[slice, int]
 # Bytes of logits per chunk. On a CPU with 2 MiB of L2 cache per core, 1 to 8 MiB were
 # about equally fast.
 CHUNK = 4 * 2**20
-
-# Windows of up to this many tokens keep their weights for the backward pass: 14x14 in
-# pretraining and fine-tuning. With heads of C / 32 channels these are at most 6 C
-# numbers per token, beside 10 C for the rest of a block.
-KEPT_LENGTH = 196
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -156,18 +151,13 @@ class _TrainedAttention(torch.autograd.Function):
             for span, bias in zip(spans, biases, strict=True):
                 operands = _gather(_windows(qkv, span, 3, heads))
                 out = torch.empty_like(operands[2])
-                length = out.shape[1]
-                kept = length <= KEPT_LENGTH
-                buffer = (
-                    out.new_empty(len(out), length, length) if kept else _buffer(out)
-                )
+                buffer = _buffer(out)
                 for rows, head_slice in _chunks(out, heads):
                     q, k, v = operands[:, rows]
-                    place = buffer[rows] if kept else buffer
-                    weights = _weights(q, k, bias[head_slice], place)
+                    weights = _weights(q, k, bias[head_slice], buffer)
                     torch.bmm(weights, v, out=out[rows])
                 _scatter(out[None], _windows(result, span, 1, heads))
-                saved += [operands, buffer if kept else None]
+                saved.append(operands)
         # The operands take the place of qkv, which nothing else stores.
         ctx.save_for_backward(*biases, *saved)
         return result
@@ -178,23 +168,18 @@ class _TrainedAttention(torch.autograd.Function):
         heads, spans = ctx.heads, ctx.spans
         # Activation checkpointing allows reading them once.
         saved = ctx.saved_tensors
-        biases, saved = saved[: len(spans)], iter(saved[len(spans) :])
+        biases, saved = saved[: len(spans)], saved[len(spans) :]
         grad_qkv = grad.new_empty(*grad.shape[:2], 3 * grad.shape[2], dtype=ctx.dtype)
         grad_biases = []
         with torch.autocast('cpu', enabled=False):
-            for span, bias in zip(spans, biases, strict=True):
-                operands, kept = next(saved), next(saved)
+            for span, bias, operands in zip(spans, biases, saved, strict=True):
                 (grad_out,) = _gather(_windows(grad, span, 1, heads))
                 grads = torch.empty_like(operands)
                 grad_bias = torch.zeros_like(bias, dtype=grad_out.dtype)
-                buffer = _buffer(grad_out) if kept is None else None
-                grad_buffer = _buffer(grad_out)
+                buffer, grad_buffer = _buffer(grad_out), _buffer(grad_out)
                 for rows, head_slice in _chunks(grad_out, heads):
                     (q, k, v), grad_rows = operands[:, rows], grad_out[rows]
-                    if kept is None:
-                        weights = _weights(q, k, bias[head_slice], buffer)
-                    else:
-                        weights = kept[rows]
+                    weights = _weights(q, k, bias[head_slice], buffer)
                     torch.bmm(weights.transpose(1, 2), grad_rows, out=grads[2, rows])
                     grad_logits = grad_buffer[: len(q)]
                     torch.bmm(grad_rows, v.transpose(1, 2), out=grad_logits)

@@ -36,8 +36,6 @@ def _has_intel_mkl() -> bool:
 
 
 INTEL_MKL = _has_intel_mkl()
-# Channels from which oneDNN beats MKL on other CPUs although it copies an operand.
-WIDE = 512
 
 
 class Linear(nn.Linear):
@@ -166,11 +164,13 @@ def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
 
 def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, (out_features, in_features)."""
-    # oneDNN copies the transposed gradient. That pays if it is the smaller operand, or
-    # if the GEMM is large.
-    if not INTEL_MKL and (grad.shape[1] < x.shape[1] or x.shape[1] >= WIDE):
+    if INTEL_MKL or not _uses_onednn(grad, x, None):
+        return torch.mm(grad.t(), x)
+    # oneDNN copies a transposed first operand: the gradient, or else x, and then the
+    # result, which autograd wants in the layout of the weight.
+    if grad.numel() <= x.numel() + grad.shape[1] * x.shape[1]:
         return _forward(grad.t(), x.t())
-    return torch.mm(grad.t(), x)
+    return _forward(x.t(), grad.t()).t()
 
 
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

@@ -214,18 +214,25 @@ def test_a_hook_that_changes_the_input_is_not_ignored():
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize('wide', [False, True])
-def test_which_gemms_onednn_computes(intel, wide, onednn, monkeypatch):
-    """All outputs. Gradients on CPUs where MKL is slow, if the copy pays."""
-    monkeypatch.setattr(module, 'WIDE', 4 if wide else 512)
-    x = torch.randn(3, 4, requires_grad=True)
-    ops.Linear(4, 5)(ops.gelu(x)).sum().backward()
-    gradients = [(3, 5, 4), *[(5, 3, 4)] * wide]
-    assert onednn == [(3, 4, 5), *(gradients * (not intel))]
-    onednn.clear()
-    ops.Linear(4, 2)(x).sum().backward()  # the output has fewer channels
-    gradients = [(3, 2, 4), (2, 3, 4)]
-    assert onednn == [(3, 4, 2), *(gradients * (not intel))]
+@pytest.mark.parametrize(
+    ('tokens', 'outer', 'product'),
+    [
+        (30, 2, (2, 30, 4)),  # the gradient is the smaller operand
+        (3, 5, (5, 3, 4)),  # copying it costs less than copying x and the result
+        (30, 8, (4, 30, 8)),  # costs more
+    ],
+)
+def test_which_gemms_onednn_computes(intel, tokens, outer, product, onednn):
+    """All outputs, and gradients on CPUs where MKL is slow, with the fewest copies."""
+    x = torch.randn(tokens, 4, requires_grad=True)
+    layer = ops.Linear(4, outer)
+    layer(ops.gelu(x)).sum().backward()
+    gradients = [(tokens, outer, 4), product]
+    assert onednn == [(tokens, 4, outer), *(gradients * (not intel))]
+    assert layer.weight.grad.is_contiguous()
+    torch.testing.assert_close(
+        layer.weight.grad, F.gelu(x.detach()).sum(0).expand(outer, 4)
+    )
 
 
 def test_what_onednn_does_not_compute(onednn):

@@ -111,7 +111,8 @@ def test_only_blocks_repeat_gemms(make_mixmim, options, repeats):
     with FlopCounterMode(display=False) as step:
         model.loss(images)['loss'].backward()
     ratio = step.get_total_flops() / forward.get_total_flops()
-    assert (3.5 < ratio < 4) if repeats else (2.8 < ratio < 3)
+    # Attention weights are always recomputed.
+    assert (3.5 < ratio < 4) if repeats else (2.8 < ratio < 3.2)
 
 
 @pytest.mark.parametrize(
