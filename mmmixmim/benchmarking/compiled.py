@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import fx
+from torch import Tensor, fx
+from torch._dynamo.device_interface import CudaInterface
 from torch._functorch.aot_autograd import make_boxed_func
-from torch._inductor import compile_fx, config, ir
+from torch._inductor import compile_fx, config, ir, scheduler
 from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
 from torch._inductor.scheduler import BaseSchedulerNode
 from torch._inductor.utils import get_fused_kernel_name
 from torch._inductor.virtualized import V
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_map_only
 
 from .batches import random_batch
@@ -23,9 +30,15 @@ from .roofline import KernelCounter, as_on_gpu
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
 
-_ATTENTION = (
-    torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default,
+# What Inductor asks of a card: here an H100 or H200.
+_CARD = SimpleNamespace(
+    name='H200',
+    major=9,
+    minor=0,
+    multi_processor_count=132,
+    regs_per_multiprocessor=2**16,
+    max_threads_per_multi_processor=2048,
+    warp_size=32,
 )
 
 
@@ -37,12 +50,10 @@ def compiled_kernels(
 ) -> dict[str, KernelCounter]:
     """Count the kernels of a training step whose loss ``torch.compile`` compiles.
 
-    Inductor lowers and fuses the graph of forward and backward pass for a CPU, since it
-    takes no fake tensors of a GPU, with the GPU's attention, casts and masks. It counts
-    the bytes of its own kernels, named 'fused' and what they compute; those of GEMMs
-    and attention are counted as in the eager step. No code is generated. Its kernels
-    for a GPU may differ. Copies of attention's inputs, which it makes for a CPU alone,
-    don't count. AdamW is fused and not compiled.
+    Inductor lowers and fuses the graph of forward and backward pass for a GPU, on fake
+    tensors. It counts the bytes of its own kernels, named 'fused' and what they
+    compute; those of GEMMs and attention are counted as in the eager step. No code is
+    generated, so no GPU is needed. AdamW is fused and not compiled.
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``.
@@ -76,6 +87,46 @@ def compiled_kernels(
     return counter.kernels
 
 
+@contextmanager
+def _a_card() -> Iterator[None]:
+    """Let Inductor lower for a GPU that is not there."""
+    answers = dict(
+        current_device=lambda: 0,
+        device_count=lambda: 1,
+        get_device_properties=lambda device=None: _CARD,
+    )
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(patch.object(torch.cuda, name, answer))
+            stack.enter_context(patch.object(CudaInterface, name, staticmethod(answer)))
+        for module, name, answer in (
+            (CudaInterface.Worker, 'get_device_properties', lambda device=None: _CARD),
+            (torch.cuda, 'get_device_capability', lambda device=None: (9, 0)),
+            (scheduler, 'has_triton', lambda: True),
+            (fake_tensor, 'init_gpu_context', lambda device: None),
+        ):
+            stack.enter_context(patch.object(module, name, answer))
+        yield
+
+
+def _move(graph: fx.GraphModule, inputs: Sequence) -> list:
+    """Move a graph to the GPU, and return its fake inputs there."""
+    gpu = torch.device('cuda', 0)
+
+    def moved(each: object) -> object:
+        return gpu if isinstance(each, torch.device) else each
+
+    for node in graph.graph.nodes:
+        node.args = map_aggregate(node.args, moved)
+        node.kwargs = map_aggregate(node.kwargs, moved)
+    return [
+        torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device=gpu)
+        if isinstance(each, Tensor)
+        else each
+        for each in inputs
+    ]
+
+
 class _InductorCounter:
     """A backend of ``torch.compile`` that counts kernels and runs the plain graph."""
 
@@ -97,8 +148,12 @@ class _InductorCounter:
         """Lower and schedule a graph, as Inductor does before it generates code."""
         counter = self.kernels['backward' if is_backward else 'forward']
         mode = compile_fx.fake_tensor_prop(graph, inputs)
-        compile_fx.record_original_output_strides(graph)
-        with V.set_fake_mode(mode), DebugContext():
+        plain, graph = graph, fx.GraphModule(graph, copy.deepcopy(graph.graph))
+        with _a_card(), V.set_fake_mode(mode), DebugContext():
+            with mode:
+                inputs = _move(graph, inputs)
+            compile_fx.fake_tensor_prop(graph, inputs)
+            compile_fx.record_original_output_strides(graph)
             compile_fx._recursive_post_grad_passes(graph, is_inference=False)
             lowered = GraphLowering(graph, inputs, shape_env=mode.shape_env)
             with V.set_graph_handler(lowered):
@@ -107,7 +162,7 @@ class _InductorCounter:
                 lowered._update_scheduler()
                 for node in lowered.scheduler.nodes:
                     self._count(node, counter)
-        return make_boxed_func(graph.forward)
+        return make_boxed_func(plain.forward)
 
     def _count(self, node: BaseSchedulerNode, counter: KernelCounter) -> None:
         origin = _operator(node.node) if node.is_extern() else None
@@ -118,25 +173,14 @@ class _InductorCounter:
                 (origin.args, origin.kwargs, origin),
             )
             counter.add(origin.target, args, kwargs, out)
-        elif not _is_copy_for_attention(node):
-            if size := node.get_read_write_buffers_sizes():
-                counter.calls[_name(node), True, 0, size] += 1
+        elif size := node.get_read_write_buffers_sizes():
+            counter.calls[_name(node), True, 0, size] += 1
 
 
 def _name(node: BaseSchedulerNode) -> str:
     """Name of one of Inductor's kernels: the operators of the model in it."""
     operators = get_fused_kernel_name(node.get_nodes(), 'original_aten')
     return operators.replace('_', ' ', 1)  # 'fused' and the rest
-
-
-def _is_copy_for_attention(node: BaseSchedulerNode) -> bool:
-    """Whether a kernel only copies an input of attention, as an expanded bias.
-
-    For a GPU, Inductor passes inputs with aligned rows as they are (``sdpa_constraint``
-    in its ``lowering.py``).
-    """
-    origins = getattr(node.node, 'origins', ())  # of a single kernel
-    return any(each.target in _ATTENTION for each in origins)
 
 
 def _operator(kernel: ir.ExternKernel) -> fx.Node | None:

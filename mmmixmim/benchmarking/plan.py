@@ -156,7 +156,7 @@ def plan(
         card: The card.
         gpus: Numbers of GPUs. The schedule's total batch is divided among them.
         total_batch: Images per step of all GPUs. Defaults to None: the config's batch
-            size times the GPUs.
+            size times the GPUs and the passes of a step.
         size: Height and width in pixels. Defaults to None: the backbone's.
         precision: One of 'fp32', 'fp16' and 'bf16', or several to compare; the runs
             are planned with the first. Defaults to (): that of the config.
@@ -169,7 +169,8 @@ def plan(
 
     Raises:
         UserError: If there are more GPUs than images in a step, the batch cannot be
-            divided among them, or not even one image fits the card.
+            divided among them, not even one image fits the card, or it has no
+            bfloat16.
     """
     check_positive('images_per_core', images_per_core)
     check_positive('network', network)
@@ -178,11 +179,17 @@ def plan(
     if not cfg.get('train_dataloader'):
         raise UserError('The config trains nothing: it has no train_dataloader.')
     batch = cfg.train_dataloader.batch_size
-    totals = [total_batch or batch * number for number in gpus]
+    passes = _passes(cfg)
+    totals = [total_batch or batch * passes * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
         _check_divisible(total, number)
     precision = precision or training_precision(cfg.to_dict()) or 'fp32'
     precision = [precision] if isinstance(precision, str) else precision
+    if 'bf16' in precision and not card.bf16:
+        raise UserError(
+            f'{card.name} does not compute in bf16: use --precision fp16 or float32, '
+            'or another card.'
+        )
     costs = {
         each: _without_repeats(
             {mode: step_cost(cfg, batch, size, each, mode) for mode in recompute}
@@ -201,7 +208,8 @@ def plan(
             mode,
             _peak(cost, batch, strategy, max(gpus)),
             _largest(cost, card, strategy, max(gpus)),
-            _seconds(cost, card, batch / cost.batch, *PASSES, 'optimizer'),
+            _seconds(cost, card, batch / cost.batch, *PASSES)
+            + _updating(cost, card, strategy, max(gpus)),
         )
         for each, modes in costs.items()
         for strategy in strategies(max(gpus))
@@ -256,7 +264,9 @@ def _runs(
 ) -> list[Run]:
     """Plan each strategy that fits, with its fastest recomputation."""
     batch = total // gpus
-    speed = card.link if gpus <= GPUS_PER_MACHINE else min(card.link, network)
+    # NCCL sends over the network cards of all GPUs of a machine at once.
+    between = network * GPUS_PER_MACHINE
+    speed = card.link if gpus <= GPUS_PER_MACHINE else min(card.link, between)
     steps, epochs = _schedule(cfg)
     per_epoch = images and images // total
     if steps is None and per_epoch:
@@ -321,10 +331,11 @@ def _step(
     forward = _seconds(cost, card, scale, 'forward')
     backward = _seconds(cost, card, scale, 'backward')
     computing = accumulate * (forward + backward)
-    computing += _seconds(cost, card, 1.0, 'optimizer')
-    # What a ring sends to gather or to scatter float32 once.
+    computing += _updating(cost, card, strategy, gpus)
+    # What a ring sends to gather weights or to scatter float32 gradients once.
     weights, gradients = (
-        4 * numel * (gpus - 1) / gpus for numel in (cost.parameters, cost.trained)
+        size * numel * (gpus - 1) / gpus
+        for size, numel in ((_gathered(cost), cost.parameters), (4, cost.trained))
     )
     # Bytes, how often, and the seconds of computing at the same time.
     if strategy == 'DDP':
@@ -346,10 +357,18 @@ def _step(
 
 
 def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
-    return sum(
-        cost.kernels[each].seconds(card, scale=1.0 if each == 'optimizer' else scale)
-        for each in phases
-    )
+    return sum(cost.kernels[each].seconds(card, scale=scale) for each in phases)
+
+
+def _updating(cost: StepCost, card: Card, strategy: str, gpus: int) -> float:
+    """Seconds of the optimizer, of which FSDP gives each GPU a part."""
+    seconds = _seconds(cost, card, 1.0, 'optimizer')
+    return seconds / gpus if strategy == 'FSDP' else seconds
+
+
+def _gathered(cost: StepCost) -> int:
+    """Bytes per weight that FSDP gathers, as configs/_base_/strategies/fsdp.py does."""
+    return 4 if cost.precision == 'fp32' else 2
 
 
 def _fixed(
@@ -362,7 +381,8 @@ def _fixed(
         # Its buckets hold a second copy of the gradients.
         return states + (gradients if gpus > 1 else 0), gradients
     # Whole are what no block holds, a block with its gradients, and the next block.
-    whole = 4 * (cost.outside + 3 * cost.largest_block)
+    whole = _gathered(cost) * (cost.outside + 2 * cost.largest_block)
+    whole += 4 * cost.largest_block
     # Before the last pass gradients are summed up without being divided.
     return states / gpus + whole, gradients if accumulated else gradients / gpus
 
@@ -419,11 +439,16 @@ def _check_divisible(total: int, gpus: int) -> None:
         )
 
 
+def _passes(cfg: Config) -> int:
+    """Iterations of MMEngine per step of the optimizer."""
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+
+
 def _schedule(cfg: Config) -> tuple[int | None, int | None]:
-    """Iterations or epochs of the schedule, and None for the other."""
+    """Steps or epochs of the schedule, and None for the other."""
     loop = cfg.get('train_cfg') or {}
-    steps, epochs = loop.get('max_iters'), loop.get('max_epochs')
-    return steps, None if steps else epochs
+    iterations, epochs = loop.get('max_iters'), loop.get('max_epochs')
+    return (iterations // _passes(cfg), None) if iterations else (None, epochs)
 
 
 def _kept(cfg: Config) -> int | None:

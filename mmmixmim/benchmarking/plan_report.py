@@ -24,7 +24,7 @@ def plan_report(plan: Plan, card: Card, name: str) -> str:
         f'{name}: {cost.parameters / 1e6:.1f} M parameters, '
         f'{cost.trained / 1e6:.1f} M trained; {cost.flops / 1e9:.1f} GFLOPs per image '
         f'and step; {height}x{width} pixels, {plan.precision}',
-        f'{card.name}: {card.low / 1e12:.0f} TFLOP/s in fp16 and bf16, '
+        f'{card.name}: {card.low / 1e12:.0f} TFLOP/s in fp16{" and bf16" * card.bf16}, '
         f'{card.full / 1e12:.3g} in fp32; {card.bandwidth / 1e12:.2f} TB/s, '
         f'{card.memory / 2**30:.0f} GiB',
         '',
@@ -117,10 +117,11 @@ def _notes(plan: Plan, card: Card) -> list[str]:
         f'{disk} {images}',
         f'Assumed: eager PyTorch, fused AdamW; kernels reach {PEAK_SHARE:.0%} of the '
         f'peak and {BANDWIDTH_SHARE:.0%} of the bandwidth, and take at least '
-        f'{LAUNCH * 1e6:.1f} us; {USABLE:.0%} of the memory is usable; weights and '
-        'gradients are sent in float32 while the GPU computes, at '
-        f'{card.link / 1e9:.0f} GB/s between the {GPUS_PER_MACHINE} GPUs of a machine '
-        f'and {plan.network / 1e9:.0f} GB/s between machines; a core loads '
+        f'{LAUNCH * 1e6:.1f} us; {USABLE:.0%} of the memory is usable; gradients '
+        'are sent in float32 and FSDP sends weights in the precision of the run, while '
+        f'the GPU computes, at {card.link / 1e9:.0f} GB/s between the '
+        f'{GPUS_PER_MACHINE} GPUs of a machine and {plan.network / 1e9:.0f} GB/s per '
+        f'GPU between machines; a core loads '
         f'{plan.images_per_core:.0f} images per second, and loaders keep up; '
         'validation and saving take no time.',
     ]

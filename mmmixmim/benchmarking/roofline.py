@@ -50,6 +50,7 @@ class Card:
         bandwidth: Bytes per second of its memory.
         memory: Bytes of its memory.
         link: Bytes per second to other GPUs of the machine, in one direction.
+        bf16: Whether it multiplies in bfloat16 as fast as in float16.
     """
 
     name: str
@@ -58,28 +59,30 @@ class Card:
     bandwidth: float
     memory: float
     link: float
+    bf16: bool = True
 
 
-def _card(name, low, full, bandwidth, memory, link) -> Card:
-    """From TFLOP/s, TB/s, GB and GB/s."""
-    gb = 1e9 if memory > 100 else 2**30  # sold as GB; up to 80 they are GiB
+def _card(name, low, full, bandwidth, memory, link, bf16=True) -> Card:
+    """From TFLOP/s, TB/s, GiB and GB/s."""
+    memory *= 2**30
     return Card(
-        name, low * 1e12, full * 1e12, bandwidth * 1e12, memory * gb, link * 1e9
+        name, low * 1e12, full * 1e12, bandwidth * 1e12, memory, link * 1e9, bf16
     )
 
 
-# Vendors' data sheets: dense tensor-core bf16, plain float32, memory, and half of the
-# bidirectional NVLink rate or, without NVLink, of PCIe.
+# Vendors' data sheets: dense tensor-core bf16, plain float32, and half of the
+# bidirectional NVLink rate or, without NVLink, of PCIe. Memory in GiB, as drivers tell
+# it: an H200 is sold with 141 GB.
 CARDS = {
     card.name: card
     for card in (
-        _card('v100', 125, 15.7, 0.9, 32, 150),
+        _card('v100', 125, 15.7, 0.9, 32, 150, bf16=False),
         _card('a100-40', 312, 19.5, 1.555, 40, 300),
         _card('a100', 312, 19.5, 2.039, 80, 300),
         _card('h100', 989, 67, 3.35, 80, 450),
         _card('h100-pcie', 756, 51, 2.0, 80, 64),
-        _card('h200', 989, 67, 4.8, 141, 450),
-        _card('b200', 2250, 75, 8.0, 180, 900),
+        _card('h200', 989, 67, 4.8, 140, 450),
+        _card('b200', 2250, 75, 8.0, 179, 900),
         _card('l40s', 362, 91.6, 0.864, 48, 32),
         _card('a10', 125, 31.2, 0.6, 24, 32),
         _card('rtx-3090', 71, 35.6, 0.936, 24, 32),
@@ -89,12 +92,12 @@ CARDS = {
 
 
 def find_card(name: str) -> Card:
-    """Return a card by its name, or one of ``TFLOPs,TB/s,GB`` and optionally ``,GB/s``.
+    """Return a card by its name, or by ``TFLOPs,TB/s,GiB`` and optionally ``,GB/s``.
 
     Args:
         name: A key of ``CARDS``, or numbers such as '312,2.0,80': peak of bfloat16 in
-            TFLOP/s, bandwidth in TB/s, memory in GB, and 32 GB/s between GPUs unless a
-            fourth number says more. float32 is taken as a sixteenth of the peak.
+            TFLOP/s, bandwidth in TB/s, memory in GiB, and 32 GB/s between GPUs unless
+            a fourth number says more. float32 is taken as a sixteenth of the peak.
 
     Raises:
         UserError: If it is neither.
@@ -111,7 +114,7 @@ def find_card(name: str) -> Card:
     ):
         raise UserError(
             f'Unknown GPU {name!r}: choose one of {", ".join(CARDS)}, or give its peak '
-            'in TFLOP/s (bfloat16), bandwidth in TB/s and memory in GB: 312,2.0,80.'
+            'in TFLOP/s (bfloat16), bandwidth in TB/s and memory in GiB: 312,2.0,80.'
         )
     peak, bandwidth, memory, link = [*numbers, 32.0][:4]
     return _card(name, peak, peak / 16, bandwidth, memory, link)

@@ -41,6 +41,7 @@ class StepCost:
     Attributes:
         batch: Number of images that were counted.
         size: Height and width of the images in pixels.
+        precision: 'fp32', 'fp16' or 'bf16'.
         parameters: Number of parameters.
         trained: Number of parameters that are trained.
         largest_block: Parameters of the largest block, of those that a list or a
@@ -56,6 +57,7 @@ class StepCost:
 
     batch: int
     size: tuple[int, int]
+    precision: str
     parameters: int
     trained: int
     largest_block: int
@@ -137,6 +139,7 @@ def _step_cost(
     cost = StepCost(
         batch,
         size,
+        precision,
         _numel(model.parameters()),
         _numel(trained),
         max((_numel(each.parameters()) for each in blocks), default=0),

@@ -263,7 +263,7 @@ class _Entry(click.ParamType):
     '--gpu',
     default='h100',
     help='Name of a card; or of any other its peak in TFLOP/s (bfloat16, dense), '
-    'bandwidth in TB/s, memory in GB and, optionally, GB/s between GPUs [32]: '
+    'bandwidth in TB/s, memory in GiB and, optionally, GB/s between GPUs [32]: '
     '312,2.0,80,300.',
 )
 @click.option(

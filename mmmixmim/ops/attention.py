@@ -1,10 +1,10 @@
 """Attention over all tokens, and inside windows with a learned bias.
 
 The equation of windows is :func:`plain_attention`. It runs everywhere but in training
-on a CPU, where PyTorch's fused attention has no gradient for the bias and its plain one
-writes all logits to memory. There :class:`_TrainedAttention` computes the same in
-cache-sized chunks of windows, and recomputes the attention weights in the backward
-pass, as FlashAttention (arXiv 2205.14135) does.
+on a CPU without masks and dropout. There PyTorch's fused attention has no gradient for
+the bias, and its plain one writes all logits to memory. So :class:`_TrainedAttention`
+computes the same in cache-sized chunks of windows, and recomputes the attention weights
+in the backward pass, as FlashAttention (arXiv 2205.14135) does.
 """
 
 from __future__ import annotations

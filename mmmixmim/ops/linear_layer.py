@@ -164,7 +164,8 @@ def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
 
 def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, (out_features, in_features)."""
-    if INTEL_MKL or not _uses_onednn(grad, x, None):
+    # oneDNN refuses to sum up no rows.
+    if INTEL_MKL or not len(grad) or not _uses_onednn(grad, x, None):
         return torch.mm(grad.t(), x)
     # oneDNN copies a transposed first operand: the gradient, or else x, and then the
     # result, which autograd wants in the layout of the weight.

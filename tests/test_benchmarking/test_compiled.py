@@ -46,10 +46,12 @@ def test_compiling_saves_kernels_and_bytes_but_no_flops(tmp_path):
     assert after.flops == before.flops
     names = ' '.join(compiled['backward'].rows())
     assert 'fused sum' in names and 'native_layer_norm_backward' in names
+    # A GPU's kernels sum up gradients while they compute them; those of a CPU don't.
+    assert 'gelu_backward_sum' in names
     total = [kernels['optimizer'].total() for kernels in (eager, compiled)]
     assert total[0] == total[1]
 
     options = ('--batch-size', 64, '--compiled', '--rows', 4)
     result = call('benchmarks/roofline.py', path, *options, cwd=tmp_path)
     assert result.returncode == 0 and '| fused ' in result.stdout
-    assert 'graph lowered for a CPU' in result.stdout
+    assert 'graph lowered for a GPU' in result.stdout

@@ -124,10 +124,26 @@ def test_a_run_on_several_gpus(cfg):
 def test_fsdp_gathers_weights_twice_and_scatters_gradients_once(cfg):
     found = plan(cfg, find_card('100,1,16'), [4], 32, recompute=['none'])
     ddp, fsdp = found.runs
-    share = 4 * 3 / 4  # bytes, and the parts of the other GPUs
-    assert ddp.traffic == 2 * share * found.cost.trained
-    assert fsdp.traffic == share * (2 * found.cost.parameters + found.cost.trained)
+    weights, gradients = (
+        size * numel * 3 / 4  # the parts of the other GPUs
+        for size, numel in ((2, found.cost.parameters), (4, found.cost.trained))
+    )
+    assert ddp.traffic == 2 * gradients
+    assert fsdp.traffic == 2 * weights + gradients
     assert fsdp.peak < ddp.peak
+    updating = found.cost.kernels['optimizer'].seconds(find_card('100,1,16'))
+    assert ddp.seconds - fsdp.seconds == pytest.approx(updating * 3 / 4)
+    full, _ = plan(cfg, find_card('100,1,16'), [4], 32, precision='fp32').runs[::-1]
+    assert full.traffic == 4 * weights + gradients
+
+
+def test_passes_of_the_config_count(cfg):
+    """MMEngine counts an iteration per pass."""
+    cfg.optim_wrapper.accumulative_counts = 4
+    cfg.train_cfg = dict(max_iters=400)
+    (run,) = plan(cfg, CARDS['a10'], [1], recompute=['none']).runs
+    assert run.batch == 32
+    assert run.hours == pytest.approx(100 * run.seconds / 3600)
 
 
 def test_slow_links_make_gpus_wait(cfg):
@@ -140,7 +156,7 @@ def test_slow_links_make_gpus_wait(cfg):
             network=network,
             recompute=['none'],
         ).runs
-        for link, network in ((300, 300e9), (0.1, 300e9), (300, 0.1e9))
+        for link, network in ((300, 300e9), (0.1, 300e9), (300, 0.1e9 / 8))
     )
     (limited, _) = plan(cfg, find_card('100,1,16,0.1'), [16], 64).runs
     assert limited.recompute == 'none'
@@ -206,6 +222,7 @@ def test_what_fits_with_fsdp_alone_is_said(cfg):
         (dict(gpus=[0]), 'gpus must be a positive int'),
         (dict(images_per_core=0), 'images_per_core must be a positive number'),
         (dict(card=find_card('100,1,0.000001')), 'Not even one image fits'),
+        (dict(card=CARDS['v100']), 'v100 does not compute in bf16: use --precision'),
     ],
 )
 def test_what_cannot_be_planned_is_refused(cfg, options, message):

@@ -23,7 +23,7 @@ def test_plan_and_check():
     assert 'rtx-4090: 165 TFLOP/s in fp16 and bf16, 82.6 in fp32; 1.01 TB/s' in text
     assert '| 2 | DDP | none | 1 x 32 |' in text and '| 2 | FSDP |' in text
     assert '| bf16 | DDP | none |' in text and '| norms |' not in text
-    assert '50 GB/s between machines; a core loads 700 images' in text
+    assert '50 GB/s per GPU between machines; a core loads 700 images' in text
     check = text[text.index('Check on this CPU, 32 images') :]
     # How large they are depends on what this process and the machine have done.
     assert len(re.findall(r'error ([+-][\d.]+)%', check)) == 2

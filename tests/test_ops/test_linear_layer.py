@@ -235,6 +235,14 @@ def test_which_gemms_onednn_computes(intel, tokens, outer, product, onednn):
     )
 
 
+def test_no_rows(intel):
+    x = torch.randn(0, 4, requires_grad=True)
+    layer = ops.Linear(4, 2)
+    layer(x).sum().backward()
+    assert x.grad.shape == (0, 4)
+    assert not layer.weight.grad.any() and not layer.bias.grad.any()
+
+
 def test_what_onednn_does_not_compute(onednn):
     """Other dtypes, devices, autocast and traces."""
     x, layer = torch.randn(3, 4, requires_grad=True), ops.Linear(4, 5)

@@ -69,7 +69,7 @@ def time_products(rows: int, inner: int, outer: int, rounds: int) -> dict[str, d
     found = {}
     for name, (a, b, rule) in products.items():
         onednn = partial(
-            linear_layer.ONEDNN_LINEAR, B=None, attr='none', scalars=[], algorithm='none'
+            linear_layer.ONEDNN_LINEAR, B=None, attr='none', scalars=[], algorithm=''
         )
         functions = (
             partial(torch.mm, a, b),

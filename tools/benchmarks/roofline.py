@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         '--gpu',
         default='h200',
         help=f'one of {", ".join(CARDS)}, or peak in TFLOP/s, bandwidth in TB/s and '
-        'memory in GB of any other: 312,2.0,80 (h200)',
+        'memory in GiB of any other: 312,2.0,80 (h200)',
     )
     parser.add_argument(
         '--batch-size', type=positive_int, default=128, help='images (128)'
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         '--compiled',
         action='store_true',
         help='the compiled step, by the bytes that Inductor counts for the graph that '
-        'it lowers for a CPU (takes minutes)',
+        'it lowers (takes a minute)',
     )
     parser.add_argument(
         '--rows', type=positive_int, default=15, help='operators to print (15)'
@@ -78,7 +78,7 @@ def main() -> None:
         from mmmixmim.benchmarking.compiled import compiled_kernels
 
         kernels = compiled_kernels(*step)
-        print("\ncompiled, by Inductor's bytes of the graph lowered for a CPU\n")
+        print("\ncompiled, by Inductor's bytes of the graph lowered for a GPU\n")
         _print(kernels, card, args.rows)
         return
     for mode in args.recompute:
