@@ -15,6 +15,7 @@ from mmmixmim.runtime import (
     one_line_errors,
     prepare_run,
 )
+from mmmixmim.runtime.saved_config import is_amp
 from mmmixmim.validation import UserError
 
 
@@ -48,11 +49,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Apply the training options to the config."""
     if not cfg.get('optim_wrapper'):
         raise UserError(f'{args.config} has no optim_wrapper, so it cannot train.')
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    if cfg.get('resume') and not cfg.get('load_from'):
-        cfg.load_from = find_resumable(cfg.work_dir)
+    _choose_start(cfg, args.resume)
     backbone = cfg.model.get('backbone') or {}
     init_cfg = backbone.get('init_cfg') or {}
     if 'checkpoint' in init_cfg and not init_cfg.checkpoint and cfg.get('load_from'):
@@ -60,7 +57,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+    if is_amp(cfg.optim_wrapper) and get_device() == 'cpu':
         raise UserError(
             'mixed precision (AmpOptimWrapper) needs a GPU, and there is none. Leave '
             'out --amp, or pass --cfg-options optim_wrapper.type=OptimWrapper if the '
@@ -74,6 +71,21 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
             )
         cfg.auto_scale_lr.enable = True
+
+
+def _choose_start(cfg: Config, resume: str | None) -> None:
+    """Go on with the run in the work folder if there is one; else start as configured.
+
+    With ``resume`` and ``load_from`` both in the config, MMEngine resumes that file.
+    """
+    if resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, resume
+    elif resume or (cfg.get('resume') and not cfg.get('load_from')):
+        found = find_resumable(cfg.work_dir)
+        if found:
+            cfg.resume, cfg.load_from = True, found
+        elif not cfg.get('load_from'):
+            cfg.resume = False
 
 
 @one_line_errors()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .formats import StateDict, summarise_keys
 NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
+# File that is newer than all checkpoints of earlier runs in the same folder.
+EARLIER = 'earlier_checkpoint'
 OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
 
@@ -26,7 +29,8 @@ def find_resumable(folder: str | Path) -> str | None:
 
     It is the one that ``last_checkpoint`` names, if it is complete, and else the one
     that was written last. A run whose folder was moved finds its own, also where
-    another run is now in the folder that it came from.
+    another run is now in the folder that it came from. See :func:`start_afresh` for
+    several runs in one folder.
 
     Args:
         folder: Work folder of the run.
@@ -46,11 +50,7 @@ def find_resumable(folder: str | Path) -> str | None:
     if named and not (last.parent / note.name).exists():
         folders.append(last.parent)
         likely.append(last)
-    found = sorted(
-        (path for each in folders for name in NAMES for path in each.glob(name)),
-        key=lambda path: path.stat().st_mtime_ns,
-        reverse=True,
-    )
+    found = _newest_first(folder, folders)
     for path in [*likely, *found] if named else found:
         if is_complete(path):
             if named and path not in likely:
@@ -67,6 +67,48 @@ def find_resumable(folder: str | Path) -> str | None:
             f'{named or found[0]}. Restore one.'
         )
     return None
+
+
+def start_afresh(folder: str | Path) -> str | None:
+    """Let :func:`find_resumable` leave out all checkpoints that are there now.
+
+    Else a run from scratch that dies before its first checkpoint would continue an
+    earlier run of the same folder. The checkpoints themselves stay.
+
+    Args:
+        folder: Work folder of a run that starts from scratch.
+
+    Returns:
+        The last checkpoint of the earlier run; None if there is none.
+    """
+    folder = Path(folder)
+    note = folder / 'last_checkpoint'
+    found = _newest_first(folder, [folder])
+    if not note.exists() and not found:
+        return None
+    last = note.read_text().strip() if note.exists() else str(found[0])
+    (folder / EARLIER).write_text(last)
+    note.unlink(missing_ok=True)
+    return last
+
+
+def without_earlier(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """Leave out files that are older than the last start from scratch.
+
+    Args:
+        folder: Work folder of the run.
+        paths: The files.
+    """
+    mark = folder / EARLIER
+    since = mark.stat().st_mtime_ns if mark.exists() else 0
+    return [path for path in paths if path.stat().st_mtime_ns >= since]
+
+
+def _newest_first(folder: Path, folders: list[Path]) -> list[Path]:
+    """Checkpoints of the run of a work folder, in some folders."""
+    found = (path for each in folders for name in NAMES for path in each.glob(name))
+    paths = without_earlier(folder, found)
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def is_complete(path: str | Path) -> bool:

@@ -15,7 +15,7 @@ from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, scan_images
 from mmmixmim.text import plural, printable
-from mmmixmim.validation import UserError
+from mmmixmim.validation import MissingFileError, UserError
 
 from .settings import Choices
 
@@ -35,6 +35,11 @@ def list_images(data: Path) -> tuple[list[Path], str]:
         return files, 'a list with labels, which are not used' if labels else 'a list'
     if data.is_file() and data.suffix.lower() == '.parquet':
         return read_paths(data), 'a table'
+    if data.is_file():
+        raise MissingFileError(
+            f'{str(data)!r} is a file, expected a folder of images, or a list of their '
+            'paths (.csv, .txt or .parquet).'
+        )
     files = find_images(data)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:
@@ -43,9 +48,13 @@ def list_images(data: Path) -> tuple[list[Path], str]:
 
 
 def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
-    """Scan the images, or read the scan of the same files back."""
+    """Scan the images, or read the scan of the same files back.
+
+    Unreadable files are looked at again: a package may have been missing, or the disk.
+    """
     scan = Scan.load(cache)
-    if scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files)):
+    same = scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files))
+    if same and not scan.unreadable:
         return scan
     with _progress(len(files)) as advance:
         scan = scan_images(data, files, progress=advance)
@@ -74,8 +83,10 @@ def print_scan(scan: Scan, kind: str) -> None:
     bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
     channels = ', '.join(map(str, sorted(scan.channels)))
     print(f'  channels {channels}; {bits}')
+    if scan.unreadable:
+        first = printable(scan.reason)
+        print(f'  {scan.unreadable:,} left out, as unreadable. The first: {first}')
     for name, said in (
-        ('unreadable', 'left out, as unreadable'),
         ('duplicates', 'with the same content as another one; remove to save time'),
         ('constant', f'of {scan.sampled} that were looked at without any contrast'),
     ):

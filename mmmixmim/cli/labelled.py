@@ -63,8 +63,8 @@ def look(
     print_scan(scan, 'labelled images')
     if scan.unreadable:
         raise UserError(
-            f'{plural(scan.unreadable, "labelled file")} cannot be read, such as '
-            f'{scan.examples["unreadable"][0]!r}: repair or remove them.'
+            f'{plural(scan.unreadable, "labelled file")} cannot be read: repair or '
+            f'remove them. {scan.reason}'
         )
     other = other_kind(start, scan)
     if other:

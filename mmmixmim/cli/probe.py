@@ -22,6 +22,7 @@ from mmmixmim.visualization.report import beside
 from .data import central_crop, loader, pack
 from .labelled import data_path, labelled_dataset, look, prepare, save_mistakes
 from .machine import this_machine
+from .models import largest_patch
 from .run import Run
 from .settings import Choices, choose_classification
 from .start import checkpoint_of, known_settings
@@ -88,14 +89,20 @@ def probe(
     files = [str(file) for file, _ in labelled.part('val')]
     found = save_mistakes(run, scores, labels, files)
     if start:
-        print(f'Compare with    {_untrained(run, chosen).invocation}')
+        print(f'Compare with    {_comparison(run, chosen)}')
     run.finished = True
     run.save()
     return found
 
 
-def _untrained(run: Run, chosen: Choices) -> Run:
-    """The probe of the same encoder at its initialisation."""
+def _comparison(run: Run, chosen: Choices) -> str:
+    """The command that probes the same encoder at its initialisation."""
+    if largest_patch(chosen.model, chosen.image_size) != chosen.patch_size:
+        return (
+            'a probe without --image-size: untrained, the model has other patches at '
+            f'{chosen.image_size} pixels'
+        )
     changes = dict(start=None, model=chosen.model, image_size=chosen.image_size)
     folder = beside(run.folder, 'untrained')
-    return replace(run, folder=folder, arguments=run.arguments | changes)
+    untrained = replace(run, folder=folder, arguments=run.arguments | changes)
+    return untrained.invocation

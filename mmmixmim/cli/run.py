@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
@@ -267,6 +268,21 @@ def _check_writable(folder: Path) -> None:
         )
 
 
+def check_images(cfg: Config, remedy: str) -> None:
+    """Raise if the folder of the images to train on is gone, or a disk not mounted.
+
+    Args:
+        cfg: Config of a run.
+        remedy: What to do about it.
+    """
+    root = cfg.train_dataloader.dataset.get('data_root')
+    if root and not (os.path.isdir(root) and os.listdir(root)):
+        raise MissingFileError(
+            f'The images of this run are gone: the folder {root!r} does not exist or '
+            f'is empty: {remedy}.'
+        )
+
+
 def train(run: Run) -> Runner:
     """Train what the config of a run says, or go on with it.
 
@@ -278,6 +294,7 @@ def train(run: Run) -> Runner:
         print(f'\nTraining into {run.folder}. Its config is {run.config}.', flush=True)
         text = run.config.read_text()
         cfg = load_config(run.config)
+        check_images(cfg, 'bring them back, then give the same command again')
         prepare_run(cfg, run.config, work_dir=str(run.folder))
         cfg.resume = (run.folder / 'last_checkpoint').is_file()
         cfg.runner_type = 'mmmixmim.QuietRunner'

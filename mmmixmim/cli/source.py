@@ -114,6 +114,12 @@ class PythonDataset:
     Args:
         dataset: The dataset.
         out: Folder of the run, which keeps the scan.
+
+    Attributes:
+        has_weights: Whether the images bring masks along.
+
+    Raises:
+        UserError: If an item is no image, or some of those looked at have no mask.
     """
 
     note = (
@@ -126,6 +132,7 @@ class PythonDataset:
         self.scan = scan_dataset(describe(dataset), dataset)
         self.scan.save(out / 'scan.json')
         print_scan(self.scan, 'given in Python')
+        self.has_weights = self._have_masks()
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels; see :meth:`Files.prepare`."""
@@ -136,11 +143,20 @@ class PythonDataset:
         measure(self.scan, images, self.out, no_data, masks)
         return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether the images bring masks along."""
+    def _have_masks(self) -> bool:
         indices = spread(len(self.dataset))
-        return any(has_mask(get_sample(self.dataset, i)) for i in indices)
+        found = {i: has_mask(get_sample(self.dataset, i)) for i in indices}
+        with_mask, without = (
+            next((i for i, has in found.items() if has == wanted), None)
+            for wanted in (True, False)
+        )
+        if with_mask is not None and without is not None:
+            raise UserError(
+                f'Item {without} of the {self.scan.root} has no mask, but item '
+                f'{with_mask} has one: give all items a mask, of ones where all pixels '
+                'are data, or none.'
+            )
+        return with_mask is not None
 
     def discard(self) -> None:
         """Nothing was stored."""

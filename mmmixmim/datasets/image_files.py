@@ -30,10 +30,7 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     if not root.exists():
         raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
     if not root.is_dir():
-        raise MissingFileError(
-            f'{str(root)!r} is a file, expected a folder of images, or a list of their '
-            'paths (.csv, .txt or .parquet).'
-        )
+        raise MissingFileError(f'{str(root)!r} is a file, expected a folder of images.')
     endings = tuple(extensions)
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,12 @@ from .image_files import find_images
 from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')
-# What else people call the part for validation.
-_VALIDATION = ('valid', 'validation', 'dev')
+# What people call the parts.
+_WORDS = dict(
+    **dict.fromkeys(('train', 'training'), 'train'),
+    **dict.fromkeys(('val', 'valid', 'validation', 'dev', 'eval', 'evaluation'), 'val'),
+    **dict.fromkeys(('test', 'testing'), 'test'),
+)
 
 
 @dataclass
@@ -53,10 +59,11 @@ def find_labelled(data: Path) -> Labelled:
         data: A folder with a folder of images for each class, or with such folders
             below ``train`` and ``val``. Or a CSV or Parquet file with the columns
             ``path`` and ``label`` and optionally ``part`` (``train`` or ``val``); paths
-            are relative to the file.
+            are relative to the file, and repeated lines count once.
 
     Raises:
-        UserError: If labels are missing or parts have different classes.
+        UserError: If labels are missing, a table has an image with two labels or parts,
+            or the folders are parts of other names.
     """
     if data.is_file():
         rows = _read_table(data)
@@ -189,25 +196,50 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
 
 def _check_no_parts(data: Path, top: set[str]) -> None:
     """Raise if the folders of classes have the names of parts."""
-    wanted = {name: name.lower() for name in top}
-    known = set(wanted.values())
-    if 'train' not in known or not known <= {*PARTS, *_VALIDATION, 'test'}:
+    parts = _find_parts(top)
+    if not parts:
         return
-    for name, part in wanted.items():
-        test = part == 'test' and not known & {'val', *_VALIDATION}
-        if test or part in _VALIDATION:
-            wanted[name] = 'val'
-    renames = sorted(f'{old} to {new}' for old, new in wanted.items() if old != new)
-    advice = f'Rename {", ".join(renames)}, or name' if renames else 'Name'
-    if len({*wanted.values()}) < len(wanted):
-        both = sorted(old for old, new in wanted.items() if new == 'val')
-        advice = f'Merge {" and ".join(both)} into val, or name'
-    train = data / min(name for name in top if name.lower() == 'train')
+    known = {*parts.values()}
+    if 'test' in known and 'train' in known and 'val' not in known:
+        parts = {name: 'val' if x == 'test' else x for name, x in parts.items()}
+        known = {'train', 'val'}
+    names = {part: sorted(x for x in top if parts[x] == part) for part in known}
+    merges = {part: each for part, each in names.items() if len(each) > 1}
+    renames = sorted(
+        f'{name} to {part}'
+        for name, part in parts.items()
+        if name != part and part not in merges
+    )
+    steps = [f'rename {", ".join(renames)}'] if renames else []
+    steps += [f'merge {" and ".join(each)} into {x}' for x, each in merges.items()]
+    if 'train' not in known:
+        steps = ['rename one of them to train and one to val'] * (len(top) > 1)
+    advice = ' and '.join(steps) + ', or name' if steps else 'name'
+    first = min(top, key=lambda name: ([*PARTS, 'test'].index(parts[name]), name))
     raise UserError(
         f'{str(data)!r} has {" and ".join(sorted(top))}, which are no classes: '
         'expected train and val, with a folder for each class in both. '
-        f'{advice} {str(train)!r}, of which some images are drawn for validation.'
+        f'{advice[0].upper()}{advice[1:]} {str(data / first)!r}, of which some images '
+        'are drawn for validation.'
     )
+
+
+def _find_parts(top: set[str]) -> dict[str, str]:
+    """Which part each folder is by a word of its name, as ``seg_train``.
+
+    Returns:
+        'train', 'val' or 'test' for each name; empty unless the names are the same but
+        for these words.
+    """
+    found = {}  # name -> what remains of it -> part
+    for name in top:
+        low = name.lower()
+        words = [x for x in re.finditer(r'[^\W\d_]+', low) if x[0] in _WORDS]
+        found[name] = {low[: x.start()] + low[x.end() :]: _WORDS[x[0]] for x in words}
+    shared = set.intersection(*map(set, found.values()))
+    if len(top) == 1:
+        shared &= {''}  # train_station is a class
+    return {name: found[name][min(shared)] for name in top} if shared else {}
 
 
 def _read_table(file: Path) -> list[tuple[Path, str, str]]:
@@ -225,7 +257,18 @@ def _read_table(file: Path) -> list[tuple[Path, str, str]]:
                 'train or val.'
             )
     paths = check_paths(file, [file.parent / path for path, *_ in rows])
-    return [(p, *row[1:]) for p, row in zip(paths, rows, strict=True)]
+    seen = {}  # path without dots -> its first number and row
+    for number, (path, row) in enumerate(zip(paths, rows, strict=True), first):
+        row = (path, *row[1:])
+        before, same = seen.setdefault(os.path.normpath(path), (number, row))
+        if row[1:] != same[1:]:
+            what = 'labels' if row[1] != same[1] else 'parts'
+            raise UserError(
+                f'{word}s {before} and {number} of {str(file)!r} give {str(path)!r} '
+                f'two {what}: keep one of them.'
+            )
+    # An image that is repeated would be drawn for training and for validation.
+    return [row for _, row in seen.values()]
 
 
 def check_paths(file: Path, paths: list[Path]) -> list[Path]:

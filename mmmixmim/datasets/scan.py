@@ -9,26 +9,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from mmmixmim.validation import (
-    MissingDependencyError,
-    UnreadableFileError,
-    UserError,
-)
+from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .duplicates import find_duplicates
 from .image_files import fingerprint
 from .no_data import odd_value
+from .pillow_limits import open_picture
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
 
 _CHUNK = 10_000  # files that the threads are given at a time
 _EXAMPLES = 20  # paths that are kept of each kind of problem
-_STACK = 'TIFF stack'  # several pages, of which Pillow reads the first
+# TIFFs that Pillow, which loads plain pictures, does not read as we do:
+_STACK = 'TIFF stack'  # several pages, of which it reads the first
+_BANDS = 'TIFF of bands'  # no colours, or a compression or size that it refuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Scan:
         aspect: Median of longer by shorter side.
         folders: Number of folders that directly hold images.
         unreadable: Number of files that are no readable image.
+        reason: Why the first of them cannot be read; '' if there are none.
         duplicates: Number of images whose content another one has too.
         sampled: Number of images whose pixels were looked at.
         constant: Number of those in which all pixels are the same.
@@ -86,6 +87,7 @@ class Scan:
     aspect: float = 1.0
     folders: int = 0
     unreadable: int = 0
+    reason: str = ''
     duplicates: int = 0
     sampled: int = 0
     constant: int = 0
@@ -96,8 +98,9 @@ class Scan:
     as_arrays: bool = False
     shards: int = 0
 
-    def add_problem(self, kind: str, example: Path | str) -> None:
-        """Count an image as 'unreadable', 'constant' or 'not_finite'."""
+    def add_problem(self, kind: str, example: Path | str, reason: str = '') -> None:
+        """Count an image as 'unreadable', for a reason, 'constant' or 'not_finite'."""
+        self.reason = self.reason or reason
         setattr(self, kind, getattr(self, kind) + 1)
         self.add_example(kind, example)
 
@@ -121,7 +124,7 @@ class Scan:
         have the endings that :class:`ImageFolder` finds.
         """
         plain = set(self.bits) <= {1, 8} and set(self.channels) <= {1, 2, 3, 4}
-        other = {each[1:].upper() for each in EXTENSIONS} | {_STACK}
+        other = {each[1:].upper() for each in EXTENSIONS} | {_STACK, _BANDS}
         return self.as_arrays or not plain or bool(other & set(self.formats))
 
     @classmethod
@@ -160,19 +163,21 @@ def scan_images(
         while chunk := list(islice(waiting, _CHUNK)):
             for path, header in zip(chunk, pool.map(_try_header, chunk), strict=True):
                 progress()
-                if header is None:
-                    scan.add_problem('unreadable', path)
+                if isinstance(header, str):
+                    scan.add_problem('unreadable', path, header)
                 else:
                     found[path] = header
         chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
         for path, (problem, value) in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
         ):
+            if problem == 'unreadable':
+                scan.add_problem(problem, path, reason=value)
+                del found[path]
+                continue
             scan.odd_value = scan.odd_value or value
             if problem:
                 scan.add_problem(problem, path)
-            if problem == 'unreadable':
-                del found[path]
     scan.sampled = len(chosen)
     scan.images = len(found)
     readable = list(found)
@@ -238,8 +243,8 @@ def scan_shards(name: str, shards: int, images: int, samples: Iterable[dict]) ->
     _look_at_samples(scan, samples, damaged=UnreadableFileError)
     if not scan.sampled:
         raise UserError(
-            f'None of the {scan.unreadable} images that were looked at can be read, '
-            f'such as {scan.examples["unreadable"][0]!r}: write the shards again.'
+            f'None of the {scan.unreadable} images that were looked at can be read: '
+            f'write the shards again. {scan.reason}'
         )
     return scan
 
@@ -251,10 +256,7 @@ def read_header(path: Path) -> Header:
         UserError: If it cannot be read.
     """
     with open_image(path) as image:
-        name = _format(path)
-        if name == 'TIFF' and image.channels > image.samples:
-            name = _STACK
-        return _header(image, name)
+        return _header(image, _format(path), path)
 
 
 def check_scan(
@@ -276,7 +278,9 @@ def check_scan(
         found = {0: 'no readable image', 1: 'one readable image'}.get(
             scan.images, f'{scan.images} readable images'
         )
-        more = f' ({scan.unreadable} are unreadable)' if scan.unreadable else ''
+        more = ''
+        if scan.unreadable:
+            more = f' ({scan.unreadable} unreadable: {scan.reason.rstrip(".")})'
         raise UserError(
             f'{scan.root!r} holds {found}{more}, and training needs at least {least}, '
             'because images are mixed in pairs: add images.'
@@ -323,15 +327,17 @@ def _look_at_samples(
     """
     found = {}
     for item, sample in samples:
+        reason = ''
         try:
             with naming(item), open_sample(sample) as image:
                 problem, value = _problem(image)
                 scan.odd_value = scan.odd_value or value
-                found[item] = _header(image, kind or _format(Path(item)))
-        except damaged:
-            problem = 'unreadable'
+                source = BytesIO(sample.get('img_bytes', b''))
+                found[item] = _header(image, kind or _format(Path(item)), source)
+        except damaged as error:
+            problem, reason = 'unreadable', str(error)
         if problem:
-            scan.add_problem(problem, item)
+            scan.add_problem(problem, item, reason)
     scan.sampled = len(found)
     if found:
         _summarise(scan, found)
@@ -343,8 +349,12 @@ def _format(path: Path) -> str:
     return dict(JPG='JPEG', TIF='TIFF').get(name, name)
 
 
-def _header(image: ImageReader, name: str) -> Header:
+def _header(image: ImageReader, name: str, source: Path | BytesIO) -> Header:
     bits = 1 if image.dtype == bool else 8 * image.dtype.itemsize
+    if name == 'TIFF' and image.channels > image.samples:
+        name = _STACK
+    elif name == 'TIFF' and bits <= 8 and image.channels <= 4:
+        name = 'TIFF' if _is_picture(source) else _BANDS
     return Header(name, *image.size, image.channels, bits)
 
 
@@ -365,26 +375,37 @@ def _summarise(scan: Scan, found: dict[Path | str, Header]) -> None:
         scan.add_example(f'{header.bits} bits', name)
 
 
-def _try_header(path: Path) -> Header | None:
+def _is_picture(source: Path | BytesIO) -> bool:
+    """Whether Pillow reads a TIFF."""
     try:
-        str(path).encode()  # lists of files are text
-        return read_header(path)
-    except MissingDependencyError:
-        raise
-    except Exception:  # any damage of the file, in any library
-        return None
+        with open_picture(source) as image:
+            # It opens this compression, and then cannot decode it.
+            return image.info.get('compression') != 'webp'
+    except Exception:  # any that a decoder raises
+        return False
+
+
+def _try_header(path: Path) -> Header | str:
+    """Return the header, or why it cannot be read."""
+    try:
+        with naming(path):  # any damage of the file, in any library
+            str(path).encode()  # lists of files are text
+            return read_header(path)
+    except (MissingFileError, UnreadableFileError) as error:
+        return str(error)
 
 
 def _look_at_pixels(path: Path) -> tuple[str | None, str | None]:
-    """Return the name of the problem with an image's pixels, and the odd value."""
+    """Return the name of the problem with an image's pixels, and the odd value.
+
+    Of unreadable pixels it is the reason.
+    """
     try:
-        with warnings.catch_warnings(), open_image(path) as image:
+        with warnings.catch_warnings(), naming(path), open_image(path) as image:
             warnings.simplefilter('ignore')
             return _problem(image)
-    except MissingDependencyError:
-        raise
-    except Exception:
-        return 'unreadable', None
+    except (MissingFileError, UnreadableFileError) as error:
+        return 'unreadable', str(error)
 
 
 def _problem(image: ImageReader) -> tuple[str | None, str | None]:

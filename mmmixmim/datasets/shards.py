@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from mmengine.dist import get_dist_info
-from mmengine.fileio import join_path, load
+from mmengine.fileio import load
 from torch.utils.data import IterableDataset
 
 from mmmixmim.registry import DATASETS
@@ -31,7 +31,10 @@ from mmmixmim.validation import (
     check_positive_int,
 )
 
-from .raster_folder import RASTERS, RasterFolder
+from .image_files import find_images
+from .image_folder import ImageFolder
+from .raster_folder import RASTERS
+from .readers import LOCAL_ONLY
 from .samples import ENDLESS, build_pipeline
 
 INDEX = 'shards.json'
@@ -265,24 +268,26 @@ def write_shards(
     Raises:
         MissingDependencyError: If webdataset is not installed.
         MissingFileError: If there are no images.
-        UserError: If ``out`` has shards already.
+        UserError: If ``out`` has shards already, or an image could not be read from
+            a shard.
     """
     check_positive_int('images_per_shard', images_per_shard)
     wds = _webdataset()
-    dataset = RasterFolder(str(folder))
+    folder = Path(folder).expanduser()
+    images = find_images(folder)
+    _check_readable(images)
     out = Path(out).expanduser()
     if out.is_dir() and any(out.glob('*.tar')):
         raise UserError(f'{out} has shards already: choose another folder.')
     out.mkdir(parents=True, exist_ok=True)
-    order = list(range(len(dataset)))
     if seed is not None:
-        random.Random(seed).shuffle(order)
-    names = [f'{i:06}.tar' for i in range(ceil(len(order) / images_per_shard))]
+        random.Random(seed).shuffle(images)
+    names = [f'{i:06}.tar' for i in range(ceil(len(images) / images_per_shard))]
     files = [out / name for name in (*names, INDEX)]
     parts = [file.with_name(f'{file.name}{_PART}') for file in files]
     try:
-        _write_tars(wds, dataset, order, out, images_per_shard)
-        parts[-1].write_text(json.dumps(dict(images=len(order), shards=names)))
+        _write_tars(wds, folder, images, out, images_per_shard)
+        parts[-1].write_text(json.dumps(dict(images=len(images), shards=names)))
         for part, file in zip(parts, files, strict=True):
             part.rename(file)
     except BaseException:  # what is incomplete would be taken for shards
@@ -292,10 +297,20 @@ def write_shards(
     return list(map(str, files[:-1]))
 
 
+def _check_readable(images: Sequence[Path]) -> None:
+    """Raise if an image can be read from a local file only, as those by GDAL."""
+    local = [each for each in images if each.name.lower().endswith(LOCAL_ONLY)]
+    if local:
+        raise UserError(
+            f'{str(local[0])!r} cannot be read from a shard, nor can any image ending '
+            f'in {", ".join(LOCAL_ONLY)}: convert {len(local)} of {len(images)} images '
+            'to TIFF or .npy first.'
+        )
+
+
 def _write_tars(
-    wds, dataset: RasterFolder, order: list[int], out: Path, images_per_shard: int
+    wds, folder: Path, images: Sequence[Path], out: Path, images_per_shard: int
 ) -> None:
-    root = join_path(dataset.img_prefix, '')
     with wds.ShardWriter(
         f'{str(out).replace("%", "%%")}/%06d.tar{_PART}',
         maxcount=images_per_shard,
@@ -303,14 +318,13 @@ def _write_tars(
         verbose=0,
         encoder=False,
     ) as writer:
-        for number, index in enumerate(order):
-            path = dataset.get_data_info(index)['img_path']
-            name, ending = splitext(path.removeprefix(root))
-            name = join_path(dirname(name), basename(name).replace('.', '_'))
+        for number, path in enumerate(images):
+            name, ending = splitext(path.relative_to(folder).as_posix())
+            name = posixpath.join(dirname(name), basename(name).replace('.', '_'))
             writer.write(
                 {
                     '__key__': f'{name}-{number}',
-                    ending[1:].lower(): Path(path).read_bytes(),
+                    ending[1:].lower(): path.read_bytes(),
                 }
             )
 
@@ -363,15 +377,36 @@ def _one_error(shards: Sequence[str]) -> Iterator[None]:
 
 
 def _find_image(sample: dict) -> dict:
-    """The image of what webdataset read: a path for messages, and the contents."""
+    """The image of what webdataset read: a path for messages, and the contents.
+
+    Plain pictures come before other rasters, which may be depth or features, and
+    ``jpg`` before ``mask.png``.
+    """
     where = f'{sample["__url__"]}/{sample["__key__"]}'
-    for ending, content in sample.items():
-        if f'.{ending.rsplit(".", 1)[-1].lower()}' in RASTERS:
-            return dict(img_path=f'{where}.{ending}', img_bytes=content)
     endings = [key for key in sample if not key.startswith('__')]
-    raise UnreadableFileError(
-        f'The sample {where} has no image, but files ending in {", ".join(endings)}.'
-    )
+    found = [each for each in endings if _last(each) in RASTERS]
+    if not found:
+        raise UnreadableFileError(
+            f'The sample {where} has no image, but files ending in '
+            f'{", ".join(endings)}.'
+        )
+    pictures = [each for each in found if _last(each) in ImageFolder.EXTENSIONS]
+    alone = [each for each in found if '.' not in each]
+    both = [each for each in pictures if each in alone]
+    # Two pictures; or a.npy and a.mask.png, of which either may be the image.
+    doubtful = both or (pictures[:1] + alone[:1] if pictures else [])
+    if len(doubtful) > 1:
+        raise UnreadableFileError(
+            f'The sample {where} has several images, ending in {", ".join(doubtful)}: '
+            'keep one of them in the shard.'
+        )
+    ending = (both or pictures or alone or found)[0]
+    return dict(img_path=f'{where}.{ending}', img_bytes=sample[ending])
+
+
+def _last(ending: str) -> str:
+    """The last part of an ending as '.png'."""
+    return f'.{ending.rsplit(".", 1)[-1].lower()}'
 
 
 def _of_index(path: str, index: dict) -> list[str]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from mmmixmim.datasets import MixtureGroups
 from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
+from mmmixmim.runtime.saved_config import is_amp
 
 from .wrappers import unwrapped
 
@@ -58,7 +59,7 @@ class HeldOutLoop(ValLoop):
             dataloader = dict(dataloader, dataset=dataset)
         wrapper = runner.cfg.get('optim_wrapper') or {}
         if fp16 is None:
-            fp16 = wrapper.get('type') == 'AmpOptimWrapper'
+            fp16 = is_amp(wrapper)
         dtype = wrapper.get('dtype')
         self._dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         with kept_random_state():  # samplers draw a seed

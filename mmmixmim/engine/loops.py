@@ -174,15 +174,21 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
 
     def _done(self, per_epoch: int) -> int:
         now = len(self.dataloader)
+        done = self._iter - self._epoch * per_epoch
+        # A loop by iterations notes epoch 0; with DeepSpeed, MMEngine notes one too
+        # many in a checkpoint that is saved again as the best.
+        if not 0 <= done <= per_epoch:
+            self._epoch, done = divmod(self._iter, per_epoch)
         if per_epoch == now:
-            done = self._iter - self._epoch * now
-            # A loop by iterations notes epoch 0; with DeepSpeed, MMEngine notes one
-            # too many in a checkpoint that is saved again as the best.
-            if not 0 <= done <= now:
-                self._epoch, done = divmod(self._iter, now)
             return done
-        # Continue at the start of the epoch, and count from there.
-        self._iter = self._epoch * now
+        hub = self.runner.message_hub
+        validated = hub.get_info('last_validation') == self._iter
+        # Continue at the start of the epoch, or at its end, and count from there.
+        skip = now if done == per_epoch else 0
+        self._iter = self._epoch * now + skip
+        if validated or 0 < done < per_epoch:
+            # Weights within an epoch are not those that its start stands for.
+            hub.update_info('last_validation', self._iter)
         wrapper = self.runner.optim_wrapper
         if isinstance(wrapper, OptimWrapper):  # DeepSpeed counts by itself
             wrapper.initialize_count_status(
@@ -192,7 +198,7 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
             if isinstance(schedule, WarmupCosineLR) and not schedule.by_epoch:
                 # MMEngine counts steps twice: for the rate, and to see the end.
                 schedule.last_step = schedule._global_step = self._iter
-        return 0
+        return skip
 
 
 @LOOPS.register_module()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmengine.model import MMFullyShardedDataParallel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
@@ -10,6 +11,21 @@ from torch import nn
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside a wrapper such as DDP, or the model itself."""
     return model.module if is_model_wrapper(model) else model
+
+
+def optim_wrappers(wrapper: object) -> list[OptimWrapper]:
+    """List MMEngine's optimizer wrappers, one for each optimizer.
+
+    Args:
+        wrapper: The optimizer wrapper of a runner. ``OptimWrapperDict``, of several
+            optimizers, is an ``OptimWrapper`` too, with hardly any of its attributes.
+
+    Returns:
+        The wrappers. Empty with engines such as DeepSpeed, which step by themselves.
+    """
+    if isinstance(wrapper, OptimWrapperDict):
+        return list(wrapper.values())
+    return [wrapper] if isinstance(wrapper, OptimWrapper) else []
 
 
 def is_sharded(runner: Runner | FlexibleRunner) -> bool:

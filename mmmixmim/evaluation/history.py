@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+
+from mmmixmim.runtime.saved_config import read_config_text
 
 from .curves import History
 
 _SCALARS = 'vis_data/scalars.json'
+# Where a start of a run has counted what it trains on.
+COUNTS = 'vis_data/counts.json'
 _COUNTERS = {'iter', 'step'}
 # Of validation; they would mix with those of training, which have the same names.
 _TIMES = {'time', 'data_time'}
@@ -33,16 +36,34 @@ def run_starts(work_dir: str | Path) -> list[Path]:
     return starts
 
 
-def read_history(work_dir: str | Path) -> History:
+def read_counts(start: Path) -> dict[str, int]:
+    """Read what ``ReportHook`` has counted at a start; what is no count is left out.
+
+    Args:
+        start: The folder of the start.
+    """
+    try:
+        counts = json.loads((start / COUNTS).read_text('utf8'))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(counts, dict):
+        return {}
+    return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
+
+
+def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> History:
     """Read what MMEngine's ``LocalVisBackend`` has written of a run.
 
     A run that was resumed has one folder per start. Values that a later start
     computed again replace those of the earlier one. A start from scratch in the same
-    work_dir replaces all of them.
+    work_dir replaces all of them. Where a start had other batches, earlier iterations
+    are counted as its own: an epoch stays an epoch.
 
     Args:
         work_dir: The folder that holds ``TIME/vis_data/scalars.json``. The run may
             still be writing to it.
+        iters_per_epoch: Count iterations as a start with so many would. Defaults to
+            None: as the last start that logged something.
 
     Returns:
         Scalars by name, each a list of (iteration, value). MMEngine counts
@@ -50,12 +71,14 @@ def read_history(work_dir: str | Path) -> History:
         record before them. Empty if there is no training record.
     """
     history: History = {}
+    per_epoch = None
     for folder in run_starts(work_dir):
         records = _read_records(folder / _SCALARS)
         start = next(record['iter'] for record in records if 'iter' in record)
+        before, per_epoch = per_epoch, read_counts(folder).get('iters_per_epoch')
         history = {
             name: [point for point in points if point[0] < start]
-            for name, points in history.items()
+            for name, points in _rescaled(history, before, per_epoch).items()
         }
         now = max((points[-1][0] for points in history.values() if points), default=0)
         for record in records:
@@ -66,7 +89,18 @@ def read_history(work_dir: str | Path) -> History:
                 if name in _COUNTERS or ('iter' not in record and name in _TIMES):
                     continue
                 history.setdefault(name, []).append((now, float(value)))
+    history = _rescaled(history, per_epoch, iters_per_epoch)
     return {name: points for name, points in history.items() if points}
+
+
+def _rescaled(history: History, before: int | None, now: int | None) -> History:
+    """Count iterations by another length of an epoch, if both are known."""
+    if not before or not now or before == now:
+        return history
+    return {
+        name: [(round(at * now / before), value) for at, value in points]
+        for name, points in history.items()
+    }
 
 
 def _read_records(path: Path) -> list[dict[str, float]]:
@@ -87,6 +121,7 @@ def _read_records(path: Path) -> list[dict[str, float]]:
 def _resumed(folder: Path) -> bool:
     """Whether a start went on from a checkpoint, by its config."""
     config = folder / 'vis_data' / 'config.py'
-    return config.is_file() and bool(
-        re.search('^resume = True$', config.read_text(errors='replace'), re.MULTILINE)
+    # Saved with format_python_code=False, it has no line of this entry alone.
+    return config.is_file() and (
+        read_config_text(config.read_text(errors='replace')).get('resume') is True
     )

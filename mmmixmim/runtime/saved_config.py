@@ -44,16 +44,33 @@ def training_precision(config: dict) -> str | None:
     Returns:
         None if the config tells none that is known.
     """
-    wrapper = config_entry(config, 'optim_wrapper.type')
+    wrapper = config_entry(config, 'optim_wrapper') or {}
     dtype = config_entry(config, 'strategy.model_wrapper.mixed_precision.param_dtype')
-    if wrapper == 'AmpOptimWrapper':
+    if is_amp(wrapper):
         dtype = config_entry(config, 'optim_wrapper.dtype') or 'float16'
     for low, name in (('bf16', 'bfloat16'), ('fp16', 'float16')):
         by_deepspeed = config_entry(config, f'strategy.{low}.enabled')
         if by_deepspeed or name in str(dtype):
             return low
-    known = wrapper in ('OptimWrapper', 'DeepSpeedOptimWrapper')
+    known = {'OptimWrapper', 'DeepSpeedOptimWrapper'} & _class_names(wrapper)
     return 'fp32' if known else None
+
+
+def is_amp(wrapper: dict) -> bool:
+    """Whether an optimizer wrapper trains in mixed precision.
+
+    Args:
+        wrapper: Its config. Its type is a name, with or without a scope or module, or a
+            class, as in lazy configs.
+    """
+    return 'AmpOptimWrapper' in _class_names(wrapper)
+
+
+def _class_names(wrapper: dict) -> set[str]:
+    """Name of the type of a wrapper; of a class, those of its bases too."""
+    kind = wrapper.get('type') if isinstance(wrapper, dict) else None
+    classes = getattr(kind, '__mro__', ())
+    return {each.__name__ for each in classes} or {str(kind).rpartition('.')[2]}
 
 
 def _value(node: ast.expr) -> object:

@@ -9,6 +9,7 @@ import mmmixmim
 from mmmixmim.cli import machine, run, settings
 from mmmixmim.cli.source import find_source
 from mmmixmim.datasets import write_shards
+from mmmixmim.datasets.readers import PillowReader
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -176,6 +177,23 @@ def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path
     data.mkdir()
     make(data / 'a')
     assert said in error_line(command, data, '--out', tmp_path / 'run')
+
+
+def test_what_could_not_be_read_is_looked_at_again(tmp_path, monkeypatch):
+    """The disk had failed, or a decoder was missing; no file has changed."""
+    write_pictures(tmp_path / 'data', 4)
+    command = ['pretrain', tmp_path / 'data', '--out', tmp_path / 'run', '--dry-run']
+    with monkeypatch.context() as patch:
+        patch.setattr(PillowReader, '_read', failing)
+        line = error_line(*command)
+    assert 'no readable image (4 unreadable: ' in line
+    assert "data00.png' cannot be read: no decoder)" in line
+    code, printed, err = mixmim(*command)
+    assert code == 0 and '4 images, ' in printed and 'unreadable' not in printed, err
+
+
+def failing(*arguments):
+    raise RuntimeError('no decoder')
 
 
 def test_a_batch_that_cannot_fit():

@@ -75,6 +75,10 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     assert code == 0, printed + err
     assert 'untrained' in command and 'Accuracy' in printed
     assert 'Compare with' not in printed
+    # By the rule for 64 pixels, an untrained encoder has patches of another size.
+    options = ['--image-size', 64, '--from', pretrained[0], '--out', tmp_path / 'small']
+    code, printed, err = mixmim('probe', colours, *options)
+    assert code == 0 and 'Compare with    a probe without --image-size' in printed, err
     other = tmp_path / 'run-untrained'
     assert (other / 'val.txt').read_text() == (out / 'val.txt').read_text()
 
@@ -246,6 +250,23 @@ def test_splits_of_the_data_are_kept(colours, tmp_path):
     assert listed.part('val') == found.part('val')
 
 
+def test_an_image_that_a_table_repeats_is_on_one_side(colours, tmp_path):
+    lines = [f'{file},{file.parent.name}' for file in sorted(colours.glob('*/*'))]
+    lines += [line.replace('/red/', '/blue/../red/') for line in lines]
+    table = tmp_path / 'table.csv'
+    table.write_text('\n'.join(['path,label', *lines]))
+    found = split(find_labelled(table))
+    sides = [{file for file, _ in found.part(part)} for part in ('train', 'val')]
+    assert len(found.files) == 24 and not sides[0] & sides[1]
+    table.write_text('\n'.join(['path,label', *lines, f'{lines[0][:-4]}red']))
+    with pytest.raises(UserError, match='Lines 2 and 50 of .* two labels: keep one'):
+        find_labelled(table)
+    parts = [f'{lines[0]},{part}' for part in ('train', 'val')]
+    table.write_text('\n'.join(['path,label,part', *parts]))
+    with pytest.raises(UserError, match='Lines 2 and 3 of .* two parts'):
+        find_labelled(table)
+
+
 def test_labels_in_a_parquet_file(colours, tmp_path):
     pyarrow = pytest.importorskip('pyarrow')
     parquet = pytest.importorskip('pyarrow.parquet')
@@ -278,6 +299,16 @@ def test_labels_in_a_parquet_file(colours, tmp_path):
         (('train', 'valid'), 'Rename valid to val, or'),
         (('Train', 'Validation', 'Test'), 'Rename Test to test, Train to train, Vali'),
         (('train',), "in both. Name '{}/train', of which"),
+        (('training', 'testing'), 'Rename testing to val, training to train, or'),
+        (('seg_train', 'seg_test'), "seg_train to train, or name '{}/seg_train', of"),
+        (('train2017', 'val2017'), 'Rename train2017 to train, val2017 to val, or'),
+        (('dev_train', 'dev_test'), 'Rename dev_test to val, dev_train to train, or'),
+        (('train', 'eval', 'test'), "Rename eval to val, or name '{}/train', of"),
+        (
+            ('val', 'test'),
+            "Rename one of them to train and one to val, or name '{}/val",
+        ),
+        (('train', 'dev', 'eval'), "Merge dev and eval into val, or name '{}/train', "),
     ],
 )
 def test_parts_of_other_names_are_no_classes(parts, said, colours, tmp_path):
@@ -289,3 +320,9 @@ def test_parts_of_other_names_are_no_classes(parts, said, colours, tmp_path):
     assert said.format(tmp_path) in str(error.value)
     (tmp_path / 'bus').symlink_to(colours)  # a train may be a vehicle
     assert len(find_labelled(tmp_path).classes) == len(parts) + 1
+
+
+def test_classes_may_have_words_of_parts(colours, tmp_path):
+    for name in ('train_station', 'test_tube'):
+        (tmp_path / name).symlink_to(colours / 'red')
+    assert find_labelled(tmp_path).classes == ['test_tube', 'train_station']

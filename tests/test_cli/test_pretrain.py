@@ -141,6 +141,38 @@ def test_a_finished_run_is_left_alone(pretrained, photos):
     assert (out / 'epoch_2.pth').stat().st_mtime_ns == before
 
 
+def test_a_run_whose_images_are_gone(tmp_path):
+    write_pictures(tmp_path / 'data', 8)
+    out = tmp_path / 'run'
+    command = ['pretrain', tmp_path / 'data', '--out', out, '--epochs', 1]
+    assert mixmim(*command)[0] == 0
+    run = Run.load(out)
+    run.finished = False
+    run.save()
+    (tmp_path / 'data').rename(tmp_path / 'elsewhere')
+    (tmp_path / 'data').mkdir()  # where a disk was mounted
+    code, _, err = mixmim(*command)
+    assert code == 1 and 'bring them back, then give the same command again' in err
+    line = error_line('reconstruct', out)
+    assert line.endswith('bring them back, or name others with --images FOLDER.')
+    options = ['--images', tmp_path / 'elsewhere', '--num', 4]
+    code, _, err = mixmim('reconstruct', out, *options)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (('--seed', -1), '--seed must be an int between 0 and 4294967295, got -1'),
+        (('--seed', 2**32), '--seed must be an int between 0 and 4294967295'),
+        (('--images', 'nowhere'), "There is no folder 'nowhere': check the path."),
+        (('--images', __file__), 'is a file, expected a folder of images.'),
+    ],
+)
+def test_what_cannot_be_reconstructed(pretrained, options, said):
+    assert said in error_line('reconstruct', pretrained[0], *options)
+
+
 def test_interruptions_say_how_to_go_on(capsys):
     with pytest.raises(KeyboardInterrupt) as stopped, goes_on():
         raise KeyboardInterrupt

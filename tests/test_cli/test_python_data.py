@@ -144,6 +144,7 @@ def test_paths_are_left_where_they_are(tmp_path, capsys):
         (np.ones((4, 40, 40), np.uint8), 'are constant, such as .item 0'),
         ([np.full((40, 40), np.nan)] * 2, 'say --no-data=nan'),
         ([np.eye(40), np.eye(40, dtype=np.uint8)], 'number of bits: 1 with 64, 1 with'),
+        ([dict(img=np.eye(40), mask=np.eye(40)), np.eye(40)], 'Item 1 .* has no mask'),
         ([np.eye(40)[:5], np.eye(40)], 'smaller than a cell of 8 pixels'),
     ],
 )

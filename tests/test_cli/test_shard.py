@@ -27,6 +27,19 @@ def test_writes_shards_of_a_folder(image_folder, tmp_path):
     files = sorted(path.name for path in (tmp_path / 'shards').iterdir())
     assert files == ['000000.tar', '000001.tar', '000002.tar', 'shards.json']
     assert 'has shards already' in error_line(*arguments)
+    for data, said in (('nowhere', 'There is no folder'), ('a.csv', 'is a file, exp')):
+        (tmp_path / 'a.csv').touch()
+        line = error_line('shard', tmp_path / data, tmp_path / 'more')
+        assert said in line and '--cfg-options' not in line
+
+
+def test_shards_in_which_nothing_can_be_read_say_why(tmp_path):
+    (tmp_path / 'images').mkdir()
+    for number in range(4):
+        (tmp_path / 'images' / f'{number}.png').write_bytes(b'no image')
+    write_shards(tmp_path / 'images', tmp_path / 'shards')
+    line = error_line('pretrain', tmp_path / 'shards', '--out', tmp_path / 'run')
+    assert re.search("None of the 4 .* The image '.*png' cannot be read: cannot", line)
 
 
 @pytest.fixture(scope='module')

@@ -16,6 +16,7 @@ from mmmixmim.datasets.scan import (
     read_header,
     scan_dataset,
     scan_images,
+    scan_shards,
 )
 from mmmixmim.validation import MissingDependencyError, UserError
 
@@ -45,6 +46,7 @@ def test_formats_sizes_channels_and_problems_are_counted(tmp_path):
     assert scan.short_sides == (20, 30, 64)
     assert scan.duplicates == 1 and scan.constant == 1
     assert scan.examples['unreadable'] == [str(tmp_path / 'broken.png')]
+    assert f'{str(tmp_path / "broken.png")!r} cannot be read: ' in scan.reason
     assert scan.examples['duplicate'] == [str(tmp_path / 'copy.jpg')]
     assert not scan.is_raster
 
@@ -65,6 +67,7 @@ def test_damaged_pixels_count_as_unreadable(tmp_path):
     scan = scanned(tmp_path)
     assert scan.images == 1 and scan.unreadable == 1
     assert scan.formats == dict(PNG=1) and scan.bytes == len(data)
+    assert "b.png' cannot be read: " in scan.reason and not scan.odd_value
 
 
 def test_images_of_other_kinds_are_rasters(tmp_path):
@@ -114,6 +117,34 @@ def test_pages_of_a_stack_are_channels(tmp_path):
             tmp_path / 'a.tif', pixels, photometric='rgb', planarconfig=planar
         )
         assert not scanned(tmp_path).is_raster
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(photometric='minisblack', planarconfig='contig'),
+        dict(photometric='minisblack', planarconfig='separate'),
+        dict(photometric='rgb', compression='jpeg2000'),
+        dict(photometric='rgb', compression='lerc'),
+        dict(photometric='rgb', compression='webp'),
+    ],
+    ids=str,
+)
+def test_tiffs_that_pillow_does_not_read_are_rasters(options, tmp_path):
+    """Plain pictures are loaded by it, and training would fail."""
+    tifffile = pytest.importorskip('tifffile')
+    pytest.importorskip('imagecodecs')
+    pixels = noise(0, 40, 50, 3)
+    if options.get('planarconfig') == 'separate':
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / 'a.tif', pixels, metadata=None, **options)
+    with pytest.raises(OSError):
+        Image.open(tmp_path / 'a.tif').load()
+    scan = scanned(tmp_path)
+    assert scan.is_raster and scan.channels == {3: 1} and not scan.unreadable
+    assert scan.formats == {'TIFF of bands': 1}
+    data = (tmp_path / 'a.tif').read_bytes()
+    assert scan_shards('', 1, 1, [dict(img_path='a.tif', img_bytes=data)]).is_raster
 
 
 def test_names_that_are_no_text_and_links_to_nothing_are_unreadable(tmp_path):

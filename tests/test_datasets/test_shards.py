@@ -161,6 +161,42 @@ def test_shards_without_images_are_refused(tmp_path):
         names(stream(tmp_path), 1)
 
 
+def write_sample(folder, *endings):
+    """A shard of one sample with files of these endings, and what is its image."""
+    with tarfile.open(folder / 'a.tar', 'w') as tar:
+        for ending in endings:
+            tar.addfile(tarfile.TarInfo(f'00000.{ending}'), BytesIO())
+    (image,) = read_shards([str(folder / 'a.tar')])
+    return image['img_path'].partition('00000.')[2]
+
+
+@pytest.mark.parametrize(
+    'endings, image',
+    [
+        (('depth.npy', 'jpg'), 'jpg'),
+        (('npy', 'jpg'), 'jpg'),
+        (('mask.png', 'tif'), 'tif'),
+        (('depth.npy', 'npy'), 'npy'),
+        (('input.png', 'target.png'), 'input.png'),
+    ],
+)
+def test_the_image_of_a_sample_is_found(endings, image, tmp_path):
+    assert write_sample(tmp_path, *endings) == image
+
+
+@pytest.mark.parametrize('endings', [('jpg', 'png'), ('mask.png', 'npy')])
+def test_a_sample_with_two_images_is_refused(endings, tmp_path):
+    with pytest.raises(UnreadableFileError, match=f'ending in {", ".join(endings)}:'):
+        write_sample(tmp_path, *endings)
+
+
+def test_files_that_only_a_disk_holds_are_not_written_to_shards(folder, tmp_path):
+    (folder / 'scene.IMG').touch()
+    with pytest.raises(UserError, match='scene.IMG.*1 of 24 images to TIFF or .npy'):
+        write_shards(folder, tmp_path / 'shards')
+    assert not (tmp_path / 'shards').exists()
+
+
 def test_what_cannot_be_shared_or_found_is_refused(
     shards, folder, tmp_path, monkeypatch
 ):

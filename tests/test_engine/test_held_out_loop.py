@@ -38,7 +38,8 @@ def test_what_is_logged_is_measured_and_no_mean_of_several_validations(tmp_path)
     assert runner.val()['reconstruction/loss'] == pytest.approx(logged[1], rel=1e-6)
 
 
-def test_low_precision_is_that_of_the_training(tmp_path, monkeypatch):
+@pytest.mark.parametrize('scope', ['', 'mmengine.'])
+def test_low_precision_is_that_of_the_training(scope, tmp_path, monkeypatch):
     """Float16, the default of a GPU, overflows where bfloat16 does not."""
 
     class Seen(Exception):
@@ -47,7 +48,7 @@ def test_low_precision_is_that_of_the_training(tmp_path, monkeypatch):
     def val_step(data):
         raise Seen(torch.get_autocast_dtype('cuda'))
 
-    wrapper = {'type': 'AmpOptimWrapper', 'dtype': 'bfloat16'}
+    wrapper = {'type': f'{scope}AmpOptimWrapper', 'dtype': 'bfloat16'}
     options = {f'optim_wrapper.{name}': value for name, value in wrapper.items()}
     runner = Runner.from_cfg(config(tmp_path, **options))
     runner._val_loop = runner.build_val_loop(runner._val_loop)

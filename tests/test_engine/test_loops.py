@@ -177,6 +177,47 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now' in log
 
 
+@pytest.mark.parametrize('batches', [2, 4])
+def test_other_batches_do_not_validate_half_an_epoch_as_the_one_before(
+    batches, tmp_path
+):
+    """Killed within the second epoch, whose weights are not those of the first."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+    assert train(cfg, (KillHook, 'before_train_iter', 6)) == -9
+    first = (tmp_path / 'epoch_1.pth').read_bytes()
+    best = {path: path.read_bytes() for path in tmp_path.glob('best_*')}
+    cfg.update(resume=True, load_from=str(tmp_path / 'latest.pth'))
+    assert torch.load(cfg.load_from, weights_only=True)['meta']['iter'] == 5
+    cfg.train_dataloader.num_batch_per_epoch = batches
+    cfg.train_cfg.max_epochs = 2
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) == -9
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == first
+    assert {path: path.read_bytes() for path in tmp_path.glob('best_*')} == best
+    assert train(cfg) == 0
+    done = content(tmp_path / 'epoch_2.pth')
+    assert (done['meta']['epoch'], done['meta']['iter']) == (2, 2 * batches)
+    # A checkpoint is written before the validation of its epoch.
+    scores = done['message_hub']['log_scalars']['val/accuracy/top1']
+    assert len(scores['log_history']) == 1
+
+
+def test_other_batches_do_not_repeat_an_epoch_that_is_done(tmp_path):
+    """Killed after the last iteration of the second epoch, before its validation."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    assert train(cfg, (KillHook, 'after_train_epoch', 2)) == -9
+    cfg.update(resume=True, load_from=str(tmp_path / 'latest.pth'))
+    cfg.train_dataloader.num_batch_per_epoch = 4
+    assert train(cfg) == 0
+    done = content(tmp_path / 'epoch_3.pth')
+    assert (done['meta']['epoch'], done['meta']['iter']) == (3, 12)
+    scalars = done['message_hub']['log_scalars']
+    assert len(scalars['val/accuracy/top1']['log_history']) == 2
+    assert len(scalars['train/loss']['log_history']) == 3 + 3 + 4
+
+
 def resumed(work_dir, change, **first_options):
     """Resume a run of one epoch with a changed config, and train three."""
     cfg = tiny_finetuning(work_dir)

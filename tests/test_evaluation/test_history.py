@@ -62,3 +62,22 @@ def test_a_line_cut_off_and_values_that_are_no_numbers_are_left_out(tmp_path):
     history = read_history(tmp_path)
     assert [step for step, _ in history['loss']] == [10, 20]
     assert 'name' not in history
+
+
+def count(work_dir, time, per_epoch):
+    path = work_dir / time / 'vis_data' / 'counts.json'
+    path.write_text(json.dumps(dict(iters_per_epoch=per_epoch)))
+
+
+def test_iterations_of_other_batches_are_those_of_the_same_epochs(tmp_path):
+    """Two epochs of 40 batches, then resumed with 20."""
+    write(tmp_path, '20260101_000000', train(20, 40, 60, 80))
+    count(tmp_path, '20260101_000000', 40)
+    assert [at for at, _ in read_history(tmp_path, 20)['loss']] == [10, 20, 30, 40]
+    write(tmp_path, '20260102_000000', train(50, 60, loss=2), resume=True)
+    count(tmp_path, '20260102_000000', 20)
+    steps = [10, 20, 30, 40, 50, 60]
+    assert [at for at, _ in read_history(tmp_path)['loss']] == steps
+    # Without counts nothing is known of epochs.
+    count(tmp_path, '20260101_000000', 0)
+    assert [at for at, _ in read_history(tmp_path)['loss']] == [20, 40, 50, 60]

@@ -1,7 +1,12 @@
 import pytest
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 
-from mmmixmim.runtime.saved_config import read_config_text, training_precision
+from mmmixmim.runtime.saved_config import (
+    is_amp,
+    read_config_text,
+    training_precision,
+)
 
 from ..conftest import ROOT
 from ..scripts import PRETRAIN
@@ -42,7 +47,33 @@ def test_the_precision_of_recipes(name, precision):
     assert training_precision(cfg) == precision
 
 
-def test_the_precision_of_other_configs():
-    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'AmpOptimWrapper',
+        'mmengine.AmpOptimWrapper',
+        'mmengine.optim.AmpOptimWrapper',
+        AmpOptimWrapper,
+    ],
+)
+def test_the_precision_of_other_configs(kind):
+    wrapper = dict(type=kind, dtype='bfloat16')
     assert training_precision(dict(optim_wrapper=wrapper)) == 'bf16'
-    assert training_precision(dict(optim_wrapper=dict(type='Other'))) is None
+
+
+def test_the_precision_of_unknown_wrappers():
+    for wrapper in (dict(type='Other'), dict(), None, 'text'):
+        assert training_precision(dict(optim_wrapper=wrapper)) is None
+    plain = dict(type='mmengine.OptimWrapper')
+    assert training_precision(dict(optim_wrapper=plain)) == 'fp32'
+
+
+def test_mixed_precision_of_a_lazy_config(tmp_path):
+    text = 'from mmengine.optim import AmpOptimWrapper\n'
+    text += "optim_wrapper = dict(type=AmpOptimWrapper, dtype='bfloat16')\n"
+    (tmp_path / 'lazy.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'lazy.py', lazy_import=True)
+    assert is_amp(cfg.optim_wrapper)
+    cfg.dump(tmp_path / 'saved.py')
+    saved = read_config_text((tmp_path / 'saved.py').read_text())
+    assert training_precision(saved) == 'bf16'

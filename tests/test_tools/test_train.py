@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmmixmim.registry import HOOKS
@@ -294,11 +295,23 @@ def test_no_option_changes_nothing(apply):
     assert 'resume' not in cfg and 'load_from' not in cfg
 
 
-def test_resume_takes_the_latest_or_a_named_checkpoint(apply):
-    auto = apply(dict(load_from='old.pth'), resume='auto')
-    assert auto.resume is True and auto.load_from is None
+def test_resume_takes_the_latest_or_a_named_checkpoint(apply, tmp_path):
     named = apply({}, resume='new.pth')
     assert named.resume is True and named.load_from == 'new.pth'
+    torch.save(dict(), tmp_path / 'epoch_3.pth')
+    cfg = dict(load_from='weights.pth', work_dir=str(tmp_path))
+    auto = apply(cfg, resume='auto')
+    assert auto.resume is True and auto.load_from == str(tmp_path / 'epoch_3.pth')
+
+
+def test_resume_without_a_checkpoint_starts_as_configured(apply):
+    for configured in (None, 'weights.pth'):
+        cfg = apply(dict(load_from=configured), resume='auto')
+        assert not cfg.get('resume') and cfg.load_from == configured
+    assert apply(dict(resume=True)).resume is False
+    # Both in the config mean MMEngine's: resume that file.
+    both = apply(dict(resume=True, load_from='old.pth'))
+    assert both.resume is True and both.load_from == 'old.pth'
 
 
 def test_amp(apply):
@@ -308,12 +321,14 @@ def test_amp(apply):
     assert apply(own, amp=True).optim_wrapper.loss_scale == 2.0
 
 
-@pytest.mark.parametrize('by', ['option', 'config'])
-def test_amp_needs_a_gpu(train, apply, monkeypatch, by):
+@pytest.mark.parametrize(
+    'kind', [None, 'AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper]
+)
+def test_amp_needs_a_gpu(train, apply, monkeypatch, kind):
     monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
-    cfg = dict(optim_wrapper=dict(type='AmpOptimWrapper')) if by == 'config' else {}
+    cfg = dict(optim_wrapper=dict(type=kind)) if kind else {}
     with pytest.raises(UserError, match='needs a GPU'):
-        apply(cfg, amp=by == 'option')
+        apply(cfg, amp=kind is None)
 
 
 def test_no_validate(apply):

@@ -11,6 +11,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.visualization import LocalVisBackend
 
+from mmmixmim.checkpoint.resumable import start_afresh
 from mmmixmim.validation import MissingFileError, UserError
 from mmmixmim.visualization import render_report, write_report
 from mmmixmim.visualization.report import charts
@@ -300,9 +301,34 @@ def test_starting_again_does_not_resume(tmp_path):
     assert 'resume=False load_from=None' in steps
 
 
+def test_starting_again_begins_with_the_weights_of_the_first_start(tmp_path):
+    run = write_run(tmp_path / 'run', epochs=range(1, 3), load_from='weights.pth')
+    changes = dict(resume=True, load_from='epoch_2.pth', time='20260102_120000')
+    write_run(run, loss=(1.0, float('nan')), epochs=range(3, 6), **changes)
+    assert 'resume=False load_from=weights.pth' in next_words(run)
+
+
+def test_a_start_from_scratch_does_not_count_checkpoints_of_an_earlier_run(tmp_path):
+    run = write_run(tmp_path / 'run')
+    assert start_afresh(run) == str(run / 'epoch_10.pth')
+    write_run(run, epochs=range(1, 4), time='20260102_120000')
+    words = Page(render_report([run])).words
+    assert '3 of 10 epochs' in words and 'epoch_10.pth' not in words
+    assert read_run(run).checkpoints == [run / 'epoch_3.pth']
+
+
+def test_scalars_without_a_loss_make_a_report(tmp_path):
+    backend = LocalVisBackend(str(tmp_path / '20260101_120000' / 'vis_data'))
+    backend.add_config(Config(CONFIG))
+    for step in (5, 10):
+        backend.add_scalars(dict(loss_generator=1.5, lr=0.1, iter=step), step)
+    words = Page(render_report([tmp_path])).words
+    assert 'loss_generator' in words and '10 1.5' in words
+
+
 def test_overflow_of_float16_asks_for_bfloat16_and_clips_no_second_time(tmp_path):
     wrapper = CONFIG['optim_wrapper'] | dict(
-        type='AmpOptimWrapper', clip_grad=dict(max_norm=3.0)
+        type='mmengine.AmpOptimWrapper', clip_grad=dict(max_norm=3.0)
     )
     run = write_run(tmp_path / 'run', loss=(1.0, float('nan')), optim_wrapper=wrapper)
     steps = next_words(run)

@@ -2,11 +2,12 @@
 
 from .array import ArrayReader
 from .base import Box, ImageReader, UnreadableImageError, middle_of
-from .opening import EXTENSIONS, open_image
+from .opening import EXTENSIONS, LOCAL_ONLY, open_image
 from .pillow import PillowReader
 
 __all__ = [
     'EXTENSIONS',
+    'LOCAL_ONLY',
     'ArrayReader',
     'Box',
     'ImageReader',

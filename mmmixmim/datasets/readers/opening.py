@@ -21,9 +21,9 @@ from .pillow import PillowReader, Png16Reader
 TIFF = ('.tif', '.tiff')
 NUMPY = ('.npy', '.npz')
 DICOM = ('.dcm', '.dicom')
-RASTER = ('.jp2', '.vrt', '.img', '.nc', '.hdf', '.h5')
+LOCAL_ONLY = ('.jp2', '.vrt', '.img', '.nc', '.hdf', '.h5')  # by rasterio
 # Beyond those of Pillow.
-EXTENSIONS = (*NUMPY, *DICOM, *RASTER)
+EXTENSIONS = (*NUMPY, *DICOM, *LOCAL_ONLY)
 
 
 def open_image(
@@ -74,7 +74,7 @@ def _reader(path: str, source: Path | BytesIO) -> ImageReader:
         return _optional('tiff', 'TiffReader', 'tifffile imagecodecs', path)(source)
     if name.endswith(DICOM):
         return _optional('dicom', 'DicomReader', 'pydicom', path)(source)
-    if name.endswith(RASTER):
+    if name.endswith(LOCAL_ONLY):
         if isinstance(source, BytesIO):
             raise UnreadableFileError('rasterio reads local files only: download it')
         return _optional('raster', 'RasterioReader', 'rasterio', path)(source)

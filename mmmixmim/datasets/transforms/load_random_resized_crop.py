@@ -114,11 +114,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
                 self._record.add(path, error)
                 return None
             raise UnreadableFileError(
-                f'The image {str(path)!r} cannot be read: {error}. Repair or remove '
-                'the file, or replace unreadable files by others with '
-                'ignore_empty=True (--cfg-options '
-                'train_dataloader.dataset.pipeline.0.ignore_empty=True if this is the '
-                'first transform).'
+                f'The image {str(path)!r} cannot be read: {str(error).rstrip(".")}. '
+                'Repair or remove the file. In training, ignore_empty=True of '
+                f'{type(self).__name__} skips such files.'
             ) from error
         flip = self.rand_flip()
         # RGB to BGR and the horizontal flip in a single copy.

@@ -123,8 +123,8 @@ class LoadRasterCrop(LoadRandomResizedCrop):
                 self._record.add(path, error)
                 return None
             raise UnreadableFileError(
-                f'{error} Repair or remove the file, or skip such files with '
-                'ignore_empty=True.'
+                f'{error} Repair or remove the file. In training, ignore_empty=True of '
+                f'{type(self).__name__} skips such files.'
             ) from error
         flips = [
             axis

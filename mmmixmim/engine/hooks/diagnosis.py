@@ -7,7 +7,7 @@ import logging
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmmixmim.evaluation import diagnose, read_history
 from mmmixmim.registry import HOOKS
@@ -50,9 +50,14 @@ class DiagnosisHook(Hook):
         self.mean_loss = getattr(getattr(model, 'head', None), 'mean_loss', None)
         self.mask_ratio = getattr(model, 'mask_ratio', None)
         if runner.iter:
+            loop = runner.train_loop
+            by_epoch = isinstance(loop, EpochBasedTrainLoop)
+            history = read_history(
+                runner.work_dir, len(loop.dataloader) if by_epoch else None
+            )
             self.history = {
                 name: [point for point in points if point[0] <= runner.iter]
-                for name, points in read_history(runner.work_dir).items()
+                for name, points in history.items()
             }
 
     def after_train_iter(

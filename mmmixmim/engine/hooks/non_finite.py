@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import StoppedRunError, UserError
 
-from ..wrappers import unwrapped
+from ..wrappers import optim_wrappers, unwrapped
 
 LARGEST = 5  # gradients that a report lists
 LAST = 10  # losses that a report lists
@@ -46,8 +46,9 @@ class NonFiniteHook(Hook):
     halved. This is no error, and the step has no ``grad_norm``. A scale below 1 is one:
     then the gradients are not finite at any scale.
 
-    DeepSpeed makes its steps by itself: there the run stops where the loss is not
-    finite, and nothing is skipped.
+    DeepSpeed makes its steps by itself, and a model with several optimizers steps them
+    in its own order: there the run stops where the loss is not finite, and nothing is
+    skipped.
 
     Args:
         max_skips: Number of steps in a run that may be skipped instead. Defaults to 0:
@@ -72,7 +73,8 @@ class NonFiniteHook(Hook):
         self._counted = -1
         wrapper = runner.optim_wrapper
         self._handles = []
-        if isinstance(wrapper, OptimWrapper):
+        self._steps_once = len(optim_wrappers(wrapper)) == 1
+        if self._steps_once:
             optimizer = wrapper.optimizer
             self._handles = [
                 optimizer.register_step_pre_hook(self._before_step),
@@ -109,10 +111,9 @@ class NonFiniteHook(Hook):
             self._counted = step
             runner.message_hub.update_info('skipped_steps', skips)
         text = _text(report, path)
-        clean = isinstance(wrapper, OptimWrapper)  # engines step by themselves
-        if skips > self.max_skips or not clean:
+        if skips > self.max_skips or not self._steps_once:
             state = skip = ''
-            if clean:
+            if self._steps_once:
                 state = ' All weights are still finite.'
                 skip = (
                     ', or skip up to N such steps with '

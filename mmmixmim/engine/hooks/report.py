@@ -15,10 +15,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmmixmim.datasets import MixtureGroups
 from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.datasets.seeding import SeededDataset
+from mmmixmim.evaluation.history import COUNTS
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
-from mmmixmim.visualization.report import COUNTS
 
 from ..wrappers import is_sharded
 

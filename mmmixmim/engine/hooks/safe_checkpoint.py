@@ -26,12 +26,13 @@ from mmmixmim.checkpoint.resumable import (
     find_resumable,
     is_complete,
     restore,
+    start_afresh,
 )
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import StoppedRunError, UserError
 
 from ..schedulers.resuming import follow_config
-from ..wrappers import is_sharded
+from ..wrappers import is_sharded, optim_wrappers
 
 
 @HOOKS.register_module()
@@ -44,6 +45,8 @@ class SafeCheckpointHook(CheckpointHook):
       removed after that.
     - Where gradients are being accumulated, the checkpoint waits for their update.
     - A folder that cannot be written is found before the training starts.
+    - A run from scratch sets the checkpoints of an earlier run in its folder aside:
+      ``--resume`` leaves them out.
     - ``--resume`` refuses a checkpoint without training state or of another model.
 
     Args:
@@ -90,6 +93,10 @@ class SafeCheckpointHook(CheckpointHook):
             with _one_error(folder / self.filename_tmpl.format(1)):
                 if is_main_process():
                     _prepare(folder)
+        if self.save_best:
+            self._best = {key: self._moved(path) for key, path in self._best.items()}
+        if not runner._resume and not runner.iter and is_main_process():
+            _set_aside(Path(runner.work_dir))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse what cannot be continued from; take the config's optimizer options."""
@@ -170,6 +177,13 @@ class SafeCheckpointHook(CheckpointHook):
         else:
             self.best_ckpt_path_dict = dict.fromkeys(self.key_indicators) | paths
 
+    def _moved(self, path: str | None) -> str | None:
+        """Where a best checkpoint is now, if the work folder was moved."""
+        if not path or self.file_backend.exists(path):
+            return path
+        own = self.file_backend.join_path(self.out_dir, os.path.basename(path))
+        return own if self.file_backend.exists(own) else path
+
     def _remove(self, path: str) -> None:
         if is_main_process():
             if self.file_backend.isfile(path):
@@ -245,7 +259,7 @@ class SafeCheckpointHook(CheckpointHook):
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
     """Raise if other weights are trained, or in other groups."""
     state = checkpoint.get('optimizer') or {}
-    if not isinstance(wrapper, OptimWrapper) or 'param_groups' not in state:
+    if len(optim_wrappers(wrapper)) != 1 or 'param_groups' not in state:
         return
     own, theirs = (
         [len(group['params']) for group in groups]
@@ -269,8 +283,7 @@ def _drop_empty_scale(checkpoint: dict) -> None:
 
 def accumulated(runner: Runner) -> bool:
     """Whether no gradients wait for an update, after a training iteration."""
-    wrapper = runner.optim_wrapper
-    return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+    return all(each.should_update() for each in optim_wrappers(runner.optim_wrapper))
 
 
 class _SafeSaving:
@@ -358,6 +371,19 @@ def _prepare(folder: Path) -> None:
         remove(each)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b'test')
+
+
+def _set_aside(folder: Path) -> None:
+    """Start from scratch where an earlier run has left checkpoints."""
+    earlier = start_afresh(folder)
+    if earlier:
+        print_log(
+            f'{folder} holds checkpoints of an earlier run. This run starts from '
+            'scratch, so --resume leaves them out from now on. To continue the earlier '
+            f'run: --resume {earlier}',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _name_last(folder: Path, checkpoint: str) -> None:

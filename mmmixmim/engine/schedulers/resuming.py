@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
+from ..wrappers import optim_wrappers
 from .warmup_cosine import WarmupCosineLR
 
 # Where a schedule is, not what it is.
@@ -28,14 +28,16 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
     kernels follow the config here. So does ``WarmupCosineLR``; for other schedules,
     which compute each rate from the one before, a warning says that they go on as in
     the checkpoint. Nothing changes if the config is the same, for options that a
-    schedule sets, and with engines that have an optimizer wrapper of their own.
+    schedule sets, with several optimizers, and with engines that have an optimizer
+    wrapper of their own.
 
     Args:
         optim_wrapper: The optimizer wrapper, before anything is loaded.
         schedulers: The schedulers of a runner.
         checkpoint: What is about to be loaded.
     """
-    own = optim_wrapper.param_groups if isinstance(optim_wrapper, OptimWrapper) else ()
+    single = len(optim_wrappers(optim_wrapper)) == 1
+    own = optim_wrapper.param_groups if single else ()
     state = checkpoint.get('optimizer') or {}
     saved = list(state.get('param_groups', ()))
     if state.get('base_param_settings'):  # MMEngine's last group, of the rate it logs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmixmim.datasets.labelled import labelled_folder_of
-from mmmixmim.runtime.saved_config import config_entry
+from mmmixmim.runtime.saved_config import config_entry, is_amp
 
 from .facts import dataset_of, is_complete, is_pretraining
 from .run import Run
@@ -159,9 +159,9 @@ def _lower_rate(run: Run, overflow: bool = False) -> Step:
     if config_entry(run.config, 'optim_wrapper.clip_grad') is None:
         options.append('optim_wrapper.clip_grad.max_norm=1.0')
         extra = ' and clipped gradients'
-    wrapper = config_entry(run.config, 'optim_wrapper.type')
+    wrapper = run.config.get('optim_wrapper') or {}
     dtype = config_entry(run.config, 'optim_wrapper.dtype')
-    if overflow and wrapper == 'AmpOptimWrapper' and dtype != 'bfloat16':
+    if overflow and is_amp(wrapper) and dtype != 'bfloat16':
         options.append('optim_wrapper.dtype=bfloat16')
         extra += ', in bfloat16'
     return _other_rate(run, 0.1, 'a tenth', 'lower-lr', *options, extra=extra)
@@ -184,7 +184,7 @@ def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
         return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
     folder = beside(run.folder, name)
     if config_entry(run.config, 'resume'):  # else the new run continues the old one
-        options = ('resume=False', 'load_from=None', *options)
+        options = ('resume=False', f'load_from={run.load_from}', *options)
     command = _train(run, '--work-dir', str(folder), '--cfg-options', *options)
     return Step(purpose, command)
 

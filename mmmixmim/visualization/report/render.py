@@ -131,7 +131,10 @@ def _table(run: Run) -> tuple[list[str], list[list[str]]]:
     hidden = {'epoch', 'time', 'data_time', 'base_lr', 'memory'}
     names = [name for name in run.history if name not in hidden]
     steps = [step for step, _ in run.history.get('reconstruction/loss', [])]
-    steps = _spread(steps or [step for step, _ in run.history['loss']], _ROWS)
+    if not steps:  # the training's; some models log no scalar of the name loss
+        longest = max(run.history.values(), key=len)
+        steps = [step for step, _ in run.history.get('loss', longest)]
+    steps = _spread(steps, _ROWS)
     rows = []
     for step in steps:
         row = [str(step)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
-from mmmixmim.evaluation.history import run_starts
+from mmmixmim.evaluation.history import read_counts, run_starts
 from mmmixmim.runtime.saved_config import config_entry, read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
-# Where a start of a run has counted what it trains on.
-COUNTS = 'vis_data/counts.json'
 # Pictures that commands leave in the work_dir.
 _RESULTS = {'Confusions': 'confusion.png', 'Worst mistakes': 'mistakes.png'}
 
@@ -45,6 +43,7 @@ class Run:
         name: Name to show: the folder's.
         config: Entries of the config of the last start.
         config_text: The same as text.
+        load_from: Weights that the first start began with; None without.
         counts: What ``ReportHook`` has counted at the start: ``images``,
             ``held_out`` images, ``parameters``, ``processes`` and, with epochs,
             ``iters_per_epoch``; without the hook empty.
@@ -61,6 +60,7 @@ class Run:
     name: str
     config: dict
     config_text: str
+    load_from: str | None
     counts: dict[str, int]
     history: History
     findings: list[Finding]
@@ -133,7 +133,8 @@ def read_run(folder: str | Path) -> Run:
         name=folder.resolve().name,
         config=config,
         config_text=text,
-        counts=_counts(starts[-1] / COUNTS),
+        load_from=_loaded(starts[0]),
+        counts=read_counts(starts[-1]),
         history=history,
         findings=diagnose(history, _mean_loss(config), _mask_ratio(config)),
         pictures=_pictures(starts),
@@ -142,9 +143,21 @@ def read_run(folder: str | Path) -> Run:
             for title, name in _RESULTS.items()
             if _is_picture(folder / name)
         },
-        checkpoints=sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime),
+        checkpoints=sorted(
+            without_earlier(folder, folder.glob('*.pth')),
+            key=lambda path: path.stat().st_mtime,
+        ),
         started=[time for start in starts if (time := _time(start.name))],
     )
+
+
+def _loaded(start: Path) -> str | None:
+    """Weights that a start began with, unless it resumed them."""
+    path = start / 'vis_data' / 'config.py'
+    if not path.is_file():
+        return None
+    config = read_config_text(path.read_text('utf8', 'replace'))
+    return None if config.get('resume') else config.get('load_from')
 
 
 def _nothing_to_read(folder: Path) -> str:
@@ -191,17 +204,6 @@ def _time(name: str) -> datetime | None:
         return datetime.strptime(name, '%Y%m%d_%H%M%S')
     except ValueError:
         return None
-
-
-def _counts(path: Path) -> dict[str, int]:
-    """Read counts, leaving out what is none."""
-    try:
-        counts = json.loads(path.read_text('utf8'))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(counts, dict):
-        return {}
-    return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
 
 
 def pretrained_model(config: dict) -> dict | None:

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mmmixmim.datasets.readers import ArrayReader, open_image
@@ -215,6 +215,39 @@ def test_reads_dicom(tmp_path):
     check(tmp_path / 'b.dcm', pixels.astype('float32') * 2 - 1024)
     write_dicom(tmp_path / 'c.dcm', pixels[..., 0].copy(), slope=('', ''))
     check(tmp_path / 'c.dcm', pixels[..., :1])
+
+
+def rescaling(slope, intercept):
+    """A functional group of DICOM with slope and intercept."""
+    values, group = Dataset(), Dataset()
+    values.RescaleSlope, values.RescaleIntercept = slope, intercept
+    group.PixelValueTransformationSequence = [values]
+    return group
+
+
+def test_rescales_the_frames_of_dicom(tmp_path):
+    """Slope and intercept of a frame come before those of all frames."""
+    path, pixels = tmp_path / 'a.dcm', draw(3, 'int16') - 100
+    write_dicom(path, np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    file = pydicom.dcmread(path)
+    file.SharedFunctionalGroupsSequence = [rescaling(2, -1024)]
+    file.save_as(path)
+    check(path, pixels.astype('float32') * 2 - 1024)
+    own = [rescaling(1, 0), Dataset(), rescaling(3, 7)]
+    file.PerFrameFunctionalGroupsSequence = own
+    file.save_as(path)
+    wanted = pixels.astype('float32') * [1, 2, 3] + [0, -1024, 7]
+    check(path, wanted.astype('float32'))
+
+
+def test_rescaled_pixels_of_32_bits_are_float32(tmp_path):
+    pixels = draw(1, 'uint32')
+    write_dicom(tmp_path / 'a.dcm', pixels[..., 0].copy(), slope=(2, 1))
+    file = pydicom.dcmread(tmp_path / 'a.dcm')
+    file.BitsAllocated = file.BitsStored = 32
+    file.HighBit, file.PixelRepresentation = 31, 0
+    file.save_as(tmp_path / 'a.dcm')
+    check(tmp_path / 'a.dcm', pixels.astype('float32') * 2 + 1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import pytest
 from mmengine.runner import Runner
 
+from mmmixmim.evaluation import read_history
+
 from ...watched_run import config, log, train
 
 HOOK = [dict(type='DiagnosisHook', interval=2, points=1)]
@@ -64,6 +66,22 @@ def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (hook,) = [h for h in runner.hooks if type(h).__name__ == 'DiagnosisHook']
     assert [step for step, _ in hook.history['reconstruction/loss']] == [2, 4, 6]
     assert [step for step, _ in hook.history['loss']] == pytest.approx(range(1, 7))
+
+
+def test_a_run_resumed_with_other_batches_keeps_its_epochs(tmp_path):
+    hooks = [*HOOK, dict(type='ReportHook')]
+    train(config(tmp_path, custom_hooks=hooks))
+    cfg = config(tmp_path, custom_hooks=hooks)
+    cfg.train_cfg.max_epochs = 3
+    cfg.train_dataloader.num_batch_per_epoch = 4
+    cfg.resume = True
+    runner = train(cfg)
+    (hook,) = [h for h in runner.hooks if type(h).__name__ == 'DiagnosisHook']
+    assert [step for step, _ in hook.history['reconstruction/loss']] == [4, 8, 12]
+    found = read_history(tmp_path)
+    # The checkpoint was written before the validation of its epoch, which runs again.
+    assert [step for step, _ in found['reconstruction/loss']] == [4, 8, 8, 12]
+    assert [step for step, _ in found['loss']] == [2, 4, 6, 8, 9, 10, 11, 12]
 
 
 def test_a_run_of_few_iterations_has_begun(tmp_path):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.engine import NonFiniteHook
+from mmmixmim.models import MixMIM
+from mmmixmim.registry import MODELS
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 from tests.no_waits import NoWaits
@@ -276,3 +278,49 @@ def test_overflows_at_any_scale_are_an_error(fused, tmp_path):
 def test_bad_option():
     with pytest.raises(UserError, match="max_skips must be an int from 0, got '1'"):
         NonFiniteHook(max_skips='1')
+
+
+@MODELS.register_module()
+class TwoSteps(MixMIM):
+    """A model that steps an optimizer for the encoder and one for the rest."""
+
+    def train_step(self, data, optim_wrapper):
+        data = self.data_preprocessor(data, True)
+        loss, log_vars = self.parse_losses(self._run_forward(data, mode='loss'))
+        optim_wrapper.zero_grad()
+        loss.backward()
+        for each in optim_wrapper.values():
+            each.step()
+        return log_vars
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TwoOptimizers:
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        self.lr = optim_wrapper_cfg['lr']
+
+    def __call__(self, model):
+        parts = dict(encoder=model.backbone, decoder=model.neck)
+        return OptimWrapperDict(
+            **{
+                name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=self.lr))
+                for name, part in parts.items()
+            }
+        )
+
+
+def test_several_optimizers_train_stop_and_resume(make_runner, tmp_path):
+    def config():
+        cfg = tiny_pretraining(tmp_path)
+        cfg.model.type = 'TwoSteps'
+        cfg.optim_wrapper = dict(constructor='TwoOptimizers', lr=0.01)
+        return cfg
+
+    with pytest.raises(UserError, match='The loss is nan at iteration 4') as raised:
+        make_runner(4, cfg=config()).train()
+    assert 'max_skips' not in str(raised.value)  # nothing can be skipped
+    cfg = config()
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
+    runner = make_runner(cfg=cfg)
+    runner.train()
+    assert runner.iter == 9 and (tmp_path / 'iter_9.pth').exists()

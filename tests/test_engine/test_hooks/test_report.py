@@ -22,6 +22,7 @@ def make_runner(work_dir, **hook):
     cfg.train_cfg.update(max_epochs=2, val_interval=1)
     cfg.val_cfg.max_images = 16
     cfg.custom_hooks = [dict(type='ReportHook', **hook)]
+    cfg.experiment_name = work_dir.name  # loggers of the same second are shared
     return Runner.from_cfg(cfg)
 
 

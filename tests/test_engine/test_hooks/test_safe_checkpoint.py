@@ -127,6 +127,39 @@ def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
     assert find_resumable(work_dir) == str(files / 'iter_4.pth')
 
 
+def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
+    """Also if it dies before its first checkpoint, or that one is damaged."""
+    earlier = sorted(interrupted.glob('*.pth'))
+    assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 2)) < 0
+    assert find_resumable(interrupted) is None
+    assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
+    log = max(interrupted.glob('*/*.log')).read_text()
+    assert f'To continue the earlier run: --resume {interrupted / "iter_6.pth"}' in log
+    assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 4)) < 0
+    path = interrupted / 'iter_2.pth'
+    assert find_resumable(interrupted) == str(path)
+    path.write_text('damaged')
+    with pytest.raises(UserError, match='No checkpoint in .* is complete'):
+        find_resumable(interrupted)
+    resume(interrupted, interrupted / 'iter_6.pth')
+    assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
+
+
+def test_a_moved_run_replaces_its_best(tmp_path):
+    cfg = tiny_finetuning(tmp_path / 'moved_best')
+    cfg.custom_hooks = []
+    cfg.default_hooks.checkpoint.update(save_best='top1', rule='greater')
+    runner = build_runner(cfg)
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    (tmp_path / 'moved_best' / 'best_top1_epoch_1.pth').touch()
+    before = tmp_path / 'before' / 'best_top1_epoch_1.pth'
+    runner.message_hub.update_info('best_ckpt', str(before))
+    hook.before_train(runner)
+    runner.train_loop._epoch = 2
+    hook.after_val_epoch(runner, dict(top1=50.0))
+    assert best(tmp_path / 'moved_best') == ['best_top1_epoch_2.pth']
+
+
 def test_the_best_of_another_folder_is_left_alone(tmp_path):
     cfg = tiny_finetuning(tmp_path / 'run')
     cfg.custom_hooks = []
