@@ -179,7 +179,7 @@ def plan(
     if not cfg.get('train_dataloader'):
         raise UserError('The config trains nothing: it has no train_dataloader.')
     batch = cfg.train_dataloader.batch_size
-    passes = _passes(cfg)
+    passes = passes_of_step(cfg)
     totals = [total_batch or batch * passes * number for number in gpus]
     for number, total in zip(gpus, totals, strict=True):
         _check_divisible(total, number)
@@ -439,7 +439,7 @@ def _check_divisible(total: int, gpus: int) -> None:
         )
 
 
-def _passes(cfg: Config) -> int:
+def passes_of_step(cfg: Config) -> int:
     """Iterations of MMEngine per step of the optimizer."""
     return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
 
@@ -448,7 +448,7 @@ def _schedule(cfg: Config) -> tuple[int | None, int | None]:
     """Steps or epochs of the schedule, and None for the other."""
     loop = cfg.get('train_cfg') or {}
     iterations, epochs = loop.get('max_iters'), loop.get('max_epochs')
-    return (iterations // _passes(cfg), None) if iterations else (None, epochs)
+    return (iterations // passes_of_step(cfg), None) if iterations else (None, epochs)
 
 
 def _kept(cfg: Config) -> int | None:

@@ -19,7 +19,8 @@ from .formats import StateDict, summarise_keys
 NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
-# File that is newer than all checkpoints of earlier runs in the same folder.
+# File that is newer than all checkpoints of earlier runs in the same folder. It names
+# the last of them.
 EARLIER = 'earlier_checkpoint'
 OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
@@ -41,7 +42,7 @@ def find_resumable(folder: str | Path) -> str | None:
     folder = Path(folder)
     restore(folder)
     note = folder / 'last_checkpoint'
-    named = note.read_text().strip() if note.exists() else ''
+    named = note.read_text().strip() if _of_this_run(folder, note) else ''
     if '://' in named:
         return named
     last = Path(named)
@@ -66,14 +67,22 @@ def find_resumable(folder: str | Path) -> str | None:
             f'No checkpoint in {folder} is complete; the last one is '
             f'{named or found[0]}. Restore one.'
         )
+    mark = folder / EARLIER
+    if mark.exists():
+        print_log(
+            f'{folder} has no checkpoint of the run that was started last, but of an '
+            f'earlier one. To continue that one: --resume {mark.read_text()}',
+            'current',
+            logging.WARNING,
+        )
     return None
 
 
 def start_afresh(folder: str | Path) -> str | None:
-    """Let :func:`find_resumable` leave out all checkpoints that are there now.
+    """Note which checkpoints are there before a run from scratch.
 
-    Else a run from scratch that dies before its first checkpoint would continue an
-    earlier run of the same folder. The checkpoints themselves stay.
+    Else a run that dies before its first checkpoint would continue an earlier run of
+    the same folder. :func:`set_earlier_aside` makes it count, once training has begun.
 
     Args:
         folder: Work folder of a run that starts from scratch.
@@ -87,9 +96,27 @@ def start_afresh(folder: str | Path) -> str | None:
     if not note.exists() and not found:
         return None
     last = note.read_text().strip() if note.exists() else str(found[0])
-    (folder / EARLIER).write_text(last)
-    note.unlink(missing_ok=True)
+    own = folder / Path(last).name
+    if '://' not in last and own.exists():  # the folder may have been moved
+        last = str(own)
+    (folder / f'{EARLIER}{PARTIAL}').write_text(last)
     return last
+
+
+def set_earlier_aside(folder: str | Path) -> None:
+    """Let :func:`find_resumable` leave out what :func:`start_afresh` has noted.
+
+    The checkpoints themselves stay.
+
+    Args:
+        folder: Work folder of the run.
+    """
+    folder = Path(folder)
+    partial, note = folder / f'{EARLIER}{PARTIAL}', folder / 'last_checkpoint'
+    if partial.exists():
+        partial.replace(folder / EARLIER)  # which keeps the time of the start
+    if note.exists() and not _of_this_run(folder, note):
+        note.unlink()
 
 
 def without_earlier(folder: Path, paths: Iterable[Path]) -> list[Path]:
@@ -99,9 +126,14 @@ def without_earlier(folder: Path, paths: Iterable[Path]) -> list[Path]:
         folder: Work folder of the run.
         paths: The files.
     """
+    return [path for path in paths if _of_this_run(folder, path)]
+
+
+def _of_this_run(folder: Path, path: Path) -> bool:
+    """Whether a file exists and is not older than the last start from scratch."""
     mark = folder / EARLIER
     since = mark.stat().st_mtime_ns if mark.exists() else 0
-    return [path for path in paths if path.stat().st_mtime_ns >= since]
+    return path.exists() and path.stat().st_mtime_ns >= since
 
 
 def _newest_first(folder: Path, folders: list[Path]) -> list[Path]:

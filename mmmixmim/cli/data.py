@@ -13,7 +13,7 @@ import numpy as np
 from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
-from mmmixmim.datasets.scan import Scan, scan_images
+from mmmixmim.datasets.scan import Scan, is_readable, scan_images
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -50,12 +50,13 @@ def list_images(data: Path) -> tuple[list[Path], str]:
 def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
     """Scan the images, or read the scan of the same files back.
 
-    Unreadable files are looked at again: a package may have been missing, or the disk.
+    Files that were unreadable are tried again: a package may have been missing.
     """
     scan = Scan.load(cache)
-    same = scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files))
-    if same and not scan.unreadable:
-        return scan
+    if scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files)):
+        unreadable = map(Path, scan.examples.get('unreadable', ()))
+        if not any(map(is_readable, unreadable)):
+            return scan
     with _progress(len(files)) as advance:
         scan = scan_images(data, files, progress=advance)
     scan.save(cache)

@@ -277,7 +277,7 @@ class _Entry(click.ParamType):
     '--total-batch',
     type=click.IntRange(1),
     help="Images per step of all GPUs [those in the config's name, as 16xb128, or GPUs "
-    "times the config's batch size].",
+    "times the config's batch size; both times accumulative_counts].",
 )
 @click.option(
     '--shape',

@@ -12,6 +12,7 @@ from mmmixmim.benchmarking import (
     find_card,
     give_tensors_pages,
     measured_step,
+    passes_of_step,
     plan,
     plan_report,
     step_cost,
@@ -36,7 +37,8 @@ def plan_run(
         config: Config file.
         gpu: Name of a card, or its figures, see
             :func:`mmmixmim.benchmarking.find_card`.
-        total_batch: Images per step of all GPUs; None: those in the config's name.
+        total_batch: Images per step of all GPUs; None: those in the config's name,
+            times the passes of a step.
         shape: Height and width in pixels; None: those of the backbone.
         network: GB/s per GPU between machines.
         check: Number of images of a real step on this CPU, whose memory and time are
@@ -51,7 +53,8 @@ def plan_run(
         give_tensors_pages()
     card = find_card(gpu)
     cfg = load_config(config, cfg_options)
-    total_batch = total_batch or batch_in_name(config)
+    named = batch_in_name(config)
+    total_batch = total_batch or (named and named * passes_of_step(cfg))
     found = plan(
         cfg,
         card,

@@ -276,7 +276,7 @@ def check_images(cfg: Config, remedy: str) -> None:
         remedy: What to do about it.
     """
     root = cfg.train_dataloader.dataset.get('data_root')
-    if root and not (os.path.isdir(root) and os.listdir(root)):
+    if root and not (os.path.isdir(root) and any(os.scandir(root))):
         raise MissingFileError(
             f'The images of this run are gone: the folder {root!r} does not exist or '
             f'is empty: {remedy}.'

@@ -29,6 +29,7 @@ _EXAMPLES = 20  # paths that are kept of each kind of problem
 # TIFFs that Pillow, which loads plain pictures, does not read as we do:
 _STACK = 'TIFF stack'  # several pages, of which it reads the first
 _BANDS = 'TIFF of bands'  # no colours, or a compression or size that it refuses
+_RARE = 0.01  # share of those among pictures up to which they are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,9 @@ def scan_images(
             if problem:
                 scan.add_problem(problem, path)
     scan.sampled = len(chosen)
+    for path in _odd_tiffs(found):
+        scan.add_problem('unreadable', path, f'Pillow does not read {str(path)!r}.')
+        del found[path]
     scan.images = len(found)
     readable = list(found)
     if found:
@@ -383,6 +387,23 @@ def _is_picture(source: Path | BytesIO) -> bool:
             return image.info.get('compression') != 'webp'
     except Exception:  # any that a decoder raises
         return False
+
+
+def _odd_tiffs(found: dict[Path, Header]) -> list[Path]:
+    """The TIFFs of bands, if they are few among pictures."""
+    odd = [path for path, header in found.items() if header.format == _BANDS]
+    if not 0 < len(odd) <= _RARE * len(found):
+        return []
+    others = Scan('')
+    _summarise(others, {path: found[path] for path in found.keys() - odd})
+    return [] if others.is_raster else odd
+
+
+def is_readable(path: Path) -> bool:
+    """Whether an image can be read, header and pixels."""
+    if isinstance(_try_header(path), str):
+        return False
+    return _look_at_pixels(path)[0] != 'unreadable'
 
 
 def _try_header(path: Path) -> Header | str:

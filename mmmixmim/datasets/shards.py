@@ -379,12 +379,16 @@ def _one_error(shards: Sequence[str]) -> Iterator[None]:
 def _find_image(sample: dict) -> dict:
     """The image of what webdataset read: a path for messages, and the contents.
 
-    Plain pictures come before other rasters, which may be depth or features, and
-    ``jpg`` before ``mask.png``.
+    ``x.jpg`` comes before ``x.mask.png``, and before ``x.npy``, which may hold depth or
+    features. ``x.png`` may be a mask: beside ``x.npy`` it is an error.
     """
     where = f'{sample["__url__"]}/{sample["__key__"]}'
     endings = [key for key in sample if not key.startswith('__')]
-    found = [each for each in endings if _last(each) in RASTERS]
+    found = [
+        each
+        for each in endings
+        if _last(each) in RASTERS and _last(each) not in LOCAL_ONLY
+    ]
     if not found:
         raise UnreadableFileError(
             f'The sample {where} has no image, but files ending in '
@@ -392,15 +396,15 @@ def _find_image(sample: dict) -> dict:
         )
     pictures = [each for each in found if _last(each) in ImageFolder.EXTENSIONS]
     alone = [each for each in found if '.' not in each]
-    both = [each for each in pictures if each in alone]
-    # Two pictures; or a.npy and a.mask.png, of which either may be the image.
-    doubtful = both or (pictures[:1] + alone[:1] if pictures else [])
-    if len(doubtful) > 1:
+    photos = [each for each in alone if _last(each) in ('.jpg', '.jpeg')]
+    if photos and photos == [each for each in alone if each in pictures]:
+        alone = photos
+    if len(alone) > 1:
         raise UnreadableFileError(
-            f'The sample {where} has several images, ending in {", ".join(doubtful)}: '
+            f'The sample {where} has several images, ending in {", ".join(alone)}: '
             'keep one of them in the shard.'
         )
-    ending = (both or pictures or alone or found)[0]
+    ending = (alone or pictures or found)[0]
     return dict(img_path=f'{where}.{ending}', img_bytes=sample[ending])
 
 

@@ -52,8 +52,8 @@ def training_precision(config: dict) -> str | None:
         by_deepspeed = config_entry(config, f'strategy.{low}.enabled')
         if by_deepspeed or name in str(dtype):
             return low
-    known = {'OptimWrapper', 'DeepSpeedOptimWrapper'} & _class_names(wrapper)
-    return 'fp32' if known else None
+    known = ('OptimWrapper', 'DeepSpeedOptimWrapper')
+    return 'fp32' if _class_names(wrapper)[0] in known else None
 
 
 def is_amp(wrapper: dict) -> bool:
@@ -66,11 +66,11 @@ def is_amp(wrapper: dict) -> bool:
     return 'AmpOptimWrapper' in _class_names(wrapper)
 
 
-def _class_names(wrapper: dict) -> set[str]:
-    """Name of the type of a wrapper; of a class, those of its bases too."""
+def _class_names(wrapper: dict) -> list[str]:
+    """Name of the type of a wrapper; of a class, then those of its bases too."""
     kind = wrapper.get('type') if isinstance(wrapper, dict) else None
     classes = getattr(kind, '__mro__', ())
-    return {each.__name__ for each in classes} or {str(kind).rpartition('.')[2]}
+    return [each.__name__ for each in classes] or [str(kind).rpartition('.')[2]]
 
 
 def _value(node: ast.expr) -> object:

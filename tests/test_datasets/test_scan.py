@@ -119,6 +119,18 @@ def test_pages_of_a_stack_are_channels(tmp_path):
         assert not scanned(tmp_path).is_raster
 
 
+def test_a_rare_tiff_that_pillow_does_not_read_is_left_out(tmp_path):
+    """Else the pictures beside it would count as rasters, too."""
+    tifffile = pytest.importorskip('tifffile')
+    for i in range(99):
+        Image.fromarray(noise(i, 8, 8, 3)).save(tmp_path / f'{i}.png')
+    path = tmp_path / 'a.tif'
+    tifffile.imwrite(path, noise(0, 8, 8, 3), photometric='minisblack')
+    scan = scanned(tmp_path)
+    assert (scan.images, scan.unreadable, scan.is_raster) == (99, 1, False)
+    assert scan.reason == f'Pillow does not read {str(path)!r}.'
+
+
 @pytest.mark.parametrize(
     'options',
     [

@@ -177,6 +177,8 @@ def write_sample(folder, *endings):
         (('npy', 'jpg'), 'jpg'),
         (('mask.png', 'tif'), 'tif'),
         (('depth.npy', 'npy'), 'npy'),
+        (('mask.png', 'npy'), 'npy'),
+        (('img', 'npy'), 'npy'),
         (('input.png', 'target.png'), 'input.png'),
     ],
 )
@@ -184,7 +186,7 @@ def test_the_image_of_a_sample_is_found(endings, image, tmp_path):
     assert write_sample(tmp_path, *endings) == image
 
 
-@pytest.mark.parametrize('endings', [('jpg', 'png'), ('mask.png', 'npy')])
+@pytest.mark.parametrize('endings', [('jpg', 'png'), ('npy', 'png'), ('png', 'dcm')])
 def test_a_sample_with_two_images_is_refused(endings, tmp_path):
     with pytest.raises(UnreadableFileError, match=f'ending in {", ".join(endings)}:'):
         write_sample(tmp_path, *endings)

@@ -20,12 +20,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmmixmim.checkpoint.resumable import (
+    EARLIER,
     OLD,
     PARTIAL,
     check_resumable,
     find_resumable,
     is_complete,
     restore,
+    set_earlier_aside,
     start_afresh,
 )
 from mmmixmim.registry import HOOKS
@@ -45,8 +47,8 @@ class SafeCheckpointHook(CheckpointHook):
       removed after that.
     - Where gradients are being accumulated, the checkpoint waits for their update.
     - A folder that cannot be written is found before the training starts.
-    - A run from scratch sets the checkpoints of an earlier run in its folder aside:
-      ``--resume`` leaves them out.
+    - A run from scratch sets the checkpoints of an earlier run in its folder aside,
+      after its first iteration: ``--resume`` leaves them out.
     - ``--resume`` refuses a checkpoint without training state or of another model.
 
     Args:
@@ -95,8 +97,13 @@ class SafeCheckpointHook(CheckpointHook):
                     _prepare(folder)
         if self.save_best:
             self._best = {key: self._moved(path) for key, path in self._best.items()}
-        if not runner._resume and not runner.iter and is_main_process():
-            _set_aside(Path(runner.work_dir))
+        work_dir = Path(runner.work_dir)
+        self._fresh = not runner._resume and not runner.iter
+        with _one_error(work_dir / EARLIER):
+            if is_main_process() and self._fresh:
+                _note_earlier(work_dir)
+            elif is_main_process() and runner._load_from:
+                _take_up(work_dir, runner._load_from)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse what cannot be continued from; take the config's optimizer options."""
@@ -120,6 +127,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Save if it is time, or was and the gradients are complete now."""
+        if self._fresh:
+            self._fresh = False
+            work_dir = Path(runner.work_dir)
+            with _one_error(work_dir / EARLIER):
+                if is_main_process():
+                    set_earlier_aside(work_dir)
         if self._waiting is not None and accumulated(runner):
             step, self._waiting = self._waiting, None
             meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
@@ -373,7 +386,15 @@ def _prepare(folder: Path) -> None:
         file.write(b'test')
 
 
-def _set_aside(folder: Path) -> None:
+def _take_up(folder: Path, checkpoint: str) -> None:
+    """Name the checkpoint of an earlier run that goes on, also if it dies soon."""
+    path = Path(checkpoint)
+    inside = path.exists() and path.resolve().parent == folder.resolve()
+    if inside and (folder / EARLIER).exists():
+        _name_last(folder, checkpoint)
+
+
+def _note_earlier(folder: Path) -> None:
     """Start from scratch where an earlier run has left checkpoints."""
     earlier = start_afresh(folder)
     if earlier:

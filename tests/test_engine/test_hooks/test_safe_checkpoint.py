@@ -130,6 +130,9 @@ def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
 def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     """Also if it dies before its first checkpoint, or that one is damaged."""
     earlier = sorted(interrupted.glob('*.pth'))
+    # A start that fails at once changes nothing.
+    assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 0)) < 0
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 2)) < 0
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
@@ -141,7 +144,11 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     path.write_text('damaged')
     with pytest.raises(UserError, match='No checkpoint in .* is complete'):
         find_resumable(interrupted)
-    resume(interrupted, interrupted / 'iter_6.pth')
+    cfg = tiny_pretraining(interrupted)
+    cfg.update(resume=True, load_from=str(interrupted / 'iter_6.pth'))
+    assert train(cfg, (KillHook, 'before_train_iter', 6)) < 0
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
+    resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
 
 
