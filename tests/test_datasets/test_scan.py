@@ -125,7 +125,8 @@ def test_a_rare_tiff_that_pillow_does_not_read_is_left_out(tmp_path):
     for i in range(99):
         Image.fromarray(noise(i, 8, 8, 3)).save(tmp_path / f'{i}.png')
     path = tmp_path / 'a.tif'
-    tifffile.imwrite(path, noise(0, 8, 8, 3), photometric='minisblack')
+    options = dict(photometric='minisblack', planarconfig='contig', metadata=None)
+    tifffile.imwrite(path, noise(0, 40, 50, 3), **options)
     scan = scanned(tmp_path)
     assert (scan.images, scan.unreadable, scan.is_raster) == (99, 1, False)
     assert scan.reason == f'Pillow does not read {str(path)!r}.'

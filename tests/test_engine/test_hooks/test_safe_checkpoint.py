@@ -131,7 +131,7 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     """Also if it dies before its first checkpoint, or that one is damaged."""
     earlier = sorted(interrupted.glob('*.pth'))
     # A start that fails at once changes nothing.
-    assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 0)) < 0
+    assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 1)) < 0
     assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 2)) < 0
     assert find_resumable(interrupted) is None
@@ -146,7 +146,7 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
         find_resumable(interrupted)
     cfg = tiny_pretraining(interrupted)
     cfg.update(resume=True, load_from=str(interrupted / 'iter_6.pth'))
-    assert train(cfg, (KillHook, 'before_train_iter', 6)) < 0
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
     assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
     resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')

@@ -479,7 +479,9 @@ def test_pretrained_of_mmsegmentation_loads_the_encoder(tmp_path):
         backbone=ConfigDict(
             type='mmmixmim.MixMIMTransformer', arch=TINY_ARCH, img_size=64
         ),
-        decode_head=dict(type='FCNHead', in_channels=128, channels=8, num_classes=2),
+        decode_head=dict(
+            type='mmseg.FCNHead', in_channels=128, channels=8, num_classes=2
+        ),
         pretrained=str(file),
     )
     model.init_weights()
