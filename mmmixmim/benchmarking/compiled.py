@@ -89,7 +89,7 @@ def compiled_kernels(
 
 @contextmanager
 def _a_card() -> Iterator[None]:
-    """Let Inductor lower for a GPU that is not there."""
+    """Let Inductor lower for a GPU that is not there: nothing asks for its driver."""
     answers = dict(
         current_device=lambda: 0,
         device_count=lambda: 1,

@@ -204,16 +204,20 @@ def _check_no_parts(data: Path, top: set[str]) -> None:
         parts = {name: 'val' if x == 'test' else x for name, x in parts.items()}
         known = {'train', 'val'}
     names = {part: sorted(x for x in top if parts[x] == part) for part in known}
-    merges = {part: each for part, each in names.items() if len(each) > 1}
-    renames = sorted(
-        f'{name} to {part}'
-        for name, part in parts.items()
-        if name != part and part not in merges
-    )
-    steps = [f'rename {", ".join(renames)}'] if renames else []
-    steps += [f'merge {" and ".join(each)} into {x}' for x, each in merges.items()]
-    if 'train' not in known:
-        steps = ['rename one of them to train and one to val'] * (len(top) > 1)
+    steps = []
+    if 'train' in known:
+        merges = {part: each for part, each in names.items() if len(each) > 1}
+        renames = sorted(
+            f'{name} to {part}'
+            for name, part in parts.items()
+            if name != part and part not in merges
+        )
+        if renames:
+            steps.append(f'rename {", ".join(renames)}')
+        for part, each in merges.items():
+            steps.append(f'merge {" and ".join(each)} into {part}')
+    elif len(top) > 1:
+        steps.append('rename one of them to train and one to val')
     advice = ' and '.join(steps) + ', or name' if steps else 'name'
     first = min(top, key=lambda name: ([*PARTS, 'test'].index(parts[name]), name))
     raise UserError(

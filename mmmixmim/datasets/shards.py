@@ -396,6 +396,7 @@ def _find_image(sample: dict) -> dict:
         )
     pictures = [each for each in found if _last(each) in ImageFolder.EXTENSIONS]
     alone = [each for each in found if '.' not in each]
+    # Labels are no JPEGs, so beside one any array is something else.
     photos = [each for each in alone if _last(each) in ('.jpg', '.jpeg')]
     if photos and photos == [each for each in alone if each in pictures]:
         alone = photos

@@ -400,8 +400,8 @@ def _note_earlier(folder: Path) -> None:
     if earlier:
         print_log(
             f'{folder} holds checkpoints of an earlier run. This run starts from '
-            'scratch, so --resume leaves them out from now on. To continue the earlier '
-            f'run: --resume {earlier}',
+            'scratch: once it trains, --resume leaves them out. To continue the '
+            f'earlier run: --resume {earlier}',
             'current',
             logging.WARNING,
         )

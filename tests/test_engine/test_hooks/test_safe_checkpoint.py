@@ -152,34 +152,32 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
 
 
-def test_a_moved_run_replaces_its_best(tmp_path):
-    cfg = tiny_finetuning(tmp_path / 'moved_best')
+def save_a_best(folder, epoch, before):
+    """Let a run in a folder save its best, after another best checkpoint."""
+    cfg = tiny_finetuning(folder)
     cfg.custom_hooks = []
     cfg.default_hooks.checkpoint.update(save_best='top1', rule='greater')
     runner = build_runner(cfg)
     (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
-    (tmp_path / 'moved_best' / 'best_top1_epoch_1.pth').touch()
-    before = tmp_path / 'before' / 'best_top1_epoch_1.pth'
     runner.message_hub.update_info('best_ckpt', str(before))
     hook.before_train(runner)
-    runner.train_loop._epoch = 2
+    runner.train_loop._epoch = epoch
     hook.after_val_epoch(runner, dict(top1=50.0))
+
+
+def test_a_moved_run_replaces_its_best(tmp_path):
+    name = 'best_top1_epoch_1.pth'
+    (tmp_path / 'moved_best').mkdir()
+    (tmp_path / 'moved_best' / name).touch()
+    save_a_best(tmp_path / 'moved_best', 2, before=tmp_path / 'before' / name)
     assert best(tmp_path / 'moved_best') == ['best_top1_epoch_2.pth']
 
 
 def test_the_best_of_another_folder_is_left_alone(tmp_path):
-    cfg = tiny_finetuning(tmp_path / 'run')
-    cfg.custom_hooks = []
-    cfg.default_hooks.checkpoint.update(save_best='top1', rule='greater')
-    runner = build_runner(cfg)
-    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
     theirs = tmp_path / 'other' / 'best_top1_epoch_1.pth'
     theirs.parent.mkdir()
     theirs.touch()
-    runner.message_hub.update_info('best_ckpt', str(theirs))
-    hook.before_train(runner)
-    runner.train_loop._epoch = 1
-    hook.after_val_epoch(runner, dict(top1=50.0))
+    save_a_best(tmp_path / 'run', 1, before=theirs)
     assert theirs.exists()
     assert best(tmp_path / 'run') == ['best_top1_epoch_1.pth']
 
