@@ -4,7 +4,7 @@ from .batches import random_batch
 from .floor import gemm_floor, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
-from .plan import Plan, batch_in_name, passes_of_step, plan
+from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
 from .roofline import CARDS, Card, KernelCounter, Kernels, as_on_gpu, find_card
@@ -49,7 +49,6 @@ __all__ = [
     'matrix_rate',
     'measured_step',
     'pairwise_ratio',
-    'passes_of_step',
     'peak_memory',
     'plan',
     'plan_report',

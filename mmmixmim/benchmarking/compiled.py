@@ -56,7 +56,8 @@ def compiled_kernels(
     generated, so no GPU is needed. AdamW is fused and not compiled.
 
     Args:
-        cfg: Config of a model with a method ``loss(inputs, data_samples)``.
+        cfg: Config of a model with a method ``loss(inputs, data_samples)``. Inductor
+            gets the ``options`` of the hook ``default_hooks.compile``, if there are any.
         batch: Number of images.
         size: Height and width in pixels. Defaults to None: the backbone's.
         precision: 'fp32', or 'bf16' or 'fp16' with autocast.
@@ -65,7 +66,8 @@ def compiled_kernels(
         Kernels by phase, as of :func:`step_cost`.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    counter = _InductorCounter()
+    hook = cfg.get('default_hooks', {}).get('compile', {})
+    counter = _InductorCounter(hook.get('options', {}))
     torch.compiler.reset()
     model = build_model(cfg, real=False)
     size = image_size(model, size)
@@ -130,12 +132,13 @@ def _move(graph: fx.GraphModule, inputs: Sequence) -> list:
 class _InductorCounter:
     """A backend of ``torch.compile`` that counts kernels and runs the plain graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: dict) -> None:
+        self.options = options
         phases = ('forward', 'backward', 'optimizer')
         self.kernels = {phase: KernelCounter() for phase in phases}
 
     def __call__(self, graph: fx.GraphModule, inputs: Sequence) -> Callable:
-        with config.patch(fx_graph_cache=False):
+        with config.patch(fx_graph_cache=False, **self.options):
             return compile_fx.compile_fx(graph, inputs, inner_compile=self._lower)
 
     def _lower(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from mmmixmim.ops.recompute import MODES
+from mmmixmim.runtime import passes_of_step
 from mmmixmim.runtime.saved_config import training_precision
 from mmmixmim.validation import UserError, check_positive, check_positive_int
 
@@ -28,15 +29,15 @@ GPUS_PER_MACHINE = 8
 FEW_IMAGES = 8
 
 # Training images of the public datasets, by their class or, where several share one,
-# by a part of their folder.
+# by a part of their folder; and what their annotation file is called, if they have one.
 IMAGES = {
-    'ImageNet': 1_281_167,
-    'ADE20KDataset': 20_210,
-    'CocoDataset': 117_266,  # those with an object
-    'inaturalist/2018': 437_513,
-    'inaturalist/2019': 265_213,
-    'places205': 2_448_873,
-    'places365': 1_803_460,
+    'ImageNet': (1_281_167, ''),
+    'ADE20KDataset': (20_210, ''),
+    'CocoDataset': (117_266, 'instances_train2017'),  # those with an object
+    'inaturalist/2018': (437_513, 'train2018'),
+    'inaturalist/2019': (265_213, 'train2019'),
+    'places205': (2_448_873, 'train_places205'),
+    'places365_standard': (1_803_460, ''),
 }
 
 
@@ -169,8 +170,8 @@ def plan(
 
     Raises:
         UserError: If there are more GPUs than images in a step, the batch cannot be
-            divided among them, not even one image fits the card, or it has no
-            bfloat16.
+            divided among them or its images not be mixed there, not even the smallest
+            batch fits the card, or it has no bfloat16.
     """
     check_positive('images_per_core', images_per_core)
     check_positive('network', network)
@@ -216,6 +217,9 @@ def plan(
         for mode, cost in modes.items()
     ]
     modes = costs[precision[0]]
+    cost = next(iter(modes.values()))
+    for number, total in zip(gpus, totals, strict=True):
+        _check_mixtures(total // number, number, cost.mixed)
     images = images or training_images(cfg)
     runs = [
         run
@@ -226,10 +230,10 @@ def plan(
     ]
     if not runs:
         raise UserError(
-            f'Not even one image fits {card.name} with {card.memory / 2**30:.3g} GiB: '
-            'use a card with more memory, or more GPUs with FSDP.'
+            f'Not even a batch of {cost.mixed} fits {card.name} with '
+            f'{card.memory / 2**30:.3g} GiB: use a card with more memory, or more GPUs '
+            'with FSDP.'
         )
-    cost = next(iter(modes.values()))
     return Plan(
         gpus=gpus,
         cost=cost,
@@ -323,9 +327,9 @@ def _step(
     largest = _largest(cost, card, strategy, gpus)
     if largest < batch:
         largest = _largest(cost, card, strategy, gpus, accumulated=True)
-    if not largest:
+    part = _part(batch, largest, cost.mixed)
+    if part is None:
         return None
-    part = _part(batch, largest)
     accumulate = batch // part
     scale = part / cost.batch
     forward = _seconds(cost, card, scale, 'forward')
@@ -411,9 +415,17 @@ def _largest(
     )
 
 
-def _part(batch: int, largest: int) -> int:
-    """The largest equal part of a batch that fits."""
-    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= largest)
+def _part(batch: int, largest: int, mixed: int) -> int | None:
+    """The largest equal part of a batch that fits and can be mixed."""
+    sizes = range(1, min(batch, largest) + 1)
+    fitting = (n for n in sizes if batch % n == 0 and _can_mix(n, mixed))
+    return max(fitting, default=None)
+
+
+def _can_mix(batch: int, mixed: int) -> bool:
+    """Whether each image of a batch gets partners, ``mixed`` images to a mixture."""
+    # Of two, the middle image of an odd batch is mixed with itself.
+    return batch >= mixed and (mixed <= 2 or batch % mixed == 0)
 
 
 def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
@@ -439,9 +451,12 @@ def _check_divisible(total: int, gpus: int) -> None:
         )
 
 
-def passes_of_step(cfg: Config) -> int:
-    """Iterations of MMEngine per step of the optimizer."""
-    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+def _check_mixtures(batch: int, gpus: int, mixed: int) -> None:
+    if not _can_mix(batch, mixed):
+        raise UserError(
+            f'{gpus} GPUs have {batch} of the images of a step each, which cannot be '
+            f'mixed {mixed} by {mixed}: use fewer GPUs, or a larger total batch.'
+        )
 
 
 def _schedule(cfg: Config) -> tuple[int | None, int | None]:
@@ -460,8 +475,8 @@ def training_images(cfg: Config) -> int | None:
     """Count the training images of an epoch.
 
     Returns:
-        None unless the config names a public dataset of ``IMAGES``, all of it and with
-        its own classes.
+        None unless the config names a public dataset of ``IMAGES``, all of it, by its
+        own annotations, and with its own classes.
     """
     dataset = cfg.train_dataloader.dataset
     times = 1
@@ -470,12 +485,12 @@ def training_images(cfg: Config) -> int | None:
         dataset = dataset['dataset']
     if dataset.get('indices') is not None or dataset.get('metainfo'):
         return None
-    if dataset.get('type') == 'ImageNet' and (
-        dataset.get('split', 'train') != 'train' or dataset.get('ann_file')
-    ):
+    if dataset.get('split', 'train') != 'train':
         return None
     folder = str(dataset.get('data_root') or '').lower()
-    for name, number in IMAGES.items():
+    annotations = str(dataset.get('ann_file') or '')
+    for name, (number, own) in IMAGES.items():
         if dataset.get('type') == name or name in folder:
-            return times * number
+            fits = own in annotations if own else not annotations
+            return times * number if fits else None
     return None

@@ -47,6 +47,7 @@ class StepCost:
         largest_block: Parameters of the largest block, of those that a list or a
             sequence holds.
         outside: Parameters that are in no block.
+        mixed: Number of images in a mixture; 1 if none are mixed.
         flops: FLOPs of forward and backward pass without recomputation, per image.
         kernels: Kernels of the step by phase: 'forward', 'backward', 'optimizer'.
         memory: Bytes at the peak of memory, by kind: 'weights', 'gradients',
@@ -62,6 +63,7 @@ class StepCost:
     trained: int
     largest_block: int
     outside: int
+    mixed: int
     flops: float = 0
     kernels: dict[str, KernelCounter] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -144,6 +146,7 @@ def _step_cost(
         _numel(trained),
         max((_numel(each.parameters()) for each in blocks), default=0),
         _numel(each for each in model.parameters() if id(each) not in inside),
+        _images_of_mixture(model),
     )
     with ExitStack() as stack:
         if not real:
@@ -282,6 +285,11 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
+
+
+def _images_of_mixture(model: nn.Module) -> int:
+    """Number of images that a pretraining model mixes; 1 if it mixes none."""
+    return model.num_images if getattr(model, 'filling', model) is None else 1
 
 
 def _model_config(cfg: Config) -> dict:

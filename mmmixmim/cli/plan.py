@@ -12,13 +12,12 @@ from mmmixmim.benchmarking import (
     find_card,
     give_tensors_pages,
     measured_step,
-    passes_of_step,
     plan,
     plan_report,
     step_cost,
 )
 from mmmixmim.benchmarking.roofline import BANDWIDTH_SHARE, PEAK_SHARE
-from mmmixmim.runtime import load_config
+from mmmixmim.runtime import load_config, passes_of_step
 
 
 def plan_run(

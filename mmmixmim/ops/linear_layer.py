@@ -62,7 +62,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         (..., out_features).
     """
     if not runs_eagerly():
-        return F.linear(x, weight, bias)
+        if bias is None or x.ndim < 3 or not torch.compiler.is_compiling():
+            return F.linear(x, weight, bias)
+        return _SummedByImage.apply(F.linear(x, weight, bias.detach()), bias)
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias)
     recipe = recipe_of(x)
@@ -102,6 +104,24 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     ):
         return gelu(layer(x), getattr(layer, 'recompute', None))
     return ONEDNN_LINEAR(x, layer.weight, layer.bias, 'gelu', [], 'none')
+
+
+class _SummedByImage(torch.autograd.Function):
+    """Give a compiled layer's bias its gradient: sums of each image, then their sum.
+
+    Inductor sums up an image in the kernel that computes the gradients of its outputs.
+    It sums up all tokens at once in a kernel of its own, which reads them again.
+    """
+
+    @staticmethod
+    def forward(ctx, outputs: Tensor, bias: Tensor) -> Tensor:
+        ctx.dtype = bias.dtype
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        images = grad.flatten(1, -2).sum(1, dtype=ctx.dtype)  # (B, out_features)
+        return grad, images.sum(0)
 
 
 class _Linear(torch.autograd.Function):

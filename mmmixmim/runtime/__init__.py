@@ -6,7 +6,7 @@ from .errors import one_line_errors
 from .files import replace_file
 from .options import add_cfg_options, add_run_arguments, positive_int
 from .random_state import kept_random_state
-from .runner import build_runner
+from .runner import build_runner, passes_of_step
 from .steps import Step, run_steps
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     'kept_random_state',
     'load_config',
     'one_line_errors',
+    'passes_of_step',
     'positive_int',
     'prepare_run',
     'replace_file',

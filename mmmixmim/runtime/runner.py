@@ -95,6 +95,13 @@ def _check_trust(cfg: Config) -> None:
         )
 
 
+def passes_of_step(cfg: Config) -> int:
+    """Iterations of MMEngine per step of the optimizer."""
+    passes = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    strategy = cfg.get('strategy') or {}  # DeepSpeed's counts by itself
+    return passes * (strategy.get('gradient_accumulation_steps') or 1)
+
+
 def _count_accumulation(runner: Runner | FlexibleRunner, cfg: Config) -> None:
     """Let ``auto_scale_lr`` see the images of an update instead of a batch.
 
@@ -102,8 +109,7 @@ def _count_accumulation(runner: Runner | FlexibleRunner, cfg: Config) -> None:
     training again with the saved config must give the same rate.
     """
     scaling = cfg.get('auto_scale_lr') or {}
-    batches = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    batches *= (cfg.get('strategy') or {}).get('gradient_accumulation_steps') or 1
+    batches = passes_of_step(cfg)
     if not scaling.get('enable') or batches == 1:
         return
     base = scaling['base_batch_size']

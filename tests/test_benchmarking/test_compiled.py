@@ -44,12 +44,18 @@ def test_compiling_saves_kernels_and_bytes_but_no_flops(tmp_path):
     assert 0 < after.number < 0.75 * before.number
     assert after.size < 0.9 * before.size
     assert after.flops == before.flops
-    names = ' '.join(compiled['backward'].rows())
+    rows = compiled['backward'].rows()
+    names = ' '.join(rows)
     assert 'fused sum' in names and 'native_layer_norm_backward' in names
-    # A GPU's kernels sum up gradients while they compute them; those of a CPU don't.
+    # One kernel for each of the two FFNs computes gradients and sums them up.
     assert 'gelu_backward_sum' in names
+    assert sum(row.number for name, row in rows.items() if 'gelu' in name) == 2
     total = [kernels['optimizer'].total() for kernels in (eager, compiled)]
     assert total[0] == total[1]
+
+    cfg.default_hooks = dict(compile=dict(options=dict(combo_kernels=True)))
+    joined = compiled_kernels(cfg, 64)['forward'].total()
+    assert joined.number < compiled['forward'].total().number
 
     options = ('--batch-size', 64, '--compiled', '--rows', 4)
     result = call('benchmarks/roofline.py', path, *options, cwd=tmp_path)

@@ -15,8 +15,9 @@ from mmmixmim.benchmarking import (
     plan_report,
     step_cost,
 )
-from mmmixmim.benchmarking.plan import training_images
+from mmmixmim.benchmarking.plan import _part, training_images
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime import passes_of_step
 from mmmixmim.validation import UserError
 from tests.conftest import ROOT
 
@@ -221,7 +222,8 @@ def test_what_fits_with_fsdp_alone_is_said(cfg):
         (dict(gpus=[5]), '5 GPUs do not divide the 32 images'),
         (dict(gpus=[0]), 'gpus must be a positive int'),
         (dict(images_per_core=0), 'images_per_core must be a positive number'),
-        (dict(card=find_card('100,1,0.000001')), 'Not even one image fits'),
+        (dict(card=find_card('100,1,0.000001')), 'Not even a batch of 2 fits'),
+        (dict(gpus=[32]), '32 GPUs have 1 of the images of a step each, which cannot'),
         (dict(card=CARDS['v100']), 'v100 does not compute in bf16: use --precision'),
     ],
 )
@@ -311,12 +313,46 @@ def test_images_of_known_datasets(path, images):
     assert training_images(Config.fromfile(ROOT / 'configs' / path)) == images
 
 
-@pytest.mark.parametrize('part', [dict(ann_file='meta/few.txt'), dict(split='val')])
-def test_images_of_a_part_are_not_known(part):
-    path = 'configs/mixmim/mixmim_mixmim-base_16xb128-amp-coslr-300e_in1k.py'
-    cfg = Config.fromfile(ROOT / path)
-    cfg.train_dataloader.dataset.update(part)
-    assert training_images(cfg) is None
+@pytest.mark.parametrize(
+    'dataset, part',
+    [
+        (dict(type='ImageNet'), dict(ann_file='meta/few.txt')),
+        (dict(type='ImageNet'), dict(split='val')),
+        (
+            dict(type='CocoDataset', ann_file='annotations/instances_train2017.json'),
+            dict(ann_file='annotations/instances_minitrain2017.json'),
+        ),
+        (
+            dict(type='CustomDataset', data_root='data/places365_standard/train'),
+            dict(data_root='data/places365_challenge/train'),
+        ),
+    ],
+)
+def test_images_of_a_part_or_another_dataset_are_not_known(dataset, part):
+    def images(**options):
+        loader = dict(dataset=dict(dataset, **options))
+        return training_images(Config(dict(train_dataloader=loader)))
+
+    assert images() and images(**part) is None
+
+
+def test_passes_of_a_step_mix_whole_groups():
+    mixed = [
+        step_cost(Config(TINY | dict(model=TINY['model'] | options)), 6).mixed
+        for options in ({}, dict(num_images=3), dict(filling='mask_token'))
+    ]
+    assert mixed == [2, 3, 1]
+    # 40 images fit. 32 cannot be mixed 3 by 3.
+    assert [_part(96, 40, each) for each in mixed] == [32, 24, 32]
+    assert [_part(96, 1, each) for each in mixed] == [None, None, 1]
+    assert _part(33, 11, 2) == 11
+
+
+def test_deepspeed_accumulates_by_itself():
+    strategy = dict(type='DeepSpeedStrategy', gradient_accumulation_steps=4)
+    wrapper = dict(accumulative_counts=2)
+    assert passes_of_step(Config(dict(strategy=strategy))) == 4
+    assert passes_of_step(Config(dict(optim_wrapper=wrapper, strategy=None))) == 2
 
 
 def test_the_largest_batch_follows_from_few_images_too(cfg):
