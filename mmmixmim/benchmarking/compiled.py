@@ -57,7 +57,7 @@ def compiled_kernels(
 
     Args:
         cfg: Config of a model with a method ``loss(inputs, data_samples)``. Inductor
-            gets the ``options`` of the hook ``default_hooks.compile``, if there are any.
+            gets the ``options`` of its hook ``default_hooks.compile``, if any.
         batch: Number of images.
         size: Height and width in pixels. Defaults to None: the backbone's.
         precision: 'fp32', or 'bf16' or 'fp16' with autocast.

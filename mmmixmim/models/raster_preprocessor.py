@@ -57,14 +57,9 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
                 )
             measured = ChannelStatistics.load(statistics)
             mean, std = measured.mean, measured.std
-        if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
-            raise UserError(
-                f'mean and std need one number per channel each, got {mean} and {std}.'
-            )
+        _check_statistics(mean, std)
         if mean is None:
             return
-        if not min(std) > 0:
-            raise UserError(f'std must be positive for each channel, got {list(std)}.')
         self._enable_normalize = True
         for name, values in (('mean', mean), ('std', std)):
             values = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
@@ -78,13 +73,8 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
         """
         given = data['inputs']
         views = given if isinstance(given, (list, tuple)) else [given]
-        channels = views[0].shape[1]
-        if self._enable_normalize and channels != len(self.mean):
-            raise UserError(
-                f'The images have {channels} channels, mean and std of the data '
-                f'preprocessor {len(self.mean)}: measure them on these images, and set '
-                'channels of LoadRasterCrop and in_channels of the backbone to fit.'
-            )
+        if self._enable_normalize:
+            _check_channels(views[0], self.mean)
         result = super().forward(data, training)
         filled = result['inputs']
         if views is not given:
@@ -102,15 +92,22 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
     the channel's mean, which is 0 after normalisation, before images are mixed.
 
     Args:
-        *args: See ``ClsDataPreprocessor``.
-        **kwargs: As ``args``.
+        mean: Mean of each channel. Defaults to None: no normalisation.
+        std: Standard deviation of each channel. Defaults to None, as ``mean``.
+        **kwargs: See ``ClsDataPreprocessor``.
 
     Raises:
-        UserError: If ``to_rgb`` is set.
+        UserError: If mean and deviation don't go together, or ``to_rgb`` is set.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs,
+    ) -> None:
+        _check_statistics(mean, std)
+        super().__init__(mean, std, **kwargs)
         if self.to_rgb:
             raise UserError(
                 'RasterClsDataPreprocessor keeps the order of the channels, got '
@@ -118,7 +115,11 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
             )
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise a batch: ``inputs`` (B, C, H, W) to float32."""
+        """Normalise a batch: ``inputs`` (B, C, H, W) to float32.
+
+        Raises:
+            UserError: If the batch has other channels than mean and std.
+        """
         inputs = self.cast_data(data['inputs'])
         if isinstance(inputs, torch.Tensor):
             inputs = self._with_mean(inputs)
@@ -127,10 +128,34 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
         return super().forward(data | dict(inputs=inputs), training)
 
     def _with_mean(self, images: torch.Tensor) -> torch.Tensor:
+        if self._enable_normalize:
+            _check_channels(images, self.mean)
         if not images.is_floating_point():
             return images
         fill = self.mean if self._enable_normalize else images.new_zeros(())
         return torch.where(images.isnan(), fill, images)
+
+
+def _check_statistics(
+    mean: Sequence[float] | None, std: Sequence[float] | None
+) -> None:
+    if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
+        raise UserError(
+            f'mean and std need one number per channel each, got {mean} and {std}.'
+        )
+    if std is not None and not min(std) > 0:
+        raise UserError(f'std must be positive for each channel, got {list(std)}.')
+
+
+def _check_channels(images: torch.Tensor, mean: torch.Tensor) -> None:
+    """Raise unless (..., C, H, W) has a mean for each channel."""
+    channels = images.shape[-3]
+    if channels != len(mean):
+        raise UserError(
+            f'The images have {channels} channels, mean and std of the data '
+            f'preprocessor {len(mean)}: measure them on these images, and set channels '
+            'of LoadRasterCrop and in_channels of the backbone to fit.'
+        )
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmmixmim.datasets import ChannelStatistics
-from mmmixmim.models import RasterDataPreprocessor
+from mmmixmim.models import RasterClsDataPreprocessor, RasterDataPreprocessor
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -62,3 +62,17 @@ def test_what_does_not_fit_is_refused():
     preprocessor = build(mean=[1.0] * 4, std=[1.0] * 4)
     with pytest.raises(UserError, match='images have 3 channels.* preprocessor 4'):
         normalise(preprocessor, torch.rand(1, 3, 4, 4))
+
+
+def test_a_classifier_refuses_the_same():
+    for options in (
+        dict(mean=[1.0]),
+        dict(mean=[1.0], std=[1.0, 2.0]),
+        dict(mean=[1.0], std=[0.0]),
+    ):
+        with pytest.raises(UserError, match='mean and std need|std must be positive'):
+            RasterClsDataPreprocessor(**options)
+    preprocessor = RasterClsDataPreprocessor(mean=[1.0], std=[1.0])
+    for images in (torch.rand(2, 3, 4, 4), list(torch.rand(2, 3, 4, 4).byte())):
+        with pytest.raises(UserError, match='images have 3 channels.* preprocessor 1'):
+            preprocessor(dict(inputs=images))

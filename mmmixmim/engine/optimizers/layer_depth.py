@@ -98,7 +98,8 @@ def layer_depths(
 
     Raises:
         UserError: If the layer of a parameter is unknown, or ``get_layer_depth`` gives
-            all blocks the same one.
+            all blocks the same one, or the last block another than the last, as
+            ConvNeXt's does without four stages.
     """
     for cls in type(backbone).__mro__:
         key = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
@@ -148,12 +149,13 @@ def _ask(backbone: nn.Module, names: list[str]) -> dict[str, tuple[int, int]]:
             'learning rate decay needs: use another backbone or the default '
             'constructor.'
         ) from error
-    found = {depth for depth, _ in depths.values() if depth > 0}
+    found = sorted({depth for depth, _ in depths.values() if depth > 0})
     layers = max((count for _, count in depths.values()), default=0)
-    if layers > 3 and len(found) < 2:
+    if layers > 3 and (len(found) < 2 or layers - 2 not in found):
         raise UserError(
-            f'{kind}.get_layer_depth gives all blocks the same layer, '
+            f'{kind}.get_layer_depth does not count blocks up to {layers - 2}, the '
+            f'last layer before the head, but gives them '
             f'{", ".join(map(str, found)) or 0} of {layers}, so layer-wise learning '
-            'rate decay would not decay: correct it, or use the default constructor.'
+            'rates would be wrong: correct it, or use the default constructor.'
         )
     return depths

@@ -13,6 +13,7 @@ from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
 from ._stock import ReturningTrain, cell_side, run_recomputed
+from .arch import read_out_indices
 
 _PADDING = 255  # an owner that no token has
 
@@ -24,12 +25,11 @@ class ShiftedWindowEncoder(ReturningTrain):
         self,
         arch: str | dict = 'tiny',
         *args,
-        out_indices: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] = -1,
         **kwargs,
     ) -> None:
-        if out_indices is None:
-            stages = len(arch['depths']) if isinstance(arch, dict) else 4
-            out_indices = (stages - 1,)
+        stages = len(arch['depths']) if isinstance(arch, dict) else 4
+        out_indices = read_out_indices(out_indices, stages)
         super().__init__(arch, *args, out_indices=out_indices, **kwargs)
 
     def _set_sizes(self) -> None:

@@ -162,9 +162,9 @@ def _read_sizes(arch: str | dict) -> tuple[int, tuple[int, ...], tuple[int, ...]
         )
     for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
         dim = embed_dims * 2**i
-        if depth < 1:
-            raise UserError(f'Stage {i} needs at least one block, got depth {depth}.')
-        if heads < 1 or dim % heads:
+        check_positive_int(f'depths[{i}]', depth)
+        check_positive_int(f'num_heads[{i}]', heads)
+        if dim % heads:
             raise UserError(
                 f'Stage {i} has {dim} channels (embed_dims {embed_dims} * 2 ** {i}), '
                 f'which {heads} heads do not divide. Choose num_heads[{i}] among the '

@@ -44,8 +44,9 @@ class MixMIMHiViT(ReturningTrain, HiViT):
 
     Raises:
         UserError: If patches overlap, as by ``kernel_size`` or ``pad_size``; if stages
-            are frozen, which fails in the stock class; if ``rpe`` comes with two
-            different sides; if the stride does not divide ``img_size``, or
+            are frozen, which fails in the stock class; if the stages don't merge the
+            ``inner_patches``, of which the stock class drops the rest; if ``rpe`` comes
+            with two different sides; if the stride does not divide ``img_size``, or
             ``out_indices`` names no block.
     """
 
@@ -71,6 +72,13 @@ class MixMIMHiViT(ReturningTrain, HiViT):
             )
         # The stock class writes into the list.
         super().__init__(arch, img_size, out_indices=[-1], **kwargs)
+        stages, inner = self.num_stages, self.patch_embed.inner_patches
+        if inner != (merged := 2 ** (stages - 1)):
+            raise UserError(
+                f'{stages} stages merge the {merged} inner patches along the side of a '
+                f'patch into one token, got inner_patches={inner}: set it to {merged}, '
+                'or change the number of depths.'
+            )
         replace_blocks(self, BlockWithRPE, MixMIMHiViTBlock)
         self.out_indices = read_out_indices(
             out_indices, self.num_main_blocks, 'blocks of the last stage'
@@ -82,8 +90,7 @@ class MixMIMHiViT(ReturningTrain, HiViT):
         self.stride = self.patch_size
         check_image_size(img_size, self.stride, 'img_size')
         self.img_size = img_size
-        stages = range(self.num_stages)
-        self.out_channels = [self.embed_dims // 2**i for i in reversed(stages)]
+        self.out_channels = [self.embed_dims // 2**i for i in reversed(range(stages))]
 
     def forward(
         self, x: Tensor, ownership: TokenOwnership | None = None
@@ -91,14 +98,15 @@ class MixMIMHiViT(ReturningTrain, HiViT):
         """Encode images, mixed with their partners if an ownership is given.
 
         Args:
-            x: Images (B, C, H, W).
+            x: Images (B, C, H, W), whose sides the stride divides.
             ownership: Who owns each token. Defaults to None: plain images.
 
         Returns:
             One map (B, C, H / stride, W / stride) for each block in ``out_indices``.
 
         Raises:
-            UserError: If images differ from ``img_size`` and ``rpe`` is set.
+            UserError: If images differ from ``img_size`` and ``rpe`` is set, or the
+                stride does not divide them.
         """
         height, width = x.shape[2:]
         if self.rpe and (height, width) != self.img_size:
@@ -106,6 +114,7 @@ class MixMIMHiViT(ReturningTrain, HiViT):
                 f'With rpe=True images must be {self.img_size[0]}x{self.img_size[1]}, '
                 f'got {height}x{width}: set img_size to it, or use ape alone.'
             )
+        check_image_size((height, width), self.stride)
         grid = height // self.stride, width // self.stride
         x = self.patch_embed(x)  # (B, h * w, p, p, C)
         same = None

@@ -12,6 +12,7 @@ from mmmixmim.validation import MissingDependencyError, UserError, as_pair
 
 from ..mixing import TokenOwnership
 from ._stock import cell_side, replace_blocks
+from .arch import read_out_indices
 
 try:
     from mmdet.models.backbones.pvt import (
@@ -53,8 +54,9 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
     Args:
         pretrain_img_size: Height and width in pixels, or one int for both. Defaults to
             224.
-        out_indices: Stages whose maps are returned. Defaults to None: the last, which
-            pretraining and classification use. mmdet's class defaults to all four.
+        out_indices: Stages whose maps are returned. Negative ones count from the end.
+            Defaults to -1, which pretraining and classification use. mmdet's class
+            defaults to all four.
         **kwargs: Other arguments of mmdet's ``PyramidVisionTransformer``.
 
     Raises:
@@ -67,13 +69,12 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
     def __init__(
         self,
         pretrain_img_size: int | Sequence[int] = 224,
-        out_indices: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] = -1,
         **kwargs,
     ) -> None:
         img_size = as_pair('pretrain_img_size', pretrain_img_size)
-        if out_indices is None:
-            out_indices = (kwargs.get('num_stages', 4) - 1,)
-        super().__init__(img_size, out_indices=tuple(out_indices), **kwargs)
+        out_indices = read_out_indices(out_indices, kwargs.get('num_stages', 4))
+        super().__init__(img_size, out_indices=out_indices, **kwargs)
         replace_blocks(self, PVTEncoderLayer, MixMIMPVTLayer)
         if kwargs.get('use_conv_ffn'):
             raise UserError(

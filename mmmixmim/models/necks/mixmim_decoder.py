@@ -16,7 +16,13 @@ from mmmixmim.geometry import (
 )
 from mmmixmim.ops import Linear, run_block, set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_image_size, renamed_arguments
+from mmmixmim.validation import (
+    UserError,
+    as_pair,
+    check_image_size,
+    check_positive_int,
+    renamed_arguments,
+)
 
 from ..layers import Attention, Norm, TransformerBlock, init_transformer_weights
 from ..mixing import TokenOwnership
@@ -77,6 +83,8 @@ class MixMIMPretrainDecoder(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        check_positive_int('decoder_embed_dims', decoder_embed_dims)
+        check_positive_int('decoder_num_heads', decoder_num_heads)
         if decoder_embed_dims % decoder_num_heads:
             raise UserError(
                 f'decoder_embed_dims {decoder_embed_dims} is not divisible by '

@@ -279,8 +279,15 @@ class Flat(nn.Module):
 
 
 def test_numbers_without_decay_are_refused():
-    with pytest.raises(UserError, match='Flat.* all blocks the same layer, 3 of 4'):
+    with pytest.raises(UserError, match='Flat.* up to 2, .* gives them 3 of 4'):
         scales(Flat())
+
+
+def test_convnext_without_four_stages_is_refused():
+    """Its method would give the last block the rate of one in the middle."""
+    arch = dict(depths=[1, 1, 4], channels=[8, 16, 32])
+    with pytest.raises(UserError, match='up to 6, .* gives them 1, 2, 3, 4, 7 of 8'):
+        scales(pre.ConvNeXt(arch, out_indices=[2]))
 
 
 def test_nearest_class_decides():

@@ -233,6 +233,7 @@ def test_maps_of_all_blocks():
         (dict(img_size=(64, 96), rpe=True), 'square img_size, got 64x96'),
         (dict(img_size=72), 'img_size 72x72 is not divisible by the stride 16'),
         (dict(out_indices=2), 'blocks of the last stage 0 to 1, got 2'),
+        (dict(inner_patches=8), '3 stages merge the 4 .* inner_patches=8: set it to 4'),
         (dict(frozen_stages=1), 'cannot freeze stages.*frozen_stages=1'),
     ],
 )
@@ -251,6 +252,8 @@ def test_refused_images():
     for given in (None, ownership):  # as many tokens, in another order
         with pytest.raises(UserError, match='must be 64x64, got 32x128'):
             model(torch.rand(2, 3, 32, 128), given)
+    with pytest.raises(UserError, match='66x64 is not divisible by the stride 16'):
+        ours()(torch.rand(2, 3, 66, 64))
 
 
 def test_pretraining_refuses_several_maps():

@@ -374,7 +374,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
         ),
         (
             dict(arch=dict(embed_dims=8, depths=[1, 0], num_heads=[2, 2])),
-            'Stage 1.*got depth 0',
+            r'depths\[1\] must be a positive int, got 0',
         ),
         (
             dict(arch=dict(embed_dims=6, depths=[1], num_heads=[2]), window_size=8),

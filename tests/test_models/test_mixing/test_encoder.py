@@ -5,7 +5,12 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmmixmim.models import MixMIM, MixMIMTransformer, check_encoder
+from mmmixmim.models import (
+    MixMIM,
+    MixMIMSwinTransformer,
+    MixMIMTransformer,
+    check_encoder,
+)
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4])
@@ -184,6 +189,16 @@ def test_forward_must_take_an_ownership():
 @pytest.mark.parametrize('indices', [-1, 1, [-1], (1,)], ids=str)
 def test_the_last_map_may_be_counted_from_the_end(indices):
     MixMIM(faulty(dict(out_indices=indices))())
+
+
+@pytest.mark.parametrize('indices', [-1, 2, (-1,)], ids=str)
+def test_swin_counts_from_the_end_too(indices):
+    arch = dict(embed_dims=16, depths=[1, 1, 2], num_heads=[1, 2, 4])
+    options = dict(img_size=64, window_size=4, out_indices=indices)
+    encoder = MixMIMSwinTransformer(arch, **options)
+    assert encoder(torch.rand(1, 3, 64, 64))[0].shape == (1, 64, 4, 4)
+    with pytest.raises(UserError, match='stages 0 to 2, got 3'):
+        MixMIMSwinTransformer(arch, **options | dict(out_indices=3))
 
 
 def test_image_size_may_be_an_int():
