@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from .switch import runs_eagerly, runs_on_cpu
+from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
 Span = tuple[slice, int]
@@ -163,7 +163,7 @@ class _TrainedAttention(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_gradients_only
     def backward(ctx, grad: Tensor) -> tuple:
         heads, spans = ctx.heads, ctx.spans
         # Activation checkpointing allows reading them once.

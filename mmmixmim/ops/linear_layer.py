@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .recompute import gelu, recipe_of
-from .switch import has_hooks, runs_eagerly, runs_on_cpu
+from .switch import first_gradients_only, has_hooks, runs_eagerly, runs_on_cpu
 
 # The operator that torch.compile calls for linear layers on a CPU. It is private to
 # PyTorch: where it is missing, F.linear runs.
@@ -135,7 +135,7 @@ class _Linear(torch.autograd.Function):
         return _forward(x, weight, bias)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_gradients_only
     def backward(ctx, grad: Tensor) -> tuple:
         source, weight = ctx.saved_tensors
         needs_root, needs_weight, needs_bias, *_ = ctx.needs_input_grad

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from mmmixmim.validation import UserError
 
 _plain = os.environ.get('MMMIXMIM_PLAIN', '0') not in ('', '0')
 _cpu = True
@@ -59,6 +62,25 @@ def runs_eagerly() -> bool:
     A compiler fuses and recomputes by its own rules, so it gets plain PyTorch.
     """
     return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+def first_gradients_only(backward: Callable) -> Callable:
+    """Let a kernel's backward pass refuse gradients of gradients.
+
+    PyTorch's ``once_differentiable`` leaves them out without a word where the gradient
+    of the outputs is constant.
+    """
+
+    @functools.wraps(backward)
+    def wrapper(ctx, *grads: Tensor) -> tuple:
+        if torch.is_grad_enabled():
+            raise UserError(
+                'Kernels of mmmixmim have no second gradients, as create_graph=True '
+                'wants: run forward and backward pass inside mmmixmim.ops.plain().'
+            )
+        return backward(ctx, *grads)
+
+    return wrapper
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import torch
 from mmmixmim import ops
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.ops import attention, chunks, linear_layer, permutation
+from mmmixmim.validation import UserError
 
 
 @pytest.fixture
@@ -136,3 +137,25 @@ def test_the_environment_variable(value, plain):
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True
     )
     assert result.stdout.strip() == str(plain), result.stderr
+
+
+def test_second_gradients_need_the_plain_path():
+    """Here kernels would leave them out: the loss is linear in the layer's outputs."""
+    x = torch.rand(2, 3, 4, requires_grad=True)
+    layer = ops.Linear(4, 4)
+    bias = torch.rand(2, 3, 3, requires_grad=True)
+
+    def penalty(loss):
+        (grad,) = torch.autograd.grad(loss(), x, create_graph=True)
+        return grad.square().sum()
+
+    def attend():
+        qkv = x.tile(1, 1, 3)
+        return ops.window_attention(qkv, 2, [(slice(0, 3), 1)], [bias], [None]).sum()
+
+    for loss in (lambda: layer(x).sum(), attend):
+        with pytest.raises(UserError, match='no second gradients.*ops.plain'):
+            penalty(loss)
+        with ops.plain():
+            penalty(loss).backward()
+    assert layer.weight.grad.abs().sum() > 0 < bias.grad.abs().sum()
