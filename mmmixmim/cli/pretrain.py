@@ -175,7 +175,7 @@ def _stream_epoch(scan: Scan, chosen: Choices) -> int | None:
     """Iterations of an epoch of shards; None for other data, which have a length."""
     if not scan.shards:
         return None
-    left_out = scan.images // scan.shards if chosen.held_out else 0
+    left_out = scan.first_shard if chosen.held_out else 0
     return max(1, (scan.images - left_out) // chosen.batch_size)
 
 

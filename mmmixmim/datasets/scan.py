@@ -76,6 +76,7 @@ class Scan:
         fingerprint: Changes when files are added, removed or rewritten.
         as_arrays: Whether the channels are kept though the files are pictures.
         shards: Number of shards that hold the images; 0 if they are files.
+        first_shard: Number of images in the first of them.
     """
 
     root: str
@@ -98,6 +99,7 @@ class Scan:
     fingerprint: str = ''
     as_arrays: bool = False
     shards: int = 0
+    first_shard: int = 0
 
     def add_problem(self, kind: str, example: Path | str, reason: str = '') -> None:
         """Count an image as 'unreadable', for a reason, 'constant' or 'not_finite'."""
