@@ -87,14 +87,15 @@ def print_scan(scan: Scan, kind: str) -> None:
     if scan.unreadable:
         first = printable(scan.reason)
         print(f'  {scan.unreadable:,} left out, as unreadable. The first: {first}')
-    for name, said in (
-        ('duplicates', 'with the same content as another one; remove to save time'),
-        ('constant', f'of {scan.sampled} that were looked at without any contrast'),
+    copies = 'remove them, as copies may be both trained on and held out'
+    for name, said, advice in (
+        ('duplicates', 'with the same content as another one', f'; {copies}'),
+        ('constant', f'of {scan.sampled} that were looked at without any contrast', ''),
     ):
         count = getattr(scan, name)
         if count:
             example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
-            print(f'  {count:,} {said}, such as {printable(example[0])}')
+            print(f'  {count:,} {said}, such as {printable(example[0])}{advice}')
 
 
 def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:

@@ -75,42 +75,61 @@ def finetune(
     """
     arguments = dict(locals())  # first of all: no other name is bound yet
     run = Run.open('finetune', **arguments)
-    data, out, no_data = data_path(data), run.folder, run.arguments['no_data']
+    data, out = data_path(data), run.folder
     if run.is_done(dry_run):
         if run.finished:
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
         return out
-    if not run.exists:
-        known = known_settings(start)
-        labelled, scan = look(data, out, start, val_share, no_data, seed)
-        count, machine = len(labelled.part('train')), this_machine()
-        chosen, cost = choose_classification(count, scan, machine, known, **run.given)
-        duration = time_of_training(chosen, count, cost, machine)
-        if not announce(out, chosen, cost, duration, dry_run):
+    with run.locked():
+        if not run.exists and not _prepare(run, data, start, val_share, seed, dry_run):
             return out
-        model = prepare(run, labelled, scan, chosen)
-        if start:
-            entry = pretrained(start, known, chosen.in_channels)
-            model['backbone']['init_cfg'] = entry
-        classes = labelled.classes
-        datasets = _datasets(run, classes, scan, chosen)
-        sections = _sections(model, datasets, chosen) + runtime_sections(chosen, seed)
-        docstring = (
-            f'Classification of {data} in {len(classes)} classes.\n\n'
-            'Written by `python -m mmmixmim`. To train it again elsewhere:\n'
-            'mim train mmmixmim config.py --work-dir FOLDER'
-        )
-        text = config_text(docstring, sections, chosen)
-        run.begin(text, chosen, asdict(scan) | dict(classes=classes))
-    with goes_on():
-        runner = train(run)
-    scores, labels, files = _predict(runner.model, runner.val_dataloader)
-    save_mistakes(run, scores, labels, files)
-    run.finished = True
-    run.save()
+        with goes_on():
+            runner = train(run)
+        scores, labels, files = _predict(runner.model, runner.val_dataloader)
+        save_mistakes(run, scores, labels, files)
+        run.finished = True
+        run.save()
     print(f'Classifier      {run.checkpoint}')
     print_report(out)
     return out
+
+
+def _prepare(
+    run: Run,
+    data: Path,
+    start: str | Path | None,
+    val_share: float,
+    seed: int,
+    dry_run: bool,
+) -> bool:
+    """Look at the images, choose the settings and begin the run.
+
+    Returns:
+        Whether it was begun.
+    """
+    no_data = run.arguments['no_data']
+    known = known_settings(start)
+    labelled, scan = look(data, run.folder, start, val_share, no_data, seed)
+    count, machine = len(labelled.part('train')), this_machine()
+    chosen, cost = choose_classification(count, scan, machine, known, **run.given)
+    duration = time_of_training(chosen, count, cost, machine)
+    if not announce(run.folder, chosen, cost, duration, dry_run):
+        return False
+    model = prepare(run, labelled, scan, chosen)
+    if start:
+        entry = pretrained(start, known, chosen.in_channels)
+        model['backbone']['init_cfg'] = entry
+    classes = labelled.classes
+    datasets = _datasets(run, classes, scan, chosen)
+    sections = _sections(model, datasets, chosen) + runtime_sections(chosen, seed)
+    docstring = (
+        f'Classification of {data} in {len(classes)} classes.\n\n'
+        'Written by `python -m mmmixmim`. To train it again elsewhere:\n'
+        'mim train mmmixmim config.py --work-dir FOLDER'
+    )
+    text = config_text(docstring, sections, chosen)
+    run.begin(text, chosen, asdict(scan) | dict(classes=classes))
+    return True
 
 
 @torch.no_grad()

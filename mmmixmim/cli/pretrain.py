@@ -96,47 +96,61 @@ def pretrain(
     """
     arguments = dict(locals())  # first of all: no other name is bound yet
     run = Run.open('pretrain', **arguments)
-    out, no_data = run.folder, run.arguments['no_data']
     if run.is_done(dry_run):
         if run.finished:
             _print_end(run)
-        return out
-    if not run.exists:
-        known = known_settings(start)
-        source = find_source(data, out, run.arguments['masks'])
-        scan, machine = source.scan, this_machine()
-        check_scan(scan, no_data, masked=source.has_weights)
-        check_no_data_fits(scan, no_data)
-        if no_data is not None:
-            print(f'  pixels of value {no_data} hold no data')
-        chosen, cost = choose_pretraining(scan, machine, known, **run.given)
-        duration = time_of_training(
-            chosen, scan.images - chosen.held_out, cost, machine
-        )
-        if not announce(out, chosen, cost, duration, dry_run):
-            source.discard()
-            return out
-        out.mkdir(parents=True, exist_ok=True)
-        datasets = _datasets(source, chosen, no_data)
-        model = _model(scan, chosen, out)
-        if start:
-            entry = pretrained(start, known, chosen.in_channels)
-            model['backbone']['init_cfg'] = entry
-        per_epoch = _stream_epoch(scan, chosen)
-        sections = _sections(model, datasets, chosen, per_epoch)
-        sections += runtime_sections(chosen, seed, per_epoch)
-        docstring = (
-            f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
-            f'{source.note}'
-        )
-        run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
-    with goes_on(), named_dataset(run.arguments['data'], data):
-        train(run)
-        reconstruct(out, seed=seed)
-    run.finished = True
-    run.save()
+        return run.folder
+    with run.locked():
+        if not run.exists and not _prepare(run, data, start, seed, dry_run):
+            return run.folder
+        with goes_on(), named_dataset(run.arguments['data'], data):
+            train(run)
+            reconstruct(run.folder, seed=seed)
+        run.finished = True
+        run.save()
     _print_end(run)
-    return out
+    return run.folder
+
+
+def _prepare(
+    run: Run,
+    data: str | Path | Iterable,
+    start: str | Path | None,
+    seed: int,
+    dry_run: bool,
+) -> bool:
+    """Look at the images, choose the settings and begin the run.
+
+    Returns:
+        Whether it was begun.
+    """
+    out, no_data = run.folder, run.arguments['no_data']
+    known = known_settings(start)
+    source = find_source(data, out, run.arguments['masks'])
+    scan, machine = source.scan, this_machine()
+    check_scan(scan, no_data, masked=source.has_weights)
+    check_no_data_fits(scan, no_data)
+    if no_data is not None:
+        print(f'  pixels of value {no_data} hold no data')
+    chosen, cost = choose_pretraining(scan, machine, known, **run.given)
+    duration = time_of_training(chosen, scan.images - chosen.held_out, cost, machine)
+    if not announce(out, chosen, cost, duration, dry_run):
+        source.discard()
+        return False
+    datasets = _datasets(source, chosen, no_data)
+    model = _model(scan, chosen, out)
+    if start:
+        entry = pretrained(start, known, chosen.in_channels)
+        model['backbone']['init_cfg'] = entry
+    per_epoch = _stream_epoch(scan, chosen)
+    sections = _sections(model, datasets, chosen, per_epoch)
+    sections += runtime_sections(chosen, seed, per_epoch)
+    docstring = (
+        f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
+        f'{source.note}'
+    )
+    run.begin(config_text(docstring, sections, chosen), chosen, asdict(scan))
+    return True
 
 
 def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
@@ -175,7 +189,7 @@ def _stream_epoch(scan: Scan, chosen: Choices) -> int | None:
     """Iterations of an epoch of shards; None for other data, which have a length."""
     if not scan.shards:
         return None
-    left_out = scan.images // scan.shards if chosen.held_out else 0
+    left_out = scan.first_shard if chosen.held_out else 0
     return max(1, (scan.images - left_out) // chosen.batch_size)
 
 

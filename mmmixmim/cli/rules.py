@@ -72,9 +72,9 @@ def held_out(scan: Scan) -> tuple[int, str]:
     if images < 64:
         return 0, f'{images} images are too few to leave some out'
     if scan.shards:
-        count = min(1000, images // scan.shards)
+        count = min(1000, scan.first_shard)
         if scan.shards < 10 or count < 16:
-            return 0, 'that takes ten shards of at least 16 images'
+            return 0, 'that takes ten shards, and 16 images in the first'
         return count, 'images of the first shard, which is not trained on'
     share = images // 20
     count = min(1000, max(16, share))

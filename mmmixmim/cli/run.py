@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmixmim.datasets import naming_lost_files
+from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
@@ -39,6 +40,7 @@ _CHOSEN = (
     'workers',
 )
 KEPT_CHECKPOINTS = 2
+_LOCK = '.lock'
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
@@ -149,6 +151,33 @@ class Run:
             print(f'{self.folder} holds this run, which would go on.')
         return self.finished or self.exists and dry_run
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from preparing or training a run in the folder.
+
+        Raises:
+            UserError: If another one does, or has begun a run since this one was
+                opened.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open('a') as lock:
+            try:
+                # Loader processes do not inherit this kind of lock.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise UserError(
+                    f'Another process trains into {str(self.folder)!r}: wait for its '
+                    'end, or choose another --out.'
+                ) from error
+            except OSError:  # a disk without locks
+                pass
+            if self.exists and not self.settings:
+                raise UserError(
+                    f'Another process has just begun a run in {str(self.folder)!r}: '
+                    'choose another --out, or repeat its command to go on with it.'
+                )
+            yield
+
     @classmethod
     def load(cls, folder: Path) -> Run:
         """Read the run in a folder.
@@ -208,7 +237,7 @@ class Run:
                     'another --out, or repeat its command to go on with it.'
                 )
             return run
-        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER}
+        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, _LOCK}
         if 'scan.json' in others:
             others -= _PREPARED
         if others:
@@ -230,28 +259,18 @@ def _check_outside(folder: Path, data: str) -> None:
         return
     images, out = Path(data).resolve(), folder.resolve()
     # No picture is taken for a shard.
-    if images in (out, *out.parents) and not any(images.glob('*.tar')):
+    if images in (out, *out.parents) and _has_images(images):
         raise UserError(
             f'--out {str(folder)!r} lies in {data!r}, where the pictures of the run '
             'would be taken for images: choose a folder elsewhere.'
         )
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training into a folder."""
-    with (folder / '.lock').open('a') as lock:
-        try:
-            # Loader processes do not inherit this kind of lock.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(
-                f'Another process trains into {str(folder)!r}: wait for its end, or '
-                'choose another --out.'
-            ) from error
-        except OSError:  # a disk without locks
-            pass
-        yield
+def _has_images(folder: Path) -> bool:
+    try:
+        return bool(find_images(folder))
+    except MissingFileError:
+        return False
 
 
 def _check_writable(folder: Path) -> None:
@@ -286,11 +305,14 @@ def check_images(cfg: Config, remedy: str) -> None:
 def train(run: Run) -> Runner:
     """Train what the config of a run says, or go on with it.
 
+    Args:
+        run: The run, locked.
+
     Raises:
         Interrupted: If the run was told to stop; everything is saved.
         UserError: If something fails that the user can correct.
     """
-    with _locked(run.folder), _explained(run):
+    with _explained(run):
         print(f'\nTraining into {run.folder}. Its config is {run.config}.', flush=True)
         text = run.config.read_text()
         cfg = load_config(run.config)

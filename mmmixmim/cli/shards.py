@@ -42,9 +42,10 @@ class Shards:
         self.name, self.note, self.out = name, note, out
         self.shards = find_shards(name)
         print(f'Looking at {plural(len(self.shards), "shard")}.', flush=True)
-        images, how = _count(self.shards)
+        first, images, how = _count(self.shards)
         some = some_images(self.shards)
         self.scan = scan_shards(name, len(self.shards), images, some)
+        self.scan.first_shard = first
         if not _is_remote(self.shards):
             self.scan.bytes = sum(Path(each).stat().st_size for each in self.shards)
         self.scan.save(out / 'scan.json')
@@ -80,15 +81,19 @@ class Shards:
         """Nothing was stored."""
 
 
-def _count(shards: list[str]) -> tuple[int, str]:
-    """Number of images in shards, and how it is known."""
+def _count(shards: list[str]) -> tuple[int, int, str]:
+    """Number of images in the first shard and in all, and how that is known."""
+    if _is_remote(shards):
+        first = sum(1 for _ in read_shards(shards[:1]))
+    else:
+        first = count_images(shards[0])
     count = indexed_images(shards)
     if count is not None:
-        return count, 'with as many images as their index says'
+        return first, count, 'with as many images as their index says'
     if not _is_remote(shards):
-        return sum(map(count_images, shards)), 'whose images were counted'
-    first = sum(1 for _ in read_shards(shards[:1]))
-    return first * len(shards), 'assumed to be as large as the first'
+        count = first + sum(map(count_images, shards[1:]))
+        return first, count, 'whose images were counted'
+    return first, first * len(shards), 'assumed to be as large as the first'
 
 
 def _unpack(shard: str, count: int, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import tee
@@ -11,6 +12,7 @@ from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.samples import has_mask
 from mmmixmim.datasets.scan import get_sample, scan_dataset
+from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UserError
 
 from .data import cached_scan, list_images, measure, print_scan, spread
@@ -30,7 +32,8 @@ class Files:
 
     Args:
         name: What the user named.
-        files: The files.
+        files: The files. One that is repeated counts once: it would be trained on and
+            held out.
         kind: What the user named, in words.
         out: Folder of the run, which keeps the scan.
         root: The folder that holds these files and no other image. Defaults to None:
@@ -55,6 +58,10 @@ class Files:
         root: Path | None = None,
         masks: Path | None = None,
     ) -> None:
+        unique: dict[str, Path] = {}  # path without dots -> the file
+        for file in files:
+            unique.setdefault(os.path.normpath(file), file)
+        repeats, files = len(files) - len(unique), list(unique.values())
         self.files, self.out, self.root = files, out, root
         self.stored: list[Path] = []  # files of an iterable
         self.masks = masks
@@ -62,6 +69,8 @@ class Files:
             self.mask_suffix = find_mask_suffix(Path(name), files, masks)
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
         print_scan(self.scan, kind)
+        if repeats:
+            print(f'  {plural(repeats, "repeated path")} left out')
         if masks:
             print(f'  masks *{self.mask_suffix or ""} in {masks}, where 0 is no data')
             self.scan = replace(self.scan, as_arrays=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 from mmmixmim.runtime import replace_file
 from mmmixmim.validation import UserError
 
 FORMAT = 'mmmixmim files 1'
+_COARSE = 2 * 10**9  # ns between the times of change that any file system knows
 
 
 def list_files(root: str, cache: str) -> list[str]:
@@ -34,7 +36,7 @@ def list_files(root: str, cache: str) -> list[str]:
     file = Path(cache).expanduser()
     names = _read(file, root)
     if names is None:
-        folders: dict[str, int] = {}
+        folders: dict[str, int | None] = {}
         names = sorted(_scan(root, folders))
         _write(file, root, folders, names)
     return names
@@ -42,23 +44,39 @@ def list_files(root: str, cache: str) -> list[str]:
 
 def check_links(root: str) -> None:
     """Raise if a link below a local folder leads to a folder above it."""
-    for folder, folders, _ in os.walk(root, followlinks=True):
+    for folder, folders, _ in os.walk(root, onerror=not_listed, followlinks=True):
         for each in folders:
             check_link(Path(folder, each))
 
 
 def check_link(folder: Path) -> None:
-    """Raise if a folder is a link to a folder above it."""
+    """Raise if a folder is a link to a folder above it, by whatever links it is found.
+
+    So two links that lead to each other's folders are found, too.
+    """
     if folder.is_symlink():
-        target, above = folder.resolve(), folder.parent.resolve()
-        if target == above or target in above.parents:
+        target = folder.resolve()
+        above = {each.resolve() for each in folder.absolute().parents}
+        if any(target in (each, *each.parents) for each in above):
             raise UserError(
                 f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
                 'the search for images would never end: remove the link.'
             )
 
 
-def _write(file: Path, root: str, folders: dict[str, int], names: list[str]) -> None:
+def not_listed(error: OSError) -> None:
+    """What ``os.walk`` calls if it cannot list a folder, which it would leave out.
+
+    Raises:
+        UserError: It names the folder.
+    """
+    raise UserError(
+        f'The folder {error.filename!r} cannot be listed ({error.strerror}): make it '
+        'readable, or move it away.'
+    ) from error
+
+
+def _write(file: Path, root: str, folders: dict, names: list[str]) -> None:
     header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
     # No name holds a zero byte. Names need not be valid Unicode.
     replace_file(file, os.fsencode('\0'.join([header, *names])))
@@ -79,14 +97,16 @@ def _read(file: Path, root: str) -> list[str] | None:
     return names
 
 
-def _scan(root: str, folders: dict[str, int]) -> list[str]:
-    """Names of all files; collects the modification times of the folders."""
+def _scan(root: str, folders: dict[str, int | None]) -> list[str]:
+    """Names of all files; collects the modification times of the folders, if past."""
     names, waiting = [], ['']
     while waiting:
         folder = waiting.pop()
         path = os.path.join(root, folder)
-        # Before its files are read: what comes later changes the time again.
-        folders[folder] = os.stat(path).st_mtime_ns
+        # Before its files are read: what comes later changes the time again, unless
+        # it comes at once and the disk has coarse times.
+        changed = os.stat(path).st_mtime_ns
+        folders[folder] = changed if changed < time.time_ns() - _COARSE else None
         prefix = f'{folder}/' if folder else ''
         with os.scandir(path) as entries:
             for entry in entries:

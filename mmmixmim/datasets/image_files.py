@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmmixmim.validation import MissingFileError, UserError
 
-from .file_list import check_link
+from .file_list import check_link, not_listed
 from .raster_folder import RASTERS
 
 # Beside run.json, in the folder of a run of ``mixmim``.
@@ -24,8 +24,8 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
 
     Raises:
         MissingFileError: If the folder does not exist, or holds no image.
-        UserError: If a link leads to a folder above it, so that there is no end, or
-            the folder of a run is among the images.
+        UserError: If a link leads to a folder above it, so that there is no end; a
+            folder cannot be listed; or the folder of a run is among the images.
     """
     if not root.exists():
         raise MissingFileError(f'There is no folder {str(root)!r}: check the path.')
@@ -33,7 +33,7 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
         raise MissingFileError(f'{str(root)!r} is a file, expected a folder of images.')
     endings = tuple(extensions)
     found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=not_listed, followlinks=True):
         folders[:] = [each for each in folders if not each.startswith('.')]
         for each in folders:
             check_link(Path(folder, each))

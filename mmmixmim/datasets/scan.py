@@ -76,6 +76,7 @@ class Scan:
         fingerprint: Changes when files are added, removed or rewritten.
         as_arrays: Whether the channels are kept though the files are pictures.
         shards: Number of shards that hold the images; 0 if they are files.
+        first_shard: Number of images in the first of them.
     """
 
     root: str
@@ -98,6 +99,7 @@ class Scan:
     fingerprint: str = ''
     as_arrays: bool = False
     shards: int = 0
+    first_shard: int = 0
 
     def add_problem(self, kind: str, example: Path | str, reason: str = '') -> None:
         """Count an image as 'unreadable', for a reason, 'constant' or 'not_finite'."""
@@ -159,7 +161,9 @@ def scan_images(
     """
     scan = Scan(str(root), fingerprint=fingerprint(files))
     found = {}  # readable file -> header
-    with ThreadPoolExecutor(workers) as pool:
+    # Around all threads: the filters are those of the process.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter('ignore')
         waiting = iter(files)
         while chunk := list(islice(waiting, _CHUNK)):
             for path, header in zip(chunk, pool.map(_try_header, chunk), strict=True):
@@ -358,7 +362,9 @@ def _header(image: ImageReader, name: str, source: Path | BytesIO) -> Header:
     if name == 'TIFF' and image.channels > image.samples:
         name = _STACK
     elif name == 'TIFF' and bits <= 8 and image.channels <= 4:
-        name = 'TIFF' if _is_picture(source) else _BANDS
+        # Pillow takes -1 for 255.
+        picture = image.dtype.kind != 'i' and _is_picture(source)
+        name = 'TIFF' if picture else _BANDS
     return Header(name, *image.size, image.channels, bits)
 
 
@@ -403,14 +409,18 @@ def is_readable(path: Path) -> bool:
     """Whether an image can be read, header and pixels."""
     if isinstance(_try_header(path), str):
         return False
-    return _look_at_pixels(path)[0] != 'unreadable'
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return _look_at_pixels(path)[0] != 'unreadable'
 
 
 def _try_header(path: Path) -> Header | str:
     """Return the header, or why it cannot be read."""
     try:
         with naming(path):  # any damage of the file, in any library
-            str(path).encode()  # lists of files are text
+            str(path).encode()  # lists of files are text, with a name a line
+            if {'\n', '\r'} & {*str(path)}:
+                raise UnreadableFileError('its path has a line break: rename it')
             return read_header(path)
     except (MissingFileError, UnreadableFileError) as error:
         return str(error)
@@ -422,8 +432,7 @@ def _look_at_pixels(path: Path) -> tuple[str | None, str | None]:
     Of unreadable pixels it is the reason.
     """
     try:
-        with warnings.catch_warnings(), naming(path), open_image(path) as image:
-            warnings.simplefilter('ignore')
+        with naming(path), open_image(path) as image:
             return _problem(image)
     except (MissingFileError, UnreadableFileError) as error:
         return 'unreadable', str(error)

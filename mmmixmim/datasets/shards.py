@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 from mmengine.dist import get_dist_info
 from mmengine.fileio import load
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import (
@@ -104,14 +104,16 @@ class ShardStream(IterableDataset):
         wds = _webdataset()
         shards = list(self.shards)
         random.Random(f'{self.seed} {epoch}').shuffle(shards)
-        # webdataset's split_by_node trusts RANK and WORLD_SIZE of any other program.
-        own = list(wds.split_by_worker(shards[self.rank :: self.world_size]))
+        # webdataset's splits trust RANK and WORKER of any other program.
+        own, worker = shards[self.rank :: self.world_size], get_worker_info()
+        if worker:
+            own = own[worker.id :: worker.num_workers]
         if not own:
             raise UserError(
                 f'There are {len(shards)} shards, fewer than loader processes on all '
                 'ranks: lower num_workers, or write smaller shards.'
             )
-        samples = read_shards(own)
+        samples = _not_empty(read_shards(own), own[0])
         if self.shuffle_buffer:
             samples = wds.shuffle(
                 self.shuffle_buffer,
@@ -216,11 +218,7 @@ def some_images(shards: Sequence[str], count: int = 500) -> Iterator[dict]:
     chosen = shards[:: ceil(len(shards) / 10)]
     for shard in chosen:
         images = islice(read_shards([shard]), ceil(count / len(chosen)))
-        first = next(images, None)
-        if first is None:
-            raise _empty(shard)
-        yield first
-        yield from images
+        yield from _not_empty(images, shard)
 
 
 def indexed_images(shards: Sequence[str]) -> int | None:
@@ -321,12 +319,23 @@ def _write_tars(
         for number, path in enumerate(images):
             name, ending = splitext(path.relative_to(folder).as_posix())
             name = posixpath.join(dirname(name), basename(name).replace('.', '_'))
+            if name.startswith('__'):  # webdataset leaves out __x__, also as a folder
+                name = f'./{name}'
             writer.write(
                 {
                     '__key__': f'{name}-{number}',
                     ending[1:].lower(): path.read_bytes(),
                 }
             )
+
+
+def _not_empty(images: Iterator[dict], shard: str) -> Iterator[dict]:
+    """Raise unless there is an image."""
+    first = next(images, None)
+    if first is None:
+        raise _empty(shard)
+    yield first
+    yield from images
 
 
 def _empty(shard: str) -> UserError:

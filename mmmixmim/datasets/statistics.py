@@ -159,11 +159,18 @@ def measure_channels(
     for channel in range(len(std)):
         # The deviation is not exactly 0 where the mean was rounded.
         if moments.minimum[channel] == moments.maximum[channel]:
-            number = channel if channels is None else channels[channel]
+            taken = range(len(std)) if channels is None else channels
+            others = [each for i, each in enumerate(taken) if i != channel]
+            way_out = 'set no_data'
+            if others:
+                way_out += (
+                    f', or leave it out by channels={others}, which `mixmim` takes in '
+                    'a config only (docs/images.md)'
+                )
             raise UserError(
-                f'Channel {number} has the value {moments.minimum[channel]:g} in all '
-                f'{moments.count} pixels of {images} images, so there is nothing to '
-                'learn: leave it out with channels, or set no_data.'
+                f'Channel {taken[channel]} has the value '
+                f'{moments.minimum[channel]:g} in all {moments.count} pixels of '
+                f'{images} images, so there is nothing to learn: {way_out}.'
             )
     return ChannelStatistics(
         moments.mean.tolist(),

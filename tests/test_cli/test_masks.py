@@ -52,7 +52,8 @@ def test_masks_that_cannot_be_used(images, tmp_path):
     def line(data, masks):
         return error_line('pretrain', data, '--masks', masks, '--out', run)
 
-    assert f'no folder of masks {str(run)!r}' in line(images, run)
+    nowhere = tmp_path / 'nowhere'
+    assert f'no folder of masks {str(nowhere)!r}' in line(images, nowhere)
     assert 'lie in the folder of the images' in line(images, images / 'sea')
     (tmp_path / 'list.txt').write_text('images/sea/sea00.png\n')
     assert 'are for images of a folder' in line(tmp_path / 'list.txt', masks)

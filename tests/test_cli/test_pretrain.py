@@ -184,7 +184,7 @@ def test_a_dry_run_trains_nothing(photos, tmp_path):
     out = tmp_path / 'dry'
     code, printed, _ = mixmim('pretrain', photos, '--out', out, '--dry-run')
     assert code == 0 and 'dry run' in printed and 'batch_size' in printed
-    assert [path.name for path in out.iterdir()] == ['scan.json']
+    assert {path.name for path in out.iterdir()} == {'.lock', 'scan.json'}
     scan = (out / 'scan.json').stat().st_mtime_ns
     mixmim('pretrain', photos, '--out', out, '--dry-run')
     assert (out / 'scan.json').stat().st_mtime_ns == scan  # cached

@@ -1,6 +1,7 @@
 """Pretraining on lists, datasets and iterables of Python."""
 
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import mmmixmim
 from mmmixmim.cli.python_data import store_images
 from mmmixmim.cli.run import Run
+from mmmixmim.cli.source import find_source
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -114,7 +116,8 @@ def test_a_dry_run_stores_nothing(tmp_path, capsys):
     pictures = (picture(seed, (40, 36)) for seed in range(6))
     mmmixmim.pretrain(pictures, tmp_path / 'run', dry_run=True)
     assert 'generator, a Python iterable' in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['scan.json']
+    left = {path.name for path in (tmp_path / 'run').iterdir()}
+    assert left == {'.lock', 'scan.json'}
 
 
 def test_paths_are_left_where_they_are(tmp_path, capsys):
@@ -125,6 +128,22 @@ def test_paths_are_left_where_they_are(tmp_path, capsys):
         assert re.search('6 images, .* MB: 6 PNG', capsys.readouterr().out)
     assert sorted(store_images(iter(paths), tmp_path / 'stored')[0]) == paths
     assert not (tmp_path / 'stored').exists()
+
+
+def test_repeated_paths_count_once(tmp_path, capsys):
+    """Else one may be trained on and the other one held out."""
+    write_pictures(tmp_path / 'some', 6)
+    shutil.copy(tmp_path / 'some' / 'some00.png', tmp_path / 'some' / 'copy.png')
+    names = [f'some/{path.name}' for path in (tmp_path / 'some').iterdir()]
+    listed = [*names, *(f'./some/../{name}' for name in names)]
+    (tmp_path / 'list.txt').write_text('\n'.join(listed))
+    for given in (tmp_path / 'list.txt', [tmp_path / name for name in listed]):
+        find_source(given, tmp_path / 'run').prepare(None, 2)
+        printed = capsys.readouterr().out
+        assert '7 repeated paths left out' in printed
+        assert 'as copies may be both trained on and held out' in printed
+        files = (tmp_path / 'run' / 'images.txt').read_text().splitlines()
+        assert files == [str(tmp_path / name) for name in names]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import mmmixmim
 from mmmixmim.cli import machine
-from mmmixmim.cli.run import Run, _locked
+from mmmixmim.cli.run import Run
 from mmmixmim.validation import MissingFileError, UserError
 
 from .conftest import mixmim
@@ -144,17 +144,35 @@ def test_runs_among_the_images_are_refused(photos, pretrained, tmp_path):
     assert code == 1 and "images/first' is the folder of a run" in err
 
 
-def test_one_process_at_a_time_trains_into_a_folder(tmp_path):
+def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
+    out = tmp_path / 'run'
     code = (
-        f'from pathlib import Path; from mmmixmim.cli.run import _locked\n'
-        f'with _locked(Path({str(tmp_path)!r})): print("locked", flush=True); input()'
+        'from pathlib import Path; from mmmixmim.cli.run import Run\n'
+        f'with Run(Path({str(out)!r}), "pretrain", {{}}).locked():\n'
+        '    print("locked", flush=True); input()'
     )
     command = [sys.executable, '-c', code]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
         assert any('locked' in line for line in iter(other.stdout.readline, ''))
-        with pytest.raises(UserError, match='Another process trains into'):
-            with _locked(tmp_path):
-                pass
+        for name in ('pretrain', 'finetune'):
+            _, _, err = mixmim(name, photos, '--out', out, '--dry-run')
+            assert 'Another process trains into' in err
+            assert [path.name for path in out.iterdir()] == ['.lock']
         other.communicate('\n')
-    with _locked(tmp_path):
+    with Run(out, 'pretrain', {}).locked():
         pass
+
+
+def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):
+    mine = Run.open('pretrain', data='data', out=tmp_path)
+    Run.open('pretrain', data='other', out=tmp_path).save()
+    with pytest.raises(UserError, match='has just begun a run'), mine.locked():
+        pass
+
+
+def test_a_shard_above_the_images_is_no_data_of_shards(photos, tmp_path):
+    images = tmp_path / 'images'
+    shutil.copytree(photos, images)
+    (images / 'old.tar').touch()
+    _, _, err = mixmim('pretrain', images, '--out', images / 'run')
+    assert 'would be taken for images' in err

@@ -95,11 +95,14 @@ def test_the_time_is_guessed_on_a_cpu():
 
 
 def test_loaders_share_the_shards():
-    few, many = (replace(scan(1000, 32), shards=count) for count in (3, 20))
+    shards = dict(shards=20, first_shard=40)
+    few, many = (replace(scan(1000, 32), **shards | x) for x in (dict(shards=3), {}))
     chosen, _ = choose_pretraining(few, GPU)
     assert (chosen.held_out, chosen.workers) == (0, 3)
     chosen, _ = choose_pretraining(many, GPU)
-    assert (chosen.held_out, chosen.workers) == (50, 15)
+    assert (chosen.held_out, chosen.workers) == (40, 15)
+    chosen, _ = choose_pretraining(replace(many, first_shard=15), GPU)
+    assert chosen.held_out == 0
 
 
 def test_layers_decay_only_from_weights():

@@ -122,6 +122,14 @@ def test_shards_of_rasters_keep_their_channels(tmp_path):
     assert statistics['pixels'] == 8 * (40 * 40 - 1)
 
 
+def test_the_first_shard_is_counted(tmp_path):
+    write_pictures(tmp_path / 'images', 6)
+    write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
+    (tmp_path / 'shards' / '000001.tar').rename(tmp_path / 'shards' / '0.tar')
+    scan = Shards(str(tmp_path / 'shards'), '', tmp_path / 'run').scan
+    assert (scan.images, scan.first_shard) == (6, 2)
+
+
 def test_a_run_that_fails_before_it_exists_can_be_started_again(tmp_path):
     """Nothing but the scan is left, which the same command takes."""
     (tmp_path / 'images').mkdir()

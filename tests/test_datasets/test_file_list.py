@@ -1,4 +1,5 @@
 import os
+import time
 
 import pytest
 
@@ -28,9 +29,22 @@ def test_lists_what_the_folder_holds(folder, tmp_path):
 def test_unchanged_folder_is_not_read_again(folder, tmp_path):
     """The list is that of the file, which says something else here."""
     cache = tmp_path / 'files.list'
+    for each in (folder, folder / 'deep', folder / 'deep' / 'er'):
+        os.utime(each, ns=(0, 0))
     list_files(str(folder), str(cache))
     cache.write_bytes(cache.read_bytes().replace(b'a.png', b'z.png'))
     assert list_files(str(folder), str(cache)) == ['b.jpg', 'deep/z.png', NAMES[2]]
+
+
+def test_a_change_that_leaves_the_time_is_seen(folder, tmp_path):
+    """It comes right after the list was written, and the disk has coarse times."""
+    deep, now = folder / 'deep' / 'er', time.time_ns() + 60 * 10**9
+    os.utime(deep, ns=(now, now))
+    list_files(str(folder), str(tmp_path / 'files.list'))
+    (deep / 'd.jpg').touch()
+    os.utime(deep, ns=(now, now))
+    found = list_files(str(folder), str(tmp_path / 'files.list'))
+    assert found == [*NAMES[:2], 'deep/er/d.jpg', NAMES[2]]
 
 
 @pytest.mark.parametrize('change', ['add', 'remove', 'folder', 'rename'])

@@ -1,7 +1,11 @@
 """Which image files are found in a folder."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from mmmixmim.datasets.file_list import check_links, list_files
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.validation import UserError
 
@@ -22,3 +26,31 @@ def test_links_to_a_folder_above_are_refused(tmp_path):
     (tmp_path / 'deep' / 'up').unlink()
     (tmp_path / 'again').symlink_to(tmp_path / 'deep')
     assert len(find_images(tmp_path)) == 2
+
+
+@pytest.mark.parametrize('look', [find_images, check_links, list_files])
+def test_links_that_lead_to_each_other_are_refused(look, tmp_path):
+    for name, other in ('ab', 'ba'):
+        (tmp_path / 'images' / name).mkdir(parents=True)
+        (tmp_path / 'images' / name / 'a.png').touch()
+        (tmp_path / 'images' / name / f'to_{other}').symlink_to(f'../{other}')
+    more = [str(tmp_path / 'files.list')] if look is list_files else []
+    with pytest.raises(UserError, match='a/to_b/to_a. is a link|b/to_a/to_b. is a'):
+        look(tmp_path / 'images', *more)
+
+
+@pytest.mark.parametrize('look', [find_images, check_links])
+def test_a_folder_that_cannot_be_listed_is_named(look, tmp_path, monkeypatch):
+    (tmp_path / 'images' / 'closed').mkdir(parents=True)
+    (tmp_path / 'images' / 'a.png').touch()
+    (tmp_path / 'images' / 'closed').chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    try:
+        if user == 0:  # root may list anything
+            os.seteuid(65534)
+        with pytest.raises(UserError, match="'images/closed' cannot be listed .Perm"):
+            look(Path('images'))
+    finally:
+        os.seteuid(user)

@@ -1,7 +1,9 @@
 """What a scan finds in a folder of images."""
 
 import os
+import shutil
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -160,14 +162,36 @@ def test_tiffs_that_pillow_does_not_read_are_rasters(options, tmp_path):
     assert scan_shards('', 1, 1, [dict(img_path='a.tif', img_bytes=data)]).is_raster
 
 
-def test_names_that_are_no_text_and_links_to_nothing_are_unreadable(tmp_path):
+@pytest.mark.parametrize('kind', ['int8', 'uint8'])
+def test_pictures_of_8_bits_have_no_sign(kind, tmp_path):
+    """Pillow takes -1 for 255."""
+    tifffile = pytest.importorskip('tifffile')
+    tifffile.imwrite(tmp_path / 'a.tif', noise(0, 40, 50).view(kind))
+    scan = scanned(tmp_path)
+    assert scan.bits == {8: 1} and scan.is_raster == (kind == 'int8')
+
+
+def test_warnings_are_shown_after_a_scan(tmp_path):
+    """Each thread would put back the filters that it has found."""
+    for i in range(8):  # the last to end begins while another one is at work
+        side = 200 * (i + 1)
+        Image.fromarray(noise(i, side, side)).save(tmp_path / f'{i}.jpg')
+    before = [*warnings.filters]
+    for _ in range(8):  # it was a matter of chance
+        scanned(tmp_path)
+    assert warnings.filters == before
+
+
+def test_names_that_are_no_lines_of_text_and_links_to_nothing_are_unreadable(tmp_path):
     Image.fromarray(noise(0, 40, 40)).save(tmp_path / 'a.png')
+    for name in ('b\n.png', 'c\r.png'):
+        shutil.copy(tmp_path / 'a.png', tmp_path / name)
     latin = os.fsencode(tmp_path) + b'/\xe9.png'
     with open(latin, 'wb') as file:
         file.write((tmp_path / 'a.png').read_bytes())
     (tmp_path / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
     scan = scanned(tmp_path)
-    assert (scan.images, scan.unreadable) == (1, 2)
+    assert (scan.images, scan.unreadable) == (1, 4)
 
 
 def test_the_fill_of_rasters_is_named(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import ShardStream, write_shards
-from mmmixmim.datasets.shards import read_shards
+from mmmixmim.datasets.shards import count_images, read_shards
 from mmmixmim.validation import (
     MissingFileError,
     RefusedFileError,
@@ -101,6 +101,8 @@ def test_ranks_share_the_shards(shards, monkeypatch):
 def test_variables_of_a_cluster_alone_hide_no_shards(shards, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '4')
+    monkeypatch.setenv('WORKER', '1')
+    monkeypatch.setenv('NUM_WORKERS', '4')
     assert len(set(names(stream(shards), 23))) == 23
 
 
@@ -158,6 +160,12 @@ def test_shards_without_images_are_refused(tmp_path):
     with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
         tar.add(tmp_path / 'note.txt', 'note.txt')
     with pytest.raises(UnreadableFileError, match='note has no image.*txt'):
+        names(stream(tmp_path), 1)
+
+
+def test_a_process_whose_shards_are_empty_does_not_wait(tmp_path):
+    tarfile.open(tmp_path / 'a.tar', 'w').close()
+    with pytest.raises(UserError, match='a.tar. holds no images'):
         names(stream(tmp_path), 1)
 
 
@@ -263,6 +271,16 @@ def test_a_full_disk_at_the_end_leaves_no_shards(folder, tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space'):
         write_shards(folder, tmp_path / 'shards')
     assert not list((tmp_path / 'shards').iterdir())
+
+
+def test_folders_with_underscores_around_are_read_back(tmp_path):
+    """webdataset takes such names for notes about a shard."""
+    for name in ('__x__', 'deep/__y__'):
+        (tmp_path / 'images' / name).mkdir(parents=True)
+        (tmp_path / 'images' / name / '__z__.png').write_bytes(b'image')
+    (tmp_path / 'images' / '__z__.png').write_bytes(b'image')
+    files = write_shards(tmp_path / 'images', tmp_path / 'shards')
+    assert len(list(read_shards(files))) == 3 == count_images(files[0])
 
 
 def test_names_may_hold_a_percent_sign(folder, tmp_path):

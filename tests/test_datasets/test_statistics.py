@@ -111,10 +111,13 @@ def test_constant_channels_are_named(tmp_path, images):
     for image in images:
         image[..., 2] = 7
     paths = save(tmp_path, images)
-    with pytest.raises(UserError, match='Channel 2 has the value 7 in all'):
+    with pytest.raises(UserError, match=r'Channel 2 has the value 7 in all') as error:
         measure_channels(paths)
-    with pytest.raises(UserError, match='Channel 2 has'):
+    assert 'leave it out by channels=[0, 1, 3, 4], ' in str(error.value)
+    with pytest.raises(UserError, match=r'Channel 2 has.*channels=\[3\], '):
         measure_channels(paths, channels=[2, 3])
+    with pytest.raises(UserError, match=r'Channel 2 has.*: set no_data\.$'):
+        measure_channels(paths, channels=[2])
 
 
 @pytest.mark.parametrize('value', [0.1, 0.3, 2.6])

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from mmmixmim.validation import UnreadableFileError
 
 from .base import MAX_CHANNELS, ImageReader
 
@@ -24,7 +29,9 @@ class DicomReader(ImageReader):
     """
 
     def __init__(self, source: Path | BytesIO) -> None:
-        self.file = file = pydicom.dcmread(source)
+        with source.open('rb') if isinstance(source, Path) else source as stream:
+            _check_not_deflated(stream)
+            self.file = file = pydicom.dcmread(stream)
         frames = int(file.get('NumberOfFrames') or 1)
         self.samples = int(file.SamplesPerPixel)
         # (frames, 1, 1, 1) each
@@ -42,6 +49,20 @@ class DicomReader(ImageReader):
         if self.dtype == np.float32:
             pixels = pixels.astype(np.float32) * self.slope + self.intercept
         return np.concatenate(list(pixels), axis=2)
+
+
+def _check_not_deflated(stream: BinaryIO) -> None:
+    """Raise if all that follows the file's meta information is compressed as one.
+
+    pydicom would unpack it whatever its size, before a header can be checked.
+    """
+    read_preamble(stream, force=False)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    if meta.get('TransferSyntaxUID') == DeflatedExplicitVRLittleEndian:
+        raise UnreadableFileError(
+            'it is deflated as a whole, which has no limit: store it uncompressed'
+        )
+    stream.seek(0)
 
 
 def _rescaling(file: pydicom.Dataset, frames: int) -> tuple[np.ndarray, np.ndarray]:

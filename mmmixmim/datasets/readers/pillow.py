@@ -77,10 +77,15 @@ class Png16Reader(ImageReader):
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.decoded = None
         width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
         channels = {0: 1, 2: 3, 4: 2, 6: 4}[data[25]]
         super().__init__((height, width), channels, np.uint16)
         self.at_once = height * width
+
+    def close(self) -> None:
+        """Free the pixels."""
+        self.decoded = None
 
     @staticmethod
     def recognises(header: bytes) -> bool:
@@ -88,10 +93,13 @@ class Png16Reader(ImageReader):
         return header.startswith(_PNG) and header[24:25] == b'\x10'
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
+        if self.decoded is None:  # bands of rows are read one after the other
+            data = np.frombuffer(self.data, np.uint8)
+            self.decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if self.decoded is None:
             raise UnreadableFileError('its pixels are damaged')
-        pixels = pixels.reshape(*self.size, -1)[top : top + height, left : left + width]
+        pixels = self.decoded.reshape(*self.size, -1)
+        pixels = pixels[top : top + height, left : left + width]
         if self.channels == 2:  # OpenCV turns grey with alpha into BGR with alpha
             return pixels[..., [0, 3]]
         order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[self.channels]

@@ -17,6 +17,8 @@ from mmmixmim.validation import UnreadableFileError
 from ..pillow_limits import open_picture
 
 Box = tuple[int, int, int, int]
+# Axes that an EXIF orientation turns around, once 5 to 8 are transposed.
+_FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
 
 
 class EncodedImage:
@@ -47,8 +49,9 @@ class EncodedImage:
                 'it is no image in a supported format' if data else 'it is empty'
             ) from error
         width, height = self.image.size
-        orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
-        self.size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+        self.orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
+        turned = self.orientation in (5, 6, 7, 8)
+        self.size = (width, height) if turned else (height, width)
 
     def resized_crop(
         self,
@@ -83,11 +86,14 @@ class EncodedImage:
     ) -> Tensor:
         data = torch.frombuffer(bytearray(self.data), dtype=torch.uint8)
         try:
-            pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
+            pixels = decode_jpeg(data, ImageReadMode.RGB)
         except RuntimeError as error:
             raise UnreadableFileError(str(error).splitlines()[0]) from error
-        if tuple(pixels.shape[1:]) != self.size:  # they disagree on a damaged EXIF
-            raise UnreadableFileError('its EXIF block is damaged')
+        # As Pillow says: torchvision reads no XMP, and damaged EXIF otherwise.
+        if self.orientation in (5, 6, 7, 8):
+            pixels = pixels.transpose(1, 2)
+        if self.orientation in _FLIPS:
+            pixels = pixels.flip(_FLIPS[self.orientation])
         top, left, height, width = box
         crop = pixels[None, :, top : top + height, left : left + width]
         return F.interpolate(crop, size, mode=interpolation, antialias=True)[0]

@@ -9,7 +9,7 @@ import rasterio
 import tifffile
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from mmmixmim.datasets.readers import ArrayReader, open_image
 from mmmixmim.validation import (
@@ -150,6 +150,16 @@ def test_reads_png_of_16_bits(tmp_path, channels):
     check('remote.png', pixels, path.read_bytes())
 
 
+def test_png_of_16_bits_is_decoded_once(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / 'a.png'), draw(1, 'uint16'))
+    decode, calls = cv2.imdecode, []
+    monkeypatch.setattr(cv2, 'imdecode', lambda *x: calls.append(x) or decode(*x))
+    with open_image(tmp_path / 'a.png') as image:
+        for top in range(0, 90, 30):  # as figures of channels are measured
+            image.read((top, 0, 30, 100))
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize('mode', ['L', 'LA', 'RGB', 'RGBA'])
 @pytest.mark.parametrize('ending', ['png', 'webp'])
 def test_reads_what_pillow_reads(tmp_path, mode, ending):
@@ -204,6 +214,19 @@ def write_dicom(path, pixels, slope=None):
         file.RescaleSlope, file.RescaleIntercept = slope
     file.PixelData = pixels.tobytes()
     file.save_as(path)
+
+
+def test_dicom_that_is_deflated_as_a_whole_is_refused(tmp_path):
+    """pydicom would unpack any size before a header can be checked."""
+    path = tmp_path / 'a.dcm'
+    write_dicom(path, np.zeros((512, 512), 'int16'))
+    file = pydicom.dcmread(path)
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    file.save_as(path)
+    assert path.stat().st_size < 2000
+    for data in (None, path.read_bytes()):
+        with pytest.raises(UnreadableFileError, match=r'a\.dcm.* is deflated as a'):
+            open_image(path, data=data)
 
 
 def test_reads_dicom(tmp_path):

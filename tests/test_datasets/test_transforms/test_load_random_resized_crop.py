@@ -160,12 +160,14 @@ def test_reduced_jpeg_follows_its_orientation(tmp_path):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
-def test_orientation(tmp_path, orientation, name):
-    exif = Image.Exif()
+@pytest.mark.parametrize(
+    'name, block', [('a.jpg', 'exif'), ('a.jpg', 'xmp'), ('a.png', 'exif')]
+)
+def test_orientation(tmp_path, orientation, name, block):
+    exif, xmp = Image.Exif(), f'<x tiff:Orientation="{orientation}"/>'
     exif[0x0112] = orientation
     path = tmp_path / name
-    photo((60, 40)).save(path, exif=exif)
+    photo((60, 40)).save(path, **{block: exif if block == 'exif' else xmp.encode()})
     image = EncodedImage(path.read_bytes())
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     assert image.size == wanted.shape[:2]
