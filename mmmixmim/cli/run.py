@@ -159,6 +159,7 @@ class Run:
             UserError: If another one does, or has begun a run since this one was
                 opened.
         """
+        new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / _LOCK).open('a') as lock:
             try:
@@ -176,7 +177,13 @@ class Run:
                     f'Another process has just begun a run in {str(self.folder)!r}: '
                     'choose another --out, or repeat its command to go on with it.'
                 )
-            yield
+            try:
+                yield
+            finally:
+                if os.listdir(self.folder) == [_LOCK]:  # nothing was begun
+                    (self.folder / _LOCK).unlink()
+                    if new:
+                        self.folder.rmdir()
 
     @classmethod
     def load(cls, folder: Path) -> Run:

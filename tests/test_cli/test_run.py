@@ -163,6 +163,16 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
         pass
 
 
+@pytest.mark.parametrize('exists', [False, True])
+def test_a_start_that_fails_leaves_no_folder(exists, tmp_path):
+    out = tmp_path / 'run'
+    if exists:
+        out.mkdir()
+    code, _, _ = mixmim('pretrain', tmp_path / 'missing', '--out', out)
+    assert code == 1 and out.exists() == exists
+    assert not exists or not any(out.iterdir())
+
+
 def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):
     mine = Run.open('pretrain', data='data', out=tmp_path)
     Run.open('pretrain', data='other', out=tmp_path).save()
