@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 
-from mmmixmim.checkpoint.resumable import find_resumable, is_complete
+from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
 from mmmixmim.engine import SafeCheckpointHook
 from mmmixmim.engine.hooks.safe_checkpoint import (
     _drop_empty_scale,
@@ -125,6 +126,23 @@ def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
     assert find_resumable(work_dir) == str(files / 'iter_6.pth')
     (files / 'iter_6.pth').write_text('damaged')
     assert find_resumable(work_dir) == str(files / 'iter_4.pth')
+
+
+def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_path):
+    """As after a full disk: the run went on with ``out_dir``."""
+    work_dir, files = tmp_path / 'run', tmp_path / 'disk' / 'run'
+    shutil.copytree(killed, work_dir)
+    shutil.copytree(killed, files)
+    (files / 'last_checkpoint').unlink()
+    (work_dir / 'last_checkpoint').write_text(str(files / 'iter_6.pth'))
+    assert find_resumable(work_dir) == str(files / 'iter_6.pth')
+    assert start_afresh(work_dir) == str(files / 'iter_6.pth')
+    # Without the disk it looks as if the run was moved.
+    files.rename(tmp_path / 'elsewhere')
+    MMLogger.get_instance('named', log_file=str(tmp_path / 'log'))
+    assert find_resumable(work_dir) == str(work_dir / 'iter_6.pth')
+    expected = 'disk/run/iter_6.pth, the last checkpoint, is missing or damaged. The '
+    assert expected in (tmp_path / 'log').read_text()
 
 
 def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
