@@ -138,14 +138,26 @@ def set_earlier_aside(folder: str | Path) -> None:
         note.unlink()
 
 
-def without_earlier(folder: Path, paths: Iterable[Path]) -> list[Path]:
+def claim(folder: Path, path: Path) -> None:
+    """Let a new file count as of this run, also if the clock was set back.
+
+    Args:
+        folder: Work folder of the run.
+        path: The file, or a folder.
+    """
+    if not _of_this_run(folder, path):
+        since = (folder / EARLIER).stat().st_mtime_ns
+        os.utime(path, ns=(since, since))
+
+
+def without_earlier(folder: str | Path, paths: Iterable[Path]) -> list[Path]:
     """Leave out files that are older than the last start from scratch.
 
     Args:
         folder: Work folder of the run.
         paths: The files.
     """
-    return [path for path in paths if _of_this_run(folder, path)]
+    return [path for path in paths if _of_this_run(Path(folder), path)]
 
 
 def _of_this_run(folder: Path, path: Path) -> bool:
