@@ -1,12 +1,14 @@
 """Train the model of a config: pretraining, fine-tuning or a downstream task."""
 
 import argparse
+import os
 
 from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.datasets import naming_lost_files
+from mmmixmim.engine.loops import check_same_start
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -96,8 +98,11 @@ def main() -> None:
     prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
     apply_options(cfg, args)
     check_data_roots(cfg, ('train', 'val'))
+    runner = build_runner(cfg)  # which connects the processes
+    file = cfg.get('resume') and cfg.get('load_from')
+    check_same_start(f'resumes {os.path.basename(file)}' if file else 'starts afresh')
     with naming_lost_files():
-        build_runner(cfg).train()
+        runner.train()
 
 
 if __name__ == '__main__':

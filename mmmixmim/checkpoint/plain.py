@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from numbers import Number
 from pathlib import PurePath
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .stand_ins import make_history
 
-# What the weights-only unpickler knows, next to containers.
-_PLAIN = (Tensor, str, bytes, bytearray, Number, type(None), torch.dtype, torch.device)
+# What the weights-only unpickler knows, next to containers. It knows no subclasses.
+_PLAIN = {
+    *(Tensor, nn.Parameter, torch.Size, torch.dtype, torch.device),
+    *(bool, int, float, complex, str, bytes, bytearray, type(None)),
+}
+# How subclasses of plain types, such as IntEnum, become plain.
+_BASES = {int: int.__int__, float: float.__float__, str: str.__str__}
 _HISTORY = {'log_history', 'count_history', 'max_length'}
 
 
 def to_plain(value: object, name: str = '', unknown: list[str] | None = None) -> object:
-    """Turn log histories, NumPy values and paths into plain values.
+    """Turn log histories, NumPy values, paths and such into plain values.
 
     Args:
         value: Content of a checkpoint. It is not changed.
@@ -31,8 +35,11 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
 
     Returns:
         The same content: a log history is a dict of two tensors and a length, an array
-        is a list, a path is a str. Tensors and unknown objects are the same objects.
+        is a list, a path is a str, an ``IntEnum`` is an int. Tensors and unknown
+        objects are the same objects.
     """
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, HistoryBuffer):
         values, counts = (torch.from_numpy(np.array(each)) for each in value.data)
         return dict(
@@ -44,24 +51,39 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
         return value.tolist()
     if isinstance(value, PurePath):
         return str(value)
+    for base, plain in _BASES.items():
+        if isinstance(value, base):
+            return plain(value)
     if isinstance(value, dict):
         plain = {
-            key: to_plain(each, f'{name}.{key}'.lstrip('.'), unknown)
+            _plain_key(key, f'keys of {name}', unknown): to_plain(
+                each, f'{name}.{key}'.lstrip('.'), unknown
+            )
             for key, each in value.items()
         }
         if isinstance(value, OrderedDict):
             plain = OrderedDict(plain)
             vars(plain).update(vars(value))  # PyTorch's _metadata
         return plain
-    if isinstance(value, (list, tuple, set, frozenset)) and not isinstance(
-        value, torch.Size
-    ):
+    if isinstance(value, (list, tuple, set, frozenset)):
         items = [to_plain(each, f'{name}[]', unknown) for each in value]
         kind = next(
             each for each in (list, tuple, set, frozenset) if isinstance(value, each)
         )
         return set(items) if kind is frozenset else kind(items)
-    if not isinstance(value, (*_PLAIN, torch.Size)) and unknown is not None:
+    return _unknown(value, name, unknown)
+
+
+def _plain_key(key: object, name: str, unknown: list[str] | None) -> object:
+    if isinstance(key, frozenset):  # a set cannot be a key
+        return _unknown(key, name, unknown)
+    if isinstance(key, tuple):
+        return tuple(_plain_key(each, name, unknown) for each in key)
+    return to_plain(key, name, unknown)
+
+
+def _unknown(value: object, name: str, unknown: list[str] | None) -> object:
+    if unknown is not None:
         unknown.append(f'{name} ({type(value).__name__})')
     return value
 

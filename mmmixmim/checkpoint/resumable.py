@@ -17,6 +17,7 @@ from .formats import StateDict, summarise_keys
 
 # What training saves, as default names of MMEngine's CheckpointHook and ours.
 NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
+NOTE = 'last_checkpoint'  # file that names the last one
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
 # File that is newer than all checkpoints of earlier runs in the same folder. It names
@@ -41,20 +42,16 @@ def find_resumable(folder: str | Path) -> str | None:
     """
     folder = Path(folder)
     restore(folder)
-    note = folder / 'last_checkpoint'
-    named = note.read_text().strip() if _of_this_run(folder, note) else ''
-    if '://' in named:
-        return named
-    last = Path(named)
-    folders, likely = [folder], [folder / last.name]
-    # Another folder is ``out_dir`` of the checkpoint hook, unless it is that of a run.
-    if named and not (last.parent / note.name).exists():
-        folders.append(last.parent)
-        likely.append(last)
+    last = noted(folder)
+    if '://' in last:
+        return last
+    # Another folder is ``out_dir`` of the checkpoint hook.
+    folders = [folder, Path(last).parent] if last else [folder]
     found = _newest_first(folder, folders)
-    for path in [*likely, *found] if named else found:
+    for path in [Path(last), *found] if last else found:
         if is_complete(path):
-            if named and path not in likely:
+            named = (folder / NOTE).read_text().strip() if last else ''
+            if named and (path != Path(last) or not Path(named).exists()):
                 print_log(
                     f'{named}, the last checkpoint, is missing or damaged. The run '
                     f'continues from {path}.',
@@ -62,10 +59,10 @@ def find_resumable(folder: str | Path) -> str | None:
                     logging.WARNING,
                 )
             return str(path)
-    if named or found:
+    if last or found:
         raise StoppedRunError(
             f'No checkpoint in {folder} is complete; the last one is '
-            f'{named or found[0]}. Restore one.'
+            f'{last or found[0]}. Restore one.'
         )
     mark = folder / EARLIER
     if mark.exists():
@@ -76,6 +73,32 @@ def find_resumable(folder: str | Path) -> str | None:
             logging.WARNING,
         )
     return None
+
+
+def noted(folder: str | Path) -> str:
+    """Path of the checkpoint that ``last_checkpoint`` names, whatever its state.
+
+    It is in the folder itself if the run was moved: if nothing is where it was saved,
+    or another run.
+
+    Args:
+        folder: Work folder of the run.
+
+    Returns:
+        The path; '' if no checkpoint is named.
+    """
+    folder = Path(folder)
+    note = folder / NOTE
+    if not _of_this_run(folder, note):
+        return ''
+    named = note.read_text().strip()
+    if '://' in named:
+        return named
+    path, own = Path(named), folder / Path(named).name
+    of_another_run = (path.parent / NOTE).exists()
+    if of_another_run or own.exists() and not path.exists():
+        return str(own)
+    return named
 
 
 def start_afresh(folder: str | Path) -> str | None:
@@ -91,14 +114,10 @@ def start_afresh(folder: str | Path) -> str | None:
         The last checkpoint of the earlier run; None if there is none.
     """
     folder = Path(folder)
-    note = folder / 'last_checkpoint'
     found = _newest_first(folder, [folder])
-    if not note.exists() and not found:
+    last = noted(folder) or (str(found[0]) if found else None)
+    if not last:
         return None
-    last = note.read_text().strip() if note.exists() else str(found[0])
-    own = folder / Path(last).name
-    if '://' not in last and own.exists():  # the folder may have been moved
-        last = str(own)
     (folder / f'{EARLIER}{PARTIAL}').write_text(last)
     return last
 
@@ -112,21 +131,33 @@ def set_earlier_aside(folder: str | Path) -> None:
         folder: Work folder of the run.
     """
     folder = Path(folder)
-    partial, note = folder / f'{EARLIER}{PARTIAL}', folder / 'last_checkpoint'
+    partial, note = folder / f'{EARLIER}{PARTIAL}', folder / NOTE
     if partial.exists():
         partial.replace(folder / EARLIER)  # which keeps the time of the start
     if note.exists() and not _of_this_run(folder, note):
         note.unlink()
 
 
-def without_earlier(folder: Path, paths: Iterable[Path]) -> list[Path]:
+def claim(folder: Path, path: Path) -> None:
+    """Let a new file count as of this run, also if the clock was set back.
+
+    Args:
+        folder: Work folder of the run.
+        path: The file, or a folder.
+    """
+    if not _of_this_run(folder, path):
+        since = (folder / EARLIER).stat().st_mtime_ns
+        os.utime(path, ns=(since, since))
+
+
+def without_earlier(folder: str | Path, paths: Iterable[Path]) -> list[Path]:
     """Leave out files that are older than the last start from scratch.
 
     Args:
         folder: Work folder of the run.
         paths: The files.
     """
-    return [path for path in paths if _of_this_run(folder, path)]
+    return [path for path in paths if _of_this_run(Path(folder), path)]
 
 
 def _of_this_run(folder: Path, path: Path) -> bool:

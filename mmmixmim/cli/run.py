@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from mmmixmim.checkpoint.resumable import noted
 from mmmixmim.datasets import naming_lost_files
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
@@ -80,11 +81,9 @@ class Run:
         Raises:
             MissingFileError: If there is none yet.
         """
-        if named := find_latest_checkpoint(str(self.folder)):
-            # A run that was moved names a file where another run may be now.
-            for path in (self.folder / Path(named).name, Path(named)):
-                if path.is_file():
-                    return path
+        path = Path(noted(self.folder))
+        if path.is_file():
+            return path
         if self.command == 'probe':
             raise MissingFileError(
                 f'{str(self.folder)!r} is a probe, which trains no encoder and has no '

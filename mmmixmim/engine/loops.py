@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
-from mmengine.dist import broadcast, get_rank, get_world_size
+from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -44,6 +45,7 @@ class _ResumableLoop:
     """
 
     endless: bool
+    otherwise: str  # how a run goes on with other batches
 
     def __init__(self, runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
         _check_map_style(dataloader, type(self).__name__)
@@ -74,6 +76,7 @@ class _ResumableLoop:
         Returns:
             Number of batches of the current epoch that are done.
         """
+        check_same_start(f'starts at iteration {self._iter} of epoch {self._epoch}')
         seed = torch.tensor(self.runner.seed)
         broadcast(seed)  # with diff_rank_seed, that of rank 0 is the one that was set
         self._seed = seed.item()
@@ -93,7 +96,7 @@ class _ResumableLoop:
             print_log(
                 'The run was interrupted with other batches, so it does not continue '
                 f'bit for bit: {_text(before)} then, {_text(batches)} now. '
-                'WarmupCosineLR goes on by epochs, other schedules by iterations.',
+                f'{self.otherwise}',
                 'current',
                 logging.WARNING,
             )
@@ -101,9 +104,12 @@ class _ResumableLoop:
 
     def _likely(self, batches: dict) -> dict:
         """Batches of a checkpoint of MMEngine's loops, which do not note them."""
-        if not self._epoch:
+        epoch, now = self._epoch, batches['per_epoch']
+        last = str(self.runner.message_hub.get_info('last_ckpt'))
+        whole = os.path.basename(last).startswith('epoch_')  # saved at an epoch's end
+        if not epoch or not whole and epoch * now <= self._iter <= (epoch + 1) * now:
             return batches
-        return batches | dict(per_epoch=self._iter // self._epoch)
+        return batches | dict(per_epoch=self._iter // epoch)
 
     def _validate(self, time: int) -> None:
         """Validate if it is time, unless that was done before the checkpoint."""
@@ -140,6 +146,10 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     """
 
     endless = False
+    otherwise = (
+        'It goes on at the start of the epoch: WarmupCosineLR by epochs, other '
+        'schedules by iterations.'
+    )
 
     def run(self) -> nn.Module:
         """Train."""
@@ -217,6 +227,10 @@ class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
     """
 
     endless = True
+    otherwise = (
+        'It goes on at the same iteration, schedules too, and skips as many batches of '
+        'the new size as it was trained on.'
+    )
 
     def run(self) -> nn.Module:
         """Train."""
@@ -244,6 +258,24 @@ class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
 
     def _done(self, per_epoch: int) -> int:
         return self._iter
+
+
+def check_same_start(start: str) -> None:
+    """Raise unless all processes start the run in the same way.
+
+    Args:
+        start: How this one starts, e.g. 'starts from scratch'.
+
+    Raises:
+        UserError: If another process starts otherwise.
+    """
+    starts = all_gather_object(start)
+    for rank, other in enumerate(starts):
+        if other != starts[0]:
+            raise UserError(
+                f'Rank 0 {starts[0]}, and rank {rank} {other}: they see different '
+                'checkpoints. Set work_dir to a folder that all machines share.'
+            )
 
 
 def _check_map_style(loader: DataLoader | dict, loop: str) -> None:

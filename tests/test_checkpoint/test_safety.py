@@ -1,9 +1,13 @@
 """Loading runs no code, by any path that this package hooks."""
 
+import enum
 import itertools
 import logging
 import os
+import pickle
 import zipfile
+from decimal import Decimal
+from fractions import Fraction
 
 import mmengine
 import pytest
@@ -22,7 +26,7 @@ from mmpretrain import get_model
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmmixmim.checkpoint import read_checkpoint, read_file, read_weights
+from mmmixmim.checkpoint import read_checkpoint, read_file, read_weights, to_plain
 from mmmixmim.engine import PlainCheckpointHook
 from mmmixmim.validation import (
     MissingFileError,
@@ -285,6 +289,48 @@ def test_checkpoints_with_all_their_state_are_plain(make_runner, tmp_path):
         for mine, theirs in zip(ours[name].data, expected.data, strict=True):
             assert (mine == theirs).all()
         assert ours[name].max_length == expected.max_length
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+class Shape(str, enum.Enum):
+    ROUND = 'round'
+
+
+class Metres(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    'value, plain',
+    [
+        (Colour.RED, 1),
+        (Shape.ROUND, 'round'),
+        (Metres(2), 2.0),
+        ({Colour.RED: 1, (0, Shape.ROUND): 2}, {1: 1, (0, 'round'): 2}),
+        (True, True),
+        (torch.Size([1]), torch.Size([1])),
+    ],
+    ids=str,
+)
+def test_subclasses_of_plain_values_are_saved_as_those(value, plain, tmp_path):
+    unknown = []
+    torch.save(to_plain(value, 'name', unknown), tmp_path / 'a.pth')
+    found = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert found == plain and type(found) is type(plain) and not unknown
+
+
+@pytest.mark.parametrize(
+    'value', [Fraction(1, 2), Decimal(1), {frozenset([1]): 1}], ids=str
+)
+def test_what_the_plain_loader_refuses_is_named(value, tmp_path):
+    unknown = []
+    torch.save(to_plain(value, 'name', unknown), tmp_path / 'a.pth')
+    assert len(unknown) == 1 and 'name (' in unknown[0]
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth', weights_only=True)
 
 
 @pytest.mark.parametrize('plain', [True, False])

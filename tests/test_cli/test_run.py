@@ -35,6 +35,14 @@ def test_a_moved_run_keeps_its_checkpoint(tmp_path):
     assert moved.checkpoint == tmp_path / 'moved' / 'epoch_5.pth'
 
 
+def test_a_run_whose_checkpoints_are_on_another_disk_names_those(tmp_path):
+    """Not an older one of the same name in the folder of the run."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    (disk / 'epoch_5.pth').touch()
+    assert make_run(tmp_path / 'run', named=disk).checkpoint == disk / 'epoch_5.pth'
+
+
 def test_a_run_without_checkpoint_says_what_to_do(tmp_path):
     with pytest.raises(MissingFileError, match='giving its command again'):
         _ = make_run(tmp_path / 'begun').checkpoint

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.hooks import Hook
 from PIL import Image
 from torch.utils.data import IterableDataset
 
@@ -174,7 +175,48 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     runner.train()
     assert runner.iter == 8 and runner.epoch == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
-    assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now' in log
+    assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now. It' in log
+    assert 'goes on at the start of the epoch: WarmupCosineLR by epochs' in log
+
+
+def test_other_batches_by_iterations_continue_with_a_warning(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg.max_iters = 2
+    assert train(cfg) == 0
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_cfg.max_iters = 4
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    assert train(cfg) == 0
+    assert content(tmp_path / 'iter_4.pth')['meta']['iter'] == 4
+    log = '\n'.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert '10 batches of 4 on 1 ranks now. It goes on at the same iteration' in log
+    assert 'the start of the epoch' not in log
+
+
+class Stray(Hook):
+    """Let a process resume another file, as of a folder that is not shared."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, path):
+        self.path = path
+
+    def before_run(self, runner):
+        runner._load_from = str(self.path)
+
+
+def test_processes_that_resume_different_files_are_refused(tmp_path, capfd):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg.max_iters = 4
+    assert train(cfg, processes=2) == 0
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_4.pth'))
+    hooks = (Stray, tmp_path / 'iter_2.pth'), (KillHook, 'before_train_iter', 1)
+    assert train(cfg, *hooks, processes=2, killed_rank=1) == 1
+    assert (
+        'UserError: Rank 0 starts at iteration 4 of epoch 0, and rank 1 starts at '
+        'iteration 2 of epoch 0: they see different checkpoints. Set work_dir'
+    ) in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('batches', [2, 4])
@@ -325,12 +367,11 @@ def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):
     assert runner.optim_wrapper.param_groups[0]['lr'] == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize('batches', [3, 4, 2])
-def test_checkpoints_of_mmengines_loops_continue(batches, tmp_path):
-    """They don't note their batches; MMEngine saves at the end of an epoch."""
+def continue_mmengines(work_dir, name, batches, **hook):
+    """Go on after a run of MMEngine's loop by epochs, which saved two of them."""
 
     def config(kind, **train_cfg):
-        cfg = tiny_finetuning(tmp_path)
+        cfg = tiny_finetuning(work_dir)
         cfg.optim_wrapper.accumulative_counts = 1
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.custom_hooks = []
@@ -338,16 +379,29 @@ def test_checkpoints_of_mmengines_loops_continue(batches, tmp_path):
         return cfg
 
     stock = config('EpochBasedTrainLoop', max_epochs=2)
-    stock.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    stock.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, **hook)
     stock.default_hooks.pop('preemption')
     assert train(stock) == 0
     cfg = config('ResumableEpochLoop', max_epochs=3)
     cfg.train_dataloader.num_batch_per_epoch = batches
-    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
-    runner = build_runner(cfg)
-    runner.train()
-    assert (runner.epoch, runner.iter) == (3, 3 * batches)
-    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 6 + batches
+    cfg.update(resume=True, load_from=str(work_dir / name))
+    assert train(cfg) == 0
+    done = content(work_dir / 'epoch_3.pth')
+    assert (done['meta']['epoch'], done['meta']['iter']) == (3, 3 * batches)
+    return len(done['message_hub']['log_scalars']['train/loss']['log_history'])
+
+
+@pytest.mark.parametrize('batches', [3, 4, 2])
+def test_checkpoints_of_mmengines_loops_continue(batches, tmp_path):
+    """They don't note their batches; MMEngine saves at the end of an epoch."""
+    assert continue_mmengines(tmp_path, 'epoch_2.pth', batches) == 6 + batches
+
+
+@pytest.mark.parametrize('iteration', [5, 6])
+def test_mmengines_checkpoints_of_any_iteration_continue(iteration, tmp_path):
+    """The end of an epoch counts as one within it, there."""
+    name = f'iter_{iteration}.pth'
+    assert continue_mmengines(tmp_path, name, 3, by_epoch=False) == 9
 
 
 def test_run_by_iterations_continues_by_epochs(tmp_path):

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
+import shutil
 import stat
 import sys
 
@@ -14,7 +16,7 @@ from PIL import Image
 from mmmixmim.registry import MODELS
 
 from ..conftest import ROOT
-from ..scripts import FOLDER, call, free_port, passed, run
+from ..scripts import FOLDER, call, error_line, free_port, passed, run
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason='about machines without'
@@ -105,6 +107,34 @@ def assert_equal(found, expected):
 def test_processes_end_with_the_same_weights(two_processes):
     first, second = (weights(two_processes / f'weights{rank}.pt') for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_machines_that_share_no_folder_are_told(two_processes, folder, tmp_path):
+    """One has the checkpoint, and the other has none."""
+    shutil.copytree(two_processes / 'run', tmp_path / '0' / 'run')
+    (tmp_path / '1').mkdir()
+    port = free_port()
+
+    def machine(rank):
+        torch.set_num_threads(1)  # OpenMP does not survive a fork
+        group = dict(RANK=str(rank), LOCAL_RANK='0', WORLD_SIZE='2')
+        os.environ.update(group, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+        options = ['--work-dir', 'run', '--launcher', 'pytorch', '--resume']
+        cwd = tmp_path / str(rank)
+        result = call('train.py', folder / 'config.py', *options, cwd=cwd)
+        (cwd / 'line').write_text(error_line(result))
+
+    fork = multiprocessing.get_context('fork')
+    machines = [fork.Process(target=machine, args=(rank,)) for rank in range(2)]
+    for each in machines:
+        each.start()
+    for each in machines:
+        each.join(60)
+        each.kill()  # where they wait for each other
+    assert {(tmp_path / rank / 'line').read_text() for rank in '01'} == {
+        'error: Rank 0 resumes epoch_2.pth, and rank 1 starts afresh: they see '
+        'different checkpoints. Set work_dir to a folder that all machines share.'
+    }
 
 
 # Rank r of two gets every second picture from r on: these orders give one process the

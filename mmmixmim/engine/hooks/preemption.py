@@ -21,8 +21,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError, check_positive
 
-from ..loops import ResumableEpochLoop
-from .safe_checkpoint import SafeCheckpointHook, accumulated, remove
+from ..loops import ResumableEpochLoop, ResumableIterLoop
+from .safe_checkpoint import SafeCheckpointHook, accumulated
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
 NAME = 'latest.pth'
@@ -46,7 +46,8 @@ class PreemptionHook(Hook):
 
     All processes agree, at the end of an iteration that updated the weights. The file
     is ``latest.pth``, and is removed when the training ends. A validation is finished
-    first, unless a checkpoint of the same weights exists already.
+    first, unless a checkpoint of the same weights exists already and the training loop
+    would repeat it.
 
     Args:
         minutes: Save if the last checkpoint is older. Defaults to 30. None turns it
@@ -117,10 +118,12 @@ class PreemptionHook(Hook):
             self._stop(runner)
 
     def after_val_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Stop if the checkpoint is there already."""
+        """Stop if the checkpoint is there already, and the validation is repeated."""
         # Processes may have different numbers of batches, so they cannot agree here.
         alone = self._received is not None and get_world_size() == 1
-        if alone and self._checkpoints.saved_iter == runner.iter:
+        loops = ResumableEpochLoop, ResumableIterLoop
+        repeated = alone and isinstance(runner.train_loop, loops)
+        if repeated and self._checkpoints.saved_iter == runner.iter:
             self._stop(runner)
 
     def after_train(self, runner: Runner) -> None:
@@ -129,8 +132,8 @@ class PreemptionHook(Hook):
             return
         for each, handler in self._before.items():
             signal.signal(each, handler)
-        if is_main_process() and Path(str(self._checkpoints.last_ckpt)).name != NAME:
-            remove(Path(self._checkpoints.out_dir, NAME))
+        if Path(str(self._checkpoints.last_ckpt)).name != NAME:
+            self._checkpoints.remove(NAME)
 
     def _notice(self, number: int, frame) -> None:
         self._received = signal.Signals(number)

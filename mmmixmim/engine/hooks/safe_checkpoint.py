@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -19,16 +20,21 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmmixmim.checkpoint.formats import StateDict
 from mmmixmim.checkpoint.resumable import (
     EARLIER,
+    NOTE,
     OLD,
     PARTIAL,
     check_resumable,
+    claim,
     find_resumable,
     is_complete,
+    noted,
     restore,
     set_earlier_aside,
     start_afresh,
+    without_earlier,
 )
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import StoppedRunError, UserError
@@ -75,6 +81,8 @@ class SafeCheckpointHook(CheckpointHook):
         barrier()
         if runner._resume is True and not runner._load_from:
             runner._load_from = find_resumable(runner.work_dir)
+        if runner._resume and runner._load_from:
+            runner._load_from = os.path.expanduser(runner._load_from)
         path = runner._load_from
         if runner._resume and path and '://' not in path and not is_complete(path):
             raise UserError(
@@ -87,7 +95,6 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         # The best checkpoint is noted in the last one, also after resuming.
         self.last_ckpt = runner.message_hub.get_info('last_ckpt')
-        self.saved_iter = None  # iterations done at the last checkpoint
         self._waiting = None  # epoch or iteration of a checkpoint that is due
         self._meta = None
         if '://' not in self.out_dir:
@@ -97,6 +104,8 @@ class SafeCheckpointHook(CheckpointHook):
                     _prepare(folder)
         if self.save_best:
             self._best = {key: self._moved(path) for key, path in self._best.items()}
+            if is_main_process():
+                self._remove_replaced(runner)
         work_dir = Path(runner.work_dir)
         self._fresh = not runner._resume and not runner.iter
         with _one_error(work_dir / EARLIER):
@@ -104,6 +113,8 @@ class SafeCheckpointHook(CheckpointHook):
                 _note_earlier(work_dir)
             elif is_main_process() and runner._load_from:
                 _take_up(work_dir, runner._load_from)
+        # Iterations done at the checkpoint that --resume takes.
+        self.saved_iter = runner.iter if _is_last(runner) else None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse what cannot be continued from; take the config's optimizer options."""
@@ -111,12 +122,8 @@ class SafeCheckpointHook(CheckpointHook):
             return
         # DeepSpeed keeps weights and optimizer elsewhere.
         if isinstance(runner.model, nn.Module):
-            model = getattr(runner.model, 'module', runner.model)
-            # Sharded ones are gathered or checked when they are loaded.
-            own = None if is_sharded(runner) else model.state_dict()
-            check_resumable(checkpoint, own, runner._load_from)
-        if not is_sharded(runner):
-            _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
+            check_resumable(checkpoint, _own_state(runner), runner._load_from)
+        _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
         _drop_empty_scale(checkpoint)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
 
@@ -145,6 +152,8 @@ class SafeCheckpointHook(CheckpointHook):
             step, self._waiting = self._waiting, None
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_step(runner, step, meta)
+        if self.last_ckpt and not self.save_optimizer:
+            self._name_last(runner)  # latest.pth goes
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
@@ -174,7 +183,7 @@ class SafeCheckpointHook(CheckpointHook):
             # A run that began with a checkpoint of another folder leaves that alone.
             own = path and os.path.dirname(path) == str(self.out_dir).rstrip('/')
             if own and new.get(key, path) != path:
-                self._remove(path)
+                self.remove(os.path.basename(path))
 
     @property
     def _best(self) -> dict[str, str | None]:
@@ -197,7 +206,26 @@ class SafeCheckpointHook(CheckpointHook):
         own = self.file_backend.join_path(self.out_dir, os.path.basename(path))
         return own if self.file_backend.exists(own) else path
 
-    def _remove(self, path: str) -> None:
+    def _remove_replaced(self, runner: Runner) -> None:
+        """Remove older bests, which a process left that was killed before it could."""
+        for best in map(Path, filter(None, self._best.values())):
+            parts = re.fullmatch(r'(.*?)(\d+)(\D*)', best.name)
+            if best.parent != Path(self.out_dir) or not parts or not best.exists():
+                continue
+            start, number, end = parts.groups()
+            alike = re.compile(f'{re.escape(start)}(\\d+){re.escape(end)}').fullmatch
+            for each in without_earlier(runner.work_dir, best.parent.glob('best_*')):
+                found = alike(each.name)
+                if found and int(found[1]) < int(number):
+                    self.remove(each.name)
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint, a file or a folder, if there is one.
+
+        Args:
+            name: Its name in ``out_dir``.
+        """
+        path = self.file_backend.join_path(self.out_dir, name)
         if is_main_process():
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
@@ -235,8 +263,8 @@ class SafeCheckpointHook(CheckpointHook):
         self._save(runner, name, meta, by_epoch=self.by_epoch)
         if expired:
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        for old in map(self.filename_tmpl.format, expired):
-            self._remove(self.file_backend.join_path(self.out_dir, old))
+        for old in expired:
+            self.remove(self.filename_tmpl.format(old))
 
     def _save(
         self,
@@ -261,12 +289,24 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._meta = None
-        self.saved_iter = meta['iter']
+        if whole or self.save_optimizer:  # else no training can continue from it
+            self.saved_iter = meta['iter']
+            self._name_last(runner)
+        return self.last_ckpt
+
+    def _name_last(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)
-        with _one_error(folder / 'last_checkpoint'):
+        with _one_error(folder / NOTE):
             if is_main_process():
                 _name_last(folder, self.last_ckpt)
-        return self.last_ckpt
+
+
+def _own_state(runner: Runner) -> StateDict | None:
+    """State dict of the whole model; None for shards, which are checked as loaded."""
+    if is_sharded(runner):
+        strategy = getattr(runner, 'strategy', None)
+        return getattr(strategy, 'whole_state', None)
+    return getattr(runner.model, 'module', runner.model).state_dict()
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
@@ -296,7 +336,11 @@ def _drop_empty_scale(checkpoint: dict) -> None:
 
 def accumulated(runner: Runner) -> bool:
     """Whether no gradients wait for an update, after a training iteration."""
-    return all(each.should_update() for each in optim_wrappers(runner.optim_wrapper))
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    engine = runner.model
+    if not wrappers and hasattr(engine, 'micro_steps'):  # DeepSpeed's, which counts
+        return engine.micro_steps % engine.gradient_accumulation_steps() == 0
+    return all(each.should_update() for each in wrappers)
 
 
 class _SafeSaving:
@@ -323,6 +367,7 @@ class _SafeSaving:
         barrier()  # all parts of a sharded checkpoint are there
         with _one_error(path):
             if is_main_process():
+                claim(Path(self._runner.work_dir), partial)
                 _publish(partial, path)
 
 
@@ -386,6 +431,14 @@ def _prepare(folder: Path) -> None:
         file.write(b'test')
 
 
+def _is_last(runner: Runner) -> bool:
+    """Whether a run has been resumed from the checkpoint that it would resume again."""
+    last = noted(runner.work_dir)
+    if not (runner._resume and runner._load_from and last):
+        return False
+    return os.path.realpath(runner._load_from) == os.path.realpath(last)
+
+
 def _take_up(folder: Path, checkpoint: str) -> None:
     """Name the checkpoint of an earlier run that goes on, also if it dies soon."""
     path = Path(checkpoint)
@@ -409,6 +462,7 @@ def _note_earlier(folder: Path) -> None:
 
 def _name_last(folder: Path, checkpoint: str) -> None:
     """Write ``last_checkpoint``, which MMEngine's resuming reads."""
-    partial = folder / f'last_checkpoint{PARTIAL}'
+    partial = folder / f'{NOTE}{PARTIAL}'
     partial.write_text(checkpoint)
-    _publish(partial, folder / 'last_checkpoint')
+    claim(folder, partial)
+    _publish(partial, folder / NOTE)

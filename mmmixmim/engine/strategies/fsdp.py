@@ -84,6 +84,8 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         self.units = units
         self.recomputed = recomputed
         self._parts: list[nn.Module] = []
+        # Names and shapes in gathered checkpoints; None if they are not gathered.
+        self.whole_state: dict[str, Tensor] | None = None
         wrapper = dict(
             type='MMFullyShardedDataParallel',
             use_orig_params=True,
@@ -134,6 +136,10 @@ class FSDPStrategy(MMEngineFSDPStrategy):
                 if part is not None and any(True for _ in part.parameters())
             ]
         # Before sharding, which flattens parameters and renames them.
+        if self._is_full_state_dict():
+            self.whole_state = {
+                name: value.to('meta') for name, value in model.state_dict().items()
+            }
         if isinstance(self._optim_wrapper_cfg, dict):
             self._whole = super().build_optim_wrapper(self._optim_wrapper_cfg, model)
         model = super()._wrap_model(model)

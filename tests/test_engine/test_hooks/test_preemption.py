@@ -2,8 +2,10 @@ import os
 import shlex
 import signal
 import sys
+from pathlib import Path
 
 import pytest
+from mmengine.fileio import FileClient, LocalBackend, register_backend
 from mmengine.hooks import Hook
 
 from mmmixmim.checkpoint.resumable import find_resumable
@@ -63,11 +65,68 @@ def test_signal_saves_and_the_run_goes_on_later(
 def test_validation_ends_at_once_where_the_checkpoint_exists(tmp_path):
     cfg = tiny_finetuning(tmp_path)
     cfg.optim_wrapper.accumulative_counts = 1
-    # Of the three batches of the first validation, the first one.
+    for _ in range(2):  # also when the validation is repeated
+        # Of the three batches of the first validation, the first one.
+        assert train(cfg, (SignalHook, 'after_val_iter', 1, 'SIGTERM')) == 75
+        last = content(find_resumable(tmp_path))
+        assert (last['meta']['epoch'], last['meta']['iter']) == (1, 3)
+        assert 'val/accuracy/top1' not in last['message_hub']['log_scalars']
+        cfg.update(resume=True, load_from=find_resumable(tmp_path))
+
+
+def test_a_validation_that_is_not_repeated_is_finished(tmp_path):
+    """MMEngine's loop would continue after it."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=3, val_interval=3)
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=3)
+    assert train(cfg, (SignalHook, 'after_val_iter', 1, 'SIGTERM')) == 0
+    assert (tmp_path / 'best_accuracy_top1_iter_3.pth').exists()
+
+
+def test_a_resumed_file_of_elsewhere_is_not_the_last_of_the_run(tmp_path):
+    """``--resume`` alone would not find it, so the validation is finished."""
+    cfg = tiny_finetuning(tmp_path / 'first')
+    cfg.optim_wrapper.accumulative_counts = 1
     assert train(cfg, (SignalHook, 'after_val_iter', 1, 'SIGTERM')) == 75
-    last = content(find_resumable(tmp_path))
-    assert (last['meta']['epoch'], last['meta']['iter']) == (1, 3)
-    assert 'val/accuracy/top1' not in last['message_hub']['log_scalars']
+    cfg.update(resume=True, load_from=find_resumable(tmp_path / 'first'))
+    cfg.work_dir = str(tmp_path / 'second')
+    assert train(cfg, (SignalHook, 'after_val_iter', 1, 'SIGTERM')) == 75
+    last = content(find_resumable(tmp_path / 'second'))
+    assert last['meta']['iter'] >= 3
+    assert 'val/accuracy/top1' in last['message_hub']['log_scalars']
+
+
+class StorageBackend(LocalBackend):
+    """A folder that is called storage://."""
+
+    root: Path
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name not in ('put', 'isfile', 'isdir', 'exists', 'remove', 'rmtree'):
+            return found
+
+        def mapped(*arguments):
+            *others, path = arguments
+            return found(*others, str(path).replace('storage:/', str(self.root)))
+
+        return mapped
+
+
+def test_what_is_left_on_other_storage_goes_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(StorageBackend, 'root', tmp_path / 'storage', raising=False)
+    for register in (register_backend, FileClient.register_backend):
+        register('storage', StorageBackend, force=True, prefixes='storage')
+    cfg = tiny_finetuning(tmp_path / 'run')
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.checkpoint.update(out_dir='storage://', save_best=None)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    assert train(cfg) == 0
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'latest.pth after' in log.read_text()
+    names = {path.name for path in (tmp_path / 'storage' / 'run').iterdir()}
+    assert names == {'epoch_1.pth'}
 
 
 def test_saves_by_time(tmp_path):

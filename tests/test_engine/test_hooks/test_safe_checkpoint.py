@@ -5,14 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine._strategy.deepspeed import (
+    DeepSpeedOptimWrapper,
+    MMDeepSpeedEngineWrapper,
+)
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 
-from mmmixmim.checkpoint.resumable import find_resumable, is_complete
+from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
 from mmmixmim.engine import SafeCheckpointHook
 from mmmixmim.engine.hooks.safe_checkpoint import (
     _drop_empty_scale,
     _publish,
     _SafeSaving,
+    accumulated,
 )
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
@@ -127,6 +133,23 @@ def test_another_folder_of_checkpoints_has_more_than_the_last(killed, tmp_path):
     assert find_resumable(work_dir) == str(files / 'iter_4.pth')
 
 
+def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_path):
+    """As after a full disk: the run went on with ``out_dir``."""
+    work_dir, files = tmp_path / 'run', tmp_path / 'disk' / 'run'
+    shutil.copytree(killed, work_dir)
+    shutil.copytree(killed, files)
+    (files / 'last_checkpoint').unlink()
+    (work_dir / 'last_checkpoint').write_text(str(files / 'iter_6.pth'))
+    assert find_resumable(work_dir) == str(files / 'iter_6.pth')
+    assert start_afresh(work_dir) == str(files / 'iter_6.pth')
+    # Without the disk it looks as if the run was moved.
+    files.rename(tmp_path / 'elsewhere')
+    MMLogger.get_instance('named', log_file=str(tmp_path / 'log'))
+    assert find_resumable(work_dir) == str(work_dir / 'iter_6.pth')
+    expected = 'disk/run/iter_6.pth, the last checkpoint, is missing or damaged. The '
+    assert expected in (tmp_path / 'log').read_text()
+
+
 def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     """Also if it dies before its first checkpoint, or that one is damaged."""
     earlier = sorted(interrupted.glob('*.pth'))
@@ -150,6 +173,42 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
     resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
+
+
+def test_checkpoints_count_also_after_the_clock_was_set_back(tmp_path):
+    mark = tmp_path / 'earlier_checkpoint'
+    mark.touch()
+    os.utime(mark, (2**32, 2**32))  # in the year 2106
+    assert train(tiny_pretraining(tmp_path), (KillHook, 'before_train_iter', 4)) < 0
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
+
+
+def test_a_home_folder_is_found(interrupted, monkeypatch):
+    """As of ``--resume=~/run/iter_6.pth``, which shells leave alone."""
+    monkeypatch.setenv('HOME', str(interrupted))
+    runner = SimpleNamespace(
+        work_dir=interrupted, _resume=True, _load_from='~/iter_6.pth'
+    )
+    SafeCheckpointHook().before_run(runner)
+    assert runner._load_from == str(interrupted / 'iter_6.pth')
+
+
+def test_a_run_goes_on_with_a_checkpoint_that_has_an_optimizer(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.checkpoint.save_optimizer = False
+    cfg.default_hooks.preemption.minutes = 1e-9
+    assert train(cfg, (KillHook, 'before_train_iter', 7)) < 0
+    # Before latest.pth of the same iteration.
+    assert (tmp_path / 'iter_6.pth').exists()
+    assert find_resumable(tmp_path) == str(tmp_path / 'latest.pth')
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
+    cfg.default_hooks.preemption.minutes = None
+    assert train(cfg) == 0
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_9.pth')
+    assert {path.name for path in tmp_path.glob('*.pth')} == {
+        'iter_8.pth',
+        'iter_9.pth',
+    }
 
 
 def save_a_best(folder, epoch, before):
@@ -186,6 +245,8 @@ def test_the_runner_may_change_what_it_is_given(tmp_path):
     """FlexibleRunner counts the iterations of a checkpoint up by one."""
 
     class Flexible:
+        work_dir = tmp_path
+
         def save_checkpoint(self, out_dir, name, meta, **kwargs):
             meta.update(iter=meta['iter'] + 1)
             (tmp_path / name).touch()
@@ -317,6 +378,25 @@ def test_the_best_of_auto_is_one_file_also_after_resuming(tmp_path):
         cfg.train_cfg.max_epochs = 2
 
 
+def test_a_best_that_a_killed_process_left_is_removed(tmp_path):
+    """It had saved the next one, and noted it."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.default_hooks.checkpoint.update(save_best='top1', rule='greater')
+    cfg.custom_hooks = []
+    names = ['best_top1_epoch_9.pth', 'best_top1_epoch_10.pth']
+    kept = ['best_top1_epoch_11.pth', 'best_top1_iter_3.pth', 'best_top5_epoch_9.pth']
+    earlier = 'best_top1_epoch_2.pth'
+    for name in (earlier, *names, *kept):
+        (tmp_path / name).touch()
+    (tmp_path / 'earlier_checkpoint').touch()
+    os.utime(tmp_path / earlier, (0, 0))
+    runner = build_runner(cfg)
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    runner.message_hub.update_info('best_ckpt', str(tmp_path / names[1]))
+    hook.before_train(runner)
+    assert best(tmp_path) == sorted([earlier, names[1], *kept])
+
+
 @pytest.mark.parametrize('keys', [['top1'], ['top1', 'top5']], ids=len)
 def test_the_best_is_kept_until_the_next_one_is_written(tmp_path, keys):
     cfg = tiny_finetuning(tmp_path)
@@ -390,3 +470,15 @@ def test_checkpoints_wait_for_the_end_of_an_accumulation(tmp_path):
         for epoch in (1, 2)
     ]
     assert [(meta['epoch'], meta['iter']) for meta in metas] == [(1, 4), (2, 6)]
+
+
+def test_deepspeed_tells_whether_gradients_wait():
+    """By its engine, whose steps alone change the weights once in a while."""
+    engine = SimpleNamespace(micro_steps=3, gradient_accumulation_steps=lambda: 2)
+    optim_wrapper = DeepSpeedOptimWrapper(torch.optim.SGD([torch.ones(1)], lr=1.0))
+    runner = SimpleNamespace(
+        model=MMDeepSpeedEngineWrapper(model=engine), optim_wrapper=optim_wrapper
+    )
+    assert not accumulated(runner)
+    engine.micro_steps = 4
+    assert accumulated(runner)

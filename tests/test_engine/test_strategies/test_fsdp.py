@@ -12,10 +12,12 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from mmmixmim.engine import CompileLossHook, FSDPStrategy
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
 from ...conftest import ROOT
 from ...scripts import free_port
+from ..runs import tiny_pretraining
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without'),
@@ -121,6 +123,26 @@ def test_shards_of_another_model_are_refused(process, make, make_mixmim):
     shards['neck.mask_token'] = shards['neck.mask_token'].flatten()[:5]
     with pytest.raises(UserError, match="as many processes.*'full'"):
         strategy.load_model_state_dict(shards)
+
+
+def test_gathered_checkpoints_of_another_model_are_refused(process, tmp_path):
+    def sharded(**model):
+        cfg = tiny_pretraining(tmp_path)
+        cfg.merge_from_dict(dict(model=model, runner_type='FlexibleRunner'))
+        cfg.strategy = dict(type='mmmixmim.FSDPStrategy')
+        cfg.experiment_name = f'{tmp_path} {list(model)}'
+        cfg.train_cfg.max_iters = 1
+        return cfg
+
+    build_runner(sharded()).train()
+    for part, option, message in (
+        ('neck', dict(decoder_embed_dims=32), 'is of another model .*neck'),
+        ('backbone', dict(frozen_stages=0), 'with the same frozen_stages'),
+    ):
+        cfg = sharded(**{part: option})
+        cfg.update(resume=True, load_from=str(tmp_path / 'iter_1.pth'))
+        with pytest.raises(UserError, match=message):
+            build_runner(cfg).train()
 
 
 def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
