@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 
 from mmmixmim.evaluation import diagnose, read_history
 from mmmixmim.registry import HOOKS
@@ -46,12 +47,14 @@ class DiagnosisHook(Hook):
         self.gaps: dict[str, float] = {}  # between points of long curves
         self.said: set[str] = set()
         self.mean_loss = self.mask_ratio = None
+        self.pretraining = True
 
     def before_train(self, runner: Runner) -> None:
         """Read the curves of a run that is resumed."""
         model = unwrapped(runner.model)
         self.mean_loss = getattr(getattr(model, 'head', None), 'mean_loss', None)
         self.mask_ratio = getattr(model, 'mask_ratio', None)
+        self.pretraining = isinstance(model, BaseSelfSupervisor)
         if runner.iter:
             loop = runner.train_loop
             by_epoch = isinstance(loop, EpochBasedTrainLoop)
@@ -104,7 +107,9 @@ class DiagnosisHook(Hook):
     def _look(self, least: int = logging.WARNING) -> None:
         if not is_main_process():
             return
-        findings = diagnose(self.history, self.mean_loss, self.mask_ratio)
+        findings = diagnose(
+            self.history, self.mean_loss, self.mask_ratio, self.pretraining
+        )
         for finding in findings:
             level = _LEVELS[finding.severity]
             if finding.title not in self.said and level >= least:
