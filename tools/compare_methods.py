@@ -203,6 +203,18 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
     return [tasks[each] for each in args.steps if each in tasks] or list(TASKS)
 
 
+def check_quick(args: argparse.Namespace) -> None:
+    """Raise if the folder has quick runs and full ones are asked for, or vice versa."""
+    path = args.work_dir / 'quick.json'
+    if path.exists() and json.loads(path.read_text()) != args.quick:
+        there, here = ('full', 'quick') if args.quick else ('quick', 'full')
+        raise UserError(
+            f'{args.work_dir} has {there} runs, which {here} ones must not mix with: '
+            'choose another --work-dir.'
+        )
+    write_json(path, args.quick)
+
+
 def make_plan(args: argparse.Namespace) -> list[Run]:
     """List all runs that the options ask for."""
     runs = []
@@ -266,6 +278,7 @@ def main() -> None:
     args = parse_args()
     if args.run:
         return run_one(args)
+    check_quick(args)
     if 'dense' in args.steps:
         for scope in ('mmdet', 'mmseg'):
             require(scope)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from mmmixmim.checkpoint import load_encoder
+from mmmixmim.checkpoint import load_encoder, split_init_cfg
+from mmmixmim.engine.hooks.class_check import check_class_names
+from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.evaluation.linear_probe import labelled_loaders
 from mmmixmim.registry import MODELS
@@ -71,12 +74,19 @@ def main() -> None:
             'classification config, with labelled training and validation images.'
         )
     init_default_scope(cfg.default_scope)
+    quieten(MMLogger.get_current_instance())  # how each weight was initialised
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model)
     if args.checkpoint:
         load_encoder(model.backbone, args.checkpoint)
+    else:  # stock encoders draw their weights here, ours keep those that they have
+        _, others = split_init_cfg(model.backbone.init_cfg)
+        model.backbone.init_cfg = others or None
+        model.backbone.init_weights()
     model.to(get_device())
-    train, test = (extract_features(model, loader) for loader in labelled_loaders(cfg))
+    loaders = labelled_loaders(cfg)
+    check_class_names(*(loader.dataset for loader in loaders))
+    train, test = (extract_features(model, loader) for loader in loaders)
     for name, (_, labels) in (('training', train), ('validation', test)):
         if not len(labels):
             raise UserError(

@@ -1,11 +1,16 @@
 """Evaluate a checkpoint on the test data of a config."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import get_rank, get_world_size
 from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+from mmpretrain.engine.hooks import VisualizationHook
+from mmpretrain.structures import DataSample
 
 from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.runtime import (
@@ -64,6 +69,26 @@ def draw_into(cfg: Config, folder: str) -> None:
         )
 
 
+def draw_each(
+    hook: VisualizationHook,
+    runner: Runner,
+    batch_idx: int,
+    data_batch: dict,
+    outputs: Sequence[DataSample],
+) -> None:
+    """Draw a batch with mmpretrain's hook, with a number in each file name.
+
+    The hook names pictures after the images, which may have the same name in other
+    folders, or by numbers that are wrong if the last batch is smaller.
+    """
+    world = get_world_size()
+    size = runner.test_dataloader.batch_size
+    pairs = zip(data_batch['inputs'], outputs, strict=True)
+    for i, (image, sample) in enumerate(pairs):
+        number = (batch_idx * size + i) * world + get_rank()
+        hook._draw_samples(number, dict(inputs=[image]), [sample], step=number)
+
+
 def shorten(line: str) -> str:
     """Shorten a list of keys, "what is wrong: key, key, key"."""
     what, colon, keys = line.partition(': ')
@@ -76,13 +101,18 @@ def main() -> None:
     args = parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out must be a .pkl file, got {args.out}')
-    cfg = load_config(args.config, args.cfg_options)
+    # The folder may be that of the training, whose config.py stays.
+    cfg = load_config(args.config, args.cfg_options, save_as='test_config.py')
     prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
     apply_options(cfg, args)
     check_data_roots(cfg, ('test',))
     runner = build_runner(cfg)
     # A key that is not loaded would leave a part of the model random.
     runner.load_checkpoint = partial(runner.load_checkpoint, strict=True)
+    if args.show_dir:
+        for hook in runner.hooks:
+            if isinstance(hook, VisualizationHook):
+                hook.after_test_iter = partial(draw_each, hook)
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     try:

@@ -26,6 +26,7 @@ from mmengine.config import Config
 from mmmixmim.benchmarking import markdown_table
 from mmmixmim.evaluation import read_history
 from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.validation import check_int_between
 
 # What differs from the first run: title, and config entries.
 RUNS = {
@@ -188,10 +189,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Do the runs that are left and report."""
     args = parse_args()
+    check_int_between('--points', args.points, 1, args.epochs)
+    lengths = f'{args.epochs}-{args.points}-{args.finetune_epochs}'
     rows = []
     for seed in args.seeds:
         for name in args.runs:
-            path = args.work_dir / f'{name}-seed{seed}-{args.epochs}.json'
+            path = args.work_dir / f'{name}-seed{seed}-{lengths}.json'
             if not path.exists():
                 write_json(path, run_one(name, args, seed))
             rows += json.loads(path.read_text())

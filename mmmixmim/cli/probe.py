@@ -74,6 +74,8 @@ def probe(
     built = MODELS.build(model)
     if start:
         load_encoder(built.backbone, checkpoint_of(start), in_channels='mean')
+    else:
+        built.init_weights()  # stock encoders draw their weights here
     built.to(get_device())
     features = []
     pipeline = [central_crop(scan, chosen, no_data), pack()]

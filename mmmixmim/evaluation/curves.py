@@ -25,9 +25,9 @@ def _window(values: np.ndarray) -> int:
     return min(len(values), max(3, len(values) // 10))
 
 
-def _running(values: np.ndarray) -> np.ndarray:
+def _running(values: np.ndarray, window: int) -> np.ndarray:
     """Medians of all windows, (N - window + 1, )."""
-    windows = np.lib.stride_tricks.sliding_window_view(values, _window(values))
+    windows = np.lib.stride_tricks.sliding_window_view(values, window)
     return np.median(windows, axis=1)
 
 
@@ -47,7 +47,16 @@ def lowest_level(values: np.ndarray) -> float:
     if block > 1:
         blocks = values[: len(values) // block * block].reshape(-1, block)
         values = np.median(blocks, axis=1)
-    return float(_running(values).min())
+    return float(_running(values, _window(values)).min())
+
+
+def largest_rise(values: np.ndarray) -> float:
+    """Largest ratio of a median of three points to an earlier one.
+
+    Short windows see a peak in the warm-up that lasts a few points, but no single one.
+    """
+    levels = _running(values, 3)
+    return float((levels / np.minimum.accumulate(levels)).max())
 
 
 def when(history: History, step: int) -> str:

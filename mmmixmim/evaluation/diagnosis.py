@@ -11,6 +11,7 @@ from .curves import (
     all_values,
     finite_values,
     first_level,
+    largest_rise,
     last_level,
     lowest_level,
     measured_stages,
@@ -46,9 +47,12 @@ class Finding:
 
 
 def diagnose(
-    history: History, mean_loss: float | None = 1.0, mask_ratio: float | None = None
+    history: History,
+    mean_loss: float | None = 1.0,
+    mask_ratio: float | None = None,
+    pretraining: bool = True,
 ) -> list[Finding]:
-    """Say whether a pretraining run learns, and what is wrong if it doesn't.
+    """Say whether a run learns, and what is wrong if it doesn't.
 
     A level of a curve is the median of a tenth of its points, of three at least: the
     first tenth, the last, or the lowest running one. A single spike or a noisy batch
@@ -64,8 +68,8 @@ def diagnose(
     diverged                     last level 25 % above the lowest: noise of a batch
                                  moves a level by a few per cent
     learning rate too high       learned nothing, and either the loss rose by 15 % at
-                                 some time, as no flat curve does, or the features
-                                 collapsed
+                                 some time (medians of three points), as no flat curve
+                                 does, or the features collapsed
     nothing learned              lowest level within 15 % of predicting the mean (cells
                                  of one colour have the target 0, so that it costs 0.89
                                  on digits); the second half of the points lowers it by
@@ -73,7 +77,8 @@ def diagnose(
                                  rate has passed its peak: before, a plateau is normal
     loss near zero               last level below 2 % of predicting the mean, or, if
                                  that is unknown, 0.5 % of the first loss: real images
-                                 are never predicted that well
+                                 are never predicted that well. With labels, a loss may
+                                 be as low as it likes
     collapse                     last stage: effective rank below 2 (1 is one direction
                                  for all images), deviation below 0.005 (healthy runs
                                  came down to 0.02, since pooled features share a large
@@ -95,6 +100,8 @@ def diagnose(
         mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
             normalised pixels. None if it is unknown.
         mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
+        pretraining: Whether the run pretrains an encoder, rather than learning labels.
+            Defaults to True.
 
     Returns:
         The errors; without errors, the warnings, which errors would explain; without
@@ -113,13 +120,13 @@ def diagnose(
         ]
     findings = [
         *_not_finite(history),
-        *_loss_level(history, mean_loss),
+        *_loss_level(history, mean_loss, pretraining),
         *_collapse(history),
         *_held_out_rise(history),
         *_mask_ratio(mask_ratio),
     ]
     errors = _explain([each for each in findings if each.severity == 'error'])
-    return errors or findings or [_healthy(history)]
+    return errors or findings or [_healthy(history, pretraining)]
 
 
 _STILL = 'A probe may still score well, as it standardises features.'
@@ -150,10 +157,6 @@ _LOWER = (
 )
 
 
-# Scalars of runs with labels, whose loss may become as low as it likes.
-_OF_LABELS = ('accuracy/', 'single-label/', 'loss_', 'decode.', 'coco/', 'mIoU')
-
-
 def _not_finite(history: History) -> list[Finding]:
     loss = all_values(history, 'loss')
     held_out = all_values(history, 'reconstruction/loss')
@@ -174,12 +177,14 @@ def _not_finite(history: History) -> list[Finding]:
     ]
 
 
-def _loss_level(history: History, mean_loss: float | None) -> list[Finding]:
+def _loss_level(
+    history: History, mean_loss: float | None, pretraining: bool
+) -> list[Finding]:
     """Judge the training loss: diverged, flat, or too good to be true."""
     loss = finite_values(history, 'loss')
     if len(loss) < 6:
         return []
-    if found := _diverged(loss) or _near_zero(history, loss, mean_loss):
+    if found := _diverged(loss) or (pretraining and _near_zero(loss, mean_loss)):
         return found
     if mean_loss is None or not _is_flat(history, loss, mean_loss):
         return []
@@ -211,7 +216,7 @@ def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
 
 def _high_rate(history: History, loss: np.ndarray, mean_loss: float) -> list[Finding]:
     """Say why a loss is flat, if it rose or the features collapsed."""
-    rise = float((loss / np.minimum.accumulate(loss)).max())
+    rise = largest_rise(loss)
     if rise > 1.15:
         seen = f'rose to {rise:.3g} times an earlier value'
     elif _collapse(history):
@@ -246,13 +251,10 @@ def _nothing_learned(loss: np.ndarray, mean_loss: float) -> list[Finding]:
     ]
 
 
-def _near_zero(
-    history: History, loss: np.ndarray, mean_loss: float | None
-) -> list[Finding]:
+def _near_zero(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     last = last_level(loss)
     zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
-    labelled = any(name.startswith(_OF_LABELS) for name in history)
-    if last >= zero or labelled:
+    if last >= zero:
         return []
     return [
         Finding(
@@ -370,7 +372,7 @@ def _mask_ratio(mask_ratio: float | None) -> list[Finding]:
     ]
 
 
-def _healthy(history: History) -> Finding:
+def _healthy(history: History, pretraining: bool) -> Finding:
     loss = finite_values(history, 'loss')
     if len(loss) < 6 or not past_warmup(history):
         return Finding(
@@ -388,8 +390,8 @@ def _healthy(history: History) -> Finding:
     seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
         seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
-    if 'accuracy/top1' in history:
-        advice = 'Judge the run by its accuracy.'
+    if not pretraining:
+        advice = 'Judge the run by its scores on validation images.'
     elif not len(held_out):
         advice = (
             'No images are held out, so whether the features are healthy is not '

@@ -93,12 +93,14 @@ def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> Hi
     return {name: points for name, points in history.items() if points}
 
 
+def rescaled(step: int, before: int | None, now: int | None) -> int:
+    """Count an iteration by another length of an epoch, if both are known."""
+    return round(step * now / before) if before and now else step
+
+
 def _rescaled(history: History, before: int | None, now: int | None) -> History:
-    """Count iterations by another length of an epoch, if both are known."""
-    if not before or not now or before == now:
-        return history
     return {
-        name: [(round(at * now / before), value) for at, value in points]
+        name: [(rescaled(at, before, now), value) for at, value in points]
         for name, points in history.items()
     }
 

@@ -41,7 +41,9 @@ _MMENGINE_HOOKS = {
 }
 
 
-def load_config(path: str | Path, options: dict | None = None) -> Config:
+def load_config(
+    path: str | Path, options: dict | None = None, save_as: str = 'config.py'
+) -> Config:
     """Load a config and apply options.
 
     Modules of ``custom_imports`` are imported, whether the config file or an option
@@ -51,6 +53,9 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         path: The config file.
         options: Values by dotted names of entries, as from ``--cfg-options``. Defaults
             to None: none.
+        save_as: Name of the file in the work_dir that a runner saves the config to.
+            Under the config's own name, mim would find it twice when work_dirs is
+            inside the checkout. Defaults to 'config.py'.
 
     Returns:
         The config. All packages that it needs are installed.
@@ -69,9 +74,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     check_dependencies(cfg)
     _check_init(cfg.get('model'), 'model')
     _complete(cfg)
-    # The runner saves the config under this file name. Under its own name, mim would
-    # find it twice when work_dirs is inside the checkout.
-    return Config(cfg.to_dict(), cfg_text=cfg.text, filename='config.py')
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=save_as)
 
 
 def prepare_run(

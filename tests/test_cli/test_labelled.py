@@ -14,7 +14,7 @@ from PIL import Image
 from mmmixmim.cli.models import SIZES, Size
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, read_paths, split
-from mmmixmim.evaluation import find_mistakes
+from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_worst, mistakes
@@ -81,6 +81,25 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     assert code == 0 and 'Compare with    a probe without --image-size' in printed, err
     other = tmp_path / 'run-untrained'
     assert (other / 'val.txt').read_text() == (out / 'val.txt').read_text()
+
+
+def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatch):
+    """Before, the tables of Swin are zeros."""
+    swin = Size(16, (1, 1, 2), (1, 2, 4), (32, 1, 2), 'swin')
+    monkeypatch.setitem(SIZES, 'small', swin)
+    models = []
+
+    def extract(model, loader):
+        models.append(model)
+        return extract_features(model, loader)
+
+    monkeypatch.setattr('mmmixmim.cli.probe.extract_features', extract)
+    options = ['--model', 'small', '--out', tmp_path / 'run']
+    code, printed, err = mixmim('probe', colours, *options)
+    assert code == 0, printed + err
+    weights = models[0].backbone.state_dict()
+    tables = [weights[name] for name in weights if name.endswith('bias_table')]
+    assert tables and all(table.any() for table in tables)
 
 
 def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mmmixmim.models import MixMIMSwinTransformer, MixMIMTransformer
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
 
 from ..scripts import TOOLS, call, error_line, load, passed
 
@@ -144,6 +145,17 @@ def test_a_run_of_another_length_is_done_again(script, ablations, tmp_path):
     assert script.is_done(run, tmp_path)
     longer = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 15)
     assert not script.is_done(longer, tmp_path)
+
+
+def test_quick_and_full_runs_do_not_share_a_folder(script, tmp_path):
+    for first in (True, False):
+        args = argparse.Namespace(work_dir=tmp_path / str(first), quick=first)
+        script.check_quick(args)
+        script.check_quick(args)
+        args.quick = not first
+        kinds = 'quick runs, which full' if first else 'full runs, which quick'
+        with pytest.raises(UserError, match=f'{kinds} .*another --work-dir'):
+            script.check_quick(args)
 
 
 def test_unknown_run(tmp_path):

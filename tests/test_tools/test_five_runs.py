@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..scripts import call, passed
+from ..scripts import call, error_line, load, passed
 
 # What log and report say of each run at its end.
 VERDICTS = {
@@ -11,6 +11,23 @@ VERDICTS = {
     'broken-target': 'Loss near zero',
     'mask-ratio-0.9': 'Most of each image is hidden',
 }
+
+
+def test_only_the_log_of_the_last_start_is_read(tmp_path):
+    for time, verdict in (
+        ('20260101', 'Nothing learned. It'),
+        ('20260102', 'Loss x. '),
+    ):
+        log = tmp_path / time / f'{time}.log'
+        log.parent.mkdir()
+        log.write_text(f'Iter(train) [ 30/60] loss\n- mmengine - ERROR - {verdict}\n')
+    found = load('benchmarks/five_runs.py').verdicts(tmp_path)
+    assert found == ['Loss x, said after iteration 30']
+
+
+def test_runs_too_short_for_their_validations_are_refused(tmp_path):
+    line = error_line(call('benchmarks/five_runs.py', '--iters', 11, cwd=tmp_path))
+    assert '--iters must be' in line and 'got 11' in line
 
 
 @pytest.mark.slow

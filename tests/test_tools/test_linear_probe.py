@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmmixmim.evaluation.linear_probe import labelled_loaders
 
@@ -110,6 +111,25 @@ def test_config_without_labels_is_refused(image_folder, tmp_path):
     options += ['val_dataloader.dataset.part=train', 'val_dataloader.num_workers=0']
     result = call('linear_probe.py', FOLDER, '--cfg-options', *options, cwd=tmp_path)
     assert 'training images of' in error_line(result)
+
+
+def test_other_classes_in_validation_are_refused(tmp_path):
+    """Without `b`, label 1 would be another class than in training."""
+    for split, names in dict(train='abc', val='ac').items():
+        for name in names:
+            path = tmp_path / split / name / 'x.png'
+            path.parent.mkdir(parents=True)
+            Image.new('RGB', (32, 32)).save(path)
+    options = [
+        f'{split}_dataloader.dataset.data_root={tmp_path / split}'
+        for split in ('train', 'val')
+    ]
+    options.append('val_dataloader.num_workers=0')
+    (config,) = FOLDER.parent.glob('mixmim-tiny_*_folder.py')
+    line = error_line(
+        call('linear_probe.py', config, '--cfg-options', *options, cwd=tmp_path)
+    )
+    assert "have 3 classes and the validation data 2, but 'b' is only in one" in line
 
 
 @pytest.mark.parametrize(

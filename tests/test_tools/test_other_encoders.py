@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
 
 from mmmixmim.registry import MODELS
 
@@ -105,6 +106,25 @@ def test_probe_starts_from_what_pretraining_saved(write, tmp_path):
         figures.append(json.loads((tmp_path / 'probe.json').read_text())['all'])
     assert figures[0] == figures[1] != figures[2]
     assert all(50 < figure < 100 for figure in figures)
+
+
+def test_an_untrained_stock_encoder_is_the_one_that_training_starts_from(
+    write, tmp_path
+):
+    """mmpretrain draws the weights of ConvNeXt in ``init_weights``."""
+    config = write(CLASSIFY, 'convnext')
+    init_default_scope('mmmixmim')
+    set_random_seed(3)
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    torch.save(model.state_dict(), tmp_path / 'start.pth')
+    figures = []
+    for start in (['start.pth'], ['--seed', 3]):
+        out = ['--out', 'probe.json']
+        result = call('linear_probe.py', config, *start, *out, cwd=tmp_path)
+        assert len(passed(result).splitlines()) < 9
+        figures.append(json.loads((tmp_path / 'probe.json').read_text()))
+    assert figures[0] == figures[1]
 
 
 @pytest.mark.parametrize('name', ['swin_v2', 'convnext', 'hivit', 'pvt'])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
@@ -28,8 +29,12 @@ def classifier(tmp_path_factory):
 
 def test_predictions_are_saved(classifier, tmp_path):
     options = ['--work-dir', 'work', '--out', 'new.pkl', '--cfg-options', *FEW]
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'config.py').write_text('of the training')
     output = passed(run('test.py', CLASSIFY, classifier, *options, cwd=tmp_path))
     assert 'accuracy/top1' in output
+    assert (tmp_path / 'work' / 'config.py').read_text() == 'of the training'
+    assert 'c.pth' in (tmp_path / 'work' / 'test_config.py').read_text()
     predictions = pickle.loads((tmp_path / 'new.pkl').read_bytes())
     assert len(predictions) == 549 and len(predictions[0]['pred_score']) == 10
 
@@ -79,6 +84,29 @@ def test_predictions_are_drawn(tmp_path):
             options.pop()
         passed(call('test.py', config, 'c.pth', *options, cwd=tmp_path))
         assert len(list(folder.rglob('*.[jp][pn]g'))) == 2
+
+
+def test_every_image_gets_its_own_picture(classifier, tmp_path):
+    """Images of two folders with the same name, the last one in a smaller batch."""
+    for name in ('a/x.png', 'b/x.png', 'c/y.png'):
+        (tmp_path / name).parent.mkdir()
+        Image.new('L', (32, 32)).save(tmp_path / name)
+    (tmp_path / 'list.txt').write_text('a/x.png 0\nb/x.png 1\nc/y.png 2\n')
+    pipeline = [
+        dict(type='LoadImageFromFile', color_type='grayscale'),
+        dict(type='PackInputs'),
+    ]
+    data = dict(type='CustomDataset', data_root='', ann_file='list.txt')
+    config = tmp_path / 'listed.py'
+    config.write_text(
+        f'_base_ = {str(CLASSIFY)!r}\n'
+        'test_dataloader = dict(batch_size=2, dataset='
+        f'{data | dict(pipeline=pipeline, _delete_=True)!r})\n'
+    )
+    options = ['--work-dir', 'work', '--show-dir', 'drawn', '--cfg-options', *FEW]
+    passed(call('test.py', config, classifier, *options, cwd=tmp_path))
+    drawn = sorted(path.name for path in (tmp_path / 'drawn').iterdir())
+    assert drawn == ['x.png_0.png', 'x.png_1.png', 'y.png_2.png']
 
 
 @pytest.mark.parametrize(

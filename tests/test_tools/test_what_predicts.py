@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ..scripts import TOOLS, call, load, passed
+from ..scripts import TOOLS, call, error_line, load, passed
 
 
 @pytest.fixture
@@ -55,13 +55,30 @@ def test_every_run_differs_from_the_first_in_what_its_title_says(script):
         assert cfg.val_dataloader.dataset.split == 'test'
 
 
+def test_results_of_other_lengths_are_not_taken(tmp_path, script, monkeypatch):
+    done = []
+    monkeypatch.setattr(script, 'run_one', lambda *args: done.append(args) or [])
+    monkeypatch.setattr(script, 'report', lambda rows: '')
+    command = ['what_predicts.py', '--work-dir', str(tmp_path), '--runs', 'slow']
+    for options in ([], ['--finetune-epochs', '2'], ['--points', '4'], ['--points=4']):
+        monkeypatch.setattr(sys, 'argv', [*command, *options])
+        script.main()
+    assert len(done) == 3
+
+
+def test_more_checkpoints_than_epochs_are_refused(tmp_path):
+    command = ['what_predicts.py', '--epochs', 2, '--points', 3]
+    line = error_line(call(*command, cwd=tmp_path))
+    assert '--points must be' in line and 'got 3' in line
+
+
 @pytest.mark.slow
 def test_a_short_run_reports_measures_and_accuracies(tmp_path):
     options = ['--epochs', 2, '--finetune-epochs', 1, '--runs', 'slow']
     command = ['what_predicts.py', '--work-dir', 'out', *options]
     text = passed(call(*command, cwd=tmp_path))
     (path,) = (tmp_path / 'out').glob('*.json')
-    assert path.name == 'slow-seed0-2.json'
+    assert path.name == 'slow-seed0-2-2-1.json'
     found = json.loads(path.read_text())
     assert [row['epoch'] for row in found] == [1, 2]
     assert all(0 < row['finetune'] <= 100 for row in found)

@@ -279,6 +279,24 @@ def test_a_resumed_run_is_shown_as_one(tmp_path):
     assert '2026-01-01 12:00, resumed 2026-01-02 12:00' in words
 
 
+def test_pictures_of_other_batches_are_those_of_the_same_epochs(tmp_path):
+    """Five epochs of 20 batches, then resumed with 10."""
+    run = write_run(tmp_path / 'run', epochs=range(1, 4))
+    images = run / '20260101_120000' / 'vis_data' / 'vis_image'
+    for epoch in (3, 2, 1):
+        (images / f'reconstruction_{10 * epoch}.png').rename(
+            images / f'reconstruction_{20 * epoch}.png'
+        )
+    write_run(run, time='20260102_120000', epochs=range(3, 6), resume=True)
+    for time, batches in (('20260101_120000', 20), ('20260102_120000', 10)):
+        counts = run / time / 'vis_data' / 'counts.json'
+        counts.write_text(json.dumps(dict(iters_per_epoch=batches)))
+    pictures = read_run(run).pictures
+    assert [each.step for each in pictures] == [10, 20, 30, 40, 50]
+    # The later start has drawn the third epoch again.
+    assert '20260102' in str(pictures[2].path)
+
+
 def next_words(run):
     """What the report advises."""
     words = Page(render_report([run])).words
@@ -473,6 +491,12 @@ def test_a_run_of_several_processes_is_resumed_by_as_many(tmp_path):
     (folder / 'counts.json').write_text(json.dumps(counts))
     words = Page(render_report([run])).words
     assert f'NNODES=2 NODE_RANK=RANK MASTER_ADDR=ADDRESS {command}' in words
+    (run / 'run.json').write_text('{}')
+    words = Page(render_report([run])).words
+    assert (
+        'PET_NNODES=2 PET_NODE_RANK=RANK PET_MASTER_ADDR=ADDRESS mim train mmmixmim '
+        f'{run}/config.py --gpus 8 --launcher pytorch --port 29500 --work-dir' in words
+    )
 
 
 @pytest.mark.parametrize(
@@ -511,6 +535,7 @@ def test_a_classifier_gets_its_own_measures_pictures_and_commands(tmp_path):
     assert 'Training, 10 of 10 epochs' in words and 'tools/test.py' in words
     assert 'Confusions' in words and 'Worst mistakes' not in words
     assert 'predicting the mean' not in words and 'finetune' not in words
+    assert 'held_out' not in words and 'Judge the run by its scores' in words
     assert 'Run commands where the training was started, those of' in words
     assert 'Mask ratio' not in words
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,9 +95,12 @@ def build_config(name: str, work_dir: Path, iterations: int) -> Config:
 
 
 def verdicts(work_dir: Path) -> list[str]:
-    """Read the verdicts in the log of a run, with the iteration before each."""
+    """Read the verdicts in the log of a run, with the iteration before each.
+
+    The folder may have logs of earlier starts, which this run does not continue.
+    """
     found, iteration = [], '0'
-    for path in sorted(work_dir.glob('*/*.log')):
+    for path in sorted(work_dir.glob('*/*.log'))[-1:]:
         for line in path.read_text().splitlines():
             iteration = ([iteration] + re.findall(r'\(train\) +\[ *(\d+)/', line))[-1]
             verdict = re.search(
@@ -126,6 +130,10 @@ def main() -> None:
         '--only', nargs='+', choices=RUNS, default=list(RUNS), help='runs (all)'
     )
     args = parser.parse_args()
+    if args.iters < 12:
+        raise UserError(
+            f'--iters must be at least 12, got {args.iters}: a run has 12 validations.'
+        )
     for name in args.only:
         Runner.from_cfg(build_config(name, args.work_dir, args.iters)).train()
     for name in args.only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
@@ -30,13 +31,10 @@ class ClassCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and validation data."""
-        train = runner.train_dataloader.dataset.metainfo.get('classes')
-        self._check_count(runner, train)
-        if runner.val_loop is None:
-            return
-        val = runner.val_dataloader.dataset.metainfo.get('classes')
-        if train and val:
-            _check_names(tuple(train), tuple(val))
+        train = runner.train_dataloader.dataset
+        self._check_count(runner, train.metainfo.get('classes'))
+        if runner.val_loop is not None:
+            check_class_names(train, runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""
@@ -63,7 +61,18 @@ class ClassCheckHook(Hook):
             )
 
 
-def _check_names(train: tuple[str, ...], val: tuple[str, ...]) -> None:
+def check_class_names(train_data: Dataset, val_data: Dataset) -> None:
+    """Raise if both datasets name their classes, and number them differently.
+
+    Raises:
+        UserError: The message names a class that differs.
+    """
+    train, val = (
+        tuple(getattr(data, 'metainfo', {}).get('classes') or ())
+        for data in (train_data, val_data)
+    )
+    if not train or not val:
+        return
     if set(train) != set(val):
         odd = min(set(train) ^ set(val))
         raise UserError(

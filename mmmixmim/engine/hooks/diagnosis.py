@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 
 from mmmixmim.evaluation import diagnose, read_history
 from mmmixmim.registry import HOOKS
@@ -15,6 +16,8 @@ from mmmixmim.validation import check_positive_int
 
 from ..wrappers import unwrapped
 
+# Of a curve: enough for a verdict, and cheap.
+MAX_POINTS = 2000
 _LEVELS = dict(info=logging.INFO, warning=logging.WARNING, error=logging.ERROR)
 
 
@@ -41,14 +44,17 @@ class DiagnosisHook(Hook):
         self.interval = interval
         self.points = points
         self.history: dict[str, list[tuple[int, float]]] = {}
+        self.gaps: dict[str, float] = {}  # between points of long curves
         self.said: set[str] = set()
         self.mean_loss = self.mask_ratio = None
+        self.pretraining = True
 
     def before_train(self, runner: Runner) -> None:
         """Read the curves of a run that is resumed."""
         model = unwrapped(runner.model)
         self.mean_loss = getattr(getattr(model, 'head', None), 'mean_loss', None)
         self.mask_ratio = getattr(model, 'mask_ratio', None)
+        self.pretraining = isinstance(model, BaseSelfSupervisor)
         if runner.iter:
             loop = runner.train_loop
             by_epoch = isinstance(loop, EpochBasedTrainLoop)
@@ -63,9 +69,11 @@ class DiagnosisHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        """Note loss and learning rate, and look at times."""
+        """Note loss, learning rate and epoch, and look at times."""
         last = runner.iter + 1 == runner.max_iters and 'loss' not in self.history
         if last or self.every_n_train_iters(runner, self.points):
+            if isinstance(runner.train_loop, EpochBasedTrainLoop):
+                self._note('epoch', runner.iter + 1, runner.epoch + 1)
             for name in ('loss', 'lr'):
                 scalar = runner.message_hub.get_scalar(f'train/{name}')
                 self._note(name, runner.iter + 1, scalar.mean(self.points))
@@ -86,16 +94,22 @@ class DiagnosisHook(Hook):
 
     def _note(self, name: str, step: int, value: float) -> None:
         curve = self.history.setdefault(name, [])
-        if curve and curve[-1][0] == step:  # a validation that was repeated on resuming
+        gap = self.gaps.get(name, 0)
+        again = curve and curve[-1][0] == step  # a validation repeated on resuming
+        # The newest point is always there, but stays only if it is far from the others.
+        if again or (len(curve) > 1 and curve[-1][0] - curve[-2][0] < gap):
             curve.pop()
         curve.append((step, float(value)))
-        if len(curve) > 2000:  # enough for a verdict, and cheap
-            del curve[:-1:2]
+        if len(curve) > MAX_POINTS:
+            del curve[1:-1:2]
+            self.gaps[name] = (step - curve[0][0]) / (len(curve) - 1)
 
     def _look(self, least: int = logging.WARNING) -> None:
         if not is_main_process():
             return
-        findings = diagnose(self.history, self.mean_loss, self.mask_ratio)
+        findings = diagnose(
+            self.history, self.mean_loss, self.mask_ratio, self.pretraining
+        )
         for finding in findings:
             level = _LEVELS[finding.severity]
             if finding.title not in self.said and level >= least:

@@ -19,6 +19,7 @@ from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out
 from ..wrappers import is_sharded, unwrapped
+from .class_check import check_class_names
 
 _SHARDED = 'OnlineProbeHook needs the whole model in one process, and it is sharded.'
 
@@ -29,9 +30,9 @@ class OnlineProbeHook(Hook):
 
     The encoder's pooled features of plain images are classified by logistic regression
     and by their nearest neighbours. One process does it, and leaves the random state as
-    it was. Without labels, with one class, or where the model is sharded (FSDP,
-    DeepSpeed), a line says so and nothing is measured; images without a label are left
-    out.
+    it was. Without labels, with one class, with classes that differ between the
+    datasets, or where the model is sharded (FSDP, DeepSpeed), a line says so and
+    nothing is measured; images without a label are left out.
 
     Args:
         train: Config of the labelled dataset that classifiers are fitted to. Defaults
@@ -146,4 +147,8 @@ class OnlineProbeHook(Hook):
                 )
         if len(np.unique(train)) < 2:
             return f'All training images are of class {train[0]}.'
+        try:
+            check_class_names(*(loader.dataset.dataset for loader in self.loaders))
+        except UserError as error:
+            return str(error)
         return None

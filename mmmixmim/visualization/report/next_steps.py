@@ -204,12 +204,19 @@ def _train(run: Run, *options: str) -> str:
     here = run.counts.get('processes_here', processes) or 1
     if processes == 1:
         return f'{_tool(run, "train")} {shlex.join([config, *options])}'
+    several, prefix = here < processes, ''
     words = ['bash', 'tools/dist_train.sh', config, str(here)]
     if _by_command(run):
         words = ['mim', 'train', 'mmmixmim', config, '--gpus', str(here)]
         words += ['--launcher', 'pytorch']
-    machines = f'NNODES={processes // here} NODE_RANK=RANK MASTER_ADDR=ADDRESS '
-    return (machines if here < processes else '') + shlex.join([*words, *options])
+        if several:
+            # mim has no options for this. Its launcher, that of PyTorch, reads them
+            # from variables with a prefix, and needs the same port on all machines.
+            words += ['--port', '29500']
+            prefix = 'PET_'
+    machines = dict(NNODES=processes // here, NODE_RANK='RANK', MASTER_ADDR='ADDRESS')
+    variables = ''.join(f'{prefix}{name}={each} ' for name, each in machines.items())
+    return (variables if several else '') + shlex.join([*words, *options])
 
 
 def _draw(run: Run, purpose: str) -> Step:

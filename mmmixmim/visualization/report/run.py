@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
-from mmmixmim.evaluation.history import read_counts, run_starts
+from mmmixmim.evaluation.history import read_counts, rescaled, run_starts
 from mmmixmim.runtime.saved_config import config_entry, read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -25,7 +25,7 @@ class Picture:
 
     Args:
         name: Its name in the visualizer.
-        step: Its step in the visualizer.
+        step: Its step in the visualizer, counted as the last start of the run does.
         path: The file.
     """
 
@@ -136,7 +136,12 @@ def read_run(folder: str | Path) -> Run:
         load_from=_loaded(starts[0]),
         counts=read_counts(starts[-1]),
         history=history,
-        findings=diagnose(history, _mean_loss(config), _mask_ratio(config)),
+        findings=diagnose(
+            history,
+            _mean_loss(config),
+            _mask_ratio(config),
+            pretraining=pretrained_model(config) is not None,
+        ),
         pictures=_pictures(starts),
         results={
             title: folder / name
@@ -178,13 +183,18 @@ def _nothing_to_read(folder: Path) -> str:
 
 
 def _pictures(starts: list[Path]) -> list[Picture]:
-    """Pictures of all starts; a later start replaces those of the same step."""
+    """Pictures of all starts; a later start replaces those of the same step.
+
+    Steps are counted as the last start does, see ``read_history``.
+    """
     found = {}
+    now = read_counts(starts[-1]).get('iters_per_epoch')
     for start in starts:
+        before = read_counts(start).get('iters_per_epoch')
         for path in sorted((start / 'vis_data' / 'vis_image').glob('*.png')):
             match = re.fullmatch(r'(.+)_(\d+)', path.stem)
             if match and _is_picture(path):
-                name, step = match[1], int(match[2])
+                name, step = match[1], rescaled(int(match[2]), before, now)
                 found[name, step] = Picture(name, step, path)
     return [found[key] for key in sorted(found)]
 

@@ -1,9 +1,11 @@
 """What the log says of real runs."""
 
+import numpy as np
 import pytest
 from mmengine.runner import Runner
 
-from mmmixmim.evaluation import read_history
+from mmmixmim.engine import DiagnosisHook
+from mmmixmim.evaluation import diagnose, read_history
 
 from ...watched_run import config, log, train
 
@@ -66,6 +68,7 @@ def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (hook,) = [h for h in runner.hooks if type(h).__name__ == 'DiagnosisHook']
     assert [step for step, _ in hook.history['reconstruction/loss']] == [2, 4, 6]
     assert [step for step, _ in hook.history['loss']] == pytest.approx(range(1, 7))
+    assert [epoch for _, epoch in hook.history['epoch']] == [1, 1, 2, 2, 3, 3]
 
 
 def test_a_run_resumed_with_other_batches_keeps_its_epochs(tmp_path):
@@ -89,3 +92,18 @@ def test_a_run_of_few_iterations_has_begun(tmp_path):
     cfg.train_cfg.max_epochs = 1
     train(cfg)
     assert 'No training yet' not in log(tmp_path)
+
+
+def test_a_long_curve_keeps_its_start_and_its_newest_point_and_stays_even():
+    hook, steps = DiagnosisHook(), range(10, 375_010, 10)
+    loss = [(step, 0.5 + np.exp(-step / 1e4)) for step in steps]
+    for point in loss:
+        hook._note('loss', *point)
+        assert hook.history['loss'][-1] == point
+    kept = [step for step, _ in hook.history['loss']]
+    assert kept[0] == 10 and 1000 <= len(kept) <= 2000
+    gaps = np.diff(kept)
+    assert gaps[:-1].min() == gaps[:-1].max() >= gaps[-1]
+    # The log agrees with the report, which has all points.
+    assert [each.kind for each in diagnose(hook.history)] == ['healthy']
+    assert [each.kind for each in diagnose(dict(loss=loss))] == ['healthy']

@@ -73,6 +73,19 @@ def test_labels_that_do_not_do_give_one_line(tmp_path, labels, line):
     assert text.count(line) == 1
 
 
+def test_classes_that_differ_give_one_line(tmp_path):
+    """Without a class the labels of those after it are others."""
+    classes = dict(train=tuple('0123456789'), test=tuple('012345678'))
+    options = {
+        split: partly('all', split) | dict(metainfo=dict(classes=names))
+        for split, names in classes.items()
+    }
+    records, text = run(tmp_path, **options)
+    assert not any('probe/top1' in each or 'knn/top1' in each for each in records)
+    line = "and the validation data 9, but '9' is only in one of them"
+    assert text.count(line) == 1
+
+
 def test_datasets_are_completed_and_repetition_is_left_out(tmp_path):
     cfg = config(tmp_path, custom_hooks=[HOOK])
     cfg.train_dataloader.dataset = dict(
