@@ -7,7 +7,9 @@ from mmengine.runner import Runner
 from mmmixmim.engine import DiagnosisHook
 from mmmixmim.evaluation import diagnose, read_history
 
+from ...scripts import CLASSIFY
 from ...watched_run import config, log, train
+from ..conftest import read_config
 
 HOOK = [dict(type='DiagnosisHook', interval=2, points=1)]
 
@@ -92,6 +94,16 @@ def test_a_run_of_few_iterations_has_begun(tmp_path):
     cfg.train_cfg.max_epochs = 1
     train(cfg)
     assert 'No training yet' not in log(tmp_path)
+
+
+def test_a_classifier_is_no_pretraining(tmp_path):
+    hook = DiagnosisHook()
+    hook.before_train(Runner.from_cfg(config(tmp_path)))
+    assert hook.pretraining
+    cfg = read_config(CLASSIFY)
+    cfg.work_dir = str(tmp_path)
+    hook.before_train(Runner.from_cfg(cfg))
+    assert not hook.pretraining
 
 
 def test_a_long_curve_keeps_its_start_and_its_newest_point_and_stays_even():
