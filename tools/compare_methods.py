@@ -206,7 +206,10 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
 def check_quick(args: argparse.Namespace) -> None:
     """Raise if the folder has quick runs and full ones are asked for, or vice versa."""
     path = args.work_dir / 'quick.json'
-    if path.exists() and json.loads(path.read_text()) != args.quick:
+    # Earlier versions did not note that runs were full.
+    is_new = not path.exists() and not any((args.work_dir / 'runs').glob('*.json'))
+    quick = json.loads(path.read_text()) if path.exists() else False
+    if not is_new and quick != args.quick:
         there, here = ('full', 'quick') if args.quick else ('quick', 'full')
         raise UserError(
             f'{args.work_dir} has {there} runs, which {here} ones must not mix with: '
@@ -278,10 +281,11 @@ def main() -> None:
     args = parse_args()
     if args.run:
         return run_one(args)
-    check_quick(args)
     if 'dense' in args.steps:
         for scope in ('mmdet', 'mmseg'):
             require(scope)
+    check_quick(args)
+    if 'dense' in args.steps:
         draw_shapes(args.work_dir / 'shapes', args.quick)
     if 'costs' in args.steps:
         for task in chosen_tasks(args):

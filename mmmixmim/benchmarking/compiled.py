@@ -66,8 +66,8 @@ def compiled_kernels(
         Kernels by phase, as of :func:`step_cost`.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    hook = cfg.get('default_hooks', {}).get('compile', {})
-    counter = _InductorCounter(hook.get('options', {}))
+    hook = (cfg.get('default_hooks') or {}).get('compile') or {}
+    counter = _InductorCounter(hook.get('options') or {})
     torch.compiler.reset()
     model = build_model(cfg, real=False)
     size = image_size(model, size)

@@ -289,7 +289,9 @@ def _numel(parameters: Iterable[nn.Parameter]) -> int:
 
 def _images_of_mixture(model: nn.Module) -> int:
     """Number of images that a pretraining model mixes; 1 if it mixes none."""
-    return model.num_images if getattr(model, 'filling', model) is None else 1
+    # Without a filling, hidden cells show other images.
+    mixes = hasattr(model, 'filling') and model.filling is None
+    return model.num_images if mixes else 1
 
 
 def _model_config(cfg: Config) -> dict:

@@ -51,9 +51,9 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
         return value.tolist()
     if isinstance(value, PurePath):
         return str(value)
-    for base, plain in _BASES.items():
+    for base, convert in _BASES.items():
         if isinstance(value, base):
-            return plain(value)
+            return convert(value)
     if isinstance(value, dict):
         plain = {
             _plain_key(key, f'keys of {name}', unknown): to_plain(
@@ -75,7 +75,7 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
 
 
 def _plain_key(key: object, name: str, unknown: list[str] | None) -> object:
-    if isinstance(key, frozenset):  # a set cannot be a key
+    if isinstance(key, frozenset):  # it would become a set, which is no key
         return _unknown(key, name, unknown)
     if isinstance(key, tuple):
         return tuple(_plain_key(each, name, unknown) for each in key)

@@ -42,7 +42,7 @@ def find_resumable(folder: str | Path) -> str | None:
     """
     folder = Path(folder)
     restore(folder)
-    last = noted(folder)
+    named, last = _named(folder), noted(folder)
     if '://' in last:
         return last
     # Another folder is ``out_dir`` of the checkpoint hook.
@@ -50,11 +50,10 @@ def find_resumable(folder: str | Path) -> str | None:
     found = _newest_first(folder, folders)
     for path in [Path(last), *found] if last else found:
         if is_complete(path):
-            named = (folder / NOTE).read_text().strip() if last else ''
-            if named and (path != Path(last) or not Path(named).exists()):
+            if named and str(path) != named:
                 print_log(
-                    f'{named}, the last checkpoint, is missing or damaged. The run '
-                    f'continues from {path}.',
+                    f'{named}, the last checkpoint, is damaged or no longer there, as '
+                    f'in a folder that was moved. The run continues from {path}.',
                     'current',
                     logging.WARNING,
                 )
@@ -88,17 +87,20 @@ def noted(folder: str | Path) -> str:
         The path; '' if no checkpoint is named.
     """
     folder = Path(folder)
-    note = folder / NOTE
-    if not _of_this_run(folder, note):
-        return ''
-    named = note.read_text().strip()
-    if '://' in named:
+    named = _named(folder)
+    if not named or '://' in named:
         return named
     path, own = Path(named), folder / Path(named).name
     of_another_run = (path.parent / NOTE).exists()
     if of_another_run or own.exists() and not path.exists():
         return str(own)
     return named
+
+
+def _named(folder: Path) -> str:
+    """What ``last_checkpoint`` says, '' if there is none of this run."""
+    note = folder / NOTE
+    return note.read_text().strip() if _of_this_run(folder, note) else ''
 
 
 def start_afresh(folder: str | Path) -> str | None:

@@ -74,7 +74,7 @@ def held_out(scan: Scan) -> tuple[int, str]:
     if scan.shards:
         count = min(1000, scan.first_shard)
         if scan.shards < 10 or count < 16:
-            return 0, 'that takes ten shards, and 16 images in the first'
+            return 0, 'that needs ten shards, the first with at least 16 images'
         return count, 'images of the first shard, which is not trained on'
     share = images // 20
     count = min(1000, max(16, share))

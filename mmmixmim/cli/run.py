@@ -9,7 +9,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,16 +158,18 @@ class Run:
             UserError: If another one does, or has begun a run since this one was
                 opened.
         """
-        new = not self.folder.exists()
+        folders = (self.folder, *self.folder.parents)
+        new = [each for each in folders if not each.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / _LOCK).open('a') as lock:
+        file = self.folder / _LOCK
+        with file.open('a') as lock:
             try:
                 # Loader processes do not inherit this kind of lock.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
                 raise UserError(
-                    f'Another process trains into {str(self.folder)!r}: wait for its '
-                    'end, or choose another --out.'
+                    f'Another process uses {str(self.folder)!r}: wait for its end, or '
+                    'choose another --out.'
                 ) from error
             except OSError:  # a disk without locks
                 pass
@@ -179,10 +181,11 @@ class Run:
             try:
                 yield
             finally:
-                if os.listdir(self.folder) == [_LOCK]:  # nothing was begun
-                    (self.folder / _LOCK).unlink()
-                    if new:
-                        self.folder.rmdir()
+                with suppress(OSError):
+                    if new and os.listdir(self.folder) == [_LOCK]:  # nothing was begun
+                        file.unlink()
+                        for each in new:
+                            each.rmdir()
 
     @classmethod
     def load(cls, folder: Path) -> Run:

@@ -58,9 +58,9 @@ class Files:
         root: Path | None = None,
         masks: Path | None = None,
     ) -> None:
-        unique: dict[str, Path] = {}  # path without dots -> the file
+        unique: dict[str, Path] = {}  # whole path -> the file
         for file in files:
-            unique.setdefault(os.path.normpath(file), file)
+            unique.setdefault(os.path.abspath(file), file)
         repeats, files = len(files) - len(unique), list(unique.values())
         self.files, self.out, self.root = files, out, root
         self.stored: list[Path] = []  # files of an iterable

@@ -50,13 +50,13 @@ def check_links(root: str) -> None:
 
 
 def check_link(folder: Path) -> None:
-    """Raise if a folder is a link to a folder above it, by whatever links it is found.
+    """Raise if a folder is a link to a folder above it, also one reached by a link.
 
-    So two links that lead to each other's folders are found, too.
+    So links that lead to each other's folders are found.
     """
     if folder.is_symlink():
         target = folder.resolve()
-        above = {each.resolve() for each in folder.absolute().parents}
+        above = {each.resolve() for each in Path(os.path.abspath(folder)).parents}
         if any(target in (each, *each.parents) for each in above):
             raise UserError(
                 f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '

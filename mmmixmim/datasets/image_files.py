@@ -20,7 +20,8 @@ _RUN = {'config.py', 'scan.json'}
 def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     """List the images of a folder and its subfolders, sorted.
 
-    Files and folders whose names start with a dot are left out.
+    Files and folders whose names start with a dot are left out, as are folders of runs
+    among shards.
 
     Raises:
         MissingFileError: If the folder does not exist, or holds no image.
@@ -32,27 +33,36 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
     if not root.is_dir():
         raise MissingFileError(f'{str(root)!r} is a file, expected a folder of images.')
     endings = tuple(extensions)
-    found = []
+    found, run = [], None
     for folder, folders, names in os.walk(root, onerror=not_listed, followlinks=True):
-        folders[:] = [each for each in folders if not each.startswith('.')]
+        folders[:] = [each for each in folders if not _is_left_out(each)]
         for each in folders:
             check_link(Path(folder, each))
         if 'run.json' in names and not _RUN.isdisjoint(names):
-            raise UserError(
-                f'{folder!r} is the folder of a run, whose pictures are no images to '
-                f'train on: move it out of {str(root)!r}.'
-            )
+            run = folder
+            folders.clear()
+            continue
         found += [
             Path(folder, each)
             for each in names
             if each.lower().endswith(endings) and not each.startswith('.')
         ]
+    if run and (found or not any(root.glob('*.tar'))):
+        raise UserError(
+            f'{run!r} is the folder of a run, whose pictures are no images to train '
+            f'on: move it out of {str(root)!r}.'
+        )
     if not found:
         raise MissingFileError(
             f'The folder {str(root)!r} holds no images: no file at any depth ends in '
             f'{", ".join(sorted(endings))}.'
         )
     return sorted(found)
+
+
+def _is_left_out(folder: str) -> bool:
+    # The latter is at the top of disks, and nobody may list it.
+    return folder.startswith('.') or folder == 'lost+found'
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -164,8 +164,8 @@ def measure_channels(
             way_out = 'set no_data'
             if others:
                 way_out += (
-                    f', or leave it out by channels={others}, which `mixmim` takes in '
-                    'a config only (docs/images.md)'
+                    f', or leave it out with channels={others} in a config '
+                    '(docs/images.md; the command `mixmim` has no such option)'
                 )
             raise UserError(
                 f'Channel {taken[channel]} has the value '

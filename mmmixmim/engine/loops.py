@@ -45,7 +45,7 @@ class _ResumableLoop:
     """
 
     endless: bool
-    otherwise: str  # how a run goes on with other batches
+    with_other_batches: str  # how a run goes on that was interrupted with others
 
     def __init__(self, runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
         _check_map_style(dataloader, type(self).__name__)
@@ -96,7 +96,7 @@ class _ResumableLoop:
             print_log(
                 'The run was interrupted with other batches, so it does not continue '
                 f'bit for bit: {_text(before)} then, {_text(batches)} now. '
-                f'{self.otherwise}',
+                f'{self.with_other_batches}',
                 'current',
                 logging.WARNING,
             )
@@ -106,8 +106,9 @@ class _ResumableLoop:
         """Batches of a checkpoint of MMEngine's loops, which do not note them."""
         epoch, now = self._epoch, batches['per_epoch']
         last = str(self.runner.message_hub.get_info('last_ckpt'))
-        whole = os.path.basename(last).startswith('epoch_')  # saved at an epoch's end
-        if not epoch or not whole and epoch * now <= self._iter <= (epoch + 1) * now:
+        saved_by_epoch = os.path.basename(last).startswith('epoch_')
+        within_epoch = epoch * now <= self._iter <= (epoch + 1) * now
+        if not epoch or (within_epoch and not saved_by_epoch):
             return batches
         return batches | dict(per_epoch=self._iter // epoch)
 
@@ -146,7 +147,7 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     """
 
     endless = False
-    otherwise = (
+    with_other_batches = (
         'It goes on at the start of the epoch: WarmupCosineLR by epochs, other '
         'schedules by iterations.'
     )
@@ -227,9 +228,9 @@ class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
     """
 
     endless = True
-    otherwise = (
-        'It goes on at the same iteration, schedules too, and skips as many batches of '
-        'the new size as it was trained on.'
+    with_other_batches = (
+        'It goes on at the same iteration, schedules too, and leaves out as many '
+        'batches of the new size.'
     )
 
     def run(self) -> nn.Module:

@@ -139,7 +139,8 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
 def _check_statistics(
     mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> None:
-    if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
+    counts = [None if each is None else len(each) for each in (mean, std)]
+    if counts[0] != counts[1] or counts[0] == 0:
         raise UserError(
             f'mean and std need one number per channel each, got {mean} and {std}.'
         )
@@ -148,9 +149,9 @@ def _check_statistics(
 
 
 def _check_channels(images: torch.Tensor, mean: torch.Tensor) -> None:
-    """Raise unless (..., C, H, W) has a mean for each channel."""
+    """Raise unless (..., C, H, W) has a mean for each channel, or one for all."""
     channels = images.shape[-3]
-    if channels != len(mean):
+    if len(mean) not in (1, channels):
         raise UserError(
             f'The images have {channels} channels, mean and std of the data '
             f'preprocessor {len(mean)}: measure them on these images, and set channels '

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .recompute import gelu, recipe_of
-from .switch import first_gradients_only, has_hooks, runs_eagerly, runs_on_cpu
+from .switch import (
+    first_gradients_only,
+    has_hooks,
+    is_plain,
+    runs_eagerly,
+    runs_on_cpu,
+)
 
 # The operator that torch.compile calls for linear layers on a CPU. It is private to
 # PyTorch: where it is missing, F.linear runs.
@@ -62,9 +68,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         (..., out_features).
     """
     if not runs_eagerly():
-        if bias is None or x.ndim < 3 or not torch.compiler.is_compiling():
-            return F.linear(x, weight, bias)
-        return _SummedByImage.apply(F.linear(x, weight, bias.detach()), bias)
+        return _for_compilers(x, weight, bias)
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias)
     recipe = recipe_of(x)
@@ -106,11 +110,22 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     return ONEDNN_LINEAR(x, layer.weight, layer.bias, 'gelu', [], 'none')
 
 
-class _SummedByImage(torch.autograd.Function):
-    """Give a compiled layer's bias its gradient: sums of each image, then their sum.
+def _for_compilers(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear``, in training with a gradient of the bias that Inductor fuses."""
+    if is_plain() or not (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+        return F.linear(x, weight, bias)
+    # An exported graph would lose the gradient. Dynamo takes is_exporting() for True.
+    exporting = getattr(torch.compiler, '_is_exporting_flag', True)
+    if exporting or bias is None or not bias.requires_grad or x.ndim < 3:
+        return F.linear(x, weight, bias)
+    return _SummedInTwo.apply(F.linear(x, weight, bias.detach()), bias)
 
-    Inductor sums up an image in the kernel that computes the gradients of its outputs.
-    It sums up all tokens at once in a kernel of its own, which reads them again.
+
+class _SummedInTwo(torch.autograd.Function):
+    """Give a bias its gradient: sums over all dimensions but the first, then those.
+
+    Inductor computes the sums of an image in the kernel of the gradients themselves.
+    To sum up all tokens at once takes a kernel of its own, which reads them again.
     """
 
     @staticmethod
@@ -120,8 +135,8 @@ class _SummedByImage(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        images = grad.flatten(1, -2).sum(1, dtype=ctx.dtype)  # (B, out_features)
-        return grad, images.sum(0)
+        sums = grad.flatten(1, -2).sum(1, dtype=ctx.dtype)  # (B, out_features)
+        return grad, sums.sum(0)
 
 
 class _Linear(torch.autograd.Function):

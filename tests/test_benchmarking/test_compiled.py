@@ -34,6 +34,7 @@ def test_compiling_saves_kernels_and_bytes_but_no_flops(tmp_path):
     path = tmp_path / 'tiny.py'
     path.write_text(MODEL)
     cfg = Config.fromfile(path)
+    cfg.default_hooks = dict(compile=None)
     eager = step_cost(cfg, 64, precision='bf16', recompute='none').kernels
     compiled = compiled_kernels(cfg, 64)
     passes = ('forward', 'backward')

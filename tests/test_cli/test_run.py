@@ -164,7 +164,7 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
         assert any('locked' in line for line in iter(other.stdout.readline, ''))
         for name in ('pretrain', 'finetune'):
             _, _, err = mixmim(name, photos, '--out', out, '--dry-run')
-            assert 'Another process trains into' in err
+            assert 'Another process uses' in err
             assert [path.name for path in out.iterdir()] == ['.lock']
         other.communicate('\n')
     with Run(out, 'pretrain', {}).locked():
@@ -173,12 +173,11 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
 
 @pytest.mark.parametrize('exists', [False, True])
 def test_a_start_that_fails_leaves_no_folder(exists, tmp_path):
-    out = tmp_path / 'run'
+    out = tmp_path / 'runs' / 'first'
     if exists:
-        out.mkdir()
+        out.mkdir(parents=True)
     code, _, _ = mixmim('pretrain', tmp_path / 'missing', '--out', out)
-    assert code == 1 and out.exists() == exists
-    assert not exists or not any(out.iterdir())
+    assert code == 1 and (tmp_path / 'runs').exists() == out.exists() == exists
 
 
 def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):

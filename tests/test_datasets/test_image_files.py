@@ -7,7 +7,7 @@ import pytest
 
 from mmmixmim.datasets.file_list import check_links, list_files
 from mmmixmim.datasets.image_files import find_images
-from mmmixmim.validation import UserError
+from mmmixmim.validation import MissingFileError, UserError
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
@@ -54,3 +54,32 @@ def test_a_folder_that_cannot_be_listed_is_named(look, tmp_path, monkeypatch):
             look(Path('images'))
     finally:
         os.seteuid(user)
+
+
+def test_links_beside_the_working_directory_are_no_circles(tmp_path, monkeypatch):
+    for name in ('here/run', 'there'):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / 'here' / 'a.png').touch()
+    (tmp_path / 'there' / 'more').symlink_to(tmp_path / 'here')
+    monkeypatch.chdir(tmp_path / 'here' / 'run')
+    assert find_images(Path('../../there')) == [Path('../../there/more/a.png')]
+
+
+def test_runs_among_shards_are_left_out(tmp_path):
+    (tmp_path / 'run').mkdir()
+    for name in ('run.json', 'config.py', 'reconstruction.png'):
+        (tmp_path / 'run' / name).touch()
+    (tmp_path / '0.tar').touch()
+    with pytest.raises(MissingFileError, match='holds no images'):
+        find_images(tmp_path)
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'a.png').touch()
+    with pytest.raises(UserError, match="run' is the folder of a run"):
+        find_images(tmp_path)
+
+
+def test_what_disks_keep_at_their_top_is_left_out(tmp_path):
+    (tmp_path / 'lost+found').mkdir()
+    for name in ('a.png', 'lost+found/b.png'):
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == [tmp_path / 'a.png']

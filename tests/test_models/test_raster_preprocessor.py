@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -68,11 +69,12 @@ def test_a_classifier_refuses_the_same():
     for options in (
         dict(mean=[1.0]),
         dict(mean=[1.0], std=[1.0, 2.0]),
+        dict(mean=[], std=[]),
         dict(mean=[1.0], std=[0.0]),
     ):
         with pytest.raises(UserError, match='mean and std need|std must be positive'):
             RasterClsDataPreprocessor(**options)
-    preprocessor = RasterClsDataPreprocessor(mean=[1.0], std=[1.0])
+    preprocessor = RasterClsDataPreprocessor(mean=np.ones(4), std=np.ones(4))
     for images in (torch.rand(2, 3, 4, 4), list(torch.rand(2, 3, 4, 4).byte())):
-        with pytest.raises(UserError, match='images have 3 channels.* preprocessor 1'):
+        with pytest.raises(UserError, match='images have 3 channels.* preprocessor 4'):
             preprocessor(dict(inputs=images))

@@ -358,3 +358,35 @@ def test_gradients_around_gelu(watch):
         wanted = run()
     assert len(found) == len(wanted) == (4 if watch in ('hook', 'retain_grad') else 3)
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_exported_layers_are_plain_and_train(strict):
+    layer, x = ops.Linear(4, 4), torch.rand(2, 3, 4)
+    exported = torch.export.export(layer, (x,), strict=strict)
+    targets = [node.target for node in exported.graph.nodes]
+    assert torch.ops.aten.linear.default in targets
+    copy = exported.module()
+    copy(x).sum().backward()
+    layer(x).sum().backward()
+    gradients = {name: p.grad for name, p in copy.named_parameters()}
+    assert torch.equal(gradients['bias'], layer.bias.grad)
+
+
+def test_compiled_layers_are_plain_on_request_and_without_gradients():
+    layer, x, graphs = ops.Linear(4, 4), torch.rand(2, 3, 4), []
+
+    def keep(graph, inputs):
+        graphs.append(str(graph.graph))
+        return graph
+
+    def run():
+        torch._dynamo.reset()
+        torch.compile(lambda x: layer(x).sum(), backend=keep, fullgraph=True)(x)
+        return 'autograd_function' in graphs[-1]
+
+    assert run()
+    with ops.plain():
+        assert not run()
+    with torch.no_grad():
+        assert not run()

@@ -96,7 +96,7 @@ class DiagnosisHook(Hook):
         curve = self.history.setdefault(name, [])
         gap = self.gaps.get(name, 0)
         again = curve and curve[-1][0] == step  # a validation repeated on resuming
-        # The newest point is always there, but stays only if it is far from the others.
+        # The newest point gives way to the next one if it is closer than the gap.
         if again or (len(curve) > 1 and curve[-1][0] - curve[-2][0] < gap):
             curve.pop()
         curve.append((step, float(value)))

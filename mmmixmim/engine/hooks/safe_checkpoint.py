@@ -226,11 +226,15 @@ class SafeCheckpointHook(CheckpointHook):
             name: Its name in ``out_dir``.
         """
         path = self.file_backend.join_path(self.out_dir, name)
-        if is_main_process():
+        if not is_main_process():
+            return
+        try:
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of sharded checkpoints
                 self.file_backend.rmtree(path)
+        except OSError as error:  # the other processes would wait for this one
+            print_log(f'{path} stays: {error}', 'current', logging.WARNING)
 
     def save_now(self, runner: Runner, name: str) -> str:
         """Save in a file of its own after an iteration, whatever the interval.

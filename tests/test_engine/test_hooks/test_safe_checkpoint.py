@@ -146,7 +146,7 @@ def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_pa
     files.rename(tmp_path / 'elsewhere')
     MMLogger.get_instance('named', log_file=str(tmp_path / 'log'))
     assert find_resumable(work_dir) == str(work_dir / 'iter_6.pth')
-    expected = 'disk/run/iter_6.pth, the last checkpoint, is missing or damaged. The '
+    expected = 'disk/run/iter_6.pth, the last checkpoint, is damaged or no longer there'
     assert expected in (tmp_path / 'log').read_text()
 
 
