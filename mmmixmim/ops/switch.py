@@ -59,7 +59,8 @@ def is_plain() -> bool:
 def runs_eagerly() -> bool:
     """Whether kernels may run: switched on, and neither compiled nor traced.
 
-    A compiler fuses and recomputes by its own rules, so it gets plain PyTorch.
+    A compiler fuses and recomputes by its own rules, so it gets plain PyTorch, but for
+    the gradient of :func:`~mmmixmim.ops.linear`'s bias.
     """
     return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
