@@ -1,4 +1,4 @@
-"""Linear layers: oneDNN on the CPU, inputs that the backward pass recomputes.
+"""Linear layers: oneDNN on the CPU, and inputs that the backward pass recomputes.
 
 For float32 PyTorch hands the GEMMs of linear layers to its BLAS, MKL. oneDNN, which
 PyTorch carries too and uses for low precision, adds the bias while the result is in
