@@ -454,8 +454,8 @@ def _check_divisible(total: int, gpus: int) -> None:
 def _check_mixtures(batch: int, gpus: int, mixed: int) -> None:
     if not _can_mix(batch, mixed):
         raise UserError(
-            f'{gpus} GPUs have {batch} of the images of a step each, which cannot be '
-            f'mixed {mixed} by {mixed}: use fewer GPUs, or a larger total batch.'
+            f'With {gpus} GPUs each gets {batch} of the images of a step, which cannot '
+            f'be mixed {mixed} by {mixed}: use fewer GPUs, or another total batch.'
         )
 
 

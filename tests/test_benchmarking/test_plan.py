@@ -223,7 +223,7 @@ def test_what_fits_with_fsdp_alone_is_said(cfg):
         (dict(gpus=[0]), 'gpus must be a positive int'),
         (dict(images_per_core=0), 'images_per_core must be a positive number'),
         (dict(card=find_card('100,1,0.000001')), 'Not even a batch of 2 fits'),
-        (dict(gpus=[32]), '32 GPUs have 1 of the images of a step each, which cannot'),
+        (dict(gpus=[32]), 'With 32 GPUs each gets 1 of the images of a step, which'),
         (dict(card=CARDS['v100']), 'v100 does not compute in bf16: use --precision'),
     ],
 )
