@@ -207,9 +207,9 @@ def check_quick(args: argparse.Namespace) -> None:
     """Raise if the folder has quick runs and full ones are asked for, or vice versa."""
     path = args.work_dir / 'quick.json'
     # Earlier versions did not note that runs were full.
-    is_new = not path.exists() and not any((args.work_dir / 'runs').glob('*.json'))
     quick = json.loads(path.read_text()) if path.exists() else False
-    if not is_new and quick != args.quick:
+    has_runs = path.exists() or any((args.work_dir / 'runs').glob('*.json'))
+    if has_runs and quick != args.quick:
         there, here = ('full', 'quick') if args.quick else ('quick', 'full')
         raise UserError(
             f'{args.work_dir} has {there} runs, which {here} ones must not mix with: '

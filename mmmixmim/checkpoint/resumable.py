@@ -50,7 +50,7 @@ def find_resumable(folder: str | Path) -> str | None:
     found = _newest_first(folder, folders)
     for path in [Path(last), *found] if last else found:
         if is_complete(path):
-            if named and str(path) != named:
+            if named and os.path.realpath(path) != os.path.realpath(named):
                 print_log(
                     f'{named}, the last checkpoint, is damaged or no longer there, as '
                     f'in a folder that was moved. The run continues from {path}.',

@@ -150,6 +150,16 @@ def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_pa
     assert expected in (tmp_path / 'log').read_text()
 
 
+def test_a_relative_folder_is_not_taken_for_a_moved_one(killed, tmp_path, monkeypatch):
+    shutil.copytree(killed, tmp_path / 'run')
+    path = tmp_path / 'run' / 'iter_6.pth'
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(path))
+    monkeypatch.chdir(tmp_path)
+    MMLogger.get_instance('relative', log_file=str(tmp_path / 'log'))
+    assert find_resumable('run') == 'run/iter_6.pth'
+    assert not (tmp_path / 'log').read_text()
+
+
 def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     """Also if it dies before its first checkpoint, or that one is damaged."""
     earlier = sorted(interrupted.glob('*.pth'))
