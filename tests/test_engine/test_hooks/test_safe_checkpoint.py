@@ -396,9 +396,8 @@ def test_a_best_that_a_killed_process_left_is_removed(tmp_path):
     names = ['best_top1_epoch_9.pth', 'best_top1_epoch_10.pth']
     kept = ['best_top1_epoch_11.pth', 'best_top1_iter_3.pth', 'best_top5_epoch_9.pth']
     earlier = 'best_top1_epoch_2.pth'
-    for name in (earlier, *names, *kept):
+    for name in ('earlier_checkpoint', earlier, *names, *kept):
         (tmp_path / name).touch()
-    (tmp_path / 'earlier_checkpoint').touch()
     os.utime(tmp_path / earlier, (0, 0))
     runner = build_runner(cfg)
     (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
