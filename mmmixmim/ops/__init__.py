@@ -6,7 +6,7 @@ off. Nothing here knows a model: ops take tensors, slices and numbers.
 
 from .attention import full_attention, window_attention
 from .chunks import in_chunks
-from .linear_layer import Linear, linear, linear_gelu
+from .linear_layer import Linear, linear, linear_gelu, linear_heads
 from .permutation import permute
 from .recompute import LayerNorm, gelu, run_block, set_low_precision, set_recompute
 from .switch import as_on_gpu, is_plain, plain, runs_eagerly, runs_on_cpu
@@ -21,6 +21,7 @@ __all__ = [
     'is_plain',
     'linear',
     'linear_gelu',
+    'linear_heads',
     'permute',
     'plain',
     'run_block',

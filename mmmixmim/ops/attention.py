@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
+from .linear_layer import linear_heads
 from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
@@ -52,7 +53,8 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Ten
 
 
 def window_attention(
-    qkv: Tensor,
+    layer: nn.Module,
+    x: Tensor,
     num_heads: int,
     spans: Sequence[Span],
     biases: Sequence[Tensor],
@@ -62,10 +64,12 @@ def window_attention(
     """Attend inside the windows of each span.
 
     Args:
-        qkv: Queries, keys and values (B, N, 3 * C), each head's channels together.
+        layer: Linear layer from C to 3 * C features: queries, keys and values.
+        x: (B, N, C).
         num_heads: Number of heads.
-        spans: Where windows of n tokens each stand side by side, and how many. Together
-            they cover the N tokens in order.
+        spans: Where windows of n tokens each stand, and how many. Together they cover
+            the N tokens in order. Without a mask, a span holds window after window.
+            With one, it holds the first token of each window, then the second.
         biases: For each span, what is added to the logits, (heads, n, n).
         masks: For each span, bool (1 or B, windows, 1, n, n), True where a query must
             not see a key; or None.
@@ -74,32 +78,36 @@ def window_attention(
     Returns:
         (B, N, C).
     """
-    trained = torch.is_grad_enabled() and (
-        qkv.requires_grad or any(bias.requires_grad for bias in biases)
+    trained = torch.is_grad_enabled() and any(
+        each.requires_grad for each in (x, *layer.parameters(), *biases)
     )
     masked = any(mask is not None for mask in masks)
-    plain = masked or dropout or not runs_on_cpu(qkv)
+    plain = masked or dropout or not runs_on_cpu(x)
     if runs_eagerly() and trained and not plain:
-        return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
+        return _TrainedAttention.apply(layer(x), num_heads, tuple(spans), *biases)
     outputs = []
     # The gradients of slices would be padded with zeros and added up.
-    parts = qkv.split([tokens.stop - tokens.start for tokens, _ in spans], dim=1)
+    lengths = [tokens.stop - tokens.start for tokens, _ in spans]
+    qkv = linear_heads(layer, x, num_heads, head_first=masked)
+    parts = zip(*(each.split(lengths, dim=1) for each in qkv), strict=True)
     for part, (_, windows), bias, mask in zip(parts, spans, biases, masks, strict=True):
-        part = _windows(part, (slice(None), windows), 3, num_heads)
-        out = plain_attention(part, bias, mask, dropout)  # (B, windows, heads, n, c)
-        outputs.append(out.transpose(2, 3).flatten(3).flatten(1, 2))
+        q, k, v = (_cut(each, windows, mask) for each in part)
+        out = plain_attention(q, k, v, bias, mask, dropout)
+        outputs.append(_join(out, mask))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 def plain_attention(
-    qkv: Tensor, bias: Tensor, mask: Tensor | None, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float
 ) -> Tensor:
     r"""Compute :math:`\mathrm{softmax}(q k^T / \sqrt{c} + b)\, v` in every window.
 
     Source: Swin (arXiv 2103.14030), equation 4.
 
     Args:
-        qkv: (3, B, windows, heads, n, c).
+        q: (B, windows, heads, n, c).
+        k: (B, windows, heads, n, c).
+        v: (B, windows, heads, n, c).
         bias: (heads, n, n).
         mask: Bool (1 or B, windows, 1, n, n), True where the logit is minus infinity.
         dropout: Dropout probability of the weights.
@@ -107,17 +115,30 @@ def plain_attention(
     Returns:
         (B, windows, heads, n, c).
     """
-    windows = qkv.shape[2]
-    bias = _in_aligned_rows(bias, mask, qkv.dtype)
+    windows = q.shape[1]
+    bias = _in_aligned_rows(bias, mask, q.dtype)
     # PyTorch's fused kernels take four dimensions. Windows go beside the images, so
     # that all share one bias, or beside the heads, so that all images share the masks.
     if mask is None:
-        q, k, v = qkv.flatten(1, 2)
+        q, k, v = (each.flatten(0, 1) for each in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, bias.unsqueeze(0), dropout)
         return out.unflatten(0, (-1, windows))
-    q, k, v = qkv.flatten(2, 3)
+    q, k, v = (each.flatten(1, 2) for each in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, bias.flatten(1, 2), dropout)
     return out.unflatten(1, (windows, -1))
+
+
+def _cut(tokens: Tensor, windows: int, mask: Tensor | None) -> Tensor:
+    """View a span of (B, N, heads, c) as (B, windows, heads, n, c)."""
+    if mask is None:
+        return tokens.unflatten(1, (windows, -1)).transpose(2, 3)
+    return tokens.unflatten(1, (-1, windows)).permute(0, 2, 3, 1, 4)
+
+
+def _join(out: Tensor, mask: Tensor | None) -> Tensor:
+    """Undo :func:`_cut`, with the heads' channels side by side: (B, N, C)."""
+    order = (0, 1, 3, 2, 4) if mask is None else (0, 3, 1, 2, 4)
+    return out.permute(order).flatten(3).flatten(1, 2)
 
 
 def _in_aligned_rows(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:

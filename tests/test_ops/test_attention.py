@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.checkpoint import checkpoint
 
 from mmmixmim import ops
@@ -14,7 +17,9 @@ LENGTHS = [4, 5]
 
 
 def attend(qkv, biases):
-    return ops.window_attention(qkv, HEADS, SPANS, biases, [None] * len(SPANS))
+    return ops.window_attention(
+        nn.Identity(), qkv, HEADS, SPANS, biases, [None] * len(SPANS)
+    )
 
 
 def plain(qkv, biases):
@@ -37,12 +42,20 @@ def test_which_one_runs():
     assert 'Trained' in type(attend(qkv.detach(), biases).grad_fn).__name__
     biases_only = [bias.detach() for bias in biases]
     assert 'Trained' in type(attend(qkv, biases_only).grad_fn).__name__
-    dropped = ops.window_attention(qkv, HEADS, SPANS, biases, [None, None], 0.5)
+    dropped = ops.window_attention(
+        nn.Identity(), qkv, HEADS, SPANS, biases, [None, None], 0.5
+    )
     assert 'Trained' not in type(dropped.grad_fn).__name__
     masks = [None, torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool)]
-    masked = ops.window_attention(qkv, HEADS, SPANS, biases, masks)
+    # With a mask the windows of a span stand token by token.
+    order = torch.cat(
+        [torch.arange(24), 24 + torch.arange(10).view(2, 5).t().flatten()]
+    )
+    masked = ops.window_attention(
+        nn.Identity(), qkv[:, order], HEADS, SPANS, biases, masks
+    )
     assert 'Trained' not in type(masked.grad_fn).__name__
-    torch.testing.assert_close(masked, attend(qkv, biases))
+    torch.testing.assert_close(masked, attend(qkv, biases)[:, order])
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -142,7 +155,9 @@ def test_dropout_reaches_the_weights(masked):
     mask = torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool) if masked else None
     masks = [None, mask]
     kept, *dropped = (
-        ops.window_attention(qkv, HEADS, SPANS, biases, masks, dropout)[:, 24:]
+        ops.window_attention(nn.Identity(), qkv, HEADS, SPANS, biases, masks, dropout)[
+            :, 24:
+        ]
         for dropout in (0.0, 0.9, 0.9)
     )
     assert not torch.equal(dropped[0], dropped[1])
@@ -167,3 +182,31 @@ def test_the_bias_needs_no_copy_on_a_gpu(length, masked):
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=2e-2, atol=5e-2)
+
+
+def test_compilers_get_masked_windows_without_copies():
+    """Windows and heads become one dimension of attention by views alone."""
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    layer, x = ops.Linear(8, 24), torch.rand(4, 12, 8)
+    bias, mask = torch.rand(2, 4, 4), torch.rand(4, 3, 1, 4, 4) < 0.3
+    spans = [(slice(0, 12), 3)]
+    torch._dynamo.reset()
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    with ops.as_on_gpu():
+        compiled = torch.compile(ops.window_attention, backend=backend, fullgraph=True)
+        out = compiled(layer, x, 2, spans, [bias], [mask])
+    torch.testing.assert_close(
+        out, ops.window_attention(layer, x, 2, spans, [bias], [mask])
+    )
+    aten = torch.ops.aten
+    nodes = graphs[0].graph.nodes
+    attention = aten._scaled_dot_product_flash_attention_for_cpu.default
+    assert attention in [node.target for node in nodes]
+    clones = [node.meta['val'] for node in nodes if node.target == aten.clone.default]
+    # Weight and bias are reordered, and no activation.
+    assert sorted(clone.numel() for clone in clones) == [24, 8 * 24]

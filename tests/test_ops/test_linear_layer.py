@@ -373,6 +373,44 @@ def test_exported_layers_are_plain_and_train(strict):
     assert torch.equal(gradients['bias'], layer.bias.grad)
 
 
+@pytest.mark.parametrize('head_first', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_compiled_heads_agree_with_the_layer(dtype, head_first):
+    layer, x = ops.Linear(8, 24), torch.rand(2, 5, 8, requires_grad=True)
+    weights = torch.rand(3, 2, 5, 4, 2)
+
+    def run(compute):
+        low = torch.autocast('cpu', torch.bfloat16, enabled=dtype != torch.float32)
+        with low:
+            parts = compute(layer, x, 4, head_first)
+        loss = sum(
+            (part * each).sum() for part, each in zip(parts, weights, strict=True)
+        )
+        return parts, torch.autograd.grad(loss, (x, layer.weight, layer.bias))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(ops.linear_heads, backend='aot_eager', fullgraph=True)
+    (parts, found), (wanted_parts, wanted) = run(compiled), run(ops.linear_heads)
+    assert {part.dtype for part in parts} == {dtype}
+    # Then steps of heads are as long as 1 / 4 of a token's.
+    assert parts[0].stride()[1:3] == ((24, 6) if head_first else (24, 2))
+    tolerance = (
+        dict(rtol=1e-5, atol=1e-5)
+        if dtype == torch.float32
+        else dict(rtol=0.02, atol=0.02)
+    )
+    torch.testing.assert_close(parts, wanted_parts, **tolerance)
+    torch.testing.assert_close(found, wanted, **tolerance)
+
+
+def test_compiled_heads_leave_watched_layers_whole():
+    layer, x = ops.Linear(4, 12), torch.rand(2, 3, 4)
+    layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+    compiled = torch.compile(ops.linear_heads, backend='aot_eager', fullgraph=True)
+    torch._dynamo.reset()
+    torch.testing.assert_close(compiled(layer, x, 2), ops.linear_heads(layer, x, 2))
+
+
 def test_compiled_layers_are_plain_on_request_and_without_gradients():
     layer, x, graphs = ops.Linear(4, 4), torch.rand(2, 3, 4), []
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmixmim.geometry import load_bias_table
-from mmmixmim.ops import Linear, full_attention, window_attention
+from mmmixmim.ops import Linear, full_attention, linear_heads, window_attention
 
 from .windows import WindowLayout
 
@@ -39,8 +39,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend among all tokens (B, N, C)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = (each.transpose(1, 2) for each in qkv.unbind(2))  # (B, heads, N, c)
+        qkv = linear_heads(self.qkv, x, self.num_heads)
+        q, k, v = (each.transpose(1, 2) for each in qkv)  # (B, heads, N, c)
         out = full_attention(q, k, v, self.dropout)
         out = out.transpose(1, 2).flatten(2)  # (B, N, C)
         return self.proj_drop(self.proj(out))
@@ -77,10 +77,15 @@ class WindowAttention(Attention):
 
     def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
         """Attend among tokens (B, N, C) in the order of ``layout``."""
-        qkv = self.qkv(x)  # (B, N, 3 * C)
         biases = layout.biases(self.relative_position_bias_table)  # (heads, n, n) each
         out = window_attention(
-            qkv, self.num_heads, layout.spans, biases, layout.masks, self.dropout
+            self.qkv,
+            x,
+            self.num_heads,
+            layout.spans,
+            biases,
+            layout.masks,
+            self.dropout,
         )
         return self.proj_drop(self.proj(out))
 

@@ -15,7 +15,11 @@ from ..mixing import TokenOwnership
 
 @dataclass
 class Segment:
-    """Windows of n tokens each, whose tokens stand side by side.
+    """Windows of n tokens each.
+
+    Without a mask, window stands after window. With one, the first tokens of all
+    windows come first, then the second ones. On a GPU windows and heads are then one
+    dimension without a copy (:func:`mmmixmim.ops.window_attention`).
 
     Attributes:
         start: Place of the first token.
@@ -42,7 +46,7 @@ class Segment:
 
 
 class WindowLayout:
-    """Order of a map's tokens in which every window is contiguous.
+    """Order of a map's tokens by windows of equal size.
 
     A stage makes one layout, arranges its map once, runs all blocks, and restores the
     map: everything else in a block works token by token. There is no padding. Windows
@@ -90,6 +94,7 @@ class WindowLayout:
                 owners = ownership.at(*size).flatten(1)[:, tokens]
                 blocked = ~ownership.same_owner(owners)
                 self._append(len(tokens), index, blocked.unsqueeze(2))
+                tokens = tokens.t()
             order.append(tokens.flatten())
         self.order = self.inverse = None
         if not single_window or (ownership is not None and ownership.isolated):
