@@ -146,6 +146,9 @@ def _in_aligned_rows(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> T
 
     PyTorch's memory-efficient kernel copies a bias that does not.
     """
+    if torch.jit.is_tracing():  # the ONNX exporter knows no rows of other lengths
+        bias = bias.to(dtype)
+        return bias if mask is None else bias.masked_fill(mask, float('-inf'))
     shape = bias.shape
     if mask is not None:
         shape = torch.broadcast_shapes(shape, mask.shape)

@@ -27,14 +27,11 @@ def in_chunks(layer: nn.Module, x: Tensor, hidden: int) -> Tensor:
     Returns:
         What ``layer.transform`` returns, (..., C).
     """
+    # Asking for the size first would fix it in an exported graph.
+    if not (runs_eagerly() and runs_on_cpu(x)) or torch.is_grad_enabled():
+        return layer.transform(x)
     size = x.shape[:-1].numel() * hidden * x.element_size()
-    if (
-        size <= CHUNK
-        or not runs_on_cpu(x)
-        or torch.is_grad_enabled()
-        or not runs_eagerly()
-        or any(map(has_hooks, layer.children()))
-    ):
+    if size <= CHUNK or any(map(has_hooks, layer.children())):
         return layer.transform(x)
     chunks = x.flatten(0, -2).chunk(-(-size // CHUNK))
     return torch.cat([layer.transform(chunk) for chunk in chunks]).view(x.shape)
