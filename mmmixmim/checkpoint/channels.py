@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmixmim.log import warn
 from mmmixmim.validation import UserError
 
 from .formats import StateDict
@@ -72,9 +70,7 @@ def fit_embedding(weights: StateDict, own: StateDict, mode: str) -> None:
     before, after = given.shape[1], own[name].shape[1]
     weights[name] = fit_in_channels(given, after, mode)
     if before != after:
-        print_log(
+        warn(
             f'{name} was fitted from {before} to {after} channels by in_channels='
-            f'{mode!r}.',
-            logger='current',
-            level=logging.WARNING,
+            f'{mode!r}.'
         )

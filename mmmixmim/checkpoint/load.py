@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from pathlib import Path
 
-from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import nn
 
 from mmmixmim.geometry import load_bias_table, load_position_embedding
+from mmmixmim.log import warn
 from mmmixmim.validation import UserError
 
 from .channels import check_mode, fit_embedding
@@ -108,11 +107,7 @@ def load_encoder(
         (others, 'only the encoder is loaded, not'),
     ):
         if names:
-            print_log(
-                f'{path}: {what}: {", ".join(names)}.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            warn(f'{path}: {what}: {", ".join(names)}.')
 
 
 def load_whole(model: nn.Module, path: str | Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 import torch
 from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mmmixmim.datasets.samplers import ResumableBatchSampler
 from mmmixmim.datasets.seeding import EPOCH, STEP, VALIDATION, SeededDataset, set_seeds
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, LOOPS
 from mmmixmim.validation import UserError
 
@@ -93,12 +92,10 @@ class _ResumableLoop:
         before = hub.get_info('batches') or self._likely(batches)
         hub.update_info('batches', batches)
         if before != batches:
-            print_log(
+            warn(
                 'The run was interrupted with other batches, so it does not continue '
                 f'bit for bit: {_text(before)} then, {_text(batches)} now. '
-                f'{self.with_other_batches}',
-                'current',
-                logging.WARNING,
+                f'{self.with_other_batches}'
             )
         return self._done(before['per_epoch'])
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from mmmixmim.evaluation import extract_features, knn, linear_probe
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, HOOKS
 from mmmixmim.runtime import kept_random_state
 from mmmixmim.validation import UserError, check_positive_int
@@ -96,12 +94,12 @@ class OnlineProbeHook(Hook):
         try:
             figures['probe/top1'] = linear_probe(train, test)
         except UserError as error:
-            print_log(str(error), 'current', logging.WARNING)
+            warn(str(error))
         return figures
 
     def _turn_off(self, problem: str) -> dict[str, float]:
         self.off = True
-        print_log(f'{problem} Probe and k-NN are off.', 'current', logging.WARNING)
+        warn(f'{problem} Probe and k-NN are off.')
         return {}
 
     def _build_loaders(self, cfg: dict) -> list[DataLoader]:
@@ -139,11 +137,9 @@ class OnlineProbeHook(Hook):
                     'datasets (its arguments train and test).'
                 )
             if len(labels) < images:
-                print_log(
+                warn(
                     f'{len(labels)} of {images} {name} images have a label; the others '
-                    'are left out of probe and k-NN.',
-                    'current',
-                    logging.WARNING,
+                    'are left out of probe and k-NN.'
                 )
         if len(np.unique(train)) < 2:
             return f'All training images are of class {train[0]}.'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -15,7 +14,6 @@ from typing import Any
 
 from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -36,6 +34,7 @@ from mmmixmim.checkpoint.resumable import (
     start_afresh,
     without_earlier,
 )
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import StoppedRunError, UserError
 
@@ -160,11 +159,9 @@ class SafeCheckpointHook(CheckpointHook):
         """Save the best checkpoint, if what tells the best was measured."""
         wanted = set(self.key_indicators) - {'auto'} if self.save_best else set()
         if metrics and not wanted <= metrics.keys():
-            print_log(
+            warn(
                 f'No best checkpoint: save_best={", ".join(sorted(wanted))} was not '
-                f'measured, but {", ".join(metrics)}.',
-                'current',
-                logging.WARNING,
+                f'measured, but {", ".join(metrics)}.'
             )
             return
         if not self.save_best:
@@ -234,7 +231,7 @@ class SafeCheckpointHook(CheckpointHook):
             elif self.file_backend.isdir(path):  # of sharded checkpoints
                 self.file_backend.rmtree(path)
         except OSError as error:  # the other processes would wait for this one
-            print_log(f'{path} stays: {error}', 'current', logging.WARNING)
+            warn(f'{path} stays: {error}')
 
     def save_now(self, runner: Runner, name: str) -> str:
         """Save in a file of its own after an iteration, whatever the interval.
@@ -455,12 +452,10 @@ def _note_earlier(folder: Path) -> None:
     """Start from scratch where an earlier run has left checkpoints."""
     earlier = start_afresh(folder)
     if earlier:
-        print_log(
+        warn(
             f'{folder} holds checkpoints of an earlier run. This run starts from '
             'scratch: once it trains, --resume leaves them out. To continue the '
-            f'earlier run: --resume {earlier}',
-            'current',
-            logging.WARNING,
+            f'earlier run: --resume {earlier}'
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -11,7 +10,6 @@ import torch
 from mmengine._strategy import FSDPStrategy as MMEngineFSDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     apply_activation_checkpointing,
@@ -21,6 +19,7 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 from torch.nn.utils import clip_grad_norm_
 
 from mmmixmim.checkpoint.formats import summarise_keys
+from mmmixmim.log import warn
 from mmmixmim.models import MixMIM
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import UserError
@@ -191,11 +190,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             (result.unexpected_keys, 'are not used'),
         ):
             if names:
-                print_log(
-                    f'Weights of the checkpoint: {summarise_keys(names)} {what}.',
-                    'current',
-                    logging.WARNING,
-                )
+                warn(f'Weights of the checkpoint: {summarise_keys(names)} {what}.')
 
     def optim_state_dict(self) -> dict:
         """State of the optimizer wrapper: gathered, or of this process."""
