@@ -11,12 +11,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.visualization import write_report
 
 from .config_writer import Section, config_text
 from .data import central_crop, load_transform, loader, pack
 from .labelled import data_path, labelled_dataset, look, prepare, save_mistakes
 from .machine import this_machine
-from .report import print_report
 from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
@@ -90,7 +90,7 @@ def finetune(
         run.finished = True
         run.save()
     print(f'Classifier      {run.checkpoint}')
-    print_report(out)
+    print(f'Report          {write_report(out)}')
     return out
 
 

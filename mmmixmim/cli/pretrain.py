@@ -11,7 +11,7 @@ from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.text import plural
-from mmmixmim.visualization.report import with_labels
+from mmmixmim.visualization.report import with_labels, write_report
 
 from .config_writer import Section, config_text
 from .data import (
@@ -26,7 +26,6 @@ from .data import (
 from .machine import this_machine
 from .models import pretraining_model
 from .reconstruct import reconstruct
-from .report import print_report
 from .run import Run, announce, goes_on, train
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
@@ -283,7 +282,7 @@ def _schedule_section(chosen: Choices, per_epoch: int | None) -> Section:
 def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
-    print_report(run.folder)
+    print(f'Report          {write_report(run.folder)}')
     steps = with_labels(run.folder, run.arguments['data'], run.folder)
     commands = [f'  {step.command}' for step in steps]
     own = ', yours for /data/labelled' if '/data/labelled' in commands[0] else ''
