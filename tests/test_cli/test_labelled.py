@@ -312,31 +312,27 @@ def test_labels_in_a_parquet_file(colours, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'parts, said',
+    'parts',
     [
-        (('train', 'test'), "Rename test to val, or name '{}/train', of which"),
-        (('train', 'valid'), 'Rename valid to val, or'),
-        (('Train', 'Validation', 'Test'), 'Rename Test to test, Train to train, Vali'),
-        (('train',), "in both. Name '{}/train', of which"),
-        (('training', 'testing'), 'Rename testing to val, training to train, or'),
-        (('seg_train', 'seg_test'), "seg_train to train, or name '{}/seg_train', of"),
-        (('train2017', 'val2017'), 'Rename train2017 to train, val2017 to val, or'),
-        (('dev_train', 'dev_test'), 'Rename dev_test to val, dev_train to train, or'),
-        (('train', 'eval', 'test'), "Rename eval to val, or name '{}/train', of"),
-        (
-            ('val', 'test'),
-            "Rename one of them to train and one to val, or name '{}/val",
-        ),
-        (('train', 'dev', 'eval'), "Merge dev and eval into val, or name '{}/train', "),
+        ('train', 'test'),
+        ('train', 'valid'),
+        ('Train', 'Validation', 'Test'),
+        ('train',),
+        ('training', 'testing'),
+        ('seg_train', 'seg_test'),
+        ('train2017', 'val2017'),
+        ('dev_train', 'dev_test'),
+        ('train', 'eval', 'test'),
+        ('val', 'test'),
+        ('train', 'dev', 'eval'),
     ],
 )
-def test_parts_of_other_names_are_no_classes(parts, said, colours, tmp_path):
+def test_parts_of_other_names_are_no_classes(parts, colours, tmp_path):
     for part in parts:
         (tmp_path / part).symlink_to(colours)
     with pytest.raises(UserError) as error:
         find_labelled(tmp_path)
     assert f'{" and ".join(sorted(parts))}, which are no classes' in str(error.value)
-    assert said.format(tmp_path) in str(error.value)
     (tmp_path / 'bus').symlink_to(colours)  # a train may be a vehicle
     assert len(find_labelled(tmp_path).classes) == len(parts) + 1
 
