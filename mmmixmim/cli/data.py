@@ -23,7 +23,7 @@ from .settings import Choices
 MEAN = [123.675, 116.28, 103.53]
 STD = [58.395, 57.12, 57.375]
 # Images whose channels are measured; more change mean and deviation little.
-_MEASURED = 500
+MEASURED = 500
 
 
 def list_images(data: Path) -> tuple[list[Path], str]:
@@ -105,11 +105,6 @@ def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:
             '--no-data is for images that are read with their channels and values, '
             'not for pictures of 8 bits, which are read as RGB: leave it out.'
         )
-
-
-def spread(count: int) -> range:
-    """Which of many images are measured."""
-    return range(0, count, max(1, count // _MEASURED))
 
 
 def measure(

@@ -11,6 +11,7 @@ import numpy as np
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.text import plural
 from mmmixmim.validation import UserError
@@ -18,12 +19,12 @@ from mmmixmim.visualization import draw_confusion, draw_worst
 
 from .data import (
     MEAN,
+    MEASURED,
     STD,
     cached_scan,
     check_no_data_fits,
     measure,
     print_scan,
-    spread,
 )
 from .models import SIZES, encoder
 from .run import Run
@@ -119,7 +120,8 @@ def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
         known.save(file)
         print('  mean and deviation of the channels are those of --from')
         return known
-    files = [labelled.files[i] for i in spread(len(labelled.files))]
+    chosen = evenly_spaced(len(labelled.files), MEASURED)
+    files = [labelled.files[i] for i in chosen]
     measure(scan, files, run.folder, run.arguments['no_data'])
     return ChannelStatistics.load(file)
 

@@ -12,10 +12,11 @@ from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.samples import has_mask
 from mmmixmim.datasets.scan import get_sample, scan_dataset
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UserError
 
-from .data import cached_scan, list_images, measure, print_scan, spread
+from .data import MEASURED, cached_scan, list_images, measure, print_scan
 from .python_data import (
     STORED_FOLDER,
     describe,
@@ -93,13 +94,14 @@ class Files:
         if self.root:
             dataset['data_root'] = str(self.root)
             names = [name.relative_to(self.root) for name in names]
+        chosen = evenly_spaced(len(files), MEASURED)
         masks = None
         if self.masks:
             suffix = self.mask_suffix
             dataset |= dict(mask_root=str(self.masks), mask_suffix=suffix)
             masks = [self.masks / mask_name(name.as_posix(), suffix) for name in names]
-            masks = [masks[i] for i in spread(len(files))]
-        some = [files[i] for i in spread(len(files))]
+            masks = [masks[i] for i in chosen]
+        some = [files[i] for i in chosen]
         measure(self.scan, some, self.out, no_data, masks)
         if unreadable or not self.root:
             listed = self.out.absolute() / 'images.txt'
@@ -145,7 +147,8 @@ class PythonDataset:
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
         """Measure the channels; see :meth:`Files.prepare`."""
-        samples = (get_sample(self.dataset, i) for i in spread(len(self.dataset)))
+        indices = evenly_spaced(len(self.dataset), MEASURED)
+        samples = (get_sample(self.dataset, i) for i in indices)
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
         masks = (sample.get('mask', sample.get('mask_path')) for sample in again)
@@ -153,7 +156,7 @@ class PythonDataset:
         return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
     def _have_masks(self) -> bool:
-        indices = spread(len(self.dataset))
+        indices = evenly_spaced(len(self.dataset), MEASURED)
         found = {i: has_mask(get_sample(self.dataset, i)) for i in indices}
         with_mask, without = (
             next((i for i, has in found.items() if has == wanted), None)

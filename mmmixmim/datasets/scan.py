@@ -23,6 +23,7 @@ from .pillow_limits import open_picture
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
+from .subsets import evenly_spaced
 
 _CHUNK = 10_000  # files that the threads are given at a time
 _EXAMPLES = 20  # paths that are kept of each kind of problem
@@ -211,7 +212,7 @@ def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
         UserError: If an item is missing or no image.
     """
     scan = Scan(name, images=len(dataset), as_arrays=True)
-    indices = range(0, len(dataset), -(-len(dataset) // sample) or 1)
+    indices = evenly_spaced(len(dataset), sample)
     samples = ((f'item {i}', get_sample(dataset, i)) for i in indices)
     return _look_at_samples(scan, samples, 'array')
 

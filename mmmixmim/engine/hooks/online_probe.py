@@ -9,6 +9,7 @@ from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import extract_features, knn, linear_probe
 from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, HOOKS
@@ -118,8 +119,7 @@ class OnlineProbeHook(Hook):
             dataset = DATASETS.build(config)
             if isinstance(dataset, IterableDataset):
                 return []
-            count = min(self.max_images, len(dataset))
-            chosen = [i * len(dataset) // count for i in range(count)]
+            chosen = evenly_spaced(len(dataset), self.max_images)
             loaders.append(
                 DataLoader(Subset(dataset, chosen), self.batch_size, collate_fn=collate)
             )
