@@ -13,6 +13,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
+def original_name(name: str) -> str:
+    """Strip what FSDP, activation checkpointing and ``torch.compile`` insert."""
+    for wrapper in (
+        '_fsdp_wrapped_module.',
+        '_checkpoint_wrapped_module.',
+        '_orig_mod.',
+    ):
+        name = name.replace(wrapper, '')
+    return name
+
+
 def optim_wrappers(wrapper: object) -> list[OptimWrapper]:
     """List MMEngine's optimizer wrappers, one for each optimizer.
 

@@ -39,7 +39,7 @@ from mmmixmim.registry import HOOKS
 from mmmixmim.validation import StoppedRunError, UserError
 
 from ..schedulers.resuming import follow_config
-from ..wrappers import is_sharded, optim_wrappers
+from ..wrappers import is_sharded, optim_wrappers, unwrapped
 
 
 @HOOKS.register_module()
@@ -307,7 +307,7 @@ def _own_state(runner: Runner) -> StateDict | None:
     if is_sharded(runner):
         strategy = getattr(runner, 'strategy', None)
         return getattr(strategy, 'whole_state', None)
-    return getattr(runner.model, 'module', runner.model).state_dict()
+    return unwrapped(runner.model).state_dict()
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:

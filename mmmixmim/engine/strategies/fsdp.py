@@ -24,6 +24,7 @@ from mmmixmim.models import MixMIM
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import UserError
 
+from ..wrappers import original_name
 from .casts import check_casts
 
 # Of the decoder and of all encoders.
@@ -156,7 +157,9 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         """Give the optimizer of the whole model the shards in place of parameters."""
         if not isinstance(optim_wrapper, dict):
             return super().build_optim_wrapper(optim_wrapper, model)
-        shards = {_whole_name(name): shard for name, shard in model.named_parameters()}
+        shards = {
+            original_name(name): shard for name, shard in model.named_parameters()
+        }
         for group in self._whole.optimizer.param_groups:
             names = (self.id_to_name[id(param)] for param in group['params'])
             group['params'] = [shards[name] for name in names]
@@ -171,7 +174,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         state_dict = super().model_state_dict()
         metadata = state_dict._metadata
         for name in list(metadata):
-            metadata[_whole_name(f'{name}.')[:-1]] = metadata.pop(name)
+            metadata[original_name(f'{name}.')[:-1]] = metadata.pop(name)
         return state_dict
 
     def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:
@@ -180,7 +183,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             return self._load_shards(state_dict)
         metadata = getattr(state_dict, '_metadata', {})
         for name, _ in self.model.named_modules():
-            whole = _whole_name(f'{name}.')[:-1]
+            whole = original_name(f'{name}.')[:-1]
             if whole in metadata:
                 metadata[name] = metadata[whole]
         strict = kwargs.get('strict', False)
@@ -214,7 +217,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
     def _shards(self) -> dict[str, Tensor]:
         tensors = chain(self.model.named_parameters(), self.model.named_buffers())
-        return {_whole_name(name): tensor.detach() for name, tensor in tensors}
+        return {original_name(name): tensor.detach() for name, tensor in tensors}
 
     def _load_shards(self, state_dict: dict[str, Tensor]) -> None:
         shards = self._shards()
@@ -242,10 +245,3 @@ def _is_one_of(names: Sequence[str], module: nn.Module) -> bool:
 def _clip(model: FSDP, shards: Sequence[Tensor], **options) -> Tensor:
     """Clip by the norm over all processes, where PyTorch's takes that of the shards."""
     return model.clip_grad_norm_(**options)
-
-
-def _whole_name(name: str) -> str:
-    """Name of a parameter before sharding and activation checkpointing."""
-    for wrapper in ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.'):
-        name = name.replace(wrapper, '')
-    return name
