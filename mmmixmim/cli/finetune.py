@@ -81,7 +81,7 @@ def finetune(
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
         return out
     with run.locked():
-        if not run.exists and not _prepare(run, data, start, val_share, seed, dry_run):
+        if not run.exists and not _prepare(run, data, dry_run):
             return out
         with goes_on():
             runner = train(run)
@@ -94,22 +94,15 @@ def finetune(
     return out
 
 
-def _prepare(
-    run: Run,
-    data: Path,
-    start: str | Path | None,
-    val_share: float,
-    seed: int,
-    dry_run: bool,
-) -> bool:
+def _prepare(run: Run, data: Path, dry_run: bool) -> bool:
     """Look at the images, choose the settings and begin the run.
 
     Returns:
         Whether it was begun.
     """
-    no_data = run.arguments['no_data']
+    start = run.arguments['start']
     known = known_settings(start)
-    labelled, scan = look(data, run.folder, start, val_share, no_data, seed)
+    labelled, scan = look(run, data)
     count, machine = len(labelled.part('train')), this_machine()
     chosen, cost = choose_classification(count, scan, machine, known, **run.given)
     duration = time_of_training(chosen, count, cost, machine)
@@ -121,7 +114,8 @@ def _prepare(
         model['backbone']['init_cfg'] = entry
     classes = labelled.classes
     datasets = _datasets(run, classes, scan, chosen)
-    sections = _sections(model, datasets, chosen) + runtime_sections(chosen, seed)
+    sections = _sections(model, datasets, chosen)
+    sections += runtime_sections(chosen, run.arguments['seed'])
     docstring = (
         f'Classification of {data} in {len(classes)} classes.\n\n'
         'Written by `python -m mmmixmim`. To train it again elsewhere:\n'

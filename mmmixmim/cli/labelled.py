@@ -46,21 +46,15 @@ def data_path(data: str | Path) -> Path:
     return Path(data).expanduser()
 
 
-def look(
-    data: Path,
-    out: Path,
-    start: str | Path | None,
-    val_share: float,
-    no_data: str | None,
-    seed: int,
-) -> tuple[Labelled, Scan]:
+def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
     """Find, scan, split and check the images, and print what they are.
 
     Raises:
         UserError: If they cannot be trained on.
     """
+    start, no_data = run.arguments['start'], run.arguments['no_data']
     labelled = find_labelled(data)
-    scan = cached_scan(data, labelled.files, out / 'scan.json')
+    scan = cached_scan(data, labelled.files, run.folder / 'scan.json')
     print_scan(scan, 'labelled images')
     if scan.unreadable:
         raise UserError(
@@ -75,7 +69,8 @@ def look(
     check_no_data_fits(scan, no_data)
     said = 'as the data say'
     if labelled.parts is None:
-        labelled = split(labelled, val_share, seed)
+        seed = run.arguments['seed']
+        labelled = split(labelled, run.arguments['val_share'], seed)
         said = f'drawn from each class with seed {seed}'
     check_counts(labelled)
     count = {part: len(labelled.part(part)) for part in ('train', 'val')}

@@ -100,7 +100,7 @@ def pretrain(
             _print_end(run)
         return run.folder
     with run.locked():
-        if not run.exists and not _prepare(run, data, start, seed, dry_run):
+        if not run.exists and not _prepare(run, data, dry_run):
             return run.folder
         with goes_on(), named_dataset(run.arguments['data'], data):
             train(run)
@@ -111,21 +111,16 @@ def pretrain(
     return run.folder
 
 
-def _prepare(
-    run: Run,
-    data: str | Path | Iterable,
-    start: str | Path | None,
-    seed: int,
-    dry_run: bool,
-) -> bool:
+def _prepare(run: Run, data: str | Path | Iterable, dry_run: bool) -> bool:
     """Look at the images, choose the settings and begin the run.
 
     Returns:
         Whether it was begun.
     """
-    out, no_data = run.folder, run.arguments['no_data']
+    out, asked = run.folder, run.arguments
+    start, no_data = asked['start'], asked['no_data']
     known = known_settings(start)
-    source = find_source(data, out, run.arguments['masks'])
+    source = find_source(data, out, asked['masks'])
     scan, machine = source.scan, this_machine()
     check_scan(scan, no_data, masked=source.has_weights)
     check_no_data_fits(scan, no_data)
@@ -143,7 +138,7 @@ def _prepare(
         model['backbone']['init_cfg'] = entry
     per_epoch = _stream_epoch(scan, chosen)
     sections = _sections(model, datasets, chosen, per_epoch)
-    sections += runtime_sections(chosen, seed, per_epoch)
+    sections += runtime_sections(chosen, asked['seed'], per_epoch)
     docstring = (
         f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
         f'{source.note}'
