@@ -29,7 +29,7 @@ from .data import (
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
-from .start import known_statistics, other_kind
+from .start import known_statistics
 
 
 def data_path(data: str | Path) -> Path:
@@ -61,10 +61,10 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
             f'{plural(scan.unreadable, "labelled file")} cannot be read: repair or '
             f'remove them. {scan.reason}'
         )
-    other = other_kind(start, scan)
-    if other:
-        print(f'  mean and deviation of --from are not used: {other}')
-    scan = replace(scan, as_arrays=known_statistics(start, scan) is not None)
+    known, difference = known_statistics(start, scan)
+    if difference:
+        print(f'  mean and deviation of --from are not used: {difference}')
+    scan = replace(scan, as_arrays=known is not None)
     check_scan(scan, no_data)
     check_no_data_fits(scan, no_data)
     said = 'as the data say'
@@ -110,7 +110,7 @@ def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
 def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
     """Mean and deviation of the run to start from, or measured."""
     file = run.folder / 'statistics.json'
-    known = known_statistics(run.arguments['start'], scan)
+    known, _ = known_statistics(run.arguments['start'], scan)
     if known:
         known.save(file)
         print('  mean and deviation of the channels are those of --from')
