@@ -94,8 +94,8 @@ def print_scan(scan: Scan, kind: str) -> None:
     ):
         count = getattr(scan, name)
         if count:
-            example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
-            print(f'  {count:,} {said}, such as {printable(example[0])}{advice}')
+            example = printable(scan.examples[name][0])
+            print(f'  {count:,} {said}, such as {example}{advice}')
 
 
 def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:

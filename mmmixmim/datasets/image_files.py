@@ -67,7 +67,7 @@ def _is_left_out(folder: str) -> bool:
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Hash of the names, sizes and times of change of files."""
-    digest = hashlib.blake2b(b'format 2', digest_size=16)
+    digest = hashlib.blake2b(b'format 3', digest_size=16)
     for file in files:
         digest.update(os.fsencode(file))
         with suppress(OSError):  # a link to nothing
