@@ -15,7 +15,7 @@ from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, is_readable, scan_images
 from mmmixmim.text import plural, printable
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingFileError
 
 from .settings import Choices
 
@@ -96,15 +96,6 @@ def print_scan(scan: Scan, kind: str) -> None:
         if count:
             example = printable(scan.examples[name][0])
             print(f'  {count:,} {said}, such as {example}{advice}')
-
-
-def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:
-    """Raise if there is a value without data, and the images are pictures."""
-    if no_data is not None and not scan.is_raster:
-        raise UserError(
-            '--no-data is for images that are read with their channels and values, '
-            'not for pictures of 8 bits, which are read as RGB: leave it out.'
-        )
 
 
 def measure(

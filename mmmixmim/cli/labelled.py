@@ -17,15 +17,7 @@ from mmmixmim.text import plural
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
-from .data import (
-    MEAN,
-    MEASURED,
-    STD,
-    cached_scan,
-    check_no_data_fits,
-    measure,
-    print_scan,
-)
+from .data import MEAN, MEASURED, STD, cached_scan, measure, print_scan
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
@@ -66,7 +58,6 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         print(f'  mean and deviation of --from are not used: {difference}')
     scan = replace(scan, as_arrays=known is not None)
     check_scan(scan, no_data)
-    check_no_data_fits(scan, no_data)
     said = 'as the data say'
     if labelled.parts is None:
         seed = run.arguments['seed']

@@ -14,15 +14,7 @@ from mmmixmim.text import plural
 from mmmixmim.visualization.report import with_labels, write_report
 
 from .config_writer import Section, config_text
-from .data import (
-    MEAN,
-    STD,
-    central_crop,
-    check_no_data_fits,
-    load_transform,
-    loader,
-    pack,
-)
+from .data import MEAN, STD, central_crop, load_transform, loader, pack
 from .machine import this_machine
 from .models import pretraining_model
 from .reconstruct import reconstruct
@@ -123,7 +115,6 @@ def _prepare(run: Run, data: str | Path | Iterable, dry_run: bool) -> bool:
     source = find_source(data, out, asked['masks'])
     scan, machine = source.scan, this_machine()
     check_scan(scan, no_data, masked=source.has_weights)
-    check_no_data_fits(scan, no_data)
     if no_data is not None:
         print(f'  pixels of value {no_data} hold no data')
     chosen, cost = choose_pretraining(scan, machine, known, **run.given)

@@ -257,7 +257,7 @@ def read_header(path: Path) -> Header:
 
 
 def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> None:
-    """Raise if nothing can be learned from the images.
+    """Raise if nothing can be learned from the images, or --no-data does not fit.
 
     Args:
         scan: The scan.
@@ -291,6 +291,11 @@ def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> 
             'how the files were written.'
         )
     if not scan.is_raster:
+        if no_data is not None:
+            raise UserError(
+                '--no-data is for images that are read with their channels and values, '
+                'not for pictures of 8 bits, which are read as RGB: leave it out.'
+            )
         return
     for what, counts in (('channels', scan.channels), ('bits', scan.bits)):
         if len(counts) > 1:
