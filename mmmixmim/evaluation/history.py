@@ -36,6 +36,18 @@ def run_starts(work_dir: str | Path) -> list[Path]:
     return starts
 
 
+def start_config(start: Path) -> dict:
+    """Read the config of a start; empty if it has none.
+
+    Args:
+        start: The folder of the start.
+    """
+    config = start / 'vis_data' / 'config.py'
+    if not config.is_file():
+        return {}
+    return read_config_text(config.read_text('utf8', 'replace'))
+
+
 def read_counts(start: Path) -> dict[str, int]:
     """Read what ``ReportHook`` has counted at a start; what is no count is left out.
 
@@ -122,8 +134,5 @@ def _read_records(path: Path) -> list[dict[str, float]]:
 
 def _resumed(folder: Path) -> bool:
     """Whether a start went on from a checkpoint, by its config."""
-    config = folder / 'vis_data' / 'config.py'
     # Saved with format_python_code=False, it has no line of this entry alone.
-    return config.is_file() and (
-        read_config_text(config.read_text(errors='replace')).get('resume') is True
-    )
+    return start_config(folder).get('resume') is True

@@ -11,7 +11,12 @@ from PIL import Image
 
 from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
-from mmmixmim.evaluation.history import read_counts, rescaled, run_starts
+from mmmixmim.evaluation.history import (
+    read_counts,
+    rescaled,
+    run_starts,
+    start_config,
+)
 from mmmixmim.runtime.saved_config import config_entry, read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -43,6 +48,8 @@ class Run:
         name: Name to show: the folder's.
         config: Entries of the config of the last start.
         config_text: The same as text.
+        mean_loss: Loss of predicting the mean of each cell; None if it is unknown.
+        mask_ratio: Share of an image that is hidden; None if it is unknown.
         load_from: Weights that the first start began with; None without.
         counts: What ``ReportHook`` has counted at the start: ``images``,
             ``held_out`` images, ``parameters``, ``processes`` and, with epochs,
@@ -60,6 +67,8 @@ class Run:
     name: str
     config: dict
     config_text: str
+    mean_loss: float | None
+    mask_ratio: float | None
     load_from: str | None
     counts: dict[str, int]
     history: History
@@ -90,16 +99,6 @@ class Run:
             (-(-at // int(epoch)) for at, epoch in epochs if epoch), default=None
         )
 
-    @property
-    def mean_loss(self) -> float | None:
-        """Loss of predicting the mean of each cell; None if it is unknown."""
-        return _mean_loss(self.config)
-
-    @property
-    def mask_ratio(self) -> float | None:
-        """Share of an image that is hidden; None if it is unknown."""
-        return _mask_ratio(self.config)
-
 
 def read_run(folder: str | Path) -> Run:
     """Read a run.
@@ -124,7 +123,8 @@ def read_run(folder: str | Path) -> Run:
     text = next(
         (each.read_text('utf8', 'replace') for each in texts if each.is_file()), ''
     )
-    config = read_config_text(text)
+    config, first = read_config_text(text), start_config(starts[0])
+    mean_loss, mask_ratio = _mean_loss(config), _mask_ratio(config)
     history = read_history(folder)
     if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
         history['lr'] = history['base_lr']
@@ -133,13 +133,15 @@ def read_run(folder: str | Path) -> Run:
         name=folder.resolve().name,
         config=config,
         config_text=text,
-        load_from=_loaded(starts[0]),
+        mean_loss=mean_loss,
+        mask_ratio=mask_ratio,
+        load_from=None if first.get('resume') else first.get('load_from'),
         counts=read_counts(starts[-1]),
         history=history,
         findings=diagnose(
             history,
-            _mean_loss(config),
-            _mask_ratio(config),
+            mean_loss,
+            mask_ratio,
             pretraining=pretrained_model(config) is not None,
         ),
         pictures=_pictures(starts),
@@ -154,15 +156,6 @@ def read_run(folder: str | Path) -> Run:
         ),
         started=[time for start in starts if (time := _time(start.name))],
     )
-
-
-def _loaded(start: Path) -> str | None:
-    """Weights that a start began with, unless it resumed them."""
-    path = start / 'vis_data' / 'config.py'
-    if not path.is_file():
-        return None
-    config = read_config_text(path.read_text('utf8', 'replace'))
-    return None if config.get('resume') else config.get('load_from')
 
 
 def _nothing_to_read(folder: Path) -> str:
