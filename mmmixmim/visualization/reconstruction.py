@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib import colormaps
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mmmixmim.checkpoint import load_whole
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from .colours import RGBProjection
@@ -57,6 +63,30 @@ def draw_reconstruction(
     Image.fromarray(paint_reconstruction(model, images, mask, details, bands)).save(
         path
     )
+
+
+def draw_training_images(
+    cfg: Config, checkpoint: str | Path, path: str | Path, num: int, seed: int, **shown
+) -> None:
+    """Draw what a checkpoint reconstructs of the training images of a config.
+
+    Args:
+        cfg: Pretraining config.
+        checkpoint: Its checkpoint, of any format.
+        path: Output file.
+        num: Number of images.
+        seed: Seed of images, crops and masks.
+        **shown: See :func:`draw_reconstruction`.
+    """
+    init_default_scope(cfg.default_scope)
+    set_random_seed(seed)
+    model = MODELS.build(cfg.model)
+    load_whole(model, checkpoint)
+    model.to(get_device())
+    loader = dict(cfg.train_dataloader, batch_size=num, num_workers=0)
+    loader.update(persistent_workers=False, drop_last=False)
+    batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
+    draw_reconstruction(model, batch['inputs'], path, **shown)
 
 
 @torch.no_grad()
