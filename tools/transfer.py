@@ -100,13 +100,13 @@ def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
     }
 
 
-def draw_predictions(work_dir: Path, quick: bool, count: int = 6) -> None:
-    """Draw ground truth and predictions of all four models on validation images."""
+def draw_predictions(work_dir: Path, quick: bool) -> None:
+    """Draw ground truth and predictions of all four models on six validation images."""
     from mmdet.apis import inference_detector, init_detector
     from mmseg.apis import inference_model, init_model
 
     folder = work_dir / 'data'
-    files = sorted((folder / 'images' / 'val').iterdir())[:count]
+    files = sorted((folder / 'images' / 'val').iterdir())[:6]
     pictures = [np.asarray(Image.open(file)) for file in files]
     labels = folder / 'labels' / 'val'
     columns = {
