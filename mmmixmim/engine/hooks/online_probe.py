@@ -14,6 +14,7 @@ from mmmixmim.evaluation import extract_features, knn, linear_probe
 from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, HOOKS
 from mmmixmim.runtime import kept_random_state
+from mmmixmim.runtime.saved_config import type_name
 from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out
@@ -107,7 +108,7 @@ class OnlineProbeHook(Hook):
         """Loaders of both datasets; none if one is missing, a stream or a wrapper."""
         test = self.test or complete_held_out(cfg.val_dataloader.dataset, cfg)
         train = self.train or cfg.train_dataloader.dataset
-        while str(train.get('type')).split('.')[-1] == 'RepeatDataset':
+        while type_name(train) == 'RepeatDataset':
             train = train['dataset']
         if test is None or (not self.train and 'pipeline' not in train):
             return []

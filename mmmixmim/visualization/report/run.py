@@ -17,7 +17,7 @@ from mmmixmim.evaluation.history import (
     run_starts,
     start_config,
 )
-from mmmixmim.runtime.saved_config import config_entry, read_config_text
+from mmmixmim.runtime.saved_config import config_entry, read_config_text, type_name
 from mmmixmim.validation import MissingFileError, UserError
 
 # Pictures that commands leave in the work_dir.
@@ -212,14 +212,9 @@ def _time(name: str) -> datetime | None:
 def pretrained_model(config: dict) -> dict | None:
     """Config of the model, if it pretrains an encoder."""
     model = config.get('model')
-    if not isinstance(model, dict) or _kind(model) != 'MixMIM':
+    if not isinstance(model, dict) or type_name(model) != 'MixMIM':
         return None
     return model
-
-
-def _kind(part: dict, default: str = '') -> str:
-    """Name of a class without its scope."""
-    return str(part.get('type', default)).split('.')[-1]
 
 
 def _mask_ratio(config: dict) -> float | None:
@@ -236,7 +231,7 @@ def _mean_loss(config: dict) -> float | None:
     model = pretrained_model(config)
     head = None if model is None else model.get('head') or {}
     name = 'MixMIMPretrainHead'
-    if not isinstance(head, dict) or _kind(head, name) != name:
+    if not isinstance(head, dict) or type_name(head, name) != name:
         return None
     pixels = head.get('target', 'pixels') == 'pixels' and head.get('norm_pix', True)
     return 1.0 if pixels and not head.get('loss') else None
