@@ -17,10 +17,11 @@ from .config_writer import Section, config_text
 from .data import central_crop, load_transform, loader, pack
 from .labelled import data_path, labelled_dataset, look, prepare, save_mistakes
 from .machine import this_machine
-from .run import Run, announce, goes_on, train
+from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
 from .start import known_settings, pretrained
+from .training import announce, goes_on, train
 
 
 def finetune(

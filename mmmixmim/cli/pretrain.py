@@ -18,12 +18,13 @@ from .data import MEAN, STD, central_crop, load_transform, loader, pack
 from .machine import this_machine
 from .models import pretraining_model
 from .reconstruct import reconstruct
-from .run import Run, announce, goes_on, train
+from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
 from .shards import Shards
 from .source import Files, PythonDataset, find_source
 from .start import known_settings, pretrained
+from .training import announce, goes_on, train
 
 
 def pretrain(

@@ -12,7 +12,8 @@ from mmmixmim.runtime import load_config
 from mmmixmim.validation import UserError, check_int_between
 from mmmixmim.visualization import check_picture, draw_training_images
 
-from .run import Run, check_images
+from .run import Run
+from .training import check_images
 
 
 def reconstruct(

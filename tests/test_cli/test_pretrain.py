@@ -14,8 +14,9 @@ import torch
 from mmengine.config import Config
 
 import mmmixmim
-from mmmixmim.cli.run import Run, goes_on
+from mmmixmim.cli.run import Run
 from mmmixmim.cli.settings import Choices
+from mmmixmim.cli.training import goes_on
 from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
