@@ -31,16 +31,11 @@ from ablation_runs import (  # beside this script
 )
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from steps import Step, run_steps  # beside this script
 
 from mmmixmim.benchmarking import interleave, machine, pairwise_ratio
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import (
-    Step,
-    one_line_errors,
-    positive_int,
-    require,
-    run_steps,
-)
+from mmmixmim.runtime import one_line_errors, positive_int, require
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.text import duration
 from mmmixmim.validation import UserError

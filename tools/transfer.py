@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
+from steps import Step, run_steps  # beside this script
 
-from mmmixmim.runtime import Step, one_line_errors, require, run_steps
+from mmmixmim.runtime import one_line_errors, require
 from mmmixmim.synthetic import CLASSES
 from mmmixmim.text import duration
 from mmmixmim.visualization import draw_label_maps, paint_instances
