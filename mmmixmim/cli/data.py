@@ -26,6 +26,38 @@ STD = [58.395, 57.12, 57.375]
 MEASURED = 500
 
 
+class Source:
+    """Where the images of a pretraining come from.
+
+    Attributes:
+        scan: What was found, as it was printed.
+        note: What the config says about itself.
+        has_weights: Whether the images bring masks along.
+    """
+
+    scan: Scan
+    note = (
+        'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
+        'mim train mmmixmim config.py --work-dir FOLDER'
+    )
+    has_weights = False
+
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
+        """Measure the channels, and write what the config needs.
+
+        Args:
+            no_data: See :func:`mmmixmim.pretrain`.
+            held_out: How many images are not trained on; of shards, of the first.
+
+        Returns:
+            The dataset to train on and that of the held-out images, without pipelines.
+        """
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove what was stored for a run that is not to be."""
+
+
 def list_images(data: Path) -> tuple[list[Path], str]:
     """List the images of a folder or a list, and say what it is."""
     if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):

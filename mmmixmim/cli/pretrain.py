@@ -14,15 +14,14 @@ from mmmixmim.text import plural
 from mmmixmim.visualization.report import with_labels, write_report
 
 from .config_writer import Section, config_text
-from .data import MEAN, STD, central_crop, load_transform, loader, pack
+from .data import MEAN, STD, Source, central_crop, load_transform, loader, pack
 from .machine import this_machine
 from .models import pretraining_model
 from .reconstruct import reconstruct
 from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
-from .shards import Shards
-from .source import Files, PythonDataset, find_source
+from .source import find_source
 from .start import known_settings, pretrained
 from .training import announce, goes_on, train
 
@@ -151,7 +150,7 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
 
 
 def _datasets(
-    source: Files | PythonDataset | Shards, chosen: Choices, no_data: str | None
+    source: Source, chosen: Choices, no_data: str | None
 ) -> tuple[dict, dict]:
     """The datasets to train on and to hold out, with their pipelines."""
     dataset, held_out = source.prepare(no_data, chosen.held_out)
