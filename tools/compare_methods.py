@@ -201,10 +201,7 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
 def check_quick(args: argparse.Namespace) -> None:
     """Raise if the folder has quick runs and full ones are asked for, or vice versa."""
     path = args.work_dir / 'quick.json'
-    # Earlier versions did not note that runs were full.
-    quick = json.loads(path.read_text()) if path.exists() else False
-    has_runs = path.exists() or any((args.work_dir / 'runs').glob('*.json'))
-    if has_runs and quick != args.quick:
+    if path.exists() and json.loads(path.read_text()) != args.quick:
         there, here = ('full', 'quick') if args.quick else ('quick', 'full')
         raise UserError(
             f'{args.work_dir} has {there} runs, which {here} ones must not mix with: '
