@@ -69,7 +69,7 @@ def find_resumable(folder: str | Path) -> str | None:
 
 
 def noted(folder: str | Path) -> str:
-    """Path of the checkpoint that ``last_checkpoint`` names, whatever its state.
+    """Path that ``last_checkpoint`` names, complete or not.
 
     It is in the folder itself if the run was moved: if nothing is where it was saved,
     or another run.

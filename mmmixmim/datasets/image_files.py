@@ -61,7 +61,7 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
 
 
 def _is_left_out(folder: str) -> bool:
-    # The latter is at the top of disks, and nobody may list it.
+    # ext4 puts lost+found at the root of a disk; only root may list it.
     return folder.startswith('.') or folder == 'lost+found'
 
 

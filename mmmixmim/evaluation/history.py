@@ -106,7 +106,7 @@ def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> Hi
 
 
 def rescaled(step: int, before: int | None, now: int | None) -> int:
-    """Count an iteration by another length of an epoch, if both are known."""
+    """Convert an iteration between two epoch lengths; unchanged if one is unknown."""
     return round(step * now / before) if before and now else step
 
 
@@ -118,7 +118,7 @@ def _rescaled(history: History, before: int | None, now: int | None) -> History:
 
 
 def _read_records(path: Path) -> list[dict[str, float]]:
-    """Read the records, leaving out what is no number and a line cut off."""
+    """Read the records; skip values that are not numbers and truncated lines."""
     records = []
     for line in path.read_text(errors='replace').splitlines():
         try:

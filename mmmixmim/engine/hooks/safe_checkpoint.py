@@ -156,7 +156,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, if what tells the best was measured."""
+        """Save the best checkpoint if the ``save_best`` metrics were measured."""
         wanted = set(self.key_indicators) - {'auto'} if self.save_best else set()
         if metrics and not wanted <= metrics.keys():
             warn(
@@ -184,7 +184,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @property
     def _best(self) -> dict[str, str | None]:
-        """Paths of the best checkpoints by what tells them."""
+        """Paths of the best checkpoints, by metric."""
         if len(self.key_indicators) == 1:
             return {self.key_indicators[0]: self.best_ckpt_path}
         return dict(self.best_ckpt_path_dict)
