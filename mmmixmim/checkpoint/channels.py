@@ -24,8 +24,9 @@ def check_mode(mode: str) -> None:
 def fit_in_channels(weight: Tensor, channels: int, mode: str) -> Tensor:
     """Make the weights of a patch embedding for another number of channels.
 
-    From C channels to D. Both ways keep the mean response if all channels show the
-    same: they scale by C / D.
+    From C channels to D, scaled by C / D as timm does (``adapt_input_conv``). So the
+    mean response stays if all channels show the same: with 'repeat' only if D is a
+    multiple of C, else some channels count more often than others.
 
     Args:
         weight: Weights of a convolution (dim, C, height, width).

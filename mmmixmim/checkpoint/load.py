@@ -11,7 +11,7 @@ from torch import nn
 
 from mmmixmim.geometry import load_bias_table, load_position_embedding
 from mmmixmim.log import warn
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, as_pair
 
 from .channels import check_mode, fit_embedding
 from .encoder import (
@@ -54,10 +54,9 @@ def load_encoder(
     """Load a backbone from a checkpoint, completely or not at all.
 
     The weights of a ``MixMIMTransformer`` may be in any format. Those of any other
-    encoder have the names of its stock class. Bias tables are resized if need be,
-    position embeddings if the class does that. Norms of other stages' maps may be new,
-    then they keep their values, or unused. A warning lists both, and what else the
-    file holds.
+    encoder have the names of its stock class. Bias tables and position embeddings are
+    resized if need be. Norms of other stages' maps may be new, then they keep their
+    values, or unused. A warning lists both, and what else the file holds.
 
     Args:
         backbone: An encoder.
@@ -82,7 +81,7 @@ def load_encoder(
         else:
             first, _ = next(backbone.named_parameters())
             weights, others = stock_weights(state, first, prefix)
-            weights = _fit_stock(own, weights)
+            weights = _fit_stock(backbone, own, weights)
         if in_channels is not None:
             fit_embedding(weights, own, in_channels)
         new = [name for name in own if name not in weights]
@@ -113,7 +112,7 @@ def load_encoder(
 def load_whole(model: nn.Module, path: str | Path) -> None:
     """Load every parameter of a model from a checkpoint of any format.
 
-    Bias tables are resized if need be, position embeddings if the class does that.
+    Bias tables and position embeddings are resized if need be.
 
     Args:
         model: A pretraining or classification model.
@@ -131,7 +130,7 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
             if source != NATIVE:  # ours may have necks that no other format has
                 weights = to_native(weights, source)
         else:
-            weights = _fit_stock(own, weights)
+            weights = _fit_stock(model.backbone, own, weights)
         result = model.load_state_dict(weights, strict=False)
         _check_names(
             [n for n in result.missing_keys if not n.endswith(DERIVED)],
@@ -144,16 +143,29 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
         ) from error
 
 
-def _fit_stock(own: StateDict, weights: StateDict) -> StateDict:
-    """Resize bias tables, and replace buffers that follow from the windows.
+def _fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateDict:
+    """Resize what depends on the image size, and replace buffers that follow from it.
 
-    mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed.
+    mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed. HiViT
+    and PVT don't resize position embeddings when they load.
+
+    Args:
+        encoder: The encoder. Its maps have the proportions of its ``img_size``, and are
+            square if it has none.
+        own: State dict of it, or of its model.
+        weights: What is being loaded.
     """
+    height, width = as_pair('img_size', getattr(encoder, 'img_size', 1))
     fitted = weights | {n: value for n, value in own.items() if n.endswith(DERIVED)}
     for name, value in own.items():
         if name.endswith(TABLE):
             side = (math.isqrt(len(value)) + 1) // 2
             load_bias_table(fitted, name, (side, side), None)
+        elif name.endswith('pos_embed') and name in weights:
+            positions = value.shape[1]
+            if weights[name].shape[1] != positions:
+                rows = round(math.sqrt(positions * height / width))
+                load_position_embedding(fitted, name, (rows, positions // rows))
     return fitted
 
 

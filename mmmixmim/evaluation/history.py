@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from mmmixmim.runtime.saved_config import read_config_text
@@ -29,9 +31,9 @@ def run_starts(work_dir: str | Path) -> list[Path]:
         resumed it. Starts that logged no training are left out.
     """
     starts = []
-    for path in sorted(Path(work_dir).glob(f'*/{_SCALARS}')):
-        folder = path.parent.parent
-        if any('iter' in record for record in _read_records(path)):
+    folders = [path.parent.parent for path in Path(work_dir).glob(f'*/{_SCALARS}')]
+    for folder in sorted(folders, key=_began):
+        if any('iter' in record for record in _read_records(folder / _SCALARS)):
             starts = [*starts, folder] if _resumed(folder) else [folder]
     return starts
 
@@ -130,6 +132,19 @@ def _read_records(path: Path) -> list[dict[str, float]]:
             numbers.setdefault('step', numbers.get('iter', 0))
             records.append(numbers)
     return records
+
+
+def _began(start: Path) -> tuple[float, str]:
+    """When a start began, to sort by.
+
+    Folders are named by the local time, which goes back when summer ends or the
+    machine's time zone changes. So ``ReportHook`` counts seconds since 1970.
+    """
+    seconds: float = read_counts(start).get('started', 0)
+    if not seconds:
+        with suppress(ValueError):
+            seconds = datetime.strptime(start.name, '%Y%m%d_%H%M%S').timestamp()
+    return seconds, start.name
 
 
 def _resumed(folder: Path) -> bool:

@@ -10,12 +10,16 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
+from torch import nn
 
-from mmmixmim.cli.models import SIZES, Size
+from mmmixmim.checkpoint import load_encoder
+from mmmixmim.cli.models import SIZES, Size, encoder
+from mmmixmim.cli.start import pretrained as pretrained_cfg
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, read_paths, split
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_worst, mistakes
 
@@ -100,6 +104,30 @@ def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatc
     weights = models[0].backbone.state_dict()
     tables = [weights[name] for name in weights if name.endswith('bias_table')]
     assert tables and all(table.any() for table in tables)
+
+
+@pytest.mark.parametrize(
+    'family', ['mixmim', 'swin', 'swin-v2', 'convnext', 'convnext-v2', 'hivit', 'pvt']
+)
+def test_finetuning_starts_from_what_a_probe_loads(family, tmp_path, monkeypatch):
+    """For images of another size and other channels."""
+    heads, depths = ((), (1, 1, 2)) if 'convnext' in family else ((1, 2, 4), (1, 1, 2))
+    if family == 'pvt':
+        heads, depths = (1, 2, 4, 8), (1, 1, 1, 1)
+    monkeypatch.setitem(SIZES, 'small', Size(16, depths, heads, family=family))
+    source = MODELS.build(encoder('small', 64, 4, 3))
+    for parameter in source.parameters():
+        nn.init.normal_(parameter)
+    file = tmp_path / 'pretrained.pth'
+    state = {f'backbone.{name}': v for name, v in source.state_dict().items()}
+    torch.save(dict(state_dict=state), file)
+    probed, tuned = (MODELS.build(encoder('small', 128, 4, 2)) for _ in range(2))
+    load_encoder(probed, file, in_channels='mean')
+    tuned.init_cfg = pretrained_cfg(file, dict(in_channels=3), 2)
+    tuned.init_weights()
+    for name, value in probed.state_dict().items():
+        assert torch.equal(tuned.state_dict()[name], value), name
+    assert torch.equal(list(tuned.parameters())[-1], list(source.parameters())[-1])
 
 
 def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):
