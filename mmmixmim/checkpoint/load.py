@@ -74,27 +74,11 @@ def load_encoder(
         check_mode(in_channels)
     state = read_weights(path)
     own = backbone.state_dict()
-    native = is_native(own)
     try:
-        if native:
-            weights, others = split_encoder(state, prefix)
-        else:
-            first, _ = next(backbone.named_parameters())
-            weights, others = stock_weights(state, first, prefix)
-            weights = _fit_stock(backbone, own, weights)
+        weights, others = _find_weights(backbone, own, state, prefix)
         if in_channels is not None:
             fit_embedding(weights, own, in_channels)
-        new = [name for name in own if name not in weights]
-        unused = [name for name in weights if name not in own]
-        stages = [int(found[1]) for found in map(STAGE.match, own) if found]
-        last = f'norm{max(stages, default=0)}.'
-        _check_names(
-            [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
-            [name for name in unused if not NORM.match(name)],
-            'Set arch and qkv_bias to those that it was trained with.'
-            if native
-            else 'Build the backbone with the arguments that it was trained with.',
-        )
+        new, unused = _check_fits(own, weights)
         _load_or_restore(backbone, weights)
     except (RuntimeError, UserError) as error:
         raise UserError(
@@ -107,6 +91,37 @@ def load_encoder(
     ):
         if names:
             warn(f'{path}: {what}: {", ".join(names)}.')
+
+
+def _find_weights(
+    backbone: nn.Module, own: StateDict, state: StateDict, prefix: str | None
+) -> tuple[StateDict, list[str]]:
+    """The weights of an encoder by our names, and what else there is."""
+    if is_native(own):
+        return split_encoder(state, prefix)
+    first, _ = next(backbone.named_parameters())
+    weights, others = stock_weights(state, first, prefix)
+    return _fit_stock(backbone, own, weights), others
+
+
+def _check_fits(own: StateDict, weights: StateDict) -> tuple[list[str], list[str]]:
+    """Raise unless all names agree, but for norms of other stages' maps.
+
+    Returns:
+        Those that are new, and those that are not used.
+    """
+    new = [name for name in own if name not in weights]
+    unused = [name for name in weights if name not in own]
+    stages = [int(found[1]) for found in map(STAGE.match, own) if found]
+    last = f'norm{max(stages, default=0)}.'
+    _check_names(
+        [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
+        [name for name in unused if not NORM.match(name)],
+        'Set arch and qkv_bias to those that it was trained with.'
+        if is_native(own)
+        else 'Build the backbone with the arguments that it was trained with.',
+    )
+    return new, unused
 
 
 def load_whole(model: nn.Module, path: str | Path) -> None:
