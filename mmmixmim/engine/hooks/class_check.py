@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 
@@ -72,12 +71,10 @@ class ClassCheckHook(Hook):
                 )
         if trained.keys() != tested.keys():
             name = min(trained.keys() ^ tested.keys())
-            print_log(
+            warn(
                 f'Class {name!r} is in only one of the test data and the training data '
                 'of the checkpoint. The accuracy is right if they name the same '
-                'classes differently.',
-                logger='current',
-                level=logging.WARNING,
+                'classes differently.'
             )
 
     def _check_count(self, runner: Runner, classes: tuple | None) -> None:
