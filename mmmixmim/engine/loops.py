@@ -18,6 +18,7 @@ from mmmixmim.registry import DATASETS, LOOPS
 from mmmixmim.validation import UserError
 
 from .schedulers import WarmupCosineLR
+from .wrappers import unwrapped
 
 # Arguments of a DataLoader that it keeps as attributes.
 _LOADER_OPTIONS = (
@@ -140,7 +141,8 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         **kwargs: As ``args``.
 
     Raises:
-        UserError: If the dataset is not map-style.
+        UserError: If the dataset is not map-style, or the last batch of an epoch is
+            incomplete and cannot be mixed.
     """
 
     endless = False
@@ -152,6 +154,7 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train."""
         self._skip = self._start()
+        self._check_last_batch()
         self.runner.call_hook('before_train')
         if not self._skip:
             self._validate(self._epoch)
@@ -175,6 +178,19 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _check_last_batch(self) -> None:
+        """Raise before the first epoch for a batch that would fail at its end."""
+        images = getattr(unwrapped(self.runner.model), 'num_images', 2)
+        batches = self.dataloader.batch_sampler
+        if images <= 2 or getattr(batches, 'drop_last', True):
+            return
+        rest = len(batches.sampler) % batches.batch_size
+        if rest % images:
+            raise UserError(
+                f'The last batch of an epoch has {rest} images, which cannot be mixed '
+                f'{images} by {images}: set train_dataloader.drop_last=True.'
+            )
 
     @property
     def _end(self) -> int:

@@ -51,6 +51,7 @@ class SafeCheckpointHook(CheckpointHook):
       ``last_checkpoint`` names a complete one. Old checkpoints, also the best ones, are
       removed after that.
     - Where gradients are being accumulated, the checkpoint waits for their update.
+    - ``save_last`` also saves the end of a run that ``EarlyStoppingHook`` ends.
     - A folder that cannot be written is found before the training starts.
     - A run from scratch sets the checkpoints of an earlier run in its folder aside,
       after its first iteration: ``--resume`` leaves them out.
@@ -95,6 +96,7 @@ class SafeCheckpointHook(CheckpointHook):
         # The best checkpoint is noted in the last one, also after resuming.
         self.last_ckpt = runner.message_hub.get_info('last_ckpt')
         self._waiting = None  # epoch or iteration of a checkpoint that is due
+        self._stepped = None  # iterations done at the last checkpoint that was due
         self._meta = None
         if '://' not in self.out_dir:
             folder = Path(self.out_dir)
@@ -146,11 +148,17 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train_iter(runner, *args, **kwargs)
 
     def after_train(self, runner: Runner) -> None:
-        """Save what still waits, without the gradients after the last update."""
+        """Save what still waits, or the end of a run that a hook has ended early.
+
+        Without the gradients after the last update.
+        """
         if self._waiting is not None:
             step, self._waiting = self._waiting, None
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_step(runner, step, meta)
+        elif self.save_last and self._stepped != runner.iter and _was_ended(runner):
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
         if self.last_ckpt and not self.save_optimizer:
             self._name_last(runner)  # latest.pth goes
         super().after_train(runner)
@@ -261,6 +269,7 @@ class SafeCheckpointHook(CheckpointHook):
             expired, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
             self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
         name = self.filename_tmpl.format(step)
+        self._stepped = meta['iter']
         self._save(runner, name, meta, by_epoch=self.by_epoch)
         if expired:
             runner.message_hub.update_info('keep_ckpt_ids', kept)
@@ -300,6 +309,11 @@ class SafeCheckpointHook(CheckpointHook):
         with _one_error(folder / NOTE):
             if is_main_process():
                 _name_last(folder, self.last_ckpt)
+
+
+def _was_ended(runner: Runner) -> bool:
+    """Whether a hook such as ``EarlyStoppingHook`` has ended the training."""
+    return getattr(runner.train_loop, 'stop_training', False)
 
 
 def _own_state(runner: Runner) -> StateDict | None:

@@ -23,7 +23,7 @@ from mmmixmim.engine.hooks.safe_checkpoint import (
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
-from ..runs import KillHook, tiny_finetuning, tiny_pretraining, train
+from ..runs import CONFIGS, KillHook, tiny_finetuning, tiny_pretraining, train
 
 
 class FullDisk(Hook):
@@ -77,6 +77,29 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
     assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
     resume(tmp_path, tmp_path / 'iter_2.pth')
     assert (tmp_path / 'iter_9.pth').exists()
+
+
+class Stop(Hook):
+    """End the training after three iterations, as EarlyStoppingHook does."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2:
+            runner.train_loop.stop_training = True
+
+
+@pytest.mark.parametrize('kind, last', [('iter', 'iter_3'), ('epoch', 'epoch_1')])
+def test_the_end_of_a_run_that_a_hook_ends_is_saved(tmp_path, kind, last):
+    cfg = CONFIGS[kind](tmp_path)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.checkpoint.pop('save_best', None)
+    runner = build_runner(cfg)
+    runner.register_hook(Stop())
+    runner.train()
+    assert runner.iter == 3
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / f'{last}.pth')
+    meta = torch.load(tmp_path / f'{last}.pth', weights_only=False)['meta']
+    assert (meta['iter'], meta['epoch']) == (3, 0 if kind == 'iter' else 1)
+    assert len(list(tmp_path.glob('*.pth'))) == (2 if kind == 'iter' else 1)
 
 
 def test_folder_that_cannot_be_written_stops_before_the_training(tmp_path):

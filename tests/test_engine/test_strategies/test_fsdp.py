@@ -220,7 +220,10 @@ def test_the_recipe_computes_in_bfloat16_on_exact_pixels(process, make, make_mix
 SMALL = dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 4])
 SWIN = dict(arch=SMALL, img_size=64, window_size=4, pad_small_map=True)
 ENCODERS = dict(
-    swin=dict(type='MixMIMSwinTransformer', **SWIN),
+    swin=dict(
+        type='MixMIMSwinTransformer',
+        **SWIN | dict(arch=SMALL | dict(depths=[2, 1, 1, 1])),  # with a shifted window
+    ),
     swin_v2=dict(
         type='MixMIMSwinTransformerV2',
         **SWIN | dict(arch=SMALL | dict(extra_norm_every_n_blocks=0)),
