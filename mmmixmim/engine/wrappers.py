@@ -39,6 +39,15 @@ def optim_wrappers(wrapper: object) -> list[OptimWrapper]:
     return [wrapper] if isinstance(wrapper, OptimWrapper) else []
 
 
+def accumulated(runner: Runner) -> bool:
+    """Whether no gradients wait for an update, after a training iteration."""
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    engine = runner.model
+    if not wrappers and hasattr(engine, 'micro_steps'):  # DeepSpeed's, which counts
+        return engine.micro_steps % engine.gradient_accumulation_steps() == 0
+    return all(each.should_update() for each in wrappers)
+
+
 def is_sharded(runner: Runner | FlexibleRunner) -> bool:
     """Whether a single process cannot run the model: with FSDP and DeepSpeed.
 

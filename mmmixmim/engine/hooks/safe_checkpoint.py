@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from mmengine.dist import all_gather_object, barrier, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -22,10 +17,7 @@ from mmmixmim.checkpoint.formats import StateDict
 from mmmixmim.checkpoint.resumable import (
     EARLIER,
     NOTE,
-    OLD,
-    PARTIAL,
     check_resumable,
-    claim,
     find_resumable,
     is_complete,
     noted,
@@ -36,10 +28,11 @@ from mmmixmim.checkpoint.resumable import (
 )
 from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
-from mmmixmim.validation import StoppedRunError, UserError
+from mmmixmim.validation import UserError
 
 from ..schedulers.resuming import follow_config
-from ..wrappers import is_sharded, optim_wrappers, unwrapped
+from ..wrappers import accumulated, is_sharded, optim_wrappers, unwrapped
+from .safe_saving import SafeSaving, name_last, one_error, prepare_folder
 
 
 @HOOKS.register_module()
@@ -100,16 +93,16 @@ class SafeCheckpointHook(CheckpointHook):
         self._meta = None
         if '://' not in self.out_dir:
             folder = Path(self.out_dir)
-            with _one_error(folder / self.filename_tmpl.format(1)):
+            with one_error(folder / self.filename_tmpl.format(1)):
                 if is_main_process():
-                    _prepare(folder)
+                    prepare_folder(folder)
         if self.save_best:
             self._best = {key: self._moved(path) for key, path in self._best.items()}
             if is_main_process():
                 self._remove_replaced(runner)
         work_dir = Path(runner.work_dir)
         self._fresh = not runner._resume and not runner.iter
-        with _one_error(work_dir / EARLIER):
+        with one_error(work_dir / EARLIER):
             if is_main_process() and self._fresh:
                 _note_earlier(work_dir)
             elif is_main_process() and runner._load_from:
@@ -138,7 +131,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self._fresh:
             self._fresh = False
             work_dir = Path(runner.work_dir)
-            with _one_error(work_dir / EARLIER):
+            with one_error(work_dir / EARLIER):
                 if is_main_process():
                     set_earlier_aside(work_dir)
         if self._waiting is not None and accumulated(runner):
@@ -160,7 +153,7 @@ class SafeCheckpointHook(CheckpointHook):
             step = runner.epoch if self.by_epoch else runner.iter
             self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
         if self.last_ckpt and not self.save_optimizer:
-            self._name_last(runner)  # latest.pth goes
+            self._note_last(runner)  # latest.pth goes
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
@@ -176,7 +169,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         old, self._best = self._best, {}  # else MMEngine removes it first
         try:
-            super().after_val_epoch(_SafeSaving(runner), metrics)
+            super().after_val_epoch(SafeSaving(runner), metrics)
         except BaseException:
             self._best = old
             raise
@@ -188,7 +181,7 @@ class SafeCheckpointHook(CheckpointHook):
             # A run that began with a checkpoint of another folder leaves that alone.
             own = path and os.path.dirname(path) == str(self.out_dir).rstrip('/')
             if own and new.get(key, path) != path:
-                self.remove(os.path.basename(path))
+                self.remove_checkpoint(os.path.basename(path))
 
     @property
     def _best(self) -> dict[str, str | None]:
@@ -222,9 +215,9 @@ class SafeCheckpointHook(CheckpointHook):
             for each in without_earlier(runner.work_dir, best.parent.glob('best_*')):
                 found = alike(each.name)
                 if found and int(found[1]) < int(number):
-                    self.remove(each.name)
+                    self.remove_checkpoint(each.name)
 
-    def remove(self, name: str) -> None:
+    def remove_checkpoint(self, name: str) -> None:
         """Remove a checkpoint, a file or a folder, if there is one.
 
         Args:
@@ -274,7 +267,7 @@ class SafeCheckpointHook(CheckpointHook):
         if expired:
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         for old in expired:
-            self.remove(self.filename_tmpl.format(old))
+            self.remove_checkpoint(self.filename_tmpl.format(old))
 
     def _save(
         self,
@@ -287,7 +280,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._meta = dict(meta)
-        _SafeSaving(runner).save_checkpoint(
+        SafeSaving(runner).save_checkpoint(
             self.out_dir,
             name,
             self.file_client_args,
@@ -301,14 +294,14 @@ class SafeCheckpointHook(CheckpointHook):
         self._meta = None
         if whole or self.save_optimizer:  # else no training can continue from it
             self.saved_iter = meta['iter']
-            self._name_last(runner)
+            self._note_last(runner)
         return self.last_ckpt
 
-    def _name_last(self, runner: Runner) -> None:
+    def _note_last(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)
-        with _one_error(folder / NOTE):
+        with one_error(folder / NOTE):
             if is_main_process():
-                _name_last(folder, self.last_ckpt)
+                name_last(folder, self.last_ckpt)
 
 
 def _was_ended(runner: Runner) -> bool:
@@ -349,103 +342,6 @@ def _drop_empty_scale(checkpoint: dict) -> None:
         del state['loss_scaler']
 
 
-def accumulated(runner: Runner) -> bool:
-    """Whether no gradients wait for an update, after a training iteration."""
-    wrappers = optim_wrappers(runner.optim_wrapper)
-    engine = runner.model
-    if not wrappers and hasattr(engine, 'micro_steps'):  # DeepSpeed's, which counts
-        return engine.micro_steps % engine.gradient_accumulation_steps() == 0
-    return all(each.should_update() for each in wrappers)
-
-
-class _SafeSaving:
-    """A runner that saves its checkpoints safely."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = getattr(runner, '_runner', runner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        kwargs['meta'] = dict(kwargs['meta'])  # FlexibleRunner changes it
-        if '://' in str(out_dir):  # storage that has whole files only
-            self._runner.save_checkpoint(out_dir, filename, *args, **kwargs)
-            return
-        path = Path(out_dir, filename)
-        partial = path.with_name(path.name + PARTIAL)
-        with _one_error(path):  # all wait here, before any writes a part
-            if is_main_process():
-                remove(partial)
-        with _one_error(path):
-            self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
-        barrier()  # all parts of a sharded checkpoint are there
-        with _one_error(path):
-            if is_main_process():
-                claim(Path(self._runner.work_dir), partial)
-                _publish(partial, path)
-
-
-@contextmanager
-def _one_error(path: Path) -> Iterator[None]:
-    """Raise a StoppedRunError in all processes if one cannot write a file."""
-    message = None
-    try:
-        yield
-    except OSError as error:
-        message = (
-            f'The checkpoint {path} cannot be written: {error.strerror or error}. The '
-            'previous one is kept. Make room or change the permissions, or set '
-            'default_hooks.checkpoint.out_dir=FOLDER.'
-        )
-        with suppress(OSError):
-            remove(path.with_name(path.name + PARTIAL))
-    for found in all_gather_object(message):
-        if found:
-            raise StoppedRunError(found)
-
-
-def _publish(partial: Path, path: Path) -> None:
-    """Give a written file or folder its name, once it is on the disk."""
-    files = [each for each in partial.rglob('*') if each.is_file()] or [partial]
-    for each in files:
-        _flush(each)
-    # A folder is not replaced in one step, and half removed it would look complete.
-    old = path.with_name(path.name + OLD)
-    remove(old)
-    if path.is_dir():
-        os.replace(path, old)
-    os.replace(partial, path)
-    _flush(path.parent)
-    remove(old)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _prepare(folder: Path) -> None:
-    """Raise unless files can be written; remove those of a killed process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    restore(folder)
-    for each in folder.glob(f'*{PARTIAL}'):
-        remove(each)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b'test')
-
-
 def _is_last(runner: Runner) -> bool:
     """Whether a run has been resumed from the checkpoint that it would resume again."""
     last = noted(runner.work_dir)
@@ -459,7 +355,7 @@ def _take_up(folder: Path, checkpoint: str) -> None:
     path = Path(checkpoint)
     inside = path.exists() and path.resolve().parent == folder.resolve()
     if inside and (folder / EARLIER).exists():
-        _name_last(folder, checkpoint)
+        name_last(folder, checkpoint)
 
 
 def _note_earlier(folder: Path) -> None:
@@ -471,11 +367,3 @@ def _note_earlier(folder: Path) -> None:
             'scratch: once it trains, --resume leaves them out. To continue the '
             f'earlier run: --resume {earlier}'
         )
-
-
-def _name_last(folder: Path, checkpoint: str) -> None:
-    """Write ``last_checkpoint``, which MMEngine's resuming reads."""
-    partial = folder / f'{NOTE}{PARTIAL}'
-    partial.write_text(checkpoint)
-    claim(folder, partial)
-    _publish(partial, folder / NOTE)

@@ -14,12 +14,9 @@ from mmengine.logging import MMLogger
 
 from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
 from mmmixmim.engine import SafeCheckpointHook
-from mmmixmim.engine.hooks.safe_checkpoint import (
-    _drop_empty_scale,
-    _publish,
-    _SafeSaving,
-    accumulated,
-)
+from mmmixmim.engine.hooks.safe_checkpoint import _drop_empty_scale
+from mmmixmim.engine.hooks.safe_saving import SafeSaving, publish
+from mmmixmim.engine.wrappers import accumulated
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
@@ -285,7 +282,7 @@ def test_the_runner_may_change_what_it_is_given(tmp_path):
             (tmp_path / name).touch()
 
     meta = dict(iter=10)
-    _SafeSaving(Flexible()).save_checkpoint(tmp_path, 'a.pth', meta=meta)
+    SafeSaving(Flexible()).save_checkpoint(tmp_path, 'a.pth', meta=meta)
     assert meta == dict(iter=10) and (tmp_path / 'a.pth').exists()
 
 
@@ -349,7 +346,7 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     replace = os.replace
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, 'replace', killed)
-        _publish(partial, path)
+        publish(partial, path)
     assert not path.exists()
     shutil.copytree(tmp_path, tmp_path / 'copy')
     assert find_resumable(tmp_path / 'copy') == str(tmp_path / 'copy' / 'latest.pth')
@@ -358,7 +355,7 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     SafeCheckpointHook().before_run(runner)
     assert runner._load_from == str(path) and (path / 'part').read_text() == 'old'
 
-    _publish(partial, path)
+    publish(partial, path)
     assert (path / 'part').read_text() == 'new'
     assert list(tmp_path.iterdir()) == [path]
 
