@@ -179,9 +179,14 @@ def _other_rate(
 def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
     """Train again into another folder, with other entries of the config."""
     if _from_python(run):
-        rate = [x for x in options if x.startswith('optim_wrapper.optimizer.lr=')]
-        lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
-        return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
+        how = []
+        for name, _, value in (option.partition('=') for option in options):
+            if name == 'optim_wrapper.optimizer.lr':
+                how.append(f'call mmmixmim.pretrain with another out and lr={value}')
+            else:
+                what = f'set {name}={value} in a config'
+                how.append(f'{what} (mmmixmim.pretrain has no argument for it)')
+        return Step(f'{purpose}: {", and ".join(how)}')
     folder = beside(run.folder, name)
     if config_entry(run.config, 'resume'):  # else the new run continues the old one
         options = ('resume=False', f'load_from={run.load_from}', *options)
