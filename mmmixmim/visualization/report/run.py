@@ -40,7 +40,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A run, as far as its files tell.
 
     Args:
@@ -100,7 +100,7 @@ class Run:
         )
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> RecordedRun:
     """Read a run.
 
     Args:
@@ -128,7 +128,7 @@ def read_run(folder: str | Path) -> Run:
     history = read_history(folder)
     if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
         history['lr'] = history['base_lr']
-    return Run(
+    return RecordedRun(
         folder=folder,
         name=folder.resolve().name,
         config=config,
