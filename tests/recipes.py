@@ -720,12 +720,7 @@ def other_finetuning(
     """The recipe of the base model for another encoder, in its stock class."""
     expected = finetuning(name, 'base', channels, 0.1, 128, 'in1k', 1000)
     model = expected['model']
-    if backbone['type'].endswith('PyramidVisionTransformer'):
-        model |= dict(
-            backbone=backbone, init_cfg=dict(type='Pretrained', checkpoint='')
-        )
-    else:
-        model['backbone'] = backbone | dict(init_cfg=PRETRAINED)
+    model['backbone'] = backbone | dict(init_cfg=PRETRAINED)
     if backbone['type'] == 'ConvNeXt':  # it pools its map itself
         model['neck'] = None
     _, crop, *_ = expected['train_dataloader']['dataset']['pipeline']

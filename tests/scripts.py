@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from mmengine.utils import ManagerMixin
 
 from .conftest import ROOT
@@ -78,10 +79,12 @@ def error_line(result: subprocess.CompletedProcess) -> str:
 
 def load(script) -> ModuleType:
     """Import a script as a module without running it."""
-    name = Path(script).stem
-    spec = importlib.util.spec_from_file_location(f'script_{name}', TOOLS / script)
+    path = TOOLS / script
+    spec = importlib.util.spec_from_file_location(f'script_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'path', [str(path.parent), *sys.path])
+        spec.loader.exec_module(module)
     return module
 
 

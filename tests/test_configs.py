@@ -353,14 +353,12 @@ def test_documented_options_reach_what_a_run_reads(path):
     cfg = Config.fromfile(path)
     options = {'train_dataloader.dataset.data_root': 'elsewhere'}
     if path.stem in ALL_FINETUNING or path.stem in LINEAR:
-        # mmdet's PVT ignores the prefix of its own init_cfg.
-        part = 'model' if path.stem.startswith('pvt') else 'model.backbone'
         options |= {
             'model.head.num_classes': 7,
             'model.data_preprocessor.num_classes': 7,
             'val_dataloader.dataset.data_root': 'val',
             'test_dataloader.dataset.data_root': 'test',
-            f'{part}.init_cfg.checkpoint': 'weights.pth',
+            'model.backbone.init_cfg.checkpoint': 'weights.pth',
         }
     elif path.stem in ALL_PRETRAINING:
         options['default_hooks.unreadable_images.max_share'] = 0.5
@@ -412,7 +410,6 @@ def test_trains_and_evaluates(cfg, image_folder, tmp_path):
     digits = cfg.train_dataloader.dataset.type == 'Digits'
     if not digits:
         cfg.model.backbone.update(init_cfg=None, **SMALL[cfg.model.backbone.type])
-        cfg.model.init_cfg = None
         if cfg.model.type == 'MixMIM':
             if 'encoder_stride' in cfg.model.neck:
                 cfg.model.neck.in_channels = 128

@@ -66,8 +66,7 @@ def test_fine_tuning_starts_from_the_pretrained_encoder(name, tmp_path):
     cfg = Config.fromfile(folder / 'benchmarks' / f'{name}.py')
     cfg.model.backbone.update(SMALL[cfg.model.backbone.type])
     cfg.model.head.in_channels = 128
-    part = 'model' if encoder.startswith('pvt') else 'model.backbone'
-    cfg.merge_from_dict({f'{part}.init_cfg.checkpoint': checkpoint})
+    cfg.merge_from_dict({'model.backbone.init_cfg.checkpoint': checkpoint})
     model = MODELS.build(cfg.model)
     model.init_weights()
     expected = source.backbone.state_dict()

@@ -31,16 +31,11 @@ from ablation_runs import (  # beside this script
 )
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from steps import Step, run_steps  # beside this script
 
 from mmmixmim.benchmarking import interleave, machine, pairwise_ratio
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import (
-    Step,
-    one_line_errors,
-    positive_int,
-    require,
-    run_steps,
-)
+from mmmixmim.runtime import one_line_errors, positive_int, require
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.text import duration
 from mmmixmim.validation import UserError
@@ -206,10 +201,7 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
 def check_quick(args: argparse.Namespace) -> None:
     """Raise if the folder has quick runs and full ones are asked for, or vice versa."""
     path = args.work_dir / 'quick.json'
-    # Earlier versions did not note that runs were full.
-    quick = json.loads(path.read_text()) if path.exists() else False
-    has_runs = path.exists() or any((args.work_dir / 'runs').glob('*.json'))
-    if has_runs and quick != args.quick:
+    if path.exists() and json.loads(path.read_text()) != args.quick:
         there, here = ('full', 'quick') if args.quick else ('quick', 'full')
         raise UserError(
             f'{args.work_dir} has {there} runs, which {here} ones must not mix with: '

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from mmengine.config import Config
+from steps import Step, run_steps  # beside this script
 
-from mmmixmim.runtime import Step, one_line_errors, run_steps
+from mmmixmim.runtime import one_line_errors
 from mmmixmim.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent

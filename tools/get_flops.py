@@ -13,6 +13,7 @@ from mmmixmim.benchmarking import image_size
 from mmmixmim.evaluation import complexity
 from mmmixmim.models.meta import build_on_meta
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
+from mmmixmim.runtime.saved_config import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def forward_arguments(cfg: Config, size: tuple[int, int]) -> dict:
     """Return the arguments of the model's forward besides the images."""
-    if cfg.model.type.split('.')[-1] == 'MixMIM':
+    if type_name(cfg.model) == 'MixMIM':
         return dict(data_samples=None, mode='loss')
     if cfg.get('default_scope') != 'mmdet':
         return dict(mode='tensor')

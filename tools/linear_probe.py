@@ -77,10 +77,13 @@ def main() -> None:
     quieten(MMLogger.get_current_instance())  # how each weight was initialised
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model)
+    pretrained, others = split_init_cfg(getattr(model.backbone, 'init_cfg', None))
     if args.checkpoint:
-        load_encoder(model.backbone, args.checkpoint)
+        start = pretrained[0] if pretrained else {}
+        names = ('prefix', 'in_channels')
+        options = {name: start[name] for name in names if name in start}
+        load_encoder(model.backbone, args.checkpoint, **options)
     else:  # stock encoders draw their weights here, ours keep those that they have
-        _, others = split_init_cfg(model.backbone.init_cfg)
         model.backbone.init_cfg = others or None
         model.backbone.init_weights()
     model.to(get_device())

@@ -43,20 +43,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_preview(root: Path, split: str = 'val', count: int = 6) -> None:
-    """Draw the first images next to their labels, as read from the files."""
+def draw_preview(root: Path, count: int = 6) -> None:
+    """Draw the first validation images next to their labels, as read from the files."""
     from pycocotools.coco import COCO
 
-    coco = COCO(root / 'annotations' / f'instances_{split}.json')
+    coco = COCO(root / 'annotations' / 'instances_val.json')
     pictures, masks, labels = [], [], []
     for entry in coco.loadImgs(coco.getImgIds()[:count]):
         name, size = Path(entry['file_name']), (entry['height'], entry['width'])
-        pictures.append(np.asarray(Image.open(root / 'images' / split / name)))
+        pictures.append(np.asarray(Image.open(root / 'images' / 'val' / name)))
         found = coco.loadAnns(coco.getAnnIds(imgIds=entry['id']))
         kinds = np.array([each['category_id'] - 1 for each in found])
         shapes = [coco.annToMask(each).astype(bool) for each in found]
         masks.append(paint_instances(kinds, shapes, size))
-        image = Image.open(root / 'labels' / split / name.with_suffix('.png'))
+        image = Image.open(root / 'labels' / 'val' / name.with_suffix('.png'))
         labels.append(np.asarray(image).astype(int) - BACKGROUND - 1)
     columns = {"masks of COCO's JSON": masks, 'label images': labels}
     draw_label_maps(pictures, columns, list(CLASSES), root / 'preview.png')

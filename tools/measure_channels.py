@@ -10,6 +10,7 @@ from mmengine.utils import track_iter_progress
 
 from mmmixmim.datasets import RasterFolder, measure_channels
 from mmmixmim.datasets.no_data import check_no_data
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.runtime import one_line_errors
 from mmmixmim.validation import UserError
 
@@ -47,8 +48,8 @@ def main() -> None:
     dataset = RasterFolder(
         args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
     )
-    count = min(args.max_images or len(dataset), len(dataset))
-    samples = [dataset.get_data_info(i * len(dataset) // count) for i in range(count)]
+    chosen = evenly_spaced(len(dataset), args.max_images or len(dataset))
+    samples = [dataset.get_data_info(i) for i in chosen]
     masks = [s['mask_path'] for s in samples] if args.mask_root else None
     paths = [sample['img_path'] for sample in samples]
     found = measure_channels(track_iter_progress(paths), no_data, args.channels, masks)

@@ -21,6 +21,7 @@ from mmmixmim.runtime import (
     one_line_errors,
     prepare_run,
 )
+from mmmixmim.runtime.saved_config import type_name
 from mmmixmim.validation import UserError
 
 
@@ -53,7 +54,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def draw_into(cfg: Config, folder: str) -> None:
     """Make the visualization hook of the config draw every prediction."""
     hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
-    name = str(hook.get('type', '')).split('.')[-1]
+    name = type_name(hook)
     folder = str(Path(folder).absolute())
     if name == 'VisualizationHook':
         hook.update(enable=True, interval=1, out_dir=folder)

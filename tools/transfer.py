@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
+from steps import Step, run_steps  # beside this script
 
-from mmmixmim.runtime import Step, one_line_errors, require, run_steps
+from mmmixmim.runtime import one_line_errors, require
 from mmmixmim.synthetic import CLASSES
 from mmmixmim.text import duration
 from mmmixmim.visualization import draw_label_maps, paint_instances
@@ -100,13 +101,13 @@ def read_figures(outputs: dict[str, str]) -> dict[str, dict[str, float]]:
     }
 
 
-def draw_predictions(work_dir: Path, quick: bool, count: int = 6) -> None:
-    """Draw ground truth and predictions of all four models on validation images."""
+def draw_predictions(work_dir: Path, quick: bool) -> None:
+    """Draw ground truth and predictions of all four models on six validation images."""
     from mmdet.apis import inference_detector, init_detector
     from mmseg.apis import inference_model, init_model
 
     folder = work_dir / 'data'
-    files = sorted((folder / 'images' / 'val').iterdir())[:count]
+    files = sorted((folder / 'images' / 'val').iterdir())[:6]
     pictures = [np.asarray(Image.open(file)) for file in files]
     labels = folder / 'labels' / 'val'
     columns = {

@@ -3,19 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
-
-from mmmixmim.checkpoint import load_whole
-from mmmixmim.registry import MODELS
 from mmmixmim.runtime import (
     add_cfg_options,
     load_config,
     one_line_errors,
     positive_int,
 )
-from mmmixmim.visualization import check_picture, draw_reconstruction
+from mmmixmim.visualization import check_picture, draw_training_images
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,16 +45,14 @@ def main() -> None:
     args = parse_args()
     check_picture(args.out)
     cfg = load_config(args.config, args.cfg_options)
-    init_default_scope(cfg.default_scope)
-    set_random_seed(args.seed)
-    model = MODELS.build(cfg.model)
-    load_whole(model, args.checkpoint)
-    model.to(get_device())
-    loader = dict(cfg.train_dataloader, batch_size=args.num, num_workers=0)
-    loader.update(persistent_workers=False, drop_last=False)
-    batch = next(iter(Runner.build_dataloader(loader, seed=args.seed)))
-    draw_reconstruction(
-        model, batch['inputs'], args.out, details=args.details, bands=args.bands
+    draw_training_images(
+        cfg,
+        args.checkpoint,
+        args.out,
+        args.num,
+        args.seed,
+        details=args.details,
+        bands=args.bands,
     )
     print(args.out)
 

@@ -82,7 +82,7 @@ def gemm_floor(
 
 
 @torch.no_grad()
-def _fastest(a: Tensor, b: Tensor, rounds: int = 5) -> Callable[[], Tensor]:
+def _fastest(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     """Return the fastest function that computes ``a @ b``."""
     out = a.new_empty(len(a), b.shape[1])
     candidates = dict(mm=partial(torch.mm, a, b, out=out))
@@ -93,5 +93,5 @@ def _fastest(a: Tensor, b: Tensor, rounds: int = 5) -> Callable[[], Tensor]:
             )
     if len(candidates) == 1:
         return candidates['mm']
-    seconds = interleave(candidates, rounds)
+    seconds = interleave(candidates, 5)
     return candidates[min(seconds, key=lambda name: median(seconds[name]))]

@@ -68,7 +68,7 @@ class Memory:
 
 
 @dataclass
-class Run:
+class PlannedRun:
     """A whole run on a number of GPUs.
 
     Attributes:
@@ -127,7 +127,7 @@ class Plan:
     size: tuple[int, int]
     precision: str
     memory: list[Memory]
-    runs: list[Run]
+    runs: list[PlannedRun]
     checkpoint: int
     kept: int | None
     images: int | None
@@ -191,31 +191,7 @@ def plan(
             f'{card.name} does not compute in bf16: use --precision fp16 or float32, '
             'or another card.'
         )
-    costs = {
-        each: _without_repeats(
-            {mode: step_cost(cfg, batch, size, each, mode) for mode in recompute}
-        )
-        for each in precision
-    }
-    for modes in costs.values():
-        # FLOPs without recomputation: those of the mode with the fewest.
-        flops = min(cost.flops for cost in modes.values())
-        for cost in modes.values():
-            cost.flops = flops
-    memory = [
-        Memory(
-            strategy,
-            each,
-            mode,
-            _peak(cost, batch, strategy, max(gpus)),
-            _largest(cost, card, strategy, max(gpus)),
-            _seconds(cost, card, batch / cost.batch, *PASSES)
-            + _updating(cost, card, strategy, max(gpus)),
-        )
-        for each, modes in costs.items()
-        for strategy in strategies(max(gpus))
-        for mode, cost in modes.items()
-    ]
+    costs = _costs(cfg, batch, size, precision, recompute)
     modes = costs[precision[0]]
     cost = next(iter(modes.values()))
     for number, total in zip(gpus, totals, strict=True):
@@ -240,7 +216,7 @@ def plan(
         batch=batch,
         size=cost.size,
         precision=precision[0],
-        memory=memory,
+        memory=_memory(costs, card, batch, max(gpus)),
         runs=runs,
         checkpoint=4 * (cost.parameters + 2 * cost.trained),
         kept=_kept(cfg),
@@ -256,6 +232,48 @@ def batch_in_name(config: str | Path) -> int | None:
     return match and int(match[1]) * int(match[2])
 
 
+def _costs(
+    cfg: Config,
+    batch: int,
+    size: tuple[int, int] | None,
+    precisions: Sequence[str],
+    recompute: Sequence[str],
+) -> dict[str, dict[str, StepCost]]:
+    """What a step costs, by precision and by recomputation."""
+    costs = {
+        each: _without_repeats(
+            {mode: step_cost(cfg, batch, size, each, mode) for mode in recompute}
+        )
+        for each in precisions
+    }
+    for modes in costs.values():
+        # FLOPs without recomputation: those of the mode with the fewest.
+        flops = min(cost.flops for cost in modes.values())
+        for cost in modes.values():
+            cost.flops = flops
+    return costs
+
+
+def _memory(
+    costs: dict[str, dict[str, StepCost]], card: Card, batch: int, gpus: int
+) -> list[Memory]:
+    """Predict the memory of a GPU for each precision, strategy and recomputation."""
+    return [
+        Memory(
+            strategy,
+            precision,
+            mode,
+            gpu.peak(batch),
+            gpu.largest(),
+            gpu.seconds(batch, *PASSES) + gpu.updating(),
+        )
+        for precision, modes in costs.items()
+        for strategy in strategies(gpus)
+        for mode, cost in modes.items()
+        for gpu in [_Gpu(cost, card, strategy, gpus)]
+    ]
+
+
 def _runs(
     cfg: Config,
     costs: dict[str, StepCost],
@@ -265,7 +283,7 @@ def _runs(
     images: int | None,
     images_per_core: float,
     network: float,
-) -> list[Run]:
+) -> list[PlannedRun]:
     """Plan each strategy that fits, with its fastest recomputation."""
     batch = total // gpus
     # NCCL sends over the network cards of all GPUs of a machine at once.
@@ -281,7 +299,7 @@ def _runs(
         steps_that_fit = [
             step
             for mode, cost in costs.items()
-            if (step := _step(cost, mode, card, strategy, gpus, batch, speed))
+            if (step := _Gpu(cost, card, strategy, gpus).step(mode, batch, speed))
         ]
         if not steps_that_fit:
             continue
@@ -289,7 +307,7 @@ def _runs(
         step = min(steps_that_fit, key=lambda each: round(each.seconds, 6))
         rate = total / step.seconds
         runs.append(
-            Run(
+            PlannedRun(
                 gpus=gpus,
                 strategy=strategy,
                 batch=batch,
@@ -304,7 +322,7 @@ def _runs(
 
 
 class _Step(NamedTuple):
-    """A step of a :class:`Run`."""
+    """A step of a :class:`PlannedRun`."""
 
     recompute: str
     accumulate: int
@@ -314,105 +332,116 @@ class _Step(NamedTuple):
     hidden: float | None
 
 
-def _step(
-    cost: StepCost,
-    mode: str,
-    card: Card,
-    strategy: str,
-    gpus: int,
-    batch: int,
-    speed: float,
-) -> _Step | None:
-    """Predict a step of one GPU, in as few passes as fit; None if not even one does."""
-    largest = _largest(cost, card, strategy, gpus)
-    if largest < batch:
-        largest = _largest(cost, card, strategy, gpus, accumulated=True)
-    part = _part(batch, largest, cost.mixed)
-    if part is None:
-        return None
-    accumulate = batch // part
-    scale = part / cost.batch
-    forward = _seconds(cost, card, scale, 'forward')
-    backward = _seconds(cost, card, scale, 'backward')
-    computing = accumulate * (forward + backward)
-    computing += _updating(cost, card, strategy, gpus)
-    # What a ring sends to gather weights or to scatter float32 gradients once.
-    weights, gradients = (
-        size * numel * (gpus - 1) / gpus
-        for size, numel in ((_gathered(cost), cost.parameters), (4, cost.trained))
-    )
-    # Bytes, how often, and the seconds of computing at the same time.
-    if strategy == 'DDP':
-        transfers = [(2 * gradients, 1, backward)]  # all-reduce: scatter, then gather
-    else:
-        transfers = [
-            (weights, accumulate, forward),
-            (weights, accumulate - 1, backward),
-            (weights + gradients, 1, backward),
+@dataclass(frozen=True)
+class _Gpu:
+    """One of several GPUs that train, and what a step costs there.
+
+    Attributes:
+        cost: Kernels and memory of a step.
+        card: The card.
+        strategy: 'DDP' or 'FSDP'.
+        gpus: Number of GPUs.
+    """
+
+    cost: StepCost
+    card: Card
+    strategy: str
+    gpus: int
+
+    def step(self, mode: str, batch: int, speed: float) -> _Step | None:
+        """Predict a step, in as few passes as fit; None if not even one does.
+
+        Args:
+            mode: What the backward pass recomputes.
+            batch: Images of this GPU.
+            speed: Bytes per second between GPUs.
+        """
+        largest = self.largest()
+        if largest < batch:
+            largest = self.largest(accumulated=True)
+        part = _part(batch, largest, self.cost.mixed)
+        if part is None:
+            return None
+        accumulate = batch // part
+        forward = self.seconds(part, 'forward')
+        backward = self.seconds(part, 'backward')
+        computing = accumulate * (forward + backward) + self.updating()
+        # What a ring sends to gather weights or to scatter float32 gradients once.
+        weights, gradients = (
+            size * numel * (self.gpus - 1) / self.gpus
+            for size, numel in (
+                (self._gathered, self.cost.parameters),
+                (4, self.cost.trained),
+            )
+        )
+        # Bytes, how often, and the seconds of computing at the same time.
+        if self.strategy == 'DDP':
+            transfers = [(2 * gradients, 1, backward)]  # all-reduce: scatter, gather
+        else:
+            transfers = [
+                (weights, accumulate, forward),
+                (weights, accumulate - 1, backward),
+                (weights + gradients, 1, backward),
+            ]
+        traffic = sum(size * times for size, times, _ in transfers)
+        waiting = sum(
+            times * max(0.0, size / speed - meanwhile)
+            for size, times, meanwhile in transfers
+        )
+        hidden = 1 - waiting * speed / traffic if traffic else None
+        peak = self.peak(part, accumulate > 1)
+        return _Step(mode, accumulate, peak, computing + waiting, traffic, hidden)
+
+    def seconds(self, batch: int, *phases: str) -> float:
+        """Seconds of the forward or backward pass, or of both."""
+        scale = batch / self.cost.batch
+        kernels = self.cost.kernels
+        return sum(kernels[each].seconds(self.card, scale=scale) for each in phases)
+
+    def updating(self) -> float:
+        """Seconds of the optimizer, of which FSDP gives each GPU a part."""
+        seconds = self.cost.kernels['optimizer'].seconds(self.card, scale=1.0)
+        return seconds / self.gpus if self.strategy == 'FSDP' else seconds
+
+    def largest(self, accumulated: bool = False) -> int:
+        """The largest batch that fits, also where gradients of others are kept."""
+        return bisect_right(
+            range(1, 2**20),
+            USABLE * self.card.memory,
+            key=lambda batch: self.peak(batch, accumulated),
+        )
+
+    def peak(self, batch: int, accumulated: bool = False) -> float:
+        """Bytes at the peak."""
+        cost = self.cost
+        fixed, gradients = self._fixed(accumulated)
+        scale, share = batch / cost.batch, gradients / (4 * cost.trained)
+        moments = [
+            scale * each['activations']
+            + (gradients if accumulated else share * each['gradients'])
+            for each in (cost.memory, cost.widest)
         ]
-    traffic = sum(size * times for size, times, _ in transfers)
-    waiting = sum(
-        times * max(0.0, size / speed - meanwhile)
-        for size, times, meanwhile in transfers
-    )
-    hidden = 1 - waiting * speed / traffic if traffic else None
-    peak = _peak(cost, part, strategy, gpus, accumulate > 1)
-    return _Step(mode, accumulate, peak, computing + waiting, traffic, hidden)
+        return fixed + max(gradients, *moments)
 
+    def _fixed(self, accumulated: bool) -> tuple[float, float]:
+        """Bytes that do not depend on the batch: always, and all gradients."""
+        cost, gpus = self.cost, self.gpus
+        states = cost.memory['weights'] + cost.memory['optimizer']
+        gradients = 4 * cost.trained
+        if self.strategy == 'DDP':
+            # Its buckets hold a second copy of the gradients.
+            return states + (gradients if gpus > 1 else 0), gradients
+        # Held unsharded: parameters outside blocks, one block with its gradients, and
+        # the next block (prefetched).
+        whole = self._gathered * (cost.outside + 2 * cost.largest_block)
+        whole += 4 * cost.largest_block
+        # Before the last pass gradients are summed up without being divided.
+        return states / gpus + whole, gradients if accumulated else gradients / gpus
 
-def _seconds(cost: StepCost, card: Card, scale: float, *phases: str) -> float:
-    return sum(cost.kernels[each].seconds(card, scale=scale) for each in phases)
-
-
-def _updating(cost: StepCost, card: Card, strategy: str, gpus: int) -> float:
-    """Seconds of the optimizer, of which FSDP gives each GPU a part."""
-    seconds = _seconds(cost, card, 1.0, 'optimizer')
-    return seconds / gpus if strategy == 'FSDP' else seconds
-
-
-def _gathered(cost: StepCost) -> int:
-    """Bytes per weight that FSDP gathers, as configs/_base_/strategies/fsdp.py does."""
-    return 4 if cost.precision == 'fp32' else 2
-
-
-def _fixed(
-    cost: StepCost, strategy: str, gpus: int, accumulated: bool = False
-) -> tuple[float, float]:
-    """Bytes that do not depend on the batch: always, and all gradients."""
-    states = cost.memory['weights'] + cost.memory['optimizer']
-    gradients = 4 * cost.trained
-    if strategy == 'DDP':
-        # Its buckets hold a second copy of the gradients.
-        return states + (gradients if gpus > 1 else 0), gradients
-    # Whole are what no block holds, a block with its gradients, and the next block.
-    whole = _gathered(cost) * (cost.outside + 2 * cost.largest_block)
-    whole += 4 * cost.largest_block
-    # Before the last pass gradients are summed up without being divided.
-    return states / gpus + whole, gradients if accumulated else gradients / gpus
-
-
-def _peak(
-    cost: StepCost, batch: int, strategy: str, gpus: int, accumulated: bool = False
-) -> float:
-    fixed, gradients = _fixed(cost, strategy, gpus, accumulated)
-    scale, share = batch / cost.batch, gradients / (4 * cost.trained)
-    moments = [
-        scale * each['activations']
-        + (gradients if accumulated else share * each['gradients'])
-        for each in (cost.memory, cost.widest)
-    ]
-    return fixed + max(gradients, *moments)
-
-
-def _largest(
-    cost: StepCost, card: Card, strategy: str, gpus: int, accumulated: bool = False
-) -> int:
-    """The largest batch that fits, also where gradients of others are kept."""
-    return bisect_right(
-        range(1, 2**20),
-        USABLE * card.memory,
-        key=lambda batch: _peak(cost, batch, strategy, gpus, accumulated),
-    )
+    @property
+    def _gathered(self) -> int:
+        """Bytes per weight that FSDP gathers, see configs/_base_/strategies/fsdp.py."""
+        return 4 if self.cost.precision == 'fp32' else 2
 
 
 def _part(batch: int, largest: int, mixed: int) -> int | None:

@@ -21,22 +21,21 @@ ATTENTION = ('attention', 'flash', 'fmha', 'sdpa', 'softmax')
 
 @torch.no_grad()
 def matrix_rate(
-    device: torch.device | str, dtype: torch.dtype, size: int = 8192, rounds: int = 20
+    device: torch.device | str, dtype: torch.dtype, size: int = 8192
 ) -> float:
-    """Measure the speed of one large GEMM, by the library of our linear layers.
+    """Measure the median speed of a large GEMM, by the library of our linear layers.
 
     Args:
         device: Device to measure.
         dtype: dtype of the matrices.
         size: Side of the square matrices.
-        rounds: Number of runs; the median counts.
 
     Returns:
         FLOP/s, with two FLOPs per multiply-accumulate.
     """
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     run = dict(product=lambda: ops.linear(a, b))
-    seconds = interleave(run, rounds, device)['product']
+    seconds = interleave(run, 20, device)['product']
     return 2 * size**3 / statistics.median(seconds)
 
 

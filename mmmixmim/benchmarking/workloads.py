@@ -38,7 +38,6 @@ class Setting:
         compile_mode: Its mode, such as 'reduce-overhead', which records CUDA graphs.
         recompute: What our backward pass recomputes; None for the device's default.
         low_precision_norms: Whether our norms stay in autocast's precision.
-        with_cp: Whether to use activation checkpointing.
         window: Window size of all stages. By default windows scale with the image,
             from 14, 14, 14 and 7 at 224 pixels; 'dense' uses 16.
     """
@@ -53,7 +52,6 @@ class Setting:
     compile_mode: str | None = None
     recompute: str | None = None
     low_precision_norms: bool = False
-    with_cp: bool = False
     window: int | None = None
 
     @property
@@ -139,7 +137,6 @@ def _build_ours(setting: Setting) -> nn.Module:
         arch=setting.arch,
         img_size=setting.img_size,
         window_size=_windows(setting),
-        with_cp=setting.with_cp,
         recompute=setting.recompute,
         low_precision_norms=setting.low_precision_norms,
     )
@@ -160,7 +157,6 @@ def _build_mmpretrain(setting: Setting) -> nn.Module:
         arch=setting.arch,
         img_size=setting.img_size,
         window_size=_windows(setting),
-        use_checkpoint=setting.with_cp,
     )
     if setting.task == 'pretrain':
         model = dict(

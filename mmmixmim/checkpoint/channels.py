@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmixmim.log import warn
 from mmmixmim.validation import UserError
 
 from .formats import StateDict
@@ -26,8 +24,9 @@ def check_mode(mode: str) -> None:
 def fit_in_channels(weight: Tensor, channels: int, mode: str) -> Tensor:
     """Make the weights of a patch embedding for another number of channels.
 
-    From C channels to D. Both ways keep the mean response if all channels show the
-    same: they scale by C / D.
+    From C channels to D, scaled by C / D as timm does (``adapt_input_conv``). So the
+    mean response stays if all channels show the same: with 'repeat' only if D is a
+    multiple of C, else some channels count more often than others.
 
     Args:
         weight: Weights of a convolution (dim, C, height, width).
@@ -72,9 +71,7 @@ def fit_embedding(weights: StateDict, own: StateDict, mode: str) -> None:
     before, after = given.shape[1], own[name].shape[1]
     weights[name] = fit_in_channels(given, after, mode)
     if before != after:
-        print_log(
+        warn(
             f'{name} was fitted from {before} to {after} channels by in_channels='
-            f'{mode!r}.',
-            logger='current',
-            level=logging.WARNING,
+            f'{mode!r}.'
         )

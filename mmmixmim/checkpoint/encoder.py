@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 
-from mmengine.logging import print_log
-
+from mmmixmim.log import warn
 from mmmixmim.validation import UserError
 
 from .formats import DECODER, FORMATS, StateDict, detect_entries, entries_below
@@ -115,11 +113,7 @@ def keep_encoder(state: StateDict) -> None:
     """
     weights, dropped = split_encoder(state)
     if dropped:
-        print_log(
-            f'Only the encoder is loaded, not: {", ".join(dropped)}.',
-            logger='current',
-            level=logging.WARNING,
-        )
+        warn(f'Only the encoder is loaded, not: {", ".join(dropped)}.')
     metadata = getattr(state, '_metadata', None)
     if metadata is not None:
         metadata.update(weights._metadata)

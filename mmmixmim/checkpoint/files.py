@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import warnings
 import zipfile
@@ -13,11 +12,11 @@ from pickle import UnpicklingError
 
 import torch
 from mmengine.fileio import get_local_path
-from mmengine.logging import print_log
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
+from mmmixmim.log import warn
 from mmmixmim.runtime.files import replacing
 from mmmixmim.validation import (
     TRUST_VARIABLE,
@@ -183,11 +182,7 @@ def _load(file: Path, path: str, location) -> object:
 
 
 def _load_trusted(file: Path, location) -> object:
-    print_log(
-        f'{file} is trusted by {TRUST_VARIABLE}: code in it runs.',
-        logger='current',
-        level=logging.WARNING,
-    )
+    warn(f'{file} is trusted by {TRUST_VARIABLE}: code in it runs.')
     return torch.load(file, location, weights_only=False)
 
 

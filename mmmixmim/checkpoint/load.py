@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from pathlib import Path
 
-from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import nn
 
 from mmmixmim.geometry import load_bias_table, load_position_embedding
-from mmmixmim.validation import UserError
+from mmmixmim.log import warn
+from mmmixmim.validation import UserError, as_pair
 
 from .channels import check_mode, fit_embedding
 from .encoder import (
@@ -55,10 +54,9 @@ def load_encoder(
     """Load a backbone from a checkpoint, completely or not at all.
 
     The weights of a ``MixMIMTransformer`` may be in any format. Those of any other
-    encoder have the names of its stock class. Bias tables are resized if need be,
-    position embeddings if the class does that. Norms of other stages' maps may be new,
-    then they keep their values, or unused. A warning lists both, and what else the
-    file holds.
+    encoder have the names of its stock class. Bias tables and position embeddings are
+    resized if need be. Norms of other stages' maps may be new, then they keep their
+    values, or unused. A warning lists both, and what else the file holds.
 
     Args:
         backbone: An encoder.
@@ -76,27 +74,11 @@ def load_encoder(
         check_mode(in_channels)
     state = read_weights(path)
     own = backbone.state_dict()
-    native = is_native(own)
     try:
-        if native:
-            weights, others = split_encoder(state, prefix)
-        else:
-            first, _ = next(backbone.named_parameters())
-            weights, others = stock_weights(state, first, prefix)
-            weights = _fit_stock(own, weights)
+        weights, others = _find_weights(backbone, own, state, prefix)
         if in_channels is not None:
             fit_embedding(weights, own, in_channels)
-        new = [name for name in own if name not in weights]
-        unused = [name for name in weights if name not in own]
-        stages = [int(found[1]) for found in map(STAGE.match, own) if found]
-        last = f'norm{max(stages, default=0)}.'
-        _check_names(
-            [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
-            [name for name in unused if not NORM.match(name)],
-            'Set arch and qkv_bias to those that it was trained with.'
-            if native
-            else 'Build the backbone with the arguments that it was trained with.',
-        )
+        new, unused = _check_fits(own, weights)
         _load_or_restore(backbone, weights)
     except (RuntimeError, UserError) as error:
         raise UserError(
@@ -108,17 +90,44 @@ def load_encoder(
         (others, 'only the encoder is loaded, not'),
     ):
         if names:
-            print_log(
-                f'{path}: {what}: {", ".join(names)}.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            warn(f'{path}: {what}: {", ".join(names)}.')
+
+
+def _find_weights(
+    backbone: nn.Module, own: StateDict, state: StateDict, prefix: str | None
+) -> tuple[StateDict, list[str]]:
+    """The weights of an encoder by our names, and what else there is."""
+    if is_native(own):
+        return split_encoder(state, prefix)
+    first, _ = next(backbone.named_parameters())
+    weights, others = stock_weights(state, first, prefix)
+    return _fit_stock(backbone, own, weights), others
+
+
+def _check_fits(own: StateDict, weights: StateDict) -> tuple[list[str], list[str]]:
+    """Raise unless all names agree, but for norms of other stages' maps.
+
+    Returns:
+        Those that are new, and those that are not used.
+    """
+    new = [name for name in own if name not in weights]
+    unused = [name for name in weights if name not in own]
+    stages = [int(found[1]) for found in map(STAGE.match, own) if found]
+    last = f'norm{max(stages, default=0)}.'
+    _check_names(
+        [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
+        [name for name in unused if not NORM.match(name)],
+        'Set arch and qkv_bias to those that it was trained with.'
+        if is_native(own)
+        else 'Build the backbone with the arguments that it was trained with.',
+    )
+    return new, unused
 
 
 def load_whole(model: nn.Module, path: str | Path) -> None:
     """Load every parameter of a model from a checkpoint of any format.
 
-    Bias tables are resized if need be, position embeddings if the class does that.
+    Bias tables and position embeddings are resized if need be.
 
     Args:
         model: A pretraining or classification model.
@@ -136,7 +145,7 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
             if source != NATIVE:  # ours may have necks that no other format has
                 weights = to_native(weights, source)
         else:
-            weights = _fit_stock(own, weights)
+            weights = _fit_stock(model.backbone, own, weights)
         result = model.load_state_dict(weights, strict=False)
         _check_names(
             [n for n in result.missing_keys if not n.endswith(DERIVED)],
@@ -149,16 +158,29 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
         ) from error
 
 
-def _fit_stock(own: StateDict, weights: StateDict) -> StateDict:
-    """Resize bias tables, and replace buffers that follow from the windows.
+def _fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateDict:
+    """Resize what depends on the image size, and replace buffers that follow from it.
 
-    mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed.
+    mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed. HiViT
+    and PVT don't resize position embeddings when they load.
+
+    Args:
+        encoder: The encoder. Its maps have the proportions of its ``img_size``, and are
+            square if it has none.
+        own: State dict of it, or of its model.
+        weights: What is being loaded.
     """
+    height, width = as_pair('img_size', getattr(encoder, 'img_size', 1))
     fitted = weights | {n: value for n, value in own.items() if n.endswith(DERIVED)}
     for name, value in own.items():
         if name.endswith(TABLE):
             side = (math.isqrt(len(value)) + 1) // 2
             load_bias_table(fitted, name, (side, side), None)
+        elif name.endswith('pos_embed') and name in weights:
+            positions = value.shape[1]
+            if weights[name].shape[1] != positions:
+                rows = round(math.sqrt(positions * height / width))
+                load_position_embedding(fitted, name, (rows, positions // rows))
     return fitted
 
 

@@ -56,7 +56,7 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
             return convert(value)
     if isinstance(value, dict):
         plain = {
-            _plain_key(key, f'keys of {name}', unknown): to_plain(
+            to_plain(key, f'keys of {name}', unknown): to_plain(
                 each, f'{name}.{key}'.lstrip('.'), unknown
             )
             for key, each in value.items()
@@ -65,24 +65,9 @@ def to_plain(value: object, name: str = '', unknown: list[str] | None = None) ->
             plain = OrderedDict(plain)
             vars(plain).update(vars(value))  # PyTorch's _metadata
         return plain
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [to_plain(each, f'{name}[]', unknown) for each in value]
-        kind = next(
-            each for each in (list, tuple, set, frozenset) if isinstance(value, each)
-        )
-        return set(items) if kind is frozenset else kind(items)
-    return _unknown(value, name, unknown)
-
-
-def _plain_key(key: object, name: str, unknown: list[str] | None) -> object:
-    if isinstance(key, frozenset):  # it would become a set, which is no key
-        return _unknown(key, name, unknown)
-    if isinstance(key, tuple):
-        return tuple(_plain_key(each, name, unknown) for each in key)
-    return to_plain(key, name, unknown)
-
-
-def _unknown(value: object, name: str, unknown: list[str] | None) -> object:
+    for kind in (list, tuple, set):
+        if isinstance(value, kind):
+            return kind(to_plain(each, f'{name}[]', unknown) for each in value)
     if unknown is not None:
         unknown.append(f'{name} ({type(value).__name__})')
     return value

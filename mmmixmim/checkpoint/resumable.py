@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from mmengine.logging import print_log
-
+from mmmixmim.log import warn
 from mmmixmim.validation import StoppedRunError, UserError
 
 from .formats import StateDict, summarise_keys
@@ -51,11 +49,9 @@ def find_resumable(folder: str | Path) -> str | None:
     for path in [Path(last), *found] if last else found:
         if is_complete(path):
             if named and os.path.realpath(path) != os.path.realpath(named):
-                print_log(
+                warn(
                     f'{named}, the last checkpoint, is damaged or no longer there, as '
-                    f'in a folder that was moved. The run continues from {path}.',
-                    'current',
-                    logging.WARNING,
+                    f'in a folder that was moved. The run continues from {path}.'
                 )
             return str(path)
     if last or found:
@@ -65,17 +61,15 @@ def find_resumable(folder: str | Path) -> str | None:
         )
     mark = folder / EARLIER
     if mark.exists():
-        print_log(
+        warn(
             f'{folder} has no checkpoint of the run that was started last, but of an '
-            f'earlier one. To continue that one: --resume {mark.read_text()}',
-            'current',
-            logging.WARNING,
+            f'earlier one. To continue that one: --resume {mark.read_text()}'
         )
     return None
 
 
 def noted(folder: str | Path) -> str:
-    """Path of the checkpoint that ``last_checkpoint`` names, whatever its state.
+    """Path that ``last_checkpoint`` names, complete or not.
 
     It is in the folder itself if the run was moved: if nothing is where it was saved,
     or another run.

@@ -33,7 +33,7 @@ def config_text(docstring: str, sections: list[Section], choices: Choices) -> st
         sections: Its parts.
         choices: The settings; their reasons become comments.
     """
-    # Names of folders must not end the string: the config is run.
+    # Escape quotes and backslashes of folder names: the config is executed.
     text = docstring.strip().replace('\\', r'\\').replace('"""', r'\"\"\"')
     parts = [f'"""{text}\n"""\n']
     for section in sections:

@@ -15,7 +15,7 @@ from mmmixmim.datasets.image_files import find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, is_readable, scan_images
 from mmmixmim.text import plural, printable
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import MissingFileError
 
 from .settings import Choices
 
@@ -23,7 +23,39 @@ from .settings import Choices
 MEAN = [123.675, 116.28, 103.53]
 STD = [58.395, 57.12, 57.375]
 # Images whose channels are measured; more change mean and deviation little.
-_MEASURED = 500
+MEASURED = 500
+
+
+class Source:
+    """Where the images of a pretraining come from.
+
+    Attributes:
+        scan: What was found, as it was printed.
+        note: What the config says about itself.
+        has_weights: Whether the images bring masks along.
+    """
+
+    scan: Scan
+    note = (
+        'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
+        'mim train mmmixmim config.py --work-dir FOLDER'
+    )
+    has_weights = False
+
+    def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
+        """Measure the channels, and write what the config needs.
+
+        Args:
+            no_data: See :func:`mmmixmim.pretrain`.
+            held_out: How many images are not trained on; of shards, of the first.
+
+        Returns:
+            The dataset to train on and that of the held-out images, without pipelines.
+        """
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove what was stored for a run that is not to be."""
 
 
 def list_images(data: Path) -> tuple[list[Path], str]:
@@ -94,22 +126,8 @@ def print_scan(scan: Scan, kind: str) -> None:
     ):
         count = getattr(scan, name)
         if count:
-            example = scan.examples.get(name) or scan.examples[name.rstrip('s')]
-            print(f'  {count:,} {said}, such as {printable(example[0])}{advice}')
-
-
-def check_no_data_fits(scan: Scan, no_data: str | float | None) -> None:
-    """Raise if there is a value without data, and the images are pictures."""
-    if no_data is not None and not scan.is_raster:
-        raise UserError(
-            '--no-data is for images that are read with their channels and values, '
-            'not for pictures of 8 bits, which are read as RGB: leave it out.'
-        )
-
-
-def spread(count: int) -> range:
-    """Which of many images are measured."""
-    return range(0, count, max(1, count // _MEASURED))
+            example = printable(scan.examples[name][0])
+            print(f'  {count:,} {said}, such as {example}{advice}')
 
 
 def measure(

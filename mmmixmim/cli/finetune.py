@@ -11,16 +11,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.visualization import write_report
 
 from .config_writer import Section, config_text
 from .data import central_crop, load_transform, loader, pack
 from .labelled import data_path, labelled_dataset, look, prepare, save_mistakes
 from .machine import this_machine
-from .report import print_report
-from .run import Run, announce, goes_on, train
+from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
 from .start import known_settings, pretrained
+from .training import announce, goes_on, train
 
 
 def finetune(
@@ -81,7 +82,7 @@ def finetune(
             print(f'See {out / "mistakes.json"} and {out / "report.html"}.')
         return out
     with run.locked():
-        if not run.exists and not _prepare(run, data, start, val_share, seed, dry_run):
+        if not run.exists and not _prepare(run, data, dry_run):
             return out
         with goes_on():
             runner = train(run)
@@ -90,26 +91,19 @@ def finetune(
         run.finished = True
         run.save()
     print(f'Classifier      {run.checkpoint}')
-    print_report(out)
+    print(f'Report          {write_report(out)}')
     return out
 
 
-def _prepare(
-    run: Run,
-    data: Path,
-    start: str | Path | None,
-    val_share: float,
-    seed: int,
-    dry_run: bool,
-) -> bool:
+def _prepare(run: Run, data: Path, dry_run: bool) -> bool:
     """Look at the images, choose the settings and begin the run.
 
     Returns:
         Whether it was begun.
     """
-    no_data = run.arguments['no_data']
+    start = run.arguments['start']
     known = known_settings(start)
-    labelled, scan = look(data, run.folder, start, val_share, no_data, seed)
+    labelled, scan = look(run, data)
     count, machine = len(labelled.part('train')), this_machine()
     chosen, cost = choose_classification(count, scan, machine, known, **run.given)
     duration = time_of_training(chosen, count, cost, machine)
@@ -121,7 +115,8 @@ def _prepare(
         model['backbone']['init_cfg'] = entry
     classes = labelled.classes
     datasets = _datasets(run, classes, scan, chosen)
-    sections = _sections(model, datasets, chosen) + runtime_sections(chosen, seed)
+    sections = _sections(model, datasets, chosen)
+    sections += runtime_sections(chosen, run.arguments['seed'])
     docstring = (
         f'Classification of {data} in {len(classes)} classes.\n\n'
         'Written by `python -m mmmixmim`. To train it again elsewhere:\n'

@@ -11,24 +11,17 @@ import numpy as np
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.text import plural
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
-from .data import (
-    MEAN,
-    STD,
-    cached_scan,
-    check_no_data_fits,
-    measure,
-    print_scan,
-    spread,
-)
+from .data import MEAN, MEASURED, STD, cached_scan, measure, print_scan
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
-from .start import known_statistics, other_kind
+from .start import known_statistics
 
 
 def data_path(data: str | Path) -> Path:
@@ -45,36 +38,30 @@ def data_path(data: str | Path) -> Path:
     return Path(data).expanduser()
 
 
-def look(
-    data: Path,
-    out: Path,
-    start: str | Path | None,
-    val_share: float,
-    no_data: str | None,
-    seed: int,
-) -> tuple[Labelled, Scan]:
+def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
     """Find, scan, split and check the images, and print what they are.
 
     Raises:
         UserError: If they cannot be trained on.
     """
+    start, no_data = run.arguments['start'], run.arguments['no_data']
     labelled = find_labelled(data)
-    scan = cached_scan(data, labelled.files, out / 'scan.json')
+    scan = cached_scan(data, labelled.files, run.folder / 'scan.json')
     print_scan(scan, 'labelled images')
     if scan.unreadable:
         raise UserError(
             f'{plural(scan.unreadable, "labelled file")} cannot be read: repair or '
             f'remove them. {scan.reason}'
         )
-    other = other_kind(start, scan)
-    if other:
-        print(f'  mean and deviation of --from are not used: {other}')
-    scan = replace(scan, as_arrays=known_statistics(start, scan) is not None)
+    known, difference = known_statistics(start, scan)
+    if difference:
+        print(f'  mean and deviation of --from are not used: {difference}')
+    scan = replace(scan, as_arrays=known is not None)
     check_scan(scan, no_data)
-    check_no_data_fits(scan, no_data)
     said = 'as the data say'
     if labelled.parts is None:
-        labelled = split(labelled, val_share, seed)
+        seed = run.arguments['seed']
+        labelled = split(labelled, run.arguments['val_share'], seed)
         said = f'drawn from each class with seed {seed}'
     check_counts(labelled)
     count = {part: len(labelled.part(part)) for part in ('train', 'val')}
@@ -114,12 +101,13 @@ def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
 def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
     """Mean and deviation of the run to start from, or measured."""
     file = run.folder / 'statistics.json'
-    known = known_statistics(run.arguments['start'], scan)
+    known, _ = known_statistics(run.arguments['start'], scan)
     if known:
         known.save(file)
         print('  mean and deviation of the channels are those of --from')
         return known
-    files = [labelled.files[i] for i in spread(len(labelled.files))]
+    chosen = evenly_spaced(len(labelled.files), MEASURED)
+    files = [labelled.files[i] for i in chosen]
     measure(scan, files, run.folder, run.arguments['no_data'])
     return ChannelStatistics.load(file)
 

@@ -146,7 +146,7 @@ def _free_memory() -> int:
         group = Path('/sys/fs/cgroup')
         limit = int((group / 'memory.max').read_text())
         used = int((group / 'memory.current').read_text())
-        # Files that were read stay in memory until it is needed.
+        # The kernel frees its page cache on demand.
         stat = (group / 'memory.stat').read_text()
         cached = re.search(r'^inactive_file (\d+)$', stat, re.MULTILINE)
         used -= int(cached[1]) if cached else 0

@@ -224,7 +224,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     Example:
       mixmim report runs/first runs/second --out compared.html
     """
-    click.echo(_load('report').write_report(runs, out))
+    click.echo(_load('report', 'mmmixmim.visualization').write_report(runs, out))
 
 
 class _List(click.ParamType):

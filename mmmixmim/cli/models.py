@@ -127,6 +127,7 @@ def encoder(model: str, image_size: int, patch_size: int, in_channels: int) -> d
             strides=[patch_size, 2, 2, 2],
             pretrain_img_size=image_size,
             in_channels=in_channels,
+            drop_path_rate=0.0,
             out_indices=(3,),
         )
     return dict(

@@ -11,28 +11,19 @@ from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.datasets.unreadable import UnreadableImages
 from mmmixmim.text import plural
-from mmmixmim.visualization.report import with_labels
+from mmmixmim.visualization.report import with_labels, write_report
 
 from .config_writer import Section, config_text
-from .data import (
-    MEAN,
-    STD,
-    central_crop,
-    check_no_data_fits,
-    load_transform,
-    loader,
-    pack,
-)
+from .data import MEAN, STD, Source, central_crop, load_transform, loader, pack
 from .machine import this_machine
 from .models import pretraining_model
 from .reconstruct import reconstruct
-from .report import print_report
-from .run import Run, announce, goes_on, train
+from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
-from .shards import Shards
-from .source import Files, PythonDataset, find_source
+from .source import find_source
 from .start import known_settings, pretrained
+from .training import announce, goes_on, train
 
 
 def pretrain(
@@ -101,7 +92,7 @@ def pretrain(
             _print_end(run)
         return run.folder
     with run.locked():
-        if not run.exists and not _prepare(run, data, start, seed, dry_run):
+        if not run.exists and not _prepare(run, data, dry_run):
             return run.folder
         with goes_on(), named_dataset(run.arguments['data'], data):
             train(run)
@@ -112,24 +103,18 @@ def pretrain(
     return run.folder
 
 
-def _prepare(
-    run: Run,
-    data: str | Path | Iterable,
-    start: str | Path | None,
-    seed: int,
-    dry_run: bool,
-) -> bool:
+def _prepare(run: Run, data: str | Path | Iterable, dry_run: bool) -> bool:
     """Look at the images, choose the settings and begin the run.
 
     Returns:
         Whether it was begun.
     """
-    out, no_data = run.folder, run.arguments['no_data']
+    out, asked = run.folder, run.arguments
+    start, no_data = asked['start'], asked['no_data']
     known = known_settings(start)
-    source = find_source(data, out, run.arguments['masks'])
+    source = find_source(data, out, asked['masks'])
     scan, machine = source.scan, this_machine()
     check_scan(scan, no_data, masked=source.has_weights)
-    check_no_data_fits(scan, no_data)
     if no_data is not None:
         print(f'  pixels of value {no_data} hold no data')
     chosen, cost = choose_pretraining(scan, machine, known, **run.given)
@@ -144,7 +129,7 @@ def _prepare(
         model['backbone']['init_cfg'] = entry
     per_epoch = _stream_epoch(scan, chosen)
     sections = _sections(model, datasets, chosen, per_epoch)
-    sections += runtime_sections(chosen, seed, per_epoch)
+    sections += runtime_sections(chosen, asked['seed'], per_epoch)
     docstring = (
         f'Pretraining on {plural(scan.images, "image")} of {scan.root}.\n\n'
         f'{source.note}'
@@ -165,7 +150,7 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
 
 
 def _datasets(
-    source: Files | PythonDataset | Shards, chosen: Choices, no_data: str | None
+    source: Source, chosen: Choices, no_data: str | None
 ) -> tuple[dict, dict]:
     """The datasets to train on and to hold out, with their pipelines."""
     dataset, held_out = source.prepare(no_data, chosen.held_out)
@@ -283,7 +268,7 @@ def _schedule_section(chosen: Choices, per_epoch: int | None) -> Section:
 def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
-    print_report(run.folder)
+    print(f'Report          {write_report(run.folder)}')
     steps = with_labels(run.folder, run.arguments['data'], run.folder)
     commands = [f'  {step.command}' for step in steps]
     own = ', yours for /data/labelled' if '/data/labelled' in commands[0] else ''

@@ -62,7 +62,7 @@ def probe(
     run = Run.open('probe', **arguments)
     data, out, no_data = data_path(data), run.folder, run.arguments['no_data']
     known = known_settings(start)
-    labelled, scan = look(data, out, start, val_share, no_data, seed)
+    labelled, scan = look(run, data)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
     count = len(labelled.part('train'))
     chosen, _ = choose_classification(count, scan, machine, known, **run.given)

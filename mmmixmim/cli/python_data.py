@@ -88,20 +88,12 @@ def store_images(data: Iterable, folder: Path) -> tuple[list[Path], list[Path]]:
                     'give it a length and an index.'
                 )
             if 'img_path' in sample:
-                file = Path(sample['img_path']).expanduser().absolute()
-                if not file.is_file():
-                    raise MissingFileError(f'There is no image file {str(file)!r}.')
+                file = _existing_file(sample['img_path'])
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 file = folder.absolute() / f'{number:08}.npy'
                 stored.append(file)
-                try:
-                    np.save(file, sample['img'], allow_pickle=False)
-                except ValueError as error:
-                    raise UserError(
-                        f'Item {number} of the iterable is no array of numbers: '
-                        f'{error}.'
-                    ) from error
+                _save_array(file, sample['img'], number)
                 written += file.stat().st_size
                 if written > shutil.disk_usage(folder).free:
                     raise UserError(
@@ -115,6 +107,22 @@ def store_images(data: Iterable, folder: Path) -> tuple[list[Path], list[Path]]:
         remove_stored(stored)
         raise
     return files, stored
+
+
+def _existing_file(path: str | Path) -> Path:
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise MissingFileError(f'There is no image file {str(file)!r}.')
+    return file
+
+
+def _save_array(file: Path, pixels: np.ndarray, number: int) -> None:
+    try:
+        np.save(file, pixels, allow_pickle=False)
+    except ValueError as error:
+        raise UserError(
+            f'Item {number} of the iterable is no array of numbers: {error}.'
+        ) from error
 
 
 def remove_stored(stored: list[Path]) -> None:

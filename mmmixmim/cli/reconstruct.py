@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
 
-from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets import ImageFolder, RasterFolder
 from mmmixmim.datasets.image_files import find_images
-from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
 from mmmixmim.validation import UserError, check_int_between
-from mmmixmim.visualization import check_picture, draw_reconstruction
+from mmmixmim.visualization import check_picture, draw_training_images
 
-from .run import Run, check_images
+from .run import Run
+from .training import check_images
 
 
 def reconstruct(
@@ -53,21 +49,12 @@ def reconstruct(
     out = Path(out) if out else opened.folder / 'reconstruction.png'
     check_picture(out)
     cfg = load_config(opened.config)
-    loader = cfg.train_dataloader
     if images:
-        _take(images, loader)
+        _take(images, cfg.train_dataloader)
     else:
         check_images(cfg, 'bring them back, or name others with --images FOLDER')
-    init_default_scope(cfg.default_scope)
-    set_random_seed(seed)
     cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    load_whole(model, opened.checkpoint)
-    model.to(get_device())
-    loader.update(batch_size=num, num_workers=0, persistent_workers=False)
-    loader.drop_last = False
-    batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
-    draw_reconstruction(model, batch['inputs'], out)
+    draw_training_images(cfg, opened.checkpoint, out, num, seed)
     return out
 
 

@@ -1,7 +1,7 @@
 """The rules that choose a setting: each gives a value and its reason.
 
 They are documented in docs/command.md. All of them are pure functions: the same scan,
-machine and options give the same settings. At the end is what they compute with.
+machine and options give the same settings. Helpers stand at the end.
 """
 
 from __future__ import annotations

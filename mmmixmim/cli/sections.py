@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmmixmim.text import plural
 
 from .config_writer import Section
-from .run import KEPT_CHECKPOINTS
 from .settings import Choices
+from .training import KEPT_CHECKPOINTS
 
 
 def runtime_sections(

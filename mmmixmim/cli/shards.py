@@ -21,25 +21,22 @@ from mmmixmim.datasets.shards import (
 from mmmixmim.text import plural
 from mmmixmim.validation import UnreadableFileError
 
-from .data import measure, print_scan
+from .data import Source, measure, print_scan
 
 
-class Shards:
+class Shards(Source):
     """Images in shards, see :class:`~mmmixmim.datasets.ShardStream`.
 
     Args:
         name: The shards: a local folder, files or addresses with braces, or an index.
-        note: What the config says about itself.
         out: Folder of the run, which keeps the scan and the held-out images.
 
     Raises:
         UserError: If there are none, or one is empty or cannot be read.
     """
 
-    has_weights = False
-
-    def __init__(self, name: str, note: str, out: Path) -> None:
-        self.name, self.note, self.out = name, note, out
+    def __init__(self, name: str, out: Path) -> None:
+        self.name, self.out = name, out
         self.shards = find_shards(name)
         print(f'Looking at {plural(len(self.shards), "shard")}.', flush=True)
         first, images, how = _count(self.shards)
@@ -53,15 +50,7 @@ class Shards:
         print('  not checked: copies, and images that were not looked at')
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
-        """Measure the channels, and write the held-out images to files.
-
-        Args:
-            no_data: See :func:`mmmixmim.pretrain`.
-            held_out: How many images of the first shard; 0 to train on all shards.
-
-        Returns:
-            The dataset to train on and that of the held-out images, without pipelines.
-        """
+        """Measure the channels, and write the held-out images to files."""
         folder = self.out.absolute() / 'held_out'
         try:
             if held_out:
@@ -76,9 +65,6 @@ class Shards:
         kind = 'RasterFolder' if self.scan.is_raster else 'ImageFolder'
         dataset['held_out_shards'] = 1
         return dataset, dict(type=kind, data_root=str(folder))
-
-    def discard(self) -> None:
-        """Nothing was stored."""
 
 
 def _count(shards: list[str]) -> tuple[int, int, str]:

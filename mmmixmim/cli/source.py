@@ -1,4 +1,4 @@
-"""Where the images of a pretraining come from: files, or a Python dataset."""
+"""The images of a pretraining: of files, a Python dataset, or shards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.samples import has_mask
 from mmmixmim.datasets.scan import get_sample, scan_dataset
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UserError
 
-from .data import cached_scan, list_images, measure, print_scan, spread
+from .data import MEASURED, Source, cached_scan, list_images, measure, print_scan
 from .python_data import (
     STORED_FOLDER,
     describe,
@@ -27,7 +28,7 @@ from .python_data import (
 from .shards import Shards
 
 
-class Files:
+class Files(Source):
     """Images in files.
 
     Args:
@@ -44,11 +45,6 @@ class Files:
         UserError: If a mask is missing.
     """
 
-    note = (
-        'Written by `python -m mmmixmim pretrain`. To train it again elsewhere:\n'
-        'mim train mmmixmim config.py --work-dir FOLDER'
-    )
-
     def __init__(
         self,
         name: str,
@@ -64,7 +60,7 @@ class Files:
         repeats, files = len(files) - len(unique), list(unique.values())
         self.files, self.out, self.root = files, out, root
         self.stored: list[Path] = []  # files of an iterable
-        self.masks = masks
+        self.masks, self.has_weights = masks, masks is not None
         if masks:
             self.mask_suffix = find_mask_suffix(Path(name), files, masks)
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
@@ -76,15 +72,7 @@ class Files:
             self.scan = replace(self.scan, as_arrays=True)
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
-        """Measure the channels.
-
-        Args:
-            no_data: See :func:`mmmixmim.pretrain`.
-            held_out: How many images are not trained on.
-
-        Returns:
-            The dataset to train on and that of the held-out images, without pipelines.
-        """
+        """Measure the channels, and list the files if need be."""
         unreadable = set(self.scan.examples.get('unreadable', ()))
         files = [file for file in self.files if str(file) not in unreadable]
         names = [file.absolute() for file in files]
@@ -93,13 +81,14 @@ class Files:
         if self.root:
             dataset['data_root'] = str(self.root)
             names = [name.relative_to(self.root) for name in names]
+        chosen = evenly_spaced(len(files), MEASURED)
         masks = None
         if self.masks:
             suffix = self.mask_suffix
             dataset |= dict(mask_root=str(self.masks), mask_suffix=suffix)
             masks = [self.masks / mask_name(name.as_posix(), suffix) for name in names]
-            masks = [masks[i] for i in spread(len(files))]
-        some = [files[i] for i in spread(len(files))]
+            masks = [masks[i] for i in chosen]
+        some = [files[i] for i in chosen]
         measure(self.scan, some, self.out, no_data, masks)
         if unreadable or not self.root:
             listed = self.out.absolute() / 'images.txt'
@@ -107,25 +96,17 @@ class Files:
             dataset['ann_file'] = str(listed)
         return _split(dataset, held_out)
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether the images bring masks along."""
-        return self.masks is not None
-
     def discard(self) -> None:
         """Remove what was stored for a run that is not to be."""
         remove_stored(self.stored)
 
 
-class PythonDataset:
+class PythonDataset(Source):
     """Images of a dataset with length and index.
 
     Args:
         dataset: The dataset.
         out: Folder of the run, which keeps the scan.
-
-    Attributes:
-        has_weights: Whether the images bring masks along.
 
     Raises:
         UserError: If an item is no image, or some of those looked at have no mask.
@@ -144,8 +125,9 @@ class PythonDataset:
         self.has_weights = self._have_masks()
 
     def prepare(self, no_data: str | float | None, held_out: int) -> tuple[dict, dict]:
-        """Measure the channels; see :meth:`Files.prepare`."""
-        samples = (get_sample(self.dataset, i) for i in spread(len(self.dataset)))
+        """Measure the channels."""
+        indices = evenly_spaced(len(self.dataset), MEASURED)
+        samples = (get_sample(self.dataset, i) for i in indices)
         samples, again = tee(samples)
         images = (sample.get('img', sample.get('img_path')) for sample in samples)
         masks = (sample.get('mask', sample.get('mask_path')) for sample in again)
@@ -153,7 +135,7 @@ class PythonDataset:
         return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
     def _have_masks(self) -> bool:
-        indices = spread(len(self.dataset))
+        indices = evenly_spaced(len(self.dataset), MEASURED)
         found = {i: has_mask(get_sample(self.dataset, i)) for i in indices}
         with_mask, without = (
             next((i for i, has in found.items() if has == wanted), None)
@@ -167,13 +149,8 @@ class PythonDataset:
             )
         return with_mask is not None
 
-    def discard(self) -> None:
-        """Nothing was stored."""
 
-
-def find_source(
-    data: object, out: Path, masks: str | None = None
-) -> Files | PythonDataset | Shards:
+def find_source(data: object, out: Path, masks: str | None = None) -> Source:
     """Find the images, look at them, and print what they are.
 
     Args:
@@ -196,14 +173,14 @@ def find_source(
     if is_dataset(data):
         return PythonDataset(data, out)
     if shards:
-        return Shards(describe(data), Files.note, out)
+        return Shards(describe(data), out)
     if path:
         try:
             files, kind = list_images(path)
         except MissingFileError:
             if masks or not any(path.glob('*.tar')):
                 raise
-            return Shards(describe(path), Files.note, out)
+            return Shards(describe(path), out)
         if path.is_dir() and not masks:
             _check_no_shards(path, files)
         root = path.absolute() if path.is_dir() else None

@@ -39,39 +39,32 @@ def known_settings(start: str | Path | None) -> dict | None:
         ) from error
 
 
-def known_statistics(start: str | Path | None, scan: Scan) -> ChannelStatistics | None:
+def known_statistics(
+    start: str | Path | None, scan: Scan
+) -> tuple[ChannelStatistics | None, str]:
     """Mean and deviation that a run measured on images of the same kind.
 
     Args:
         start: The run or its checkpoint; None for none.
         scan: The images, whose number of channels and bits must agree.
+
+    Returns:
+        Mean and deviation, None if there are none. And how the images of the run differ
+        in kind, so that its statistics are of no use; '' if they do not.
     """
-    file = _statistics_file(start)
-    if file is None or other_kind(start, scan):
-        return None
-    return ChannelStatistics.load(file)
-
-
-def other_kind(start: str | Path | None, scan: Scan) -> str:
-    """Say how the images of a run with statistics differ in kind; '' if they do not."""
-    file = _statistics_file(start)
-    if file is None:
-        return ''
-    data = Run.load(file.parent).data
+    if start is None:
+        return None, ''
+    folder = checkpoint_of(start).parent
+    file = folder / 'statistics.json'
+    if not file.is_file() or not (folder / 'run.json').is_file():
+        return None, ''
+    data = Run.load(folder).data
     for name in ('channels', 'bits'):
         there, here = sorted(map(int, data[name])), sorted(getattr(scan, name))
         if there != here:
             there, here = (', '.join(map(str, each)) for each in (there, here))
-            return f'its images have {there} {name}, these {here}'
-    return ''
-
-
-def _statistics_file(start: str | Path | None) -> Path | None:
-    if start is None:
-        return None
-    folder = checkpoint_of(start).parent
-    file = folder / 'statistics.json'
-    return file if file.is_file() and (folder / 'run.json').is_file() else None
+            return None, f'its images have {there} {name}, these {here}'
+    return ChannelStatistics.load(file), ''
 
 
 def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:

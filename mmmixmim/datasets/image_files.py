@@ -61,13 +61,13 @@ def find_images(root: Path, extensions: Iterable[str] = RASTERS) -> list[Path]:
 
 
 def _is_left_out(folder: str) -> bool:
-    # The latter is at the top of disks, and nobody may list it.
+    # ext4 puts lost+found at the root of a disk; only root may list it.
     return folder.startswith('.') or folder == 'lost+found'
 
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Hash of the names, sizes and times of change of files."""
-    digest = hashlib.blake2b(b'format 2', digest_size=16)
+    digest = hashlib.blake2b(b'format 3', digest_size=16)
     for file in files:
         digest.update(os.fsencode(file))
         with suppress(OSError):  # a link to nothing

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import heapq
-import logging
 from collections.abc import Sequence
 from os.path import expanduser
 
 from mmengine.fileio import isdir
-from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -151,12 +150,10 @@ class ImageFolder(CustomDataset):
         if count >= self.LEAST or not self.held_out:
             return count
         if self.part == 'train':
-            print_log(
+            warn(
                 f'{self.img_prefix!r} has {images} images, of which the share '
                 f'held_out={self.held_out:g} is {count}, fewer than {self.LEAST}: none '
-                'are held out. Set held_out to a number to hold out some anyway.',
-                'current',
-                logging.WARNING,
+                'are held out. Set held_out to a number to hold out some anyway.'
             )
         return 0
 

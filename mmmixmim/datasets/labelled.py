@@ -16,11 +16,11 @@ from .image_files import find_images
 from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')
-# What people call the parts.
-_WORDS = dict(
-    **dict.fromkeys(('train', 'training'), 'train'),
-    **dict.fromkeys(('val', 'valid', 'validation', 'dev', 'eval', 'evaluation'), 'val'),
-    **dict.fromkeys(('test', 'testing'), 'test'),
+# What people call the parts, as in seg_train or val2017.
+_PART = re.compile(
+    '(?<![a-z])'
+    '(train|training|val|valid|validation|dev|eval|evaluation|test|testing)'
+    '(?![a-z])'
 )
 
 
@@ -195,55 +195,18 @@ def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
 
 
 def _check_no_parts(data: Path, top: set[str]) -> None:
-    """Raise if the folders of classes have the names of parts."""
-    parts = _find_parts(top)
-    if not parts:
+    """Raise if the folders of classes have names of parts, alike but for that word."""
+    names = [name.lower() for name in top]
+    rest = {_PART.sub('', name) for name in names}
+    if not all(map(_PART.search, names)) or len(rest) > 1:
         return
-    known = {*parts.values()}
-    if 'test' in known and 'train' in known and 'val' not in known:
-        parts = {name: 'val' if x == 'test' else x for name, x in parts.items()}
-        known = {'train', 'val'}
-    names = {part: sorted(x for x in top if parts[x] == part) for part in known}
-    steps = []
-    if 'train' in known:
-        merges = {part: each for part, each in names.items() if len(each) > 1}
-        renames = sorted(
-            f'{name} to {part}'
-            for name, part in parts.items()
-            if name != part and part not in merges
+    if len(top) > 1 or rest == {''}:  # train_station alone is a class
+        raise UserError(
+            f'{str(data)!r} has {" and ".join(sorted(top))}, which are no classes: '
+            'expected train and val, with a folder for each class in both. Rename or '
+            'merge the folders, or name one of them, of which some images are drawn '
+            'for validation.'
         )
-        if renames:
-            steps.append(f'rename {", ".join(renames)}')
-        for part, each in merges.items():
-            steps.append(f'merge {" and ".join(each)} into {part}')
-    elif len(top) > 1:
-        steps.append('rename one of them to train and one to val')
-    advice = ' and '.join(steps) + ', or name' if steps else 'name'
-    first = min(top, key=lambda name: ([*PARTS, 'test'].index(parts[name]), name))
-    raise UserError(
-        f'{str(data)!r} has {" and ".join(sorted(top))}, which are no classes: '
-        'expected train and val, with a folder for each class in both. '
-        f'{advice[0].upper()}{advice[1:]} {str(data / first)!r}, of which some images '
-        'are drawn for validation.'
-    )
-
-
-def _find_parts(top: set[str]) -> dict[str, str]:
-    """Which part each folder is by a word of its name, as ``seg_train``.
-
-    Returns:
-        'train', 'val' or 'test' for each name; empty unless the names are the same but
-        for these words.
-    """
-    found = {}  # name -> what remains of it -> part
-    for name in top:
-        low = name.lower()
-        words = [x for x in re.finditer(r'[^\W\d_]+', low) if x[0] in _WORDS]
-        found[name] = {low[: x.start()] + low[x.end() :]: _WORDS[x[0]] for x in words}
-    shared = set.intersection(*map(set, found.values()))
-    if len(top) == 1:
-        shared &= {''}  # train_station is a class
-    return {name: found[name][min(shared)] for name in top} if shared else {}
 
 
 def _read_table(file: Path) -> list[tuple[Path, str, str]]:

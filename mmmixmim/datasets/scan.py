@@ -23,7 +23,10 @@ from .pillow_limits import open_picture
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
 from .samples import as_sample, open_sample
+from .subsets import evenly_spaced
 
+_SAMPLE = 500  # images whose pixels are looked at
+_THREADS = 8
 _CHUNK = 10_000  # files that the threads are given at a time
 _EXAMPLES = 20  # paths that are kept of each kind of problem
 # TIFFs that Pillow, which loads plain pictures, does not read as we do:
@@ -63,8 +66,6 @@ class Scan:
         channels: Number of images by number of channels.
         bits: Number of images by bits per channel.
         short_sides: Smallest, median and largest shorter side, in pixels.
-        aspect: Median of longer by shorter side.
-        folders: Number of folders that directly hold images.
         unreadable: Number of files that are no readable image.
         reason: Why the first of them cannot be read; '' if there are none.
         duplicates: Number of images whose content another one has too.
@@ -86,8 +87,6 @@ class Scan:
     channels: dict[int, int] = field(default_factory=dict)
     bits: dict[int, int] = field(default_factory=dict)
     short_sides: tuple[int, int, int] = (0, 0, 0)
-    aspect: float = 1.0
-    folders: int = 0
     unreadable: int = 0
     reason: str = ''
     duplicates: int = 0
@@ -102,7 +101,7 @@ class Scan:
     first_shard: int = 0
 
     def add_problem(self, kind: str, example: Path | str, reason: str = '') -> None:
-        """Count an image as 'unreadable', for a reason, 'constant' or 'not_finite'."""
+        """Count an image under the name of a field, such as 'unreadable'."""
         self.reason = self.reason or reason
         setattr(self, kind, getattr(self, kind) + 1)
         self.add_example(kind, example)
@@ -143,26 +142,19 @@ class Scan:
 
 
 def scan_images(
-    root: Path,
-    files: list[Path],
-    sample: int = 500,
-    workers: int = 8,
-    progress: Callable[[], object] = lambda: None,
+    root: Path, files: list[Path], progress: Callable[[], object] = lambda: None
 ) -> Scan:
-    """Read the headers of all images, and the pixels of some.
+    """Read the headers of all images, and the pixels of some, drawn with a fixed seed.
 
     Args:
         root: Where the files come from; for messages and the cache.
         files: The image files.
-        sample: Number of images whose pixels are looked at, drawn with a fixed seed.
-            Defaults to 500.
-        workers: Number of threads. Defaults to 8.
         progress: Called once for each file.
     """
     scan = Scan(str(root), fingerprint=fingerprint(files))
     found = {}  # readable file -> header
     # Around all threads: the filters are those of the process.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
         warnings.simplefilter('ignore')
         waiting = iter(files)
         while chunk := list(islice(waiting, _CHUNK)):
@@ -172,7 +164,7 @@ def scan_images(
                     scan.add_problem('unreadable', path, header)
                 else:
                     found[path] = header
-        chosen = sorted(random.Random(0).sample(list(found), min(sample, len(found))))
+        chosen = sorted(random.Random(0).sample(list(found), min(_SAMPLE, len(found))))
         for path, (problem, value) in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
         ):
@@ -192,26 +184,23 @@ def scan_images(
     if found:
         _summarise(scan, found)
     scan.bytes = sum(path.stat().st_size for path in readable)
-    scan.folders = len({path.parent for path in readable})
     for path in find_duplicates(readable):
-        scan.duplicates += 1
-        scan.add_example('duplicate', path)
+        scan.add_problem('duplicates', path)
     return scan
 
 
-def scan_dataset(name: str, dataset: Sequence, sample: int = 500) -> Scan:
-    """Look at some items of a Python dataset.
+def scan_dataset(name: str, dataset: Sequence) -> Scan:
+    """Look at some items of a Python dataset, evenly spaced.
 
     Args:
         name: What it is, for messages.
         dataset: Anything with a length and an index, see :func:`as_sample`.
-        sample: Number of items to look at, evenly spaced. Defaults to 500.
 
     Raises:
         UserError: If an item is missing or no image.
     """
     scan = Scan(name, images=len(dataset), as_arrays=True)
-    indices = range(0, len(dataset), -(-len(dataset) // sample) or 1)
+    indices = evenly_spaced(len(dataset), _SAMPLE)
     samples = ((f'item {i}', get_sample(dataset, i)) for i in indices)
     return _look_at_samples(scan, samples, 'array')
 
@@ -267,30 +256,25 @@ def read_header(path: Path) -> Header:
         return _header(image, _format(path), path)
 
 
-def check_scan(
-    scan: Scan, no_data: str | None = None, least: int = 2, masked: bool = False
-) -> None:
-    """Raise if nothing can be learned from the images.
+def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> None:
+    """Raise if nothing can be learned from the images, or --no-data does not fit.
 
     Args:
         scan: The scan.
         no_data: Value of pixels without data, or 'nan'. Defaults to None: all are.
-        least: Smallest number of images. Defaults to 2: images are mixed in pairs.
         masked: Whether images have masks, which may cover pixels that are not finite.
             Defaults to False.
 
     Raises:
         UserError: With the number, an example and the way out.
     """
-    if scan.images < least:
-        found = {0: 'no readable image', 1: 'one readable image'}.get(
-            scan.images, f'{scan.images} readable images'
-        )
+    if scan.images < 2:
+        found = 'one readable image' if scan.images else 'no readable image'
         more = ''
         if scan.unreadable:
             more = f' ({scan.unreadable} unreadable: {scan.reason.rstrip(".")})'
         raise UserError(
-            f'{scan.root!r} holds {found}{more}, and training needs at least {least}, '
+            f'{scan.root!r} holds {found}{more}, and training needs at least 2, '
             'because images are mixed in pairs: add images.'
         )
     if scan.not_finite and no_data is None and not masked:
@@ -307,6 +291,11 @@ def check_scan(
             'how the files were written.'
         )
     if not scan.is_raster:
+        if no_data is not None:
+            raise UserError(
+                '--no-data is for images that are read with their channels and values, '
+                'not for pictures of 8 bits, which are read as RGB: leave it out.'
+            )
         return
     for what, counts in (('channels', scan.channels), ('bits', scan.bits)):
         if len(counts) > 1:
@@ -377,9 +366,6 @@ def _summarise(scan: Scan, found: dict[Path | str, Header]) -> None:
     short = [min(each.height, each.width) for each in headers]
     scan.short_sides = (min(short), round(median(short)), max(short))
     scan.add_example('smallest', names[short.index(min(short))])
-    scan.aspect = median(
-        max(each.height, each.width) / min(each.height, each.width) for each in headers
-    )
     for name, header in found.items():
         scan.add_example(f'{header.channels} channels', name)
         scan.add_example(f'{header.bits} bits', name)

@@ -202,12 +202,11 @@ def count_images(shard: str) -> int:
     return count
 
 
-def some_images(shards: Sequence[str], count: int = 500) -> Iterator[dict]:
-    """Read some images of up to ten shards, evenly spaced.
+def some_images(shards: Sequence[str]) -> Iterator[dict]:
+    """Read about 500 images of up to ten shards, evenly spaced.
 
     Args:
         shards: Files and addresses.
-        count: Number of images. Defaults to 500.
 
     Yields:
         As :func:`read_shards`.
@@ -217,7 +216,7 @@ def some_images(shards: Sequence[str], count: int = 500) -> Iterator[dict]:
     """
     chosen = shards[:: ceil(len(shards) / 10)]
     for shard in chosen:
-        images = islice(read_shards([shard]), ceil(count / len(chosen)))
+        images = islice(read_shards([shard]), ceil(500 / len(chosen)))
         yield from _not_empty(images, shard)
 
 

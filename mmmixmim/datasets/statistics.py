@@ -140,10 +140,7 @@ def measure_channels(
                 with _open(path) as image:
                     first = first or (name, image.channels)
                     _check_channels(image, first, channels)
-                    if weights is not None:
-                        check_mask_image(image, weights)
-                    for values in _valid_pixels(image, weights, no_data, channels):
-                        attempt.update(values)
+                    _measure(attempt, image, weights, no_data, channels)
             except UnreadableImageError:  # of opening or reading, not of what is read
                 if not skip_unreadable:
                     raise
@@ -155,26 +152,10 @@ def measure_channels(
             f'{images} images have no valid pixel (no_data={no_data}): check no_data '
             'and the masks.'
         )
-    std = np.sqrt(moments.squares / moments.count)
-    for channel in range(len(std)):
-        # The deviation is not exactly 0 where the mean was rounded.
-        if moments.minimum[channel] == moments.maximum[channel]:
-            taken = range(len(std)) if channels is None else channels
-            others = [each for i, each in enumerate(taken) if i != channel]
-            way_out = 'set no_data'
-            if others:
-                way_out += (
-                    f', or leave it out with channels={others} in a config '
-                    '(docs/images.md; the command `mixmim` has no such option)'
-                )
-            raise UserError(
-                f'Channel {taken[channel]} has the value '
-                f'{moments.minimum[channel]:g} in all {moments.count} pixels of '
-                f'{images} images, so there is nothing to learn: {way_out}.'
-            )
+    _check_varies(moments, images, channels)
     return ChannelStatistics(
         moments.mean.tolist(),
-        std.tolist(),
+        np.sqrt(moments.squares / moments.count).tolist(),
         np.asarray(moments.minimum, float).tolist(),
         np.asarray(moments.maximum, float).tolist(),
         int(moments.count),
@@ -213,6 +194,28 @@ def _check_channels(
         )
 
 
+def _check_varies(
+    moments: RunningMoments, images: int, channels: Sequence[int] | None
+) -> None:
+    """Raise if a channel is constant."""
+    # The deviation is not exactly 0 where the mean was rounded.
+    constant = np.flatnonzero(moments.minimum == moments.maximum)
+    if not len(constant):
+        return
+    taken = [*channels] if channels else [*range(len(moments.mean))]
+    value, channel = moments.minimum[constant[0]], taken.pop(constant[0])
+    way_out = 'set no_data'
+    if taken:
+        way_out += (
+            f', or leave it out with channels={taken} in a config (docs/images.md; '
+            'the command `mixmim` has no such option)'
+        )
+    raise UserError(
+        f'Channel {channel} has the value {value:g} in all {moments.count} pixels of '
+        f'{images} images, so there is nothing to learn: {way_out}.'
+    )
+
+
 def _open(image: str | Path | np.ndarray) -> ImageReader:
     if isinstance(image, np.ndarray):
         return ArrayReader(image)
@@ -226,13 +229,16 @@ def _read_mask(mask: ImageReader, box: Box) -> np.ndarray:
         raise UnreadableFileError(str(error)) from error
 
 
-def _valid_pixels(
+def _measure(
+    moments: RunningMoments,
     image: ImageReader,
     mask: ImageReader | None,
     no_data: float | None,
     channels: Sequence[int] | None,
-) -> Iterable[np.ndarray]:
-    """Yield all valid pixels, (N, C), in bands of rows."""
+) -> None:
+    """Add all valid pixels of an image, in bands of rows."""
+    if mask is not None:
+        check_mask_image(image, mask)
     height, width = image.size
     rows = max(1, CHUNK // width)
     for top in range(0, height, rows):
@@ -241,7 +247,7 @@ def _valid_pixels(
         if channels is not None:
             pixels = pixels[..., list(channels)]
         weights = pixel_weights(pixels, no_data, mask and _read_mask(mask, box))
-        yield (
+        moments.update(
             pixels.reshape(-1, pixels.shape[2])
             if weights is None
             else pixels[weights > 0]

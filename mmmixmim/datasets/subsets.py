@@ -1,10 +1,16 @@
-"""Class-balanced subsets of labelled datasets."""
+"""Subsets of datasets: evenly spaced, or balanced over classes."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mmmixmim.validation import UserError
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Indices of ``count`` items out of ``total``, of all if there are fewer."""
+    count = min(total, count)
+    return [i * total // count for i in range(count)]
 
 
 def sample_per_class(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,8 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from mmengine.logging import print_log
-
+from mmmixmim.log import warn
 from mmmixmim.text import printable
 from mmmixmim.validation import StoppedRunError, UnreadableFileError
 
@@ -71,11 +69,7 @@ class UnreadableImages:
         with (self.folder / 'list').open('a') as file:
             file.write(json.dumps([path, reason]) + '\n')
         if not (self.folder / 'watched').exists():
-            print_log(
-                f'The image {path} cannot be read: {reason.rstrip(".")}. Skipped.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            warn(f'The image {path} cannot be read: {reason.rstrip(".")}. Skipped.')
 
     def watch(self) -> int:
         """Leave it to the caller to log what is recorded; return where to start."""

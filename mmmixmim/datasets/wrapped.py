@@ -34,8 +34,23 @@ def named_dataset(name: str, dataset: Sequence) -> Iterator[None]:
         del _NAMED[name]
 
 
+class _OneType:
+    """Mixin: the images of a process have one type, as those of a batch must."""
+
+    _dtype = None
+
+    def _check_type(self, result: dict, index: int) -> None:
+        dtype = getattr(result.get('inputs'), 'dtype', None)
+        self._dtype = self._dtype or dtype
+        if dtype != self._dtype:
+            raise UserError(
+                f'Item {index} of the Python data gives an image of {dtype}, others '
+                f'one of {self._dtype}: give all images the same type, such as float32.'
+            )
+
+
 @DATASETS.register_module()
-class WrappedDataset(Dataset):
+class WrappedDataset(_OneType, Dataset):
     """A torch dataset, or a list of images, with a pipeline of transforms.
 
     Args:
@@ -50,7 +65,8 @@ class WrappedDataset(Dataset):
 
     Raises:
         UserError: If the dataset is empty, has no length or index, or is unknown by
-            its name; or if ``held_out`` leaves no image to train on.
+            its name; if ``held_out`` leaves no image to train on, or some images are
+            uint8 and others not.
     """
 
     MAX_REFETCH = 1000
@@ -100,12 +116,13 @@ class WrappedDataset(Dataset):
             sample = as_sample(self.dataset[other]) | dict(sample_idx=other)
             result = self.pipeline(sample)
             if result is not None:  # else it cannot be read: try the next one
+                self._check_type(result, other)
                 return result
         raise UserError(f'None of {self.MAX_REFETCH} images after {index} is readable.')
 
 
 @DATASETS.register_module()
-class WrappedIterable(IterableDataset):
+class WrappedIterable(_OneType, IterableDataset):
     """An iterable of images, with a pipeline of transforms, without end.
 
     It starts again when it ends. Of n loader processes on all ranks together, process
@@ -119,7 +136,8 @@ class WrappedIterable(IterableDataset):
         pipeline: Transforms, of which the first is usually :class:`LoadRasterCrop`.
 
     Raises:
-        UserError: If it cannot be started again, or yields nothing.
+        UserError: If it cannot be started again, yields nothing, or some images are
+            uint8 and others not.
     """
 
     def __init__(
@@ -152,6 +170,7 @@ class WrappedIterable(IterableDataset):
                     continue
                 result = self.pipeline(as_sample(item))
                 if result is not None:
+                    self._check_type(result, i)
                     taken += 1
                     yield result
             if not taken:

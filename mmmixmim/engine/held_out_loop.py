@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import logging
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.logging import print_log
 from mmengine.runner import Runner, ValLoop, autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets import MixtureGroups
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
 from mmmixmim.runtime.saved_config import is_amp
@@ -67,13 +66,11 @@ class HeldOutLoop(ValLoop):
         if not len(self.dataloader.dataset):
             some = getattr(self.dataloader.dataset, 'used', 0)
             few = 'too few held-out images to mix' if some else 'no held-out images'
-            print_log(
+            warn(
                 f'There are {few}, so nothing is measured during the training. '
                 'Hold out more (train_dataloader.dataset.held_out), or name '
                 'a folder of their own (val_dataloader.dataset.data_root=FOLDER '
-                'val_dataloader.dataset.part=train).',
-                'current',
-                logging.WARNING,
+                'val_dataloader.dataset.part=train).'
             )
 
     def run(self) -> dict:

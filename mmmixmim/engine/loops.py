@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 import torch
 from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
@@ -15,10 +13,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mmmixmim.datasets.samplers import ResumableBatchSampler
 from mmmixmim.datasets.seeding import EPOCH, STEP, VALIDATION, SeededDataset, set_seeds
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, LOOPS
 from mmmixmim.validation import UserError
 
 from .schedulers import WarmupCosineLR
+from .wrappers import unwrapped
 
 # Arguments of a DataLoader that it keeps as attributes.
 _LOADER_OPTIONS = (
@@ -93,12 +93,10 @@ class _ResumableLoop:
         before = hub.get_info('batches') or self._likely(batches)
         hub.update_info('batches', batches)
         if before != batches:
-            print_log(
+            warn(
                 'The run was interrupted with other batches, so it does not continue '
                 f'bit for bit: {_text(before)} then, {_text(batches)} now. '
-                f'{self.with_other_batches}',
-                'current',
-                logging.WARNING,
+                f'{self.with_other_batches}'
             )
         return self._done(before['per_epoch'])
 
@@ -143,7 +141,8 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         **kwargs: As ``args``.
 
     Raises:
-        UserError: If the dataset is not map-style.
+        UserError: If the dataset is not map-style, or the last batch of an epoch is
+            incomplete and cannot be mixed.
     """
 
     endless = False
@@ -155,6 +154,7 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Train."""
         self._skip = self._start()
+        self._check_last_batch()
         self.runner.call_hook('before_train')
         if not self._skip:
             self._validate(self._epoch)
@@ -178,6 +178,19 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _check_last_batch(self) -> None:
+        """Raise before the first epoch for a batch that would fail at its end."""
+        images = getattr(unwrapped(self.runner.model), 'num_images', 2)
+        batches = self.dataloader.batch_sampler
+        if images <= 2 or getattr(batches, 'drop_last', True):
+            return
+        rest = len(batches.sampler) % batches.batch_size
+        if rest % images:
+            raise UserError(
+                f'The last batch of an epoch has {rest} images, which cannot be mixed '
+                f'{images} by {images}: set train_dataloader.drop_last=True.'
+            )
 
     @property
     def _end(self) -> int:

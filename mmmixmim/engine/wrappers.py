@@ -13,6 +13,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
+def original_name(name: str) -> str:
+    """Strip what FSDP, activation checkpointing and ``torch.compile`` insert."""
+    for wrapper in (
+        '_fsdp_wrapped_module.',
+        '_checkpoint_wrapped_module.',
+        '_orig_mod.',
+    ):
+        name = name.replace(wrapper, '')
+    return name
+
+
 def optim_wrappers(wrapper: object) -> list[OptimWrapper]:
     """List MMEngine's optimizer wrappers, one for each optimizer.
 
@@ -26,6 +37,15 @@ def optim_wrappers(wrapper: object) -> list[OptimWrapper]:
     if isinstance(wrapper, OptimWrapperDict):
         return list(wrapper.values())
     return [wrapper] if isinstance(wrapper, OptimWrapper) else []
+
+
+def accumulated(runner: Runner) -> bool:
+    """Whether no gradients wait for an update, after a training iteration."""
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    engine = runner.model
+    if not wrappers and hasattr(engine, 'micro_steps'):  # DeepSpeed's, which counts
+        return engine.micro_steps % engine.gradient_accumulation_steps() == 0
+    return all(each.should_update() for each in wrappers)
 
 
 def is_sharded(runner: Runner | FlexibleRunner) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from mmmixmim.runtime.saved_config import read_config_text
@@ -29,11 +31,23 @@ def run_starts(work_dir: str | Path) -> list[Path]:
         resumed it. Starts that logged no training are left out.
     """
     starts = []
-    for path in sorted(Path(work_dir).glob(f'*/{_SCALARS}')):
-        folder = path.parent.parent
-        if any('iter' in record for record in _read_records(path)):
+    folders = [path.parent.parent for path in Path(work_dir).glob(f'*/{_SCALARS}')]
+    for folder in sorted(folders, key=_began):
+        if any('iter' in record for record in _read_records(folder / _SCALARS)):
             starts = [*starts, folder] if _resumed(folder) else [folder]
     return starts
+
+
+def start_config(start: Path) -> dict:
+    """Read the config of a start; empty if it has none.
+
+    Args:
+        start: The folder of the start.
+    """
+    config = start / 'vis_data' / 'config.py'
+    if not config.is_file():
+        return {}
+    return read_config_text(config.read_text('utf8', 'replace'))
 
 
 def read_counts(start: Path) -> dict[str, int]:
@@ -94,7 +108,7 @@ def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> Hi
 
 
 def rescaled(step: int, before: int | None, now: int | None) -> int:
-    """Count an iteration by another length of an epoch, if both are known."""
+    """Convert an iteration between two epoch lengths; unchanged if one is unknown."""
     return round(step * now / before) if before and now else step
 
 
@@ -106,7 +120,7 @@ def _rescaled(history: History, before: int | None, now: int | None) -> History:
 
 
 def _read_records(path: Path) -> list[dict[str, float]]:
-    """Read the records, leaving out what is no number and a line cut off."""
+    """Read the records; skip values that are not numbers and truncated lines."""
     records = []
     for line in path.read_text(errors='replace').splitlines():
         try:
@@ -120,10 +134,20 @@ def _read_records(path: Path) -> list[dict[str, float]]:
     return records
 
 
+def _began(start: Path) -> tuple[float, str]:
+    """When a start began, to sort by.
+
+    Folders are named by the local time, which goes back when summer ends or the
+    machine's time zone changes. So ``ReportHook`` counts seconds since 1970.
+    """
+    seconds: float = read_counts(start).get('started', 0)
+    if not seconds:
+        with suppress(ValueError):
+            seconds = datetime.strptime(start.name, '%Y%m%d_%H%M%S').timestamp()
+    return seconds, start.name
+
+
 def _resumed(folder: Path) -> bool:
     """Whether a start went on from a checkpoint, by its config."""
-    config = folder / 'vis_data' / 'config.py'
     # Saved with format_python_code=False, it has no line of this entry alone.
-    return config.is_file() and (
-        read_config_text(config.read_text(errors='replace')).get('resume') is True
-    )
+    return start_config(folder).get('resume') is True

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_WORST = 24  # mistakes that are listed
+
 
 def find_mistakes(
     scores: np.ndarray,
     labels: Sequence[int],
     files: Sequence[str],
     classes: Sequence[str],
-    worst: int = 24,
 ) -> dict:
     """Count confusions, and list the wrong answers that were given most confidently.
 
@@ -21,7 +22,6 @@ def find_mistakes(
         labels: True class of each image, (N, ).
         files: Path of each image.
         classes: Names of the classes.
-        worst: Largest number of mistakes to list. Defaults to 24.
 
     Returns:
         A dict that JSON can hold: ``images``; ``top1`` in percent; ``classes``;
@@ -35,7 +35,7 @@ def find_mistakes(
     np.add.at(confusion, (labels, answers), 1)
     right, total = confusion.diagonal(), confusion.sum(axis=1)
     wrong = np.flatnonzero(answers != labels)
-    wrong = wrong[np.argsort(-scores[wrong].max(axis=1), kind='stable')][:worst]
+    wrong = wrong[np.argsort(-scores[wrong].max(axis=1), kind='stable')][:_WORST]
     return dict(
         images=len(labels),
         top1=round(100 * float(right.sum()) / len(labels), 2),

@@ -1,4 +1,4 @@
-"""Options, configs, the runner and steps, for the commands and ``tools``."""
+"""Options, configs and the runner, for the commands and ``tools``."""
 
 from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
@@ -7,10 +7,8 @@ from .files import replace_file
 from .options import add_cfg_options, add_run_arguments, positive_int
 from .random_state import kept_random_state
 from .runner import build_runner, passes_of_step
-from .steps import Step, run_steps
 
 __all__ = [
-    'Step',
     'add_cfg_options',
     'add_run_arguments',
     'build_runner',
@@ -24,5 +22,4 @@ __all__ = [
     'prepare_run',
     'replace_file',
     'require',
-    'run_steps',
 ]

@@ -9,6 +9,8 @@ from mmengine.config import Config
 
 from mmmixmim.validation import MissingDependencyError, UserError
 
+from .saved_config import type_name
+
 # Install commands: with the onedl-* forks of OpenMMLab, and with upstream.
 _COMMANDS = {
     'mmdet': ('pip install onedl-mmdetection', 'mim install mmdet'),
@@ -64,7 +66,7 @@ def prepare_backends(cfg: Config) -> None:
                 'visualizer.vis_backends must be names, such as '
                 f'[LocalVisBackend,TensorboardVisBackend], got {backend!r}.'
             )
-        name = str(backend.get('type')).split('.')[-1]
+        name = type_name(backend)
         module, package = _BACKENDS.get(name, (None, None))
         if module and importlib.util.find_spec(module) is None:
             raise MissingDependencyError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 
+from mmengine._strategy import FSDPStrategy
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner, find_latest_checkpoint
 from torch import nn
@@ -48,7 +50,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         RefusedFileError: If an engine would run code in a checkpoint that the user does
             not trust.
         UserError: If the work folder cannot be written, a launcher is named that did
-            not start this process, or a visualizer backend is no backend.
+            not start this process, a visualizer backend is no backend, or ``EMAHook``
+            meets FSDP.
     """
     prepare_backends(cfg)
     _check_trust(cfg)
@@ -59,6 +62,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     cfg.default_hooks = hooks
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    _check_average(runner)
     _count_accumulation(runner, cfg)
     _scale_base_rate(runner)
     _keep_weights_of_resumed(runner)
@@ -92,6 +96,17 @@ def _check_trust(cfg: Config) -> None:
         raise RefusedFileError(
             f'{path} is not loaded: {strategy} runs code in checkpoints. If you trust '
             f'where it comes from, set the environment variable {TRUST_VARIABLE}={path}'
+        )
+
+
+def _check_average(runner: Runner | FlexibleRunner) -> None:
+    """Raise for a moving average of weights that are sharded, which MMEngine copies."""
+    strategy = getattr(runner, 'strategy', None)
+    averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    if averaged and isinstance(strategy, FSDPStrategy):
+        raise UserError(
+            'EMAHook cannot average the weights of a model that FSDPStrategy shards: '
+            'leave it out of custom_hooks, or train without the strategy, by DDP.'
         )
 
 

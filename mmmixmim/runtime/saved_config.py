@@ -38,6 +38,17 @@ def config_entry(config: dict, key: str) -> object | None:
     return node
 
 
+def type_name(config: dict, default: str = '') -> str:
+    """Name of the type of a config, without a scope or module.
+
+    Args:
+        config: The config. Its type is a name, or a class, as in lazy configs.
+        default: What an entry that is missing stands for. Defaults to ''.
+    """
+    kind = config.get('type', default)
+    return getattr(kind, '__name__', str(kind).rpartition('.')[2])
+
+
 def training_precision(config: dict) -> str | None:
     """Tell the precision that a config trains in: 'fp32', 'bf16' or 'fp16'.
 
@@ -60,17 +71,17 @@ def is_amp(wrapper: dict) -> bool:
     """Whether an optimizer wrapper trains in mixed precision.
 
     Args:
-        wrapper: Its config. Its type is a name, with or without a scope or module, or a
-            class, as in lazy configs.
+        wrapper: Its config, see :func:`type_name`.
     """
     return 'AmpOptimWrapper' in _class_names(wrapper)
 
 
 def _class_names(wrapper: dict) -> list[str]:
     """Name of the type of a wrapper; of a class, then those of its bases too."""
-    kind = wrapper.get('type') if isinstance(wrapper, dict) else None
-    classes = getattr(kind, '__mro__', ())
-    return [each.__name__ for each in classes] or [str(kind).rpartition('.')[2]]
+    if not isinstance(wrapper, dict):
+        return ['']
+    classes = getattr(wrapper.get('type'), '__mro__', ())
+    return [each.__name__ for each in classes] or [type_name(wrapper)]
 
 
 def _value(node: ast.expr) -> object:

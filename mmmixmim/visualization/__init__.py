@@ -7,6 +7,7 @@ from .mlflow_backend import MLflowVisBackend
 from .reconstruction import (
     check_picture,
     draw_reconstruction,
+    draw_training_images,
     paint_reconstruction,
 )
 from .report import render_report, write_report
@@ -18,6 +19,7 @@ __all__ = [
     'draw_confusion',
     'draw_label_maps',
     'draw_reconstruction',
+    'draw_training_images',
     'draw_worst',
     'paint_instances',
     'paint_reconstruction',

@@ -16,6 +16,7 @@ from mmmixmim.datasets.transforms.encoded_image import EncodedImage
 from .colours import RGBProjection
 
 _SIDE = 128  # pixels of a picture
+_COLUMNS = 6
 
 
 def draw_confusion(mistakes: dict, path: str | Path) -> None:
@@ -48,24 +49,20 @@ def draw_confusion(mistakes: dict, path: str | Path) -> None:
 
 
 def draw_worst(
-    mistakes: dict,
-    path: str | Path,
-    columns: int = 6,
-    no_data: float | str | None = None,
+    mistakes: dict, path: str | Path, no_data: float | str | None = None
 ) -> None:
     """Save the worst mistakes with what they are and what the model said.
 
     Args:
         mistakes: From :func:`mmmixmim.evaluation.find_mistakes`, with at least one.
         path: Output file.
-        columns: Pictures in a row. Defaults to 6.
         no_data: Value of pixels without data, or 'nan'. Defaults to None: all finite
             ones are data.
     """
     worst = mistakes['worst']
-    rows = math.ceil(len(worst) / columns)
-    figure = Figure(figsize=(2 * columns, 2.4 * rows))
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    rows = math.ceil(len(worst) / _COLUMNS)
+    figure = Figure(figsize=(2 * _COLUMNS, 2.4 * rows))
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, mistake in zip(axes, worst, strict=False):

@@ -8,20 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib import colormaps
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mmmixmim.checkpoint import load_whole
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from .colours import RGBProjection
 
 _GAP = 4  # pixels between images
 _BRIGHTEST = 64  # grey levels of error
-_DEVIATION = (
-    57  # of photos, in grey levels; errors of other images are shown like those
-)
+# Of photos, in grey levels; errors of other images are shown like those.
+_DEVIATION = 57
 
 
 def check_picture(path: str | Path) -> None:
@@ -57,6 +62,30 @@ def draw_reconstruction(
     Image.fromarray(paint_reconstruction(model, images, mask, details, bands)).save(
         path
     )
+
+
+def draw_training_images(
+    cfg: Config, checkpoint: str | Path, path: str | Path, num: int, seed: int, **shown
+) -> None:
+    """Draw what a checkpoint reconstructs of the training images of a config.
+
+    Args:
+        cfg: Pretraining config.
+        checkpoint: Its checkpoint, of any format.
+        path: Output file.
+        num: Number of images.
+        seed: Seed of images, crops and masks.
+        **shown: See :func:`draw_reconstruction`.
+    """
+    init_default_scope(cfg.default_scope)
+    set_random_seed(seed)
+    model = MODELS.build(cfg.model)
+    load_whole(model, checkpoint)
+    model.to(get_device())
+    loader = dict(cfg.train_dataloader, batch_size=num, num_workers=0)
+    loader.update(persistent_workers=False, drop_last=False)
+    batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
+    draw_reconstruction(model, batch['inputs'], path, **shown)
 
 
 @torch.no_grad()
@@ -118,24 +147,31 @@ def paint_reconstruction(
     )
     if not details:
         return _tile(rows)
-    hidden = ownership.at(*inputs.shape[2:]).unsqueeze(1) != 0
+    hidden = ownership.at(*inputs.shape[2:]) != 0
     difference = reconstructed - original
     if not eight_bits and hasattr(preprocessor, 'std'):
         difference = difference / preprocessor.std * _DEVIATION
+    return _tile(_detail_rows(rows, hidden, difference, model.backbone.stride))
+
+
+def _detail_rows(
+    rows: dict[str, np.ndarray], hidden: Tensor, difference: Tensor, stride: int
+) -> dict[str, np.ndarray]:
+    """Add rows for the visible cells, the pasted predictions, and the errors."""
     error = difference.square().mean(1, keepdim=True)
-    error = torch.nn.functional.avg_pool2d(error, model.backbone.stride).sqrt()
-    error = error.repeat_interleave(model.backbone.stride, 2)
-    error = error.repeat_interleave(model.backbone.stride, 3)[:, 0] / _BRIGHTEST
-    heat = colormaps['inferno'](error.clamp(0, 1).cpu().numpy())[..., :3]
-    concealed = hidden[:, 0, ..., None].expand(*error.shape, 1).cpu().numpy()
-    rows = dict(
+    error = torch.nn.functional.avg_pool2d(error, stride).sqrt()
+    error = error.repeat_interleave(stride, 2).repeat_interleave(stride, 3)[:, 0]
+    shares = (error / _BRIGHTEST).clamp(0, 1).cpu().numpy()
+    heat = colormaps['inferno'](shares)[..., :3]
+    concealed = hidden.expand(error.shape)[..., None].cpu().numpy()
+    return dict(
         original=rows['original'],
         visible=np.where(concealed, np.uint8(127), rows['original']),
         mixed=rows['mixed'],
         reconstructed=rows['reconstructed'],
         pasted=np.where(concealed, rows['reconstructed'], rows['original']),
+        error=(255 * heat).round().astype(np.uint8),
     )
-    return _tile(rows | dict(error=(255 * heat).round().astype(np.uint8)))
 
 
 def _to_levels(batch: Tensor, preprocessor: torch.nn.Module) -> Tensor:

@@ -243,7 +243,7 @@ def test_largest_batch_to_an_eighth(room, found):
 
 
 def test_matrix_rate_counts_two_per_mac():
-    assert 1e6 < matrix_rate('cpu', torch.float32, size=128, rounds=3) < 1e15
+    assert 1e6 < matrix_rate('cpu', torch.float32, size=128) < 1e15
 
 
 def test_matrix_rate_is_that_of_the_median_round(monkeypatch):
@@ -325,25 +325,6 @@ def test_windows(options, windows, monkeypatch):
     options = dict(task='inference') | options
     make_workloads(Setting(arch=TINY, batch_size=1, **options), ('ours',))
     assert given[0] == windows
-
-
-@pytest.mark.parametrize('name', IMPLEMENTATIONS)
-def test_activation_checkpointing_recomputes_the_blocks(name):
-    """Linear layers of the blocks run again in the backward pass."""
-    calls = []
-    for with_cp in (False, True):
-        small = Setting('finetune', TINY, 1, 64, with_cp=with_cp)
-        workload = make_workloads(small, (name,))[name]
-        calls.append(0)
-
-        def count(*args):
-            calls[-1] += 1
-
-        for module in workload.model.backbone.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.register_forward_hook(count)
-        workload()
-    assert calls[1] > calls[0] > 0
 
 
 @pytest.mark.parametrize('task', TASKS)

@@ -323,7 +323,9 @@ def test_subclasses_of_plain_values_are_saved_as_those(value, plain, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'value', [Fraction(1, 2), Decimal(1), {frozenset([1]): 1}], ids=str
+    'value',
+    [Fraction(1, 2), Decimal(1), frozenset([1]), {frozenset([1]): 1}],
+    ids=str,
 )
 def test_what_the_plain_loader_refuses_is_named(value, tmp_path):
     unknown = []

@@ -1,5 +1,7 @@
 """Checkpoints of encoders that have the names of a stock class."""
 
+import math
+
 import mmdet.models.backbones as det
 import mmpretrain.models.backbones as pre
 import pytest
@@ -8,8 +10,8 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from mmmixmim.checkpoint import load_encoder, load_whole
-from mmmixmim.geometry import load_bias_table
-from mmmixmim.models import MixMIM, MixMIMSwinTransformer
+from mmmixmim.geometry import load_bias_table, resize_position_embedding
+from mmmixmim.models import MixMIM, MixMIMHiViT, MixMIMSwinTransformer
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
@@ -109,7 +111,7 @@ def test_norms_of_other_maps_may_be_new_or_unused(build, save, tmp_path):
         (swin, swin_v2, r'it lacks .*relative_position_bias_table, .* first of'),
         (swin, convnext, r'it has no patch_embed.projection.weight. Its first entry'),
         (convnext, lambda: convnext(use_grn=True), 'unknown stages.0.0.grn.gamma'),
-        (hivit, lambda: hivit(img_size=32), 'size mismatch for pos_embed'),
+        (hivit, lambda: hivit(ape=False), 'it has no pos_embed'),
         (pvt, lambda: pvt(embed_dims=16), r'size mismatch .* The first of \d+ prob'),
         (swin, lambda: swin(arch=ARCH | dict(depths=[1] * 4)), 'it lacks stages.2.bl'),
         (swin, lambda: swin(out_indices=(2,)), 'it lacks norm3.weight, norm3.bias'),
@@ -144,6 +146,32 @@ def test_tables_of_swin_are_resized(save, indices):
             assert torch.equal(loaded, fresh[name]), name
         else:
             assert torch.equal(loaded, value), name
+
+
+@pytest.mark.parametrize(
+    'build, size', [(pvt, 'pretrain_img_size'), (hivit, 'img_size')]
+)
+def test_position_embeddings_are_resized(build, size, save):
+    source, larger = build(), build(**{size: 96})
+    load_encoder(larger, save(source))
+    resized = 0
+    for name, value in source.named_parameters():
+        found = larger.get_parameter(name)
+        if name.endswith('pos_embed'):
+            sides = [math.isqrt(each.shape[1]) for each in (value, found)]
+            assert sides[0] < sides[1]
+            value = resize_position_embedding(value, *((side, side) for side in sides))
+            resized += 1
+        assert torch.equal(found, value), name
+    assert resized == (4 if build is pvt else 1)
+
+
+def test_a_position_embedding_is_resized_to_two_different_sides(save):
+    arch = dict(embed_dims=16, depths=[1, 1, 2], num_heads=2)
+    source, wide = (MixMIMHiViT(arch, size) for size in (64, (32, 96)))
+    load_encoder(wide, save(source))
+    value = resize_position_embedding(source.pos_embed, (4, 4), (2, 6))
+    assert torch.equal(wide.pos_embed, value)
 
 
 def test_continuous_bias_of_swin_v2_takes_another_window(save):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import mmmixmim
-from mmmixmim.cli import machine, run, settings
+from mmmixmim.cli import machine, settings, training
 from mmmixmim.cli.source import find_source
 from mmmixmim.datasets import write_shards
 from mmmixmim.datasets.readers import PillowReader
@@ -222,9 +222,9 @@ def test_a_gpu_without_memory_left_is_one_line(photos, tmp_path, monkeypatch):
 
 def test_no_space_for_checkpoints(tmp_path):
     """No disk has room for a model of 10 ** 15 parameters."""
-    run.check_disk(tmp_path / 'new' / 'run', 1000)
+    training.check_disk(tmp_path / 'new' / 'run', 1000)
     with pytest.raises(UserError, match='3 checkpoints of .* GiB free: choose'):
-        run.check_disk(tmp_path / 'new' / 'run', 10**15)
+        training.check_disk(tmp_path / 'new' / 'run', 10**15)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,16 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from PIL import Image
+from torch import nn
 
-from mmmixmim.cli.models import SIZES, Size
+from mmmixmim.checkpoint import load_encoder
+from mmmixmim.cli.models import SIZES, Size, encoder
+from mmmixmim.cli.start import pretrained as pretrained_cfg
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import check_counts, find_labelled, read_paths, split
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_worst, mistakes
 
@@ -100,6 +104,30 @@ def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatc
     weights = models[0].backbone.state_dict()
     tables = [weights[name] for name in weights if name.endswith('bias_table')]
     assert tables and all(table.any() for table in tables)
+
+
+@pytest.mark.parametrize(
+    'family', ['mixmim', 'swin', 'swin-v2', 'convnext', 'convnext-v2', 'hivit', 'pvt']
+)
+def test_finetuning_starts_from_what_a_probe_loads(family, tmp_path, monkeypatch):
+    """For images of another size and other channels."""
+    heads, depths = ((), (1, 1, 2)) if 'convnext' in family else ((1, 2, 4), (1, 1, 2))
+    if family == 'pvt':
+        heads, depths = (1, 2, 4, 8), (1, 1, 1, 1)
+    monkeypatch.setitem(SIZES, 'small', Size(16, depths, heads, family=family))
+    source = MODELS.build(encoder('small', 64, 4, 3))
+    for parameter in source.parameters():
+        nn.init.normal_(parameter)
+    file = tmp_path / 'pretrained.pth'
+    state = {f'backbone.{name}': v for name, v in source.state_dict().items()}
+    torch.save(dict(state_dict=state), file)
+    probed, tuned = (MODELS.build(encoder('small', 128, 4, 2)) for _ in range(2))
+    load_encoder(probed, file, in_channels='mean')
+    tuned.init_cfg = pretrained_cfg(file, dict(in_channels=3), 2)
+    tuned.init_weights()
+    for name, value in probed.state_dict().items():
+        assert torch.equal(tuned.state_dict()[name], value), name
+    assert torch.equal(list(tuned.parameters())[-1], list(source.parameters())[-1])
 
 
 def test_a_stock_encoder_from_pretraining_to_classifier(colours, tmp_path, monkeypatch):
@@ -312,31 +340,27 @@ def test_labels_in_a_parquet_file(colours, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'parts, said',
+    'parts',
     [
-        (('train', 'test'), "Rename test to val, or name '{}/train', of which"),
-        (('train', 'valid'), 'Rename valid to val, or'),
-        (('Train', 'Validation', 'Test'), 'Rename Test to test, Train to train, Vali'),
-        (('train',), "in both. Name '{}/train', of which"),
-        (('training', 'testing'), 'Rename testing to val, training to train, or'),
-        (('seg_train', 'seg_test'), "seg_train to train, or name '{}/seg_train', of"),
-        (('train2017', 'val2017'), 'Rename train2017 to train, val2017 to val, or'),
-        (('dev_train', 'dev_test'), 'Rename dev_test to val, dev_train to train, or'),
-        (('train', 'eval', 'test'), "Rename eval to val, or name '{}/train', of"),
-        (
-            ('val', 'test'),
-            "Rename one of them to train and one to val, or name '{}/val",
-        ),
-        (('train', 'dev', 'eval'), "Merge dev and eval into val, or name '{}/train', "),
+        ('train', 'test'),
+        ('train', 'valid'),
+        ('Train', 'Validation', 'Test'),
+        ('train',),
+        ('training', 'testing'),
+        ('seg_train', 'seg_test'),
+        ('train2017', 'val2017'),
+        ('dev_train', 'dev_test'),
+        ('train', 'eval', 'test'),
+        ('val', 'test'),
+        ('train', 'dev', 'eval'),
     ],
 )
-def test_parts_of_other_names_are_no_classes(parts, said, colours, tmp_path):
+def test_parts_of_other_names_are_no_classes(parts, colours, tmp_path):
     for part in parts:
         (tmp_path / part).symlink_to(colours)
     with pytest.raises(UserError) as error:
         find_labelled(tmp_path)
     assert f'{" and ".join(sorted(parts))}, which are no classes' in str(error.value)
-    assert said.format(tmp_path) in str(error.value)
     (tmp_path / 'bus').symlink_to(colours)  # a train may be a vehicle
     assert len(find_labelled(tmp_path).classes) == len(parts) + 1
 

@@ -134,6 +134,8 @@ def test_every_family_can_be_pretrained(family, monkeypatch):
     assert cost.activations > 0 and cost.flops > 0
     built = MODELS.build(model)
     assert built.backbone.out_channels[-1] == SMALL[family].channels
+    # Pretraining has no stochastic depth.
+    assert not any(getattr(module, 'drop_prob', 0) for module in built.modules())
     built(torch.rand(2, 5, side, side), mode='loss')['loss'].backward()
 
 

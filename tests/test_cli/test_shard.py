@@ -126,7 +126,7 @@ def test_the_first_shard_is_counted(tmp_path):
     write_pictures(tmp_path / 'images', 6)
     write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
     (tmp_path / 'shards' / '000001.tar').rename(tmp_path / 'shards' / '0.tar')
-    scan = Shards(str(tmp_path / 'shards'), '', tmp_path / 'run').scan
+    scan = Shards(str(tmp_path / 'shards'), tmp_path / 'run').scan
     assert (scan.images, scan.first_shard) == (6, 2)
 
 
@@ -136,7 +136,7 @@ def test_a_run_that_fails_before_it_exists_can_be_started_again(tmp_path):
     for number in range(64):
         np.save(tmp_path / 'images' / f'{number}.npy', np.zeros((4, 4, 5), np.int16))
     write_shards(tmp_path / 'images', tmp_path / 'shards', images_per_shard=4)
-    source = Shards(str(tmp_path / 'shards'), '', tmp_path / 'run')
+    source = Shards(str(tmp_path / 'shards'), tmp_path / 'run')
     with pytest.raises(UserError, match='no valid pixel'):
         source.prepare(0, 4)
     assert [file.name for file in (tmp_path / 'run').iterdir()] == ['scan.json']

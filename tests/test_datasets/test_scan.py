@@ -42,14 +42,14 @@ def test_formats_sizes_channels_and_problems_are_counted(tmp_path):
     (tmp_path / 'broken.png').write_bytes(b'no image')
     (tmp_path / 'notes.txt').write_text('no image')
     scan = scanned(tmp_path)
-    assert scan.images == 5 and scan.unreadable == 1 and scan.folders == 2
+    assert scan.images == 5 and scan.unreadable == 1
     assert scan.formats == dict(JPEG=2, PNG=2, TIFF=1)
     assert scan.channels == {3: 2, 1: 2, 4: 1} and scan.bits == {8: 5}
     assert scan.short_sides == (20, 30, 64)
     assert scan.duplicates == 1 and scan.constant == 1
     assert scan.examples['unreadable'] == [str(tmp_path / 'broken.png')]
     assert f'{str(tmp_path / "broken.png")!r} cannot be read: ' in scan.reason
-    assert scan.examples['duplicate'] == [str(tmp_path / 'copy.jpg')]
+    assert scan.examples['duplicates'] == [str(tmp_path / 'copy.jpg')]
     assert not scan.is_raster
 
 

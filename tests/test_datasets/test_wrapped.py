@@ -51,6 +51,15 @@ def test_torch_dataset_goes_through_a_loader():
     assert torch.stack(batch).shape == (4, 5, 16, 16)
 
 
+@pytest.mark.parametrize('kind', [WrappedDataset, WrappedIterable])
+def test_images_of_several_types_are_refused(kind):
+    """Which workers cannot put into one batch."""
+    items = [(PIXELS * 255).astype('uint8')] * 3 + [PIXELS]
+    images = iter(DataLoader(kind(items, PIPELINE), 1, collate_fn=list))
+    with pytest.raises(UserError, match='Item 3 .* of torch.float32, others one of '):
+        list(islice(images, 4))
+
+
 def test_masks_of_items_become_weights():
     mask = np.zeros((20, 20), bool)
     mask[:10] = True

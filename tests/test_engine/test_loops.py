@@ -433,6 +433,19 @@ def test_samplers_of_the_runner_keep_their_order(tmp_path):
     assert loader.dataset.metainfo['classes'][0] == '0'
 
 
+def test_a_last_batch_that_cannot_be_mixed_stops_before_the_training(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg = dict(type='ResumableEpochLoop', max_epochs=1)
+    cfg.train_dataloader.update(batch_size=9, drop_last=False)  # of 40 images
+    cfg.param_scheduler = []
+    cfg.model.update(num_images=3, mask_ratio=None, range_mask_ratio=0)
+    runner = build_runner(cfg)
+    message = 'last batch of an epoch has 4 images, which cannot be mixed 3 by 3: set'
+    with pytest.raises(UserError, match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
 def test_data_without_indices_are_refused(tmp_path):
     class Stream(IterableDataset):
         def __len__(self):

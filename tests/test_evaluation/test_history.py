@@ -44,6 +44,18 @@ def test_a_resumed_start_replaces_what_it_computed_again(tmp_path):
     assert history['reconstruction/loss'] == [(20, 0.5)]
 
 
+def test_starts_are_in_order_when_the_local_time_went_back(tmp_path):
+    """Or the time zone changed; the first start here is named by a later time."""
+    for name, started, steps in (
+        ('20261025_025000', 1792889400, (10, 20)),
+        ('20261025_021000', 1792890600, (30, 40)),
+    ):
+        write(tmp_path, name, train(*steps), resume=steps[0] > 10)
+        counts = tmp_path / name / 'vis_data' / 'counts.json'
+        counts.write_text(json.dumps(dict(started=started)))
+    assert [at for at, _ in read_history(tmp_path)['loss']] == [10, 20, 30, 40]
+
+
 def test_a_start_from_scratch_replaces_everything(tmp_path):
     write(tmp_path, '20260101_000000', train(10, 20, 30))
     write(tmp_path, '20260102_000000', train(20, loss=2))

@@ -21,8 +21,9 @@ def test_confusions_have_the_true_class_in_rows():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_most_confident_mistake_comes_first():
-    found = find_mistakes(SCORES, LABELS, FILES, ['cat', 'dog'], worst=2)
+def test_the_most_confident_mistake_comes_first(monkeypatch):
+    monkeypatch.setattr('mmmixmim.evaluation.mistakes._WORST', 2)
+    found = find_mistakes(SCORES, LABELS, FILES, ['cat', 'dog'])
     assert [each['file'] for each in found['worst']] == ['c', 'd']
     assert found['worst'][0] == dict(
         file='c', label='cat', answer='dog', confidence=0.8

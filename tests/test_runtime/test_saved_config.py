@@ -6,6 +6,7 @@ from mmmixmim.runtime.saved_config import (
     is_amp,
     read_config_text,
     training_precision,
+    type_name,
 )
 
 from ..conftest import ROOT
@@ -45,6 +46,12 @@ def test_what_is_no_python_has_no_entries(text):
 def test_the_precision_of_recipes(name, precision):
     cfg = Config.fromfile(ROOT / 'configs' / name).to_dict()
     assert training_precision(cfg) == precision
+
+
+@pytest.mark.parametrize('kind', ['Config', 'mmengine.Config', Config])
+def test_the_name_of_a_type(kind):
+    assert type_name(dict(type=kind)) == 'Config'
+    assert type_name({}) == '' and type_name({}, 'Config') == 'Config'
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 import argparse
 import json
 import statistics
-import sys
 from dataclasses import asdict
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,31 +14,24 @@ from mmmixmim.models import MixMIMSwinTransformer, MixMIMTransformer
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
-from ..scripts import TOOLS, call, error_line, load, passed
+from ..scripts import call, error_line, load, passed
 
 CLASSES = dict(mixmim=MixMIMTransformer, swin=MixMIMSwinTransformer)
 
 
-def load_from_tools(name: str) -> ModuleType:
-    """Load a file that imports others beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'path', [str(TOOLS), *sys.path])
-        return load(name)
-
-
 @pytest.fixture(scope='module')
 def script():
-    return load_from_tools('compare_methods.py')
+    return load('compare_methods.py')
 
 
 @pytest.fixture(scope='module')
 def ablations():
-    return load_from_tools('ablation_runs.py')
+    return load('ablation_runs.py')
 
 
 @pytest.fixture(scope='module')
 def report():
-    return load_from_tools('ablation_report.py')
+    return load('ablation_report.py')
 
 
 def test_equal_compute_divides_the_epochs_by_the_cost(script):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from ..scripts import call, load
+from ..scripts import TOOLS, call, load
 
 
 @pytest.fixture(scope='module')
@@ -66,7 +66,8 @@ def test_table(script, tmp_path, monkeypatch):
             Path(f'new/probe-{start}.json').write_text(json.dumps(figures))
         return outputs, 61
 
-    monkeypatch.setattr('mmmixmim.runtime.run_steps', run_steps)
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.setattr('steps.run_steps', run_steps)
     result = call('demo.py', '--seed', 3, '--work-dir', 'new', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines() if line]
@@ -85,7 +86,8 @@ def test_results_go_to_a_folder_of_the_seed(tmp_path, monkeypatch):
         asked.append((steps[0].command[3], logs))
         raise SystemExit
 
-    monkeypatch.setattr('mmmixmim.runtime.run_steps', run_steps)
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.setattr('steps.run_steps', run_steps)
     call('demo.py', '--seed', 3, cwd=tmp_path)
     folder = Path('work_dirs/demo-seed3')
     assert asked == [(folder / 'pretrain', folder / 'logs')]

@@ -9,8 +9,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
+from torch import nn
 
+from mmmixmim.checkpoint import fit_in_channels
 from mmmixmim.evaluation.linear_probe import labelled_loaders
+from mmmixmim.registry import MODELS
 
 from ..scripts import (
     CLASSIFY,
@@ -77,6 +80,34 @@ def test_few_labels_are_averaged_over_draws(monkeypatch, tmp_path):
     draws = [(3, draw) for draw in range(4)] + [(None, 0)]
     assert asked == [(1248, 549, *draw) for draw in draws]
     assert json.loads((tmp_path / 'p.json').read_text()) == {'3': 18.0, 'all': 5.0}
+
+
+def test_prefix_and_channels_are_those_of_the_config(monkeypatch, tmp_path):
+    """A teacher of colour images probes grey ones."""
+    cfg = Config.fromfile(CLASSIFY)
+    init_default_scope(cfg.default_scope)
+    state = {}
+    for name in ('', 'teacher.'):
+        source = MODELS.build(cfg.model.backbone | dict(in_channels=3, init_cfg=None))
+        nn.init.normal_(source.patch_embed.proj.weight)
+        entries = source.state_dict().items()
+        state |= {f'{name}backbone.{key}': value for key, value in entries}
+    torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
+    loaded = []
+
+    def extract_features(model, loader):
+        loaded.append(model.backbone.patch_embed.proj.weight)
+        return None, np.zeros(len(loader.dataset), int)
+
+    monkeypatch.setattr('mmmixmim.evaluation.extract_features', extract_features)
+    monkeypatch.setattr('mmmixmim.evaluation.linear_probe', lambda *args: 10.0)
+    start = dict(type='Pretrained', prefix='teacher.backbone.', in_channels='mean')
+    options = [f'model.backbone.init_cfg.{key}={start[key]}' for key in start]
+    options = ['weights.pth', '--cfg-options', *options]
+    passed(call('linear_probe.py', CLASSIFY, *options, cwd=tmp_path))
+    assert torch.equal(
+        loaded[0], fit_in_channels(source.patch_embed.proj.weight, 1, 'mean')
+    )
 
 
 def test_training_images_are_not_augmented():

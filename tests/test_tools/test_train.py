@@ -14,7 +14,6 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmmixmim.registry import HOOKS
-from mmmixmim.runtime import Step, run_steps
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
 
@@ -55,7 +54,9 @@ def test_progress_is_read_from_real_logs(pretraining, tmp_path, monkeypatch, cap
     (tmp_path / 'again.py').write_text('print(open("output.txt").read())')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(type(sys.stdout), 'isatty', lambda self: True)
-    run_steps([Step('train', ['again.py'], cost=1, epochs=2)], tmp_path)
+    steps = load('steps.py')
+    step = steps.Step('train', ['again.py'], cost=1, epochs=2)
+    steps.run_steps([step], tmp_path)
     shown = re.findall(r'(\d+)%  loss ([\d.]+)', capsys.readouterr().out)
     pattern = r'Epoch\(train\)\s+\[1\]\[\s*(\d+)/(\d+)\].* loss: ([\d.]+)'
     lines = re.findall(pattern, output)

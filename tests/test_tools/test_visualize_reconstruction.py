@@ -36,7 +36,9 @@ def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
 
     build, seeds = Runner.build_dataloader, []
     monkeypatch.setattr(Runner, 'build_dataloader', build_dataloader)
-    monkeypatch.setattr('mmmixmim.visualization.draw_reconstruction', draw)
+    monkeypatch.setattr(
+        'mmmixmim.visualization.reconstruction.draw_reconstruction', draw
+    )
     for seed in (0, 0, 1):
         options = ['--num', 5, '--seed', seed, *SPLIT]
         call('visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.')

@@ -5,12 +5,11 @@ import sys
 
 import pytest
 
-from ..scripts import TOOLS, call, error_line, load, passed
+from ..scripts import call, error_line, load, passed
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.setattr(sys, 'path', [str(TOOLS), *sys.path])
+def script():
     return load('what_predicts.py')
 
 

@@ -312,6 +312,20 @@ def test_a_run_that_is_wrong_gets_another_next_step(tmp_path):
     assert 'probe /data' not in steps and 'resume' not in steps
 
 
+def test_runs_on_python_data_are_told_what_the_call_cannot_change(tmp_path):
+    data = dict(batch_size=8, dataset=dict(type='WrappedDataset', dataset='mine'))
+    bad = dict(loss=(1.0, float('nan')), train_dataloader=data)
+    steps = next_words(write_run(tmp_path / 'rate', **bad))
+    assert 'call mmmixmim.pretrain with another out and lr=0.0001, and set ' in steps
+    assert 'clip_grad.max_norm=1.0 in a config (mmmixmim.pretrain has no arg' in steps
+    model = CONFIG['model'] | dict(mask_ratio=0.9)
+    steps = next_words(
+        write_run(tmp_path / 'ratio', train_dataloader=data, model=model)
+    )
+    assert 'each image: set model.mask_ratio=0.5 in a config (mmmixmim.pret' in steps
+    assert 'call mmmixmim.pretrain' not in steps
+
+
 def test_starting_again_does_not_resume(tmp_path):
     """The config that a resumed run saved says that it resumes."""
     bad = dict(loss=(1.0, float('nan')), resume=True, load_from='epoch_1.pth')

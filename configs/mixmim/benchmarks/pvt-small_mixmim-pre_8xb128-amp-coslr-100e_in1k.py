@@ -3,9 +3,7 @@
 Everything is as for our base model. Drop path 0.1 is also that of PVT's own config.
 
 mmdet's class returns a list of maps, which mmpretrain's classifiers refuse, so this
-recipe uses ours, which returns a tuple. Both ignore the prefix of init_cfg, so the
-model loads the checkpoint, not the backbone. Start with
---cfg-options model.init_cfg.checkpoint=CHECKPOINT
+recipe uses ours, which returns a tuple.
 """
 
 _base_ = [
@@ -18,8 +16,8 @@ model = dict(
         _delete_=True,
         type='MixMIMPyramidVisionTransformer',
         drop_path_rate=0.1,
+        init_cfg=_base_.model.backbone.init_cfg,
         **_base_.stock_encoder,
     ),
     head=dict(in_channels=_base_.stock_channels[-1]),
-    init_cfg=dict(type='Pretrained', checkpoint=''),
 )

@@ -129,10 +129,10 @@ def from_native(state: StateDict, target: str) -> StateDict:
     return translated
 
 
-def summarise_keys(names: list[str], count: int = 3) -> str:
-    """Write the first of several names, and how many there are."""
-    shown = ', '.join(names[:count])
-    return shown if len(names) <= count else f'{shown}, the first of {len(names)}'
+def summarise_keys(names: list[str]) -> str:
+    """Write the first three of several names, and how many there are."""
+    shown = ', '.join(names[:3])
+    return shown if len(names) <= 3 else f'{shown}, the first of {len(names)}'
 
 
 def _parts_by_prefix(name: str) -> dict[str, list[str]]:

@@ -17,8 +17,6 @@ from mmmixmim.validation import (
 Box = tuple[int, int, int, int]
 MAX_CHANNELS = 64
 MAX_BYTES = 2**32  # of pixels that are decoded at once
-
-
 _WINDOW = 2048  # pixels of a side
 
 

@@ -12,7 +12,7 @@ from rasterio.windows import Window
 
 from .base import ImageReader
 
-# Nobody asks where on Earth the pixels are.
+# Georeferencing is not used, so its absence is no warning.
 warnings.filterwarnings('ignore', category=NotGeoreferencedWarning)
 
 

@@ -15,8 +15,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from mmmixmim.validation import UnreadableFileError
 
 from ..pillow_limits import open_picture
+from ..readers import Box
 
-Box = tuple[int, int, int, int]
 # Axes that an EXIF orientation turns around, once 5 to 8 are transposed.
 _FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
 

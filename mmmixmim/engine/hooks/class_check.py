@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError
 
@@ -21,6 +24,9 @@ class ClassCheckHook(Hook):
     - The training and validation data need the same class names in the same order.
       Without annotation files, a missing class folder would shift the labels of
       all classes after it.
+    - The test data need the labels of the checkpoint's training data for all class
+      names that both have. Those that only one has are a warning: they may be
+      different names for the same classes.
 
     mmpretrain's ``ClassNumCheckHook`` does not work with label smoothing: it takes
     the loss for another classifier.
@@ -29,9 +35,17 @@ class ClassCheckHook(Hook):
         UserError: At a mismatch. The message gives both sides.
     """
 
+    trained: Sequence[str] = ()  # names of the classes that the model has learnt
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the class names of the training data."""
+        meta = checkpoint.get('meta') or {}
+        self.trained = (meta.get('dataset_meta') or {}).get('classes') or ()
+
     def before_train(self, runner: Runner) -> None:
         """Check the training and validation data."""
         train = runner.train_dataloader.dataset
+        self.trained = train.metainfo.get('classes') or ()
         self._check_count(runner, train.metainfo.get('classes'))
         if runner.val_loop is not None:
             check_class_names(train, runner.val_dataloader.dataset)
@@ -40,6 +54,28 @@ class ClassCheckHook(Hook):
         """Check the test data."""
         classes = runner.test_dataloader.dataset.metainfo.get('classes')
         self._check_count(runner, classes)
+        if classes and self.trained:
+            self._check_labels(classes)
+
+    def _check_labels(self, classes: Sequence[str]) -> None:
+        """Check the classes of the test data against those of the training data."""
+        trained = {name: label for label, name in enumerate(self.trained)}
+        tested = {name: label for label, name in enumerate(classes)}
+        for name in trained.keys() & tested.keys():
+            if trained[name] != tested[name]:
+                raise UserError(
+                    f'Class {name!r} has label {tested[name]} in the test data and '
+                    f'{trained[name]} in the training data of the checkpoint: set '
+                    'test_dataloader.dataset.classes to the classes of the training '
+                    'data in their order.'
+                )
+        if trained.keys() != tested.keys():
+            name = min(trained.keys() ^ tested.keys())
+            warn(
+                f'Class {name!r} is in only one of the test data and the training data '
+                'of the checkpoint. The accuracy is right if they name the same '
+                'classes differently.'
+            )
 
     def _check_count(self, runner: Runner, classes: tuple | None) -> None:
         model = unwrapped(runner.model)

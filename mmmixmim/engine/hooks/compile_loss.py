@@ -43,7 +43,7 @@ class CompileLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Replace the loss by the compiled one."""
-        model = _unwrapped(runner.model)
+        model = _compilable(runner.model)
         if getattr(model, 'range_mask_ratio', 0):
             raise UserError(
                 'CompileLossHook needs the same number of hidden cells in all steps: '
@@ -71,7 +71,7 @@ class CompileLossHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Restore what was compiled."""
         if not isinstance(runner.model, FSDP):
-            del _unwrapped(runner.model).loss
+            del _compilable(runner.model).loss
             return
         for unit in _innermost_units(runner.model):
             unit._compiled_call_impl = None
@@ -100,7 +100,7 @@ def _innermost_units(model: FSDP) -> list[nn.Module]:
     return [each.module for each in units if len(FSDP.fsdp_modules(each)) == 1]
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def _compilable(model: nn.Module) -> nn.Module:
     if isinstance(model, (MMDistributedDataParallel, FSDP)):
         return model.module
     if is_model_wrapper(model):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import extract_features, knn, linear_probe
+from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, HOOKS
 from mmmixmim.runtime import kept_random_state
+from mmmixmim.runtime.saved_config import type_name
 from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out
@@ -96,19 +96,19 @@ class OnlineProbeHook(Hook):
         try:
             figures['probe/top1'] = linear_probe(train, test)
         except UserError as error:
-            print_log(str(error), 'current', logging.WARNING)
+            warn(str(error))
         return figures
 
     def _turn_off(self, problem: str) -> dict[str, float]:
         self.off = True
-        print_log(f'{problem} Probe and k-NN are off.', 'current', logging.WARNING)
+        warn(f'{problem} Probe and k-NN are off.')
         return {}
 
     def _build_loaders(self, cfg: dict) -> list[DataLoader]:
         """Loaders of both datasets; none if one is missing, a stream or a wrapper."""
         test = self.test or complete_held_out(cfg.val_dataloader.dataset, cfg)
         train = self.train or cfg.train_dataloader.dataset
-        while str(train.get('type')).split('.')[-1] == 'RepeatDataset':
+        while type_name(train) == 'RepeatDataset':
             train = train['dataset']
         if test is None or (not self.train and 'pipeline' not in train):
             return []
@@ -120,8 +120,7 @@ class OnlineProbeHook(Hook):
             dataset = DATASETS.build(config)
             if isinstance(dataset, IterableDataset):
                 return []
-            count = min(self.max_images, len(dataset))
-            chosen = [i * len(dataset) // count for i in range(count)]
+            chosen = evenly_spaced(len(dataset), self.max_images)
             loaders.append(
                 DataLoader(Subset(dataset, chosen), self.batch_size, collate_fn=collate)
             )
@@ -139,11 +138,9 @@ class OnlineProbeHook(Hook):
                     'datasets (its arguments train and test).'
                 )
             if len(labels) < images:
-                print_log(
+                warn(
                     f'{len(labels)} of {images} {name} images have a label; the others '
-                    'are left out of probe and k-NN.',
-                    'current',
-                    logging.WARNING,
+                    'are left out of probe and k-NN.'
                 )
         if len(np.unique(train)) < 2:
             return f'All training images are of class {train[0]}.'

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmmixmim.checkpoint import to_plain
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 
 
@@ -36,10 +34,8 @@ class PlainCheckpointHook(Hook):
             checkpoint[name] = to_plain(value, name, unknown)
         if unknown and not self._warned:
             self._warned = True
-            print_log(
+            warn(
                 f'The checkpoint holds objects that are no plain values: '
                 f'{", ".join(unknown)}. Only a file that you trust can resume with '
-                'them, see docs/safety.md.',
-                logger='current',
-                level=logging.WARNING,
+                'them, see docs/safety.md.'
             )

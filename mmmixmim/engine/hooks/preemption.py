@@ -22,7 +22,8 @@ from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError, check_positive
 
 from ..loops import ResumableEpochLoop, ResumableIterLoop
-from .safe_checkpoint import SafeCheckpointHook, accumulated
+from ..wrappers import accumulated
+from .safe_checkpoint import SafeCheckpointHook
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
 NAME = 'latest.pth'
@@ -133,7 +134,7 @@ class PreemptionHook(Hook):
         for each, handler in self._before.items():
             signal.signal(each, handler)
         if Path(str(self._checkpoints.last_ckpt)).name != NAME:
-            self._checkpoints.remove(NAME)
+            self._checkpoints.remove_checkpoint(NAME)
 
     def _notice(self, number: int, frame) -> None:
         self._received = signal.Signals(number)

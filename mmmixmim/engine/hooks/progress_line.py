@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TextIO
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
@@ -26,23 +25,16 @@ class ProgressLineHook(Hook):
 
     Args:
         interval: Seconds between lines where there is no terminal. Defaults to 10.
-        stream: Where to print. Defaults to standard output.
         epochs: Number of epochs, for a loop that counts iterations. Defaults to None:
             that of the runner.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(
-        self,
-        interval: float = 10.0,
-        stream: TextIO | None = None,
-        epochs: int | None = None,
-    ) -> None:
+    def __init__(self, interval: float = 10.0, epochs: int | None = None) -> None:
         self.interval = interval
         self.epochs = epochs
-        self.stream = stream or sys.stdout
-        self.live = self.stream.isatty()
+        self.live = sys.stdout.isatty()
         self.validation = ''
         self.images = 0
         self.started = self.printed = 0.0
@@ -82,7 +74,7 @@ class ProgressLineHook(Hook):
         if is_main_process() and self.images:
             self._print(self._line(runner, runner.iter, time.monotonic()))
             if self.live:
-                print(file=self.stream, flush=True)
+                print(flush=True)
 
     def _line(self, runner: Runner, done: int, now: float) -> str:
         epochs = self.epochs or runner.max_epochs
@@ -103,7 +95,7 @@ class ProgressLineHook(Hook):
 
     def _print(self, line: str) -> None:
         if not self.live:
-            print(line, file=self.stream, flush=True)
+            print(line, flush=True)
             return
         width = shutil.get_terminal_size().columns - 1
-        print(f'\r{line[:width]}\x1b[K', end='', file=self.stream, flush=True)
+        print(f'\r{line[:width]}\x1b[K', end='', flush=True)

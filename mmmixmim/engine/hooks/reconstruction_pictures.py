@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmmixmim.datasets import MixtureGroups
+from mmmixmim.log import warn
 from mmmixmim.models.selfsup import fixed_mixtures
 from mmmixmim.registry import HOOKS
 from mmmixmim.runtime import kept_random_state
@@ -51,7 +49,7 @@ class ReconstructionHook(Hook):
         if is_sharded(runner):
             self.off = True
             problem = 'they need the whole model in one process, and it is sharded.'
-            print_log(f'No pictures are drawn: {problem}', 'current', logging.WARNING)
+            warn(f'No pictures are drawn: {problem}')
             return
         model = unwrapped(runner.model)
         with kept_random_state(seed=0):
@@ -64,6 +62,6 @@ class ReconstructionHook(Hook):
                 picture = paint_reconstruction(model, *self.batch, details=True)
             except UserError as error:  # the target is no image
                 self.off = True
-                print_log(f'No pictures are drawn: {error}', 'current', logging.WARNING)
+                warn(f'No pictures are drawn: {error}')
                 return
         runner.visualizer.add_image('reconstruction', picture, step=runner.iter)

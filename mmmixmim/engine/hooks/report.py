@@ -75,6 +75,7 @@ class ReportHook(Hook):
     def _note_counts(self, runner: Runner) -> None:
         validation = runner.val_loop
         counts = dict(
+            started=int(time.time()),
             images=_length(runner.train_dataloader.dataset),
             held_out=_length(validation.dataloader.dataset) if validation else 0,
             processes=get_world_size(),

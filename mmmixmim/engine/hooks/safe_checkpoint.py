@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import shutil
-import tempfile
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from mmengine.dist import all_gather_object, barrier, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -24,10 +17,7 @@ from mmmixmim.checkpoint.formats import StateDict
 from mmmixmim.checkpoint.resumable import (
     EARLIER,
     NOTE,
-    OLD,
-    PARTIAL,
     check_resumable,
-    claim,
     find_resumable,
     is_complete,
     noted,
@@ -36,11 +26,13 @@ from mmmixmim.checkpoint.resumable import (
     start_afresh,
     without_earlier,
 )
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
-from mmmixmim.validation import StoppedRunError, UserError
+from mmmixmim.validation import UserError
 
 from ..schedulers.resuming import follow_config
-from ..wrappers import is_sharded, optim_wrappers
+from ..wrappers import accumulated, is_sharded, optim_wrappers, unwrapped
+from .safe_saving import SafeSaving, name_last, one_error, prepare_folder
 
 
 @HOOKS.register_module()
@@ -52,6 +44,7 @@ class SafeCheckpointHook(CheckpointHook):
       ``last_checkpoint`` names a complete one. Old checkpoints, also the best ones, are
       removed after that.
     - Where gradients are being accumulated, the checkpoint waits for their update.
+    - ``save_last`` also saves the end of a run that ``EarlyStoppingHook`` ends.
     - A folder that cannot be written is found before the training starts.
     - A run from scratch sets the checkpoints of an earlier run in its folder aside,
       after its first iteration: ``--resume`` leaves them out.
@@ -96,19 +89,20 @@ class SafeCheckpointHook(CheckpointHook):
         # The best checkpoint is noted in the last one, also after resuming.
         self.last_ckpt = runner.message_hub.get_info('last_ckpt')
         self._waiting = None  # epoch or iteration of a checkpoint that is due
+        self._stepped = None  # iterations done at the last checkpoint that was due
         self._meta = None
         if '://' not in self.out_dir:
             folder = Path(self.out_dir)
-            with _one_error(folder / self.filename_tmpl.format(1)):
+            with one_error(folder / self.filename_tmpl.format(1)):
                 if is_main_process():
-                    _prepare(folder)
+                    prepare_folder(folder)
         if self.save_best:
             self._best = {key: self._moved(path) for key, path in self._best.items()}
             if is_main_process():
                 self._remove_replaced(runner)
         work_dir = Path(runner.work_dir)
         self._fresh = not runner._resume and not runner.iter
-        with _one_error(work_dir / EARLIER):
+        with one_error(work_dir / EARLIER):
             if is_main_process() and self._fresh:
                 _note_earlier(work_dir)
             elif is_main_process() and runner._load_from:
@@ -137,7 +131,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self._fresh:
             self._fresh = False
             work_dir = Path(runner.work_dir)
-            with _one_error(work_dir / EARLIER):
+            with one_error(work_dir / EARLIER):
                 if is_main_process():
                     set_earlier_aside(work_dir)
         if self._waiting is not None and accumulated(runner):
@@ -147,31 +141,35 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train_iter(runner, *args, **kwargs)
 
     def after_train(self, runner: Runner) -> None:
-        """Save what still waits, without the gradients after the last update."""
+        """Save what still waits, or the end of a run that a hook has ended early.
+
+        Without the gradients after the last update.
+        """
         if self._waiting is not None:
             step, self._waiting = self._waiting, None
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_step(runner, step, meta)
+        elif self.save_last and self._stepped != runner.iter and _was_ended(runner):
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
         if self.last_ckpt and not self.save_optimizer:
-            self._name_last(runner)  # latest.pth goes
+            self._note_last(runner)  # latest.pth goes
         super().after_train(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, if what tells the best was measured."""
+        """Save the best checkpoint if the ``save_best`` metrics were measured."""
         wanted = set(self.key_indicators) - {'auto'} if self.save_best else set()
         if metrics and not wanted <= metrics.keys():
-            print_log(
+            warn(
                 f'No best checkpoint: save_best={", ".join(sorted(wanted))} was not '
-                f'measured, but {", ".join(metrics)}.',
-                'current',
-                logging.WARNING,
+                f'measured, but {", ".join(metrics)}.'
             )
             return
         if not self.save_best:
             return
         old, self._best = self._best, {}  # else MMEngine removes it first
         try:
-            super().after_val_epoch(_SafeSaving(runner), metrics)
+            super().after_val_epoch(SafeSaving(runner), metrics)
         except BaseException:
             self._best = old
             raise
@@ -183,11 +181,11 @@ class SafeCheckpointHook(CheckpointHook):
             # A run that began with a checkpoint of another folder leaves that alone.
             own = path and os.path.dirname(path) == str(self.out_dir).rstrip('/')
             if own and new.get(key, path) != path:
-                self.remove(os.path.basename(path))
+                self.remove_checkpoint(os.path.basename(path))
 
     @property
     def _best(self) -> dict[str, str | None]:
-        """Paths of the best checkpoints by what tells them."""
+        """Paths of the best checkpoints, by metric."""
         if len(self.key_indicators) == 1:
             return {self.key_indicators[0]: self.best_ckpt_path}
         return dict(self.best_ckpt_path_dict)
@@ -217,9 +215,9 @@ class SafeCheckpointHook(CheckpointHook):
             for each in without_earlier(runner.work_dir, best.parent.glob('best_*')):
                 found = alike(each.name)
                 if found and int(found[1]) < int(number):
-                    self.remove(each.name)
+                    self.remove_checkpoint(each.name)
 
-    def remove(self, name: str) -> None:
+    def remove_checkpoint(self, name: str) -> None:
         """Remove a checkpoint, a file or a folder, if there is one.
 
         Args:
@@ -234,7 +232,7 @@ class SafeCheckpointHook(CheckpointHook):
             elif self.file_backend.isdir(path):  # of sharded checkpoints
                 self.file_backend.rmtree(path)
         except OSError as error:  # the other processes would wait for this one
-            print_log(f'{path} stays: {error}', 'current', logging.WARNING)
+            warn(f'{path} stays: {error}')
 
     def save_now(self, runner: Runner, name: str) -> str:
         """Save in a file of its own after an iteration, whatever the interval.
@@ -264,11 +262,12 @@ class SafeCheckpointHook(CheckpointHook):
             expired, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
             self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
         name = self.filename_tmpl.format(step)
+        self._stepped = meta['iter']
         self._save(runner, name, meta, by_epoch=self.by_epoch)
         if expired:
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         for old in expired:
-            self.remove(self.filename_tmpl.format(old))
+            self.remove_checkpoint(self.filename_tmpl.format(old))
 
     def _save(
         self,
@@ -281,7 +280,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._meta = dict(meta)
-        _SafeSaving(runner).save_checkpoint(
+        SafeSaving(runner).save_checkpoint(
             self.out_dir,
             name,
             self.file_client_args,
@@ -295,14 +294,19 @@ class SafeCheckpointHook(CheckpointHook):
         self._meta = None
         if whole or self.save_optimizer:  # else no training can continue from it
             self.saved_iter = meta['iter']
-            self._name_last(runner)
+            self._note_last(runner)
         return self.last_ckpt
 
-    def _name_last(self, runner: Runner) -> None:
+    def _note_last(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)
-        with _one_error(folder / NOTE):
+        with one_error(folder / NOTE):
             if is_main_process():
-                _name_last(folder, self.last_ckpt)
+                name_last(folder, self.last_ckpt)
+
+
+def _was_ended(runner: Runner) -> bool:
+    """Whether a hook such as ``EarlyStoppingHook`` has ended the training."""
+    return getattr(runner.train_loop, 'stop_training', False)
 
 
 def _own_state(runner: Runner) -> StateDict | None:
@@ -310,7 +314,7 @@ def _own_state(runner: Runner) -> StateDict | None:
     if is_sharded(runner):
         strategy = getattr(runner, 'strategy', None)
         return getattr(strategy, 'whole_state', None)
-    return getattr(runner.model, 'module', runner.model).state_dict()
+    return unwrapped(runner.model).state_dict()
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
@@ -338,103 +342,6 @@ def _drop_empty_scale(checkpoint: dict) -> None:
         del state['loss_scaler']
 
 
-def accumulated(runner: Runner) -> bool:
-    """Whether no gradients wait for an update, after a training iteration."""
-    wrappers = optim_wrappers(runner.optim_wrapper)
-    engine = runner.model
-    if not wrappers and hasattr(engine, 'micro_steps'):  # DeepSpeed's, which counts
-        return engine.micro_steps % engine.gradient_accumulation_steps() == 0
-    return all(each.should_update() for each in wrappers)
-
-
-class _SafeSaving:
-    """A runner that saves its checkpoints safely."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = getattr(runner, '_runner', runner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        kwargs['meta'] = dict(kwargs['meta'])  # FlexibleRunner changes it
-        if '://' in str(out_dir):  # storage that has whole files only
-            self._runner.save_checkpoint(out_dir, filename, *args, **kwargs)
-            return
-        path = Path(out_dir, filename)
-        partial = path.with_name(path.name + PARTIAL)
-        with _one_error(path):  # all wait here, before any writes a part
-            if is_main_process():
-                remove(partial)
-        with _one_error(path):
-            self._runner.save_checkpoint(out_dir, partial.name, *args, **kwargs)
-        barrier()  # all parts of a sharded checkpoint are there
-        with _one_error(path):
-            if is_main_process():
-                claim(Path(self._runner.work_dir), partial)
-                _publish(partial, path)
-
-
-@contextmanager
-def _one_error(path: Path) -> Iterator[None]:
-    """Raise a StoppedRunError in all processes if one cannot write a file."""
-    message = None
-    try:
-        yield
-    except OSError as error:
-        message = (
-            f'The checkpoint {path} cannot be written: {error.strerror or error}. The '
-            'previous one is kept. Make room or change the permissions, or set '
-            'default_hooks.checkpoint.out_dir=FOLDER.'
-        )
-        with suppress(OSError):
-            remove(path.with_name(path.name + PARTIAL))
-    for found in all_gather_object(message):
-        if found:
-            raise StoppedRunError(found)
-
-
-def _publish(partial: Path, path: Path) -> None:
-    """Give a written file or folder its name, once it is on the disk."""
-    files = [each for each in partial.rglob('*') if each.is_file()] or [partial]
-    for each in files:
-        _flush(each)
-    # A folder is not replaced in one step, and half removed it would look complete.
-    old = path.with_name(path.name + OLD)
-    remove(old)
-    if path.is_dir():
-        os.replace(path, old)
-    os.replace(partial, path)
-    _flush(path.parent)
-    remove(old)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _prepare(folder: Path) -> None:
-    """Raise unless files can be written; remove those of a killed process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    restore(folder)
-    for each in folder.glob(f'*{PARTIAL}'):
-        remove(each)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b'test')
-
-
 def _is_last(runner: Runner) -> bool:
     """Whether a run has been resumed from the checkpoint that it would resume again."""
     last = noted(runner.work_dir)
@@ -448,25 +355,15 @@ def _take_up(folder: Path, checkpoint: str) -> None:
     path = Path(checkpoint)
     inside = path.exists() and path.resolve().parent == folder.resolve()
     if inside and (folder / EARLIER).exists():
-        _name_last(folder, checkpoint)
+        name_last(folder, checkpoint)
 
 
 def _note_earlier(folder: Path) -> None:
     """Start from scratch where an earlier run has left checkpoints."""
     earlier = start_afresh(folder)
     if earlier:
-        print_log(
+        warn(
             f'{folder} holds checkpoints of an earlier run. This run starts from '
             'scratch: once it trains, --resume leaves them out. To continue the '
-            f'earlier run: --resume {earlier}',
-            'current',
-            logging.WARNING,
+            f'earlier run: --resume {earlier}'
         )
-
-
-def _name_last(folder: Path, checkpoint: str) -> None:
-    """Write ``last_checkpoint``, which MMEngine's resuming reads."""
-    partial = folder / f'{NOTE}{PARTIAL}'
-    partial.write_text(checkpoint)
-    claim(folder, partial)
-    _publish(partial, folder / NOTE)

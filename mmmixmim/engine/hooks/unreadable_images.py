@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmmixmim.datasets import unreadable_images
 from mmmixmim.datasets.samples import ENDLESS
+from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.runtime import replace_file
 from mmmixmim.validation import UserError
@@ -110,21 +109,15 @@ class UnreadableImagesHook(Hook):
         """Say where the list is."""
         self._record.leave()
         if self._reasons:
-            print_log(
+            warn(
                 f'{len(self._reasons)} images could not be read and were replaced by '
-                f'others: see {Path(runner.work_dir, self.FILE)}.',
-                logger='current',
-                level=logging.WARNING,
+                f'others: see {Path(runner.work_dir, self.FILE)}.'
             )
 
     def _add(self, runner: Runner, reasons: dict[str, str]) -> None:
         new = {path: why for path, why in reasons.items() if path not in self._reasons}
         for path, why in new.items():
-            print_log(
-                f'The image {path} cannot be read: {why}. It is replaced by another.',
-                logger='current',
-                level=logging.WARNING,
-            )
+            warn(f'The image {path} cannot be read: {why}. It is replaced by another.')
         self._reasons |= new
         if new and is_main_process():
             self._write(runner)

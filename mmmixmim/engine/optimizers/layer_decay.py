@@ -8,6 +8,7 @@ from torch import nn
 from mmmixmim.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmmixmim.validation import UserError
 
+from ..wrappers import original_name
 from .layer_depth import layer_depths
 
 
@@ -73,7 +74,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            name = _unwrapped(name)
+            name = original_name(name)
             lr_mult, decay_mult = self._custom_multipliers(name)
             scale = rate ** above.get(name, 0) * lr_mult
             if parameter.ndim <= 1 or name.endswith('.bias'):
@@ -98,9 +99,9 @@ def _layers_above(model: nn.Module) -> dict[str, int]:
     """Number of layers above that of each parameter, of the outermost backbones."""
     above: dict[str, int] = {}
     found = False
-    parameters = [_unwrapped(name) for name, _ in model.named_parameters()]
+    parameters = [original_name(name) for name, _ in model.named_parameters()]
     for module_name, module in model.named_modules():
-        prefix = _unwrapped(f'{module_name}.') if module_name else ''
+        prefix = original_name(f'{module_name}.') if module_name else ''
         inside = [
             name for name in parameters if name.startswith(prefix) and name not in above
         ]
@@ -118,14 +119,3 @@ def _layers_above(model: nn.Module) -> dict[str, int]:
             'Swin, Swin V2, PVT or HiViT, or the default constructor.'
         )
     return above
-
-
-def _unwrapped(name: str) -> str:
-    """Strip what FSDP, activation checkpointing and ``torch.compile`` insert."""
-    for wrapper in (
-        '_fsdp_wrapped_module.',
-        '_checkpoint_wrapped_module.',
-        '_orig_mod.',
-    ):
-        name = name.replace(wrapper, '')
-    return name

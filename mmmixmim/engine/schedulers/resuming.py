@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
-from mmengine.logging import print_log
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+
+from mmmixmim.log import warn
 
 from ..wrappers import optim_wrappers
 from .warmup_cosine import WarmupCosineLR
@@ -50,7 +49,7 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
     if changed:
         group, ratio = own[changed[0]], ratios[changed[0]]
         rate = group[_rate(group)]
-        _warn(
+        warn(
             f'The learning rate of the config, {rate:.4g}, replaces that of the '
             f'checkpoint, {rate / ratio:.4g}.'
         )
@@ -58,7 +57,7 @@ def follow_config(optim_wrapper, schedulers, checkpoint: dict) -> None:
     if not isinstance(schedulers, list) or not isinstance(states, list):
         return
     if len(schedulers) != len(states):
-        _warn(
+        warn(
             f'The checkpoint has {len(states)} schedules and the config '
             f'{len(schedulers)}, so the learning rate may jump.'
         )
@@ -84,9 +83,7 @@ def _follow_options(own: list[dict], saved: list[dict]) -> None:
         # Which kernels run changes no result by more than roundings.
         theirs |= {name: ours[name] for name in _KERNELS & ours.keys()}
     for name, (now, before) in sorted(changed.items()):
-        _warn(
-            f'{name} of the config, {now}, replaces that of the checkpoint, {before}.'
-        )
+        warn(f'{name} of the config, {now}, replaces that of the checkpoint, {before}.')
 
 
 def _as_tuple(value: object) -> object:
@@ -116,11 +113,7 @@ def _compare(scheduler: _ParamScheduler, state: dict) -> None:
     odd = sorted(name for name in names if own[name] != state[name])
     if odd:
         values = ', '.join(f'{n}={state[n]} (config: {own[n]})' for n in odd)
-        _warn(
+        warn(
             f'{type(scheduler).__name__} goes on as in the checkpoint: {values}. '
             'WarmupCosineLR would follow the config.'
         )
-
-
-def _warn(text: str) -> None:
-    print_log(text, 'current', logging.WARNING)

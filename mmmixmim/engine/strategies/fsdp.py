@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -11,7 +10,6 @@ import torch
 from mmengine._strategy import FSDPStrategy as MMEngineFSDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     apply_activation_checkpointing,
@@ -21,10 +19,12 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 from torch.nn.utils import clip_grad_norm_
 
 from mmmixmim.checkpoint.formats import summarise_keys
+from mmmixmim.log import warn
 from mmmixmim.models import MixMIM
 from mmmixmim.registry import STRATEGIES
 from mmmixmim.validation import UserError
 
+from ..wrappers import original_name
 from .casts import check_casts
 
 # Of the decoder and of all encoders.
@@ -157,7 +157,9 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         """Give the optimizer of the whole model the shards in place of parameters."""
         if not isinstance(optim_wrapper, dict):
             return super().build_optim_wrapper(optim_wrapper, model)
-        shards = {_whole_name(name): shard for name, shard in model.named_parameters()}
+        shards = {
+            original_name(name): shard for name, shard in model.named_parameters()
+        }
         for group in self._whole.optimizer.param_groups:
             names = (self.id_to_name[id(param)] for param in group['params'])
             group['params'] = [shards[name] for name in names]
@@ -172,7 +174,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         state_dict = super().model_state_dict()
         metadata = state_dict._metadata
         for name in list(metadata):
-            metadata[_whole_name(f'{name}.')[:-1]] = metadata.pop(name)
+            metadata[original_name(f'{name}.')[:-1]] = metadata.pop(name)
         return state_dict
 
     def load_model_state_dict(self, state_dict: dict, **kwargs) -> None:
@@ -181,7 +183,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             return self._load_shards(state_dict)
         metadata = getattr(state_dict, '_metadata', {})
         for name, _ in self.model.named_modules():
-            whole = _whole_name(f'{name}.')[:-1]
+            whole = original_name(f'{name}.')[:-1]
             if whole in metadata:
                 metadata[name] = metadata[whole]
         strict = kwargs.get('strict', False)
@@ -191,11 +193,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
             (result.unexpected_keys, 'are not used'),
         ):
             if names:
-                print_log(
-                    f'Weights of the checkpoint: {summarise_keys(names)} {what}.',
-                    'current',
-                    logging.WARNING,
-                )
+                warn(f'Weights of the checkpoint: {summarise_keys(names)} {what}.')
 
     def optim_state_dict(self) -> dict:
         """State of the optimizer wrapper: gathered, or of this process."""
@@ -219,7 +217,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
     def _shards(self) -> dict[str, Tensor]:
         tensors = chain(self.model.named_parameters(), self.model.named_buffers())
-        return {_whole_name(name): tensor.detach() for name, tensor in tensors}
+        return {original_name(name): tensor.detach() for name, tensor in tensors}
 
     def _load_shards(self, state_dict: dict[str, Tensor]) -> None:
         shards = self._shards()
@@ -247,10 +245,3 @@ def _is_one_of(names: Sequence[str], module: nn.Module) -> bool:
 def _clip(model: FSDP, shards: Sequence[Tensor], **options) -> Tensor:
     """Clip by the norm over all processes, where PyTorch's takes that of the shards."""
     return model.clip_grad_norm_(**options)
-
-
-def _whole_name(name: str) -> str:
-    """Name of a parameter before sharding and activation checkpointing."""
-    for wrapper in ('_fsdp_wrapped_module.', '_checkpoint_wrapped_module.'):
-        name = name.replace(wrapper, '')
-    return name

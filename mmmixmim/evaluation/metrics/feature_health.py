@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmixmim.log import warn
 from mmmixmim.registry import METRICS
 
 
@@ -83,11 +82,9 @@ class FeatureHealth(BaseMetric):
         images = len(stages[0]) if stages else 0
         if images < self.min_images:
             if not self.said:
-                print_log(
+                warn(
                     f'FeatureHealth needs at least {self.min_images} held-out images '
-                    f'and got {images}, so ranks are not measured: hold out more.',
-                    'current',
-                    logging.WARNING,
+                    f'and got {images}, so ranks are not measured: hold out more.'
                 )
             self.said = True
             return {}

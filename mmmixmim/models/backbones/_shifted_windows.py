@@ -12,13 +12,14 @@ from torch import Tensor
 from mmmixmim.validation import UserError
 
 from ..mixing import TokenOwnership
+from ._pretrained import LoadsPretrained
 from ._stock import ReturningTrain, cell_side, run_recomputed
 from .arch import read_out_indices
 
 _PADDING = 255  # an owner that no token has
 
 
-class ShiftedWindowEncoder(ReturningTrain):
+class ShiftedWindowEncoder(LoadsPretrained, ReturningTrain):
     """Mixin of the encoders made of ``SwinTransformer`` and ``SwinTransformerV2``."""
 
     def __init__(

@@ -14,12 +14,13 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_image_size
 
 from ..mixing import TokenOwnership
+from ._pretrained import LoadsPretrained
 from ._stock import ReturningTrain, replace_blocks, run_recomputed
 from .arch import read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMConvNeXt(ReturningTrain, ConvNeXt):
+class MixMIMConvNeXt(LoadsPretrained, ReturningTrain, ConvNeXt):
     """ConvNeXt V1 and V2, which can encode mixed images.
 
     Sources: arXiv 2201.03545 and 2301.00808.

@@ -14,12 +14,13 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_image_size
 
 from ..mixing import TokenOwnership
+from ._pretrained import LoadsPretrained
 from ._stock import ReturningTrain, cell_side, replace_blocks
 from .arch import read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMHiViT(ReturningTrain, HiViT):
+class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
     """HiViT (arXiv 2205.14949), which can encode mixed images.
 
     Without an ownership it is mmpretrain's ``HiViT``, bit by bit and by the same

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmixmim.checkpoint import adapt_encoder, load_pretrained, split_init_cfg
+from mmmixmim.checkpoint import adapt_encoder
 from mmmixmim.geometry import resize_position_embedding, sincos_position_embedding
 from mmmixmim.ops import set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
@@ -31,11 +31,12 @@ from ..layers import (
     init_transformer_weights,
 )
 from ..mixing import TokenOwnership
+from ._pretrained import LoadsPretrained
 from .arch import ARCHS, Arch, WindowSize, read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMTransformer(BaseModule):
+class MixMIMTransformer(LoadsPretrained, BaseModule):
     """MixMIM's encoder, for pretraining, classification and dense tasks.
 
     Source: MixMAE (arXiv 2205.13137), section 3. Parameter names are the
@@ -219,22 +220,6 @@ class MixMIMTransformer(BaseModule):
                 break
             maps = stage.downsample(maps)  # (B, H / 2, W / 2, 2 * C)
         return tuple(outputs)
-
-    def init_weights(self) -> None:
-        """Apply ``init_cfg``; without one, keep the weights as they are.
-
-        An entry of type ``Pretrained`` loads a ``checkpoint`` of any format, see
-        :func:`mmmixmim.checkpoint.load_encoder`. ``prefix`` is only needed where the
-        file holds several encoders.
-
-        Raises:
-            UserError: If no checkpoint is given, or it does not fit.
-        """
-        init_cfg = self.init_cfg
-        pretrained, self.init_cfg = split_init_cfg(init_cfg)
-        super().init_weights()
-        self.init_cfg = init_cfg
-        load_pretrained(self, pretrained)
 
     def train(self, mode: bool = True) -> MixMIMTransformer:
         """Set the mode; frozen stages stay in evaluation mode."""

@@ -11,6 +11,7 @@ from mmmixmim.runtime.dependencies import require
 from mmmixmim.validation import MissingDependencyError, UserError, as_pair
 
 from ..mixing import TokenOwnership
+from ._pretrained import LoadsPretrained
 from ._stock import cell_side, replace_blocks
 from .arch import read_out_indices
 
@@ -39,7 +40,7 @@ except ImportError as error:
 
 
 @MODELS.register_module()
-class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
+class MixMIMPyramidVisionTransformer(LoadsPretrained, PyramidVisionTransformer):
     """PVT (arXiv 2102.12122), which can encode mixed images. Needs mmdet.
 
     Without an ownership it is mmdet's ``PyramidVisionTransformer``, bit by bit and by
@@ -48,8 +49,9 @@ class MixMIMPyramidVisionTransformer(PyramidVisionTransformer):
     to keys of their own image only. A key is reduced from a square of ``sr_ratio``
     tokens, which lies inside a cell at every stage.
 
-    mmdet's class ignores ``prefix`` in ``init_cfg``. A detector loads a checkpoint of
-    pretraining by ``load_from`` instead.
+    Unlike mmdet's class, it heeds ``prefix`` in ``init_cfg``, and does not convert the
+    names of PVT's authors. A detector with mmdet's class loads a checkpoint of
+    pretraining by ``load_from``.
 
     Args:
         pretrain_img_size: Height and width in pixels, or one int for both. Defaults to

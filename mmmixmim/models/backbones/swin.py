@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
+from mmpretrain.models.utils import WindowMSA
 from torch import Tensor
 
 from mmmixmim.registry import MODELS
@@ -37,6 +38,7 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         replace_blocks(self, SwinBlock, MixMIMSwinBlock)
+        replace_blocks(self, WindowMSA, MixMIMWindowMSA)
         if self.out_after_downsample:
             raise UserError(
                 f'{type(self).__name__} does not support out_after_downsample=True: '
@@ -80,3 +82,15 @@ class MixMIMSwinBlock(ShiftedWindowBlock, SwinBlock):
         """The block on tokens (B, H * W, C) of mixed images."""
         x = x + attend(self.attn, self.norm1(x), size, ownership)
         return self.ffn(self.norm2(x), identity=x)
+
+
+class MixMIMWindowMSA(WindowMSA):
+    """Attention whose mask has the precision of the tokens.
+
+    Mmpretrain's mask is float32, which fails with weights in low precision, as FSDP
+    casts them.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mmpretrain's attention on windows (B * windows, n, C)."""
+        return super().forward(x, None if mask is None else mask.to(x.dtype))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import operator
 from collections.abc import Sequence
 from typing import Protocol
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from mmmixmim.log import warn
 from mmmixmim.validation import UserError, as_pair, check_positive_int
 
 from .ownership import TokenOwnership
@@ -122,12 +121,10 @@ def _warn_of_shared_norms(encoder: nn.Module) -> None:
         if isinstance(module, _SHARED_NORMS) or (
             isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1
         ):
-            print_log(
+            warn(
                 f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
                 'which takes statistics over the tokens of all mixed images, so they '
-                'learn something of each other: use LayerNorm over channels.',
-                logger='current',
-                level=logging.WARNING,
+                'learn something of each other: use LayerNorm over channels.'
             )
             return
 
@@ -137,12 +134,10 @@ def _warn_of_overlap(encoder: nn.Module) -> None:
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Conv2d):
             if any(map(operator.gt, module.kernel_size, module.stride)):
-                print_log(
+                warn(
                     f'{name} of {type(encoder).__name__} has a kernel of '
                     f'{module.kernel_size} at a stride of {module.stride}. If it runs '
                     'before the images are mixed, tokens see pixels of the next cell, '
-                    'which may be hidden: run mmmixmim.models.check_encoder.',
-                    logger='current',
-                    level=logging.WARNING,
+                    'which may be hidden: run mmmixmim.models.check_encoder.'
                 )
             return

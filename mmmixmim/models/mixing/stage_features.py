@@ -10,10 +10,9 @@ from torch import Tensor, nn
 def stage_features(encoder: nn.Module, images: Tensor) -> list[Tensor]:
     """Encode plain images, and pool the output of each stage over the map.
 
-    Stages are the entries of ``encoder.stages`` or ``encoder.layers``: of each the
-    module itself or, where it is a list as in PVT, the last module of it. The last
-    stage is what the encoder returns, behind its norm. An encoder without such a list,
-    as HiViT, has this one alone.
+    The stages are the entries of ``encoder.stages`` or ``encoder.layers``. If an entry
+    is a list (PVT), its last module counts. The last stage is what the encoder returns,
+    behind its norm. An encoder without such a list, as HiViT, has this one alone.
 
     Args:
         encoder: See :class:`MixingEncoder`.

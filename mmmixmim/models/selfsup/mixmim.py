@@ -242,8 +242,8 @@ class MixMIM(BaseSelfSupervisor):
         else:
             mixed = inputs.masked_fill(hidden, 0)
         if self.per_cell:
-            weight = () if pixel_weight is None else (pixel_weight,)
-            reconstruction = self.head.reconstruct(pred, inputs, ownership, *weight)
+            extra = () if pixel_weight is None else (pixel_weight,)
+            reconstruction = self.head.reconstruct(pred, inputs, ownership, *extra)
         else:
             reconstruction = torch.where(hidden, pred, inputs)
         return dict(mask=ownership.mask, mixed=mixed, reconstruction=reconstruction)
@@ -299,10 +299,9 @@ class MixMIM(BaseSelfSupervisor):
         Raises:
             UserError: If pixels have weights and the head takes none.
         """
-        if self.per_cell and weight is None:
-            return self.head.loss(pred, inputs, ownership)
         if self.per_cell:
-            return self.head.loss(pred, inputs, ownership, weight)
+            extra = () if weight is None else (weight,)
+            return self.head.loss(pred, inputs, ownership, *extra)
         if weight is not None:
             raise UserError(
                 f'{type(self.head).__name__} takes no weights of pixels: use '

@@ -6,10 +6,10 @@ import numpy as np
 
 from mmmixmim.runtime.saved_config import config_entry, training_precision
 
-from .run import Run, pretrained_model
+from .run import RecordedRun, pretrained_model
 
 
-def facts_of(run: Run) -> dict[str, str]:
+def facts_of(run: RecordedRun) -> dict[str, str]:
     """Say what was trained on what, as far as the files of the run tell it."""
     dataset = dataset_of(run, 'train')
     validation = 'Held-out images' if is_pretraining(run) else 'Validation images'
@@ -41,7 +41,7 @@ def facts_of(run: Run) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def _progress(run: Run) -> tuple[int, int | None, str]:
+def _progress(run: RecordedRun) -> tuple[int, int | None, str]:
     """What is done and planned, if that is known, and the unit."""
     if run.iters_per_epoch:
         done, unit = run.iteration // run.iters_per_epoch, 'epochs'
@@ -56,36 +56,36 @@ def _progress(run: Run) -> tuple[int, int | None, str]:
     return done, planned, unit
 
 
-def progress(run: Run) -> str:
+def progress(run: RecordedRun) -> str:
     """Say how far the run is."""
     done, planned, unit = _progress(run)
     return f'{done} {unit}' if planned is None else f'{done} of {planned} {unit}'
 
 
-def when(run: Run, step: int) -> str:
+def step_name(run: RecordedRun, step: int) -> str:
     """Name an iteration, with its epoch if there are epochs."""
     if not run.iters_per_epoch:
         return f'iteration {step}'
     return f'epoch {step / run.iters_per_epoch:.3g}, iteration {step}'
 
 
-def is_complete(run: Run) -> bool:
+def is_complete(run: RecordedRun) -> bool:
     """Whether the run has reached its planned end."""
     done, planned, _ = _progress(run)
     return planned is not None and done >= planned
 
 
-def is_pretraining(run: Run) -> bool:
+def is_pretraining(run: RecordedRun) -> bool:
     """Whether the run pretrains an encoder."""
     return pretrained_model(run.config) is not None
 
 
-def _text(run: Run, key: str) -> str:
+def _text(run: RecordedRun, key: str) -> str:
     value = config_entry(run.config, key)
     return '' if value is None else str(value)
 
 
-def dataset_of(run: Run, split: str) -> dict:
+def dataset_of(run: RecordedRun, split: str) -> dict:
     """Config of the dataset of a dataloader, inside of wrappers."""
     node = config_entry(run.config, f'{split}_dataloader.dataset')
     while isinstance(node, dict) and isinstance(node.get('dataset'), dict):
@@ -93,14 +93,14 @@ def dataset_of(run: Run, split: str) -> dict:
     return node if isinstance(node, dict) else {}
 
 
-def _encoder(run: Run) -> str:
+def _encoder(run: RecordedRun) -> str:
     arch = config_entry(run.config, 'model.backbone.arch')
     if isinstance(arch, dict):
         arch = ', '.join(f'{name} {value}' for name, value in sorted(arch.items()))
     return ', '.join(filter(None, (_text(run, 'model.backbone.type'), arch)))
 
 
-def _image_size(run: Run) -> str:
+def _image_size(run: RecordedRun) -> str:
     size = config_entry(run.config, 'model.backbone.img_size')
     channels = config_entry(run.config, 'model.backbone.in_channels')
     if size is None:
@@ -110,11 +110,11 @@ def _image_size(run: Run) -> str:
     return f'{size} pixels{channels}'
 
 
-def _count(run: Run, name: str) -> str:
+def _count(run: RecordedRun, name: str) -> str:
     return f'{run.counts[name]:,}' if name in run.counts else ''
 
 
-def _mask_ratio(run: Run) -> str:
+def _mask_ratio(run: RecordedRun) -> str:
     if run.mask_ratio is None:
         return ''
     more = config_entry(run.config, 'model.range_mask_ratio')
@@ -123,7 +123,7 @@ def _mask_ratio(run: Run) -> str:
     return f'{run.mask_ratio:.3g}'
 
 
-def _images(run: Run) -> str:
+def _images(run: RecordedRun) -> str:
     if 'images' in run.counts:
         return _count(run, 'images')
     batch = config_entry(run.config, 'train_dataloader.batch_size')
@@ -135,14 +135,14 @@ def _images(run: Run) -> str:
     return f'at most {images} ({run.iters_per_epoch} batches of {batch})'
 
 
-def _held_out(run: Run) -> str:
+def _held_out(run: RecordedRun) -> str:
     if 'held_out' in run.counts:
         return _count(run, 'held_out') if run.counts['held_out'] else 'none'
     held_out = dataset_of(run, 'val').get('held_out')
     return '' if held_out is None else str(held_out)
 
 
-def _batch_size(run: Run) -> str:
+def _batch_size(run: RecordedRun) -> str:
     size = _text(run, 'train_dataloader.batch_size')
     processes = run.counts.get('processes', 1)
     if size and processes > 1:
@@ -153,23 +153,23 @@ def _batch_size(run: Run) -> str:
     return size
 
 
-def _optimizer(run: Run) -> str:
+def _optimizer(run: RecordedRun) -> str:
     decay = config_entry(run.config, 'optim_wrapper.optimizer.weight_decay')
     name = _text(run, 'optim_wrapper.optimizer.type')
     return name + (f', weight decay {decay}' if name and decay is not None else '')
 
 
-def _highest_rate(run: Run) -> str:
+def _highest_rate(run: RecordedRun) -> str:
     rates = [rate for _, rate in run.history.get('lr', [])]
     return f'{max(rates):.3g}' if rates else ''
 
 
-def _precision(run: Run) -> str:
+def _precision(run: RecordedRun) -> str:
     names = dict(fp32='float32', bf16='mixed, bfloat16', fp16='mixed, float16')
     return names.get(training_precision(run.config), '')
 
 
-def _speed(run: Run) -> str:
+def _speed(run: RecordedRun) -> str:
     seconds = [value for _, value in run.history.get('time', [])]
     if not seconds:
         return ''

@@ -11,7 +11,7 @@ from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.runtime.saved_config import config_entry, is_amp
 
 from .facts import dataset_of, is_complete, is_pretraining
-from .run import Run
+from .run import RecordedRun
 
 # The learning rate is the likely reason, and nothing but training again helps.
 _RATE = {'not-finite', 'diverged', 'high-rate'}
@@ -21,7 +21,7 @@ _PLACEHOLDERS = re.compile(r'/data/labelled|\b(?:FOLDER|MEAN|STD|RATE|RANK|ADDRE
 
 
 @dataclass(frozen=True)
-class Step:
+class Advice:
     """A step to take next.
 
     Args:
@@ -33,13 +33,13 @@ class Step:
     command: str = ''
 
 
-def placeholders(steps: list[Step]) -> list[str]:
+def placeholders(steps: list[Advice]) -> list[str]:
     """Words in commands that readers replace, in order of appearance."""
     found = _PLACEHOLDERS.findall(' '.join(step.command for step in steps))
     return list(dict.fromkeys(found))
 
 
-def next_steps(run: Run) -> list[Step]:
+def next_steps(run: RecordedRun) -> list[Advice]:
     """List what to do next, the most urgent first."""
     kinds = {finding.kind for finding in run.findings}
     failed = run.findings[0].severity == 'error'
@@ -53,7 +53,7 @@ def next_steps(run: Run) -> list[Step]:
         config = shlex.quote(str(run.folder / 'config.py'))
         option = '--checkpoint ' if _by_command(run) else ''
         test = f'{_tool(run, "test")} {config} {option}{checkpoint}'
-        return [*steps, Step('Evaluate the last checkpoint', test)]
+        return [*steps, Advice('Evaluate the last checkpoint', test)]
     return [
         *steps,
         _draw(run, 'Draw reconstructions of other images of these data'),
@@ -63,14 +63,14 @@ def next_steps(run: Run) -> list[Step]:
     ]
 
 
-def with_labels(folder: Path, data: str | None, start: Path) -> list[Step]:
+def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
     """List how to use a pretrained encoder on labelled images.
 
     Args:
         folder: Folder of the run.
         data: Folder that it was trained on. If it is ``train`` of labelled images, they
             are used; else readers put their own.
-        start: Run or checkpoint of the encoder.
+        start: RecordedRun or checkpoint of the encoder.
     """
     labelled = labelled_folder_of(Path(data)) if data else None
     steps = []
@@ -84,7 +84,7 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Step]:
     ):
         words = [command, str(labelled or '/data/labelled'), '--from', str(start)]
         words += ['--out', str(beside(folder, name))]
-        steps.append(Step(purpose, f'python -m mmmixmim {shlex.join(words)}'))
+        steps.append(Advice(purpose, f'python -m mmmixmim {shlex.join(words)}'))
     return steps
 
 
@@ -94,7 +94,7 @@ def beside(folder: Path, name: str) -> Path:
     return folder.with_name(f'{folder.name}-{name}')
 
 
-def _mend(run: Run, kinds: set[str]) -> list[Step]:
+def _mend(run: RecordedRun, kinds: set[str]) -> list[Advice]:
     """Steps against what is wrong."""
     steps = []
     if kinds & _IMAGES and not kinds & _RATE and run.checkpoints:
@@ -112,7 +112,7 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
         where = f' to {folder}' if folder else ''
         if 'images' in run.counts:
             where += f' (now {run.counts["images"]:,})'
-        steps.append(Step(f'Add images{where}: more images usually help most'))
+        steps.append(Advice(f'Add images{where}: more images usually help most'))
         best = [path for path in run.checkpoints if path.name.startswith('best_')]
         if not best:
             steps.append(
@@ -130,15 +130,15 @@ def _mend(run: Run, kinds: set[str]) -> list[Step]:
     return steps
 
 
-def _mend_target(run: Run) -> list[Step]:
+def _mend_target(run: RecordedRun) -> list[Advice]:
     preprocessor = config_entry(run.config, 'model.data_preprocessor')
     preprocessor = preprocessor if isinstance(preprocessor, dict) else {}
     check = 'Check the target of the head'
     if 'mean' not in preprocessor:
-        return [Step(f'{check} and how the images are normalised')]
+        return [Advice(f'{check} and how the images are normalised')]
     used = ', '.join(f'{name} {preprocessor.get(name)}' for name in ('mean', 'std'))
     return [
-        Step(
+        Advice(
             'Compare mean and deviation of your images with those that normalise them '
             f'({used}). Pictures of 8 bits have values from 0 to 255'
         ),
@@ -149,11 +149,11 @@ def _mend_target(run: Run) -> list[Step]:
             'model.data_preprocessor.mean=[MEAN]',
             'model.data_preprocessor.std=[STD]',
         ),
-        Step(f'If they are right: {check[0].lower()}{check[1:]}'),
+        Advice(f'If they are right: {check[0].lower()}{check[1:]}'),
     ]
 
 
-def _lower_rate(run: Run, overflow: bool = False) -> Step:
+def _lower_rate(run: RecordedRun, overflow: bool = False) -> Advice:
     """Train again with a tenth of the learning rate, more stably."""
     options, extra = [], ''
     if config_entry(run.config, 'optim_wrapper.clip_grad') is None:
@@ -168,36 +168,46 @@ def _lower_rate(run: Run, overflow: bool = False) -> Step:
 
 
 def _other_rate(
-    run: Run, factor: float, words: str, name: str, *options: str, extra: str = ''
-) -> Step:
+    run: RecordedRun,
+    factor: float,
+    words: str,
+    name: str,
+    *options: str,
+    extra: str = '',
+) -> Advice:
     rate = config_entry(run.config, 'optim_wrapper.optimizer.lr')
     rate = f'{rate * factor:.3g}' if isinstance(rate, (int, float)) else 'RATE'
     purpose = f'Start again with {words} of the learning rate{extra}'
     return _again(run, purpose, name, f'optim_wrapper.optimizer.lr={rate}', *options)
 
 
-def _again(run: Run, purpose: str, name: str, *options: str) -> Step:
+def _again(run: RecordedRun, purpose: str, name: str, *options: str) -> Advice:
     """Train again into another folder, with other entries of the config."""
     if _from_python(run):
-        rate = [x for x in options if x.startswith('optim_wrapper.optimizer.lr=')]
-        lr = f' and lr={rate[0].partition("=")[2]}' if rate else ''
-        return Step(f'{purpose}: call mmmixmim.pretrain again with another out{lr}')
+        how = []
+        for name, _, value in (option.partition('=') for option in options):
+            if name == 'optim_wrapper.optimizer.lr':
+                how.append(f'call mmmixmim.pretrain with another out and lr={value}')
+            else:
+                what = f'set {name}={value} in a config'
+                how.append(f'{what} (mmmixmim.pretrain has no argument for it)')
+        return Advice(f'{purpose}: {", and ".join(how)}')
     folder = beside(run.folder, name)
     if config_entry(run.config, 'resume'):  # else the new run continues the old one
         options = ('resume=False', f'load_from={run.load_from}', *options)
     command = _train(run, '--work-dir', str(folder), '--cfg-options', *options)
-    return Step(purpose, command)
+    return Advice(purpose, command)
 
 
-def _resume(run: Run) -> Step:
+def _resume(run: RecordedRun) -> Advice:
     purpose = 'Continue the training, if it was interrupted'
     command = config_entry(run.config, 'default_hooks.preemption.resume_by')
     if isinstance(command, str):
-        return Step(f'{purpose}, by the same command again', command)
-    return Step(purpose, _train(run, '--work-dir', str(run.folder), '--resume'))
+        return Advice(f'{purpose}, by the same command again', command)
+    return Advice(purpose, _train(run, '--work-dir', str(run.folder), '--resume'))
 
 
-def _train(run: Run, *options: str) -> str:
+def _train(run: RecordedRun, *options: str) -> str:
     """Train by the config of the run, in as many processes."""
     config = str(run.folder / 'config.py')
     processes = run.counts.get('processes', 1)
@@ -219,7 +229,7 @@ def _train(run: Run, *options: str) -> str:
     return (variables if several else '') + shlex.join([*words, *options])
 
 
-def _draw(run: Run, purpose: str) -> Step:
+def _draw(run: RecordedRun, purpose: str) -> Advice:
     out = shlex.quote(str(run.folder / 'reconstruction-1.png'))
     folder, config, checkpoint = (
         shlex.quote(str(path))
@@ -230,19 +240,19 @@ def _draw(run: Run, purpose: str) -> Step:
         what = f'python -m mmmixmim reconstruct {folder}'
     if _from_python(run):  # its images are not in files
         what += ' --images FOLDER'
-    return Step(purpose, f'{what} --seed 1 --out {out}')
+    return Advice(purpose, f'{what} --seed 1 --out {out}')
 
 
-def _tool(run: Run, name: str) -> str:
+def _tool(run: RecordedRun, name: str) -> str:
     """How to call a tool: users of the command need not have the repository."""
     if _by_command(run):
         return f'mim {name} mmmixmim'
     return f'python tools/{name}.py'
 
 
-def _from_python(run: Run) -> bool:
+def _from_python(run: RecordedRun) -> bool:
     return dataset_of(run, 'train').get('type') == 'WrappedDataset'
 
 
-def _by_command(run: Run) -> bool:
+def _by_command(run: RecordedRun) -> bool:
     return (run.folder / 'run.json').is_file()

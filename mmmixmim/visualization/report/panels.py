@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from .run import Run
+from .run import RecordedRun
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Panel:
         return f'{self.title} by {self.x_label}. {lines}.'
 
 
-def panels_of(run: Run) -> list[Panel]:
+def panels_of(run: RecordedRun) -> list[Panel]:
     """List the charts of one run: one per measure that it logged."""
     panels = []
     for measure in MEASURES:
@@ -173,7 +173,7 @@ def panels_of(run: Run) -> list[Panel]:
     return [panel for panel in panels if panel.lines]
 
 
-def panels_of_all(runs: list[Run]) -> list[Panel]:
+def panels_of_all(runs: list[RecordedRun]) -> list[Panel]:
     """List the charts that compare runs, with a line per run.
 
     Of the stages, only the last one of each encoder is compared.
@@ -199,7 +199,7 @@ def _panel(
     measure: Measure,
     title: str,
     lines: list[Line],
-    runs: list[Run],
+    runs: list[RecordedRun],
     by_epoch: bool = True,
 ) -> Panel:
     levels = {run.mean_loss for run in runs}
@@ -219,7 +219,7 @@ def _panel(
 
 def _line(
     measure: Measure,
-    run: Run,
+    run: RecordedRun,
     name: str,
     label: str,
     style: int,
@@ -247,7 +247,9 @@ def _staged(measure: Measure) -> bool:
     return any('{stage}' in name for name in measure.names)
 
 
-def _names(measure: Measure, run: Run, only: str | None = None) -> dict[str, str]:
+def _names(
+    measure: Measure, run: RecordedRun, only: str | None = None
+) -> dict[str, str]:
     """Labels by name of the scalars of a measure that a run logged."""
     found = {}
     for pattern, label in measure.names.items():

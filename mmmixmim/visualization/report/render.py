@@ -17,10 +17,10 @@ from mmmixmim.validation import UserError
 from mmmixmim.version import __version__
 
 from .charts import draw_key, draw_panel
-from .facts import facts_of, is_pretraining, progress, when
+from .facts import facts_of, is_pretraining, progress, step_name
 from .next_steps import next_steps, placeholders
 from .panels import panels_of, panels_of_all
-from .run import Picture, Run, read_run
+from .run import Picture, RecordedRun, read_run
 
 # Pictures of a name that are shown: the first, the last and some between.
 _MAX_PICTURES = 6
@@ -91,7 +91,7 @@ def render_report(runs: Sequence[str | Path]) -> str:
         placeholders=placeholders,
         progress=progress,
         table_of=_table,
-        when=when,
+        step_name=step_name,
     )
     return environment.get_template('report.html.j2').render(
         runs=runs,
@@ -111,7 +111,7 @@ def _data_uri(path: Path) -> str:
     return f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}'
 
 
-def _pictures(run: Run) -> dict[str, list[Picture]]:
+def _pictures(run: RecordedRun) -> dict[str, list[Picture]]:
     """Pictures to show, by name."""
     named: dict[str, list[Picture]] = {}
     for picture in run.pictures:
@@ -126,7 +126,7 @@ def _spread(items: list, number: int) -> list:
     return [items[round(i * (len(items) - 1) / (number - 1))] for i in range(number)]
 
 
-def _table(run: Run) -> tuple[list[str], list[list[str]]]:
+def _table(run: RecordedRun) -> tuple[list[str], list[list[str]]]:
     """Values of the curves at some iterations: header and rows."""
     hidden = {'epoch', 'time', 'data_time', 'base_lr', 'memory'}
     names = [name for name in run.history if name not in hidden]
@@ -145,13 +145,13 @@ def _table(run: Run) -> tuple[list[str], list[list[str]]]:
     return ['iteration', *names], rows
 
 
-def _different_facts(runs: list[Run]) -> dict[str, list[str]]:
+def _different_facts(runs: list[RecordedRun]) -> dict[str, list[str]]:
     """Facts that differ between runs, without those that say when and where."""
     skipped = {'Started', 'Speed', 'Checkpoints', 'Length'}
     return _that_differ([facts_of(run) for run in runs], skipped, '')
 
 
-def _differences(runs: list[Run]) -> dict[str, list[str]]:
+def _differences(runs: list[RecordedRun]) -> dict[str, list[str]]:
     """Config entries that differ between runs."""
     # Where the run is, not what it does.
     skipped = {'work_dir', 'experiment_name', 'resume'}

@@ -11,8 +11,13 @@ from PIL import Image
 
 from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
-from mmmixmim.evaluation.history import read_counts, rescaled, run_starts
-from mmmixmim.runtime.saved_config import config_entry, read_config_text
+from mmmixmim.evaluation.history import (
+    read_counts,
+    rescaled,
+    run_starts,
+    start_config,
+)
+from mmmixmim.runtime.saved_config import config_entry, read_config_text, type_name
 from mmmixmim.validation import MissingFileError, UserError
 
 # Pictures that commands leave in the work_dir.
@@ -35,7 +40,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A run, as far as its files tell.
 
     Args:
@@ -43,6 +48,8 @@ class Run:
         name: Name to show: the folder's.
         config: Entries of the config of the last start.
         config_text: The same as text.
+        mean_loss: Loss of predicting the mean of each cell; None if it is unknown.
+        mask_ratio: Share of an image that is hidden; None if it is unknown.
         load_from: Weights that the first start began with; None without.
         counts: What ``ReportHook`` has counted at the start: ``images``,
             ``held_out`` images, ``parameters``, ``processes`` and, with epochs,
@@ -60,6 +67,8 @@ class Run:
     name: str
     config: dict
     config_text: str
+    mean_loss: float | None
+    mask_ratio: float | None
     load_from: str | None
     counts: dict[str, int]
     history: History
@@ -90,18 +99,8 @@ class Run:
             (-(-at // int(epoch)) for at, epoch in epochs if epoch), default=None
         )
 
-    @property
-    def mean_loss(self) -> float | None:
-        """Loss of predicting the mean of each cell; None if it is unknown."""
-        return _mean_loss(self.config)
 
-    @property
-    def mask_ratio(self) -> float | None:
-        """Share of an image that is hidden; None if it is unknown."""
-        return _mask_ratio(self.config)
-
-
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> RecordedRun:
     """Read a run.
 
     Args:
@@ -124,22 +123,25 @@ def read_run(folder: str | Path) -> Run:
     text = next(
         (each.read_text('utf8', 'replace') for each in texts if each.is_file()), ''
     )
-    config = read_config_text(text)
+    config, first = read_config_text(text), start_config(starts[0])
+    mean_loss, mask_ratio = _mean_loss(config), _mask_ratio(config)
     history = read_history(folder)
     if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
         history['lr'] = history['base_lr']
-    return Run(
+    return RecordedRun(
         folder=folder,
         name=folder.resolve().name,
         config=config,
         config_text=text,
-        load_from=_loaded(starts[0]),
+        mean_loss=mean_loss,
+        mask_ratio=mask_ratio,
+        load_from=None if first.get('resume') else first.get('load_from'),
         counts=read_counts(starts[-1]),
         history=history,
         findings=diagnose(
             history,
-            _mean_loss(config),
-            _mask_ratio(config),
+            mean_loss,
+            mask_ratio,
             pretraining=pretrained_model(config) is not None,
         ),
         pictures=_pictures(starts),
@@ -154,15 +156,6 @@ def read_run(folder: str | Path) -> Run:
         ),
         started=[time for start in starts if (time := _time(start.name))],
     )
-
-
-def _loaded(start: Path) -> str | None:
-    """Weights that a start began with, unless it resumed them."""
-    path = start / 'vis_data' / 'config.py'
-    if not path.is_file():
-        return None
-    config = read_config_text(path.read_text('utf8', 'replace'))
-    return None if config.get('resume') else config.get('load_from')
 
 
 def _nothing_to_read(folder: Path) -> str:
@@ -219,14 +212,9 @@ def _time(name: str) -> datetime | None:
 def pretrained_model(config: dict) -> dict | None:
     """Config of the model, if it pretrains an encoder."""
     model = config.get('model')
-    if not isinstance(model, dict) or _kind(model) != 'MixMIM':
+    if not isinstance(model, dict) or type_name(model) != 'MixMIM':
         return None
     return model
-
-
-def _kind(part: dict, default: str = '') -> str:
-    """Name of a class without its scope."""
-    return str(part.get('type', default)).split('.')[-1]
 
 
 def _mask_ratio(config: dict) -> float | None:
@@ -243,7 +231,7 @@ def _mean_loss(config: dict) -> float | None:
     model = pretrained_model(config)
     head = None if model is None else model.get('head') or {}
     name = 'MixMIMPretrainHead'
-    if not isinstance(head, dict) or _kind(head, name) != name:
+    if not isinstance(head, dict) or type_name(head, name) != name:
         return None
     pixels = head.get('target', 'pixels') == 'pixels' and head.get('norm_pix', True)
     return 1.0 if pixels and not head.get('loss') else None

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from mmengine.model import MMDistributedDataParallel
@@ -50,6 +52,33 @@ def test_same_classes_train_and_test(make_runner):
     runner = make_runner(['cat', 'dog'], ['cat', 'dog'], 2)
     runner.train()
     runner.test()
+
+
+@pytest.mark.parametrize(
+    'tested, error, warning',
+    [
+        (['ant', 'cat'], "'cat' has label 1 in the test data and 0 in the trai", ''),
+        (['cat', 'hound'], '', "Class 'dog' is in only one of the test data and"),
+    ],
+)
+def test_test_data_need_the_labels_of_the_checkpoint(
+    make_runner, tmp_path, tested, error, warning
+):
+    """Other names for the same labels may mean the same."""
+
+    def prepare(cfg):
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+
+    runner = make_runner(['cat', 'dog'], tested, 2, prepare)
+    runner.train()
+    (hook,) = (each for each in runner.hooks if isinstance(each, ClassCheckHook))
+    hook.trained = ()
+    runner.load_checkpoint(str(tmp_path / 'work' / 'epoch_1.pth'))
+    with pytest.raises(UserError, match=error) if error else nullcontext():
+        runner.test()
+    (log,) = tmp_path.glob('work/*/*.log')
+    assert ('only one of' in log.read_text()) == bool(warning)
+    assert warning in log.read_text()
 
 
 @pytest.mark.parametrize('number', [1, 3])

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pytest
 from mmengine.runner import Runner
@@ -27,6 +28,7 @@ def make_runner(work_dir, **hook):
 
 
 def test_the_report_is_written_at_validation_and_at_the_end(tmp_path, monkeypatch):
+    before = int(time.time())
     seen = []
 
     def write(self, runner):
@@ -45,6 +47,7 @@ def test_the_report_is_written_at_validation_and_at_the_end(tmp_path, monkeypatc
     counts = json.loads(path.read_text())
     assert counts['held_out'] == 16 and counts['processes'] == 1
     assert counts['iters_per_epoch'] == 1
+    assert before <= counts['started'] <= time.time()
     text = re.sub('<[^>]*>|\\n', '', (tmp_path / 'report.html').read_text())
     assert f'Training images{counts["images"]:,}' in text
 

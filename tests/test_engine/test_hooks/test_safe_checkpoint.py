@@ -14,16 +14,13 @@ from mmengine.logging import MMLogger
 
 from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
 from mmmixmim.engine import SafeCheckpointHook
-from mmmixmim.engine.hooks.safe_checkpoint import (
-    _drop_empty_scale,
-    _publish,
-    _SafeSaving,
-    accumulated,
-)
+from mmmixmim.engine.hooks.safe_checkpoint import _drop_empty_scale
+from mmmixmim.engine.hooks.safe_saving import SafeSaving, publish
+from mmmixmim.engine.wrappers import accumulated
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
 
-from ..runs import KillHook, tiny_finetuning, tiny_pretraining, train
+from ..runs import CONFIGS, KillHook, tiny_finetuning, tiny_pretraining, train
 
 
 class FullDisk(Hook):
@@ -77,6 +74,29 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
     assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
     resume(tmp_path, tmp_path / 'iter_2.pth')
     assert (tmp_path / 'iter_9.pth').exists()
+
+
+class Stop(Hook):
+    """End the training after three iterations, as EarlyStoppingHook does."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2:
+            runner.train_loop.stop_training = True
+
+
+@pytest.mark.parametrize('kind, last', [('iter', 'iter_3'), ('epoch', 'epoch_1')])
+def test_the_end_of_a_run_that_a_hook_ends_is_saved(tmp_path, kind, last):
+    cfg = CONFIGS[kind](tmp_path)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.checkpoint.pop('save_best', None)
+    runner = build_runner(cfg)
+    runner.register_hook(Stop())
+    runner.train()
+    assert runner.iter == 3
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / f'{last}.pth')
+    meta = torch.load(tmp_path / f'{last}.pth', weights_only=False)['meta']
+    assert (meta['iter'], meta['epoch']) == (3, 0 if kind == 'iter' else 1)
+    assert len(list(tmp_path.glob('*.pth'))) == (2 if kind == 'iter' else 1)
 
 
 def test_folder_that_cannot_be_written_stops_before_the_training(tmp_path):
@@ -262,7 +282,7 @@ def test_the_runner_may_change_what_it_is_given(tmp_path):
             (tmp_path / name).touch()
 
     meta = dict(iter=10)
-    _SafeSaving(Flexible()).save_checkpoint(tmp_path, 'a.pth', meta=meta)
+    SafeSaving(Flexible()).save_checkpoint(tmp_path, 'a.pth', meta=meta)
     assert meta == dict(iter=10) and (tmp_path / 'a.pth').exists()
 
 
@@ -326,7 +346,7 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     replace = os.replace
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, 'replace', killed)
-        _publish(partial, path)
+        publish(partial, path)
     assert not path.exists()
     shutil.copytree(tmp_path, tmp_path / 'copy')
     assert find_resumable(tmp_path / 'copy') == str(tmp_path / 'copy' / 'latest.pth')
@@ -335,7 +355,7 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     SafeCheckpointHook().before_run(runner)
     assert runner._load_from == str(path) and (path / 'part').read_text() == 'old'
 
-    _publish(partial, path)
+    publish(partial, path)
     assert (path / 'part').read_text() == 'new'
     assert list(tmp_path.iterdir()) == [path]
 

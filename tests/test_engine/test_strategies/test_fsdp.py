@@ -145,6 +145,15 @@ def test_gathered_checkpoints_of_another_model_are_refused(process, tmp_path):
             build_runner(cfg).train()
 
 
+def test_a_moving_average_of_shards_is_refused(process, tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.runner_type = 'FlexibleRunner'
+    cfg.strategy = dict(type='mmmixmim.FSDPStrategy')
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    with pytest.raises(UserError, match='EMAHook cannot average .* FSDPStrategy'):
+        build_runner(cfg)
+
+
 def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
     for recomputed, count in ((('TransformerBlock',), 7), ((), 0)):
         model = prepare(make(recomputed=recomputed), make_mixmim()).model
@@ -220,7 +229,10 @@ def test_the_recipe_computes_in_bfloat16_on_exact_pixels(process, make, make_mix
 SMALL = dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 4])
 SWIN = dict(arch=SMALL, img_size=64, window_size=4, pad_small_map=True)
 ENCODERS = dict(
-    swin=dict(type='MixMIMSwinTransformer', **SWIN),
+    swin=dict(
+        type='MixMIMSwinTransformer',
+        **SWIN | dict(arch=SMALL | dict(depths=[2, 1, 1, 1])),  # with a shifted window
+    ),
     swin_v2=dict(
         type='MixMIMSwinTransformerV2',
         **SWIN | dict(arch=SMALL | dict(extra_norm_every_n_blocks=0)),

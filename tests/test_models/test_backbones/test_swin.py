@@ -43,6 +43,13 @@ def test_pretraining():
     check_pretraining(MixMIMSwinTransformer(**SWIN))
 
 
+def test_weights_in_low_precision_give_maps_in_it():
+    model = MixMIMSwinTransformer(**SWIN).bfloat16()
+    images = torch.rand(2, 3, 64, 64).bfloat16()
+    for ownership in (None, TokenOwnership(torch.rand(1, 4, 4) < 0.5)):
+        assert model(images, ownership)[0].dtype == torch.bfloat16
+
+
 def test_all_owners_see_the_padding():
     """A single image, all of it in the place of its partner, is a plain image."""
     model = MixMIMSwinTransformer(**SWIN | dict(window_size=7, pad_small_map=True))

@@ -14,8 +14,6 @@ import torch
 
 from mmmixmim.text import duration
 
-__all__ = ['Progress', 'Step', 'run_steps']
-
 
 @dataclass
 class Step:

@@ -1,4 +1,4 @@
-"""Running scripts one after another and in parallel."""
+"""tools/steps.py: running scripts one after another and in parallel."""
 
 import os
 import re
@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 
-from mmmixmim.runtime import Step, run_steps
-from mmmixmim.runtime.steps import Progress
+from ..scripts import load
+
+steps = load('steps.py')
+Progress, Step, run_steps = steps.Progress, steps.Step, steps.run_steps
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def terminal(monkeypatch, capsys):
 def clock(monkeypatch):
     """Function that advances a fake clock."""
     time = [100.0]
-    monkeypatch.setattr('mmmixmim.runtime.steps.time.monotonic', lambda: time[0])
+    monkeypatch.setattr(steps.time, 'monotonic', lambda: time[0])
 
     def advance(seconds):
         time[0] += seconds
