@@ -68,7 +68,7 @@ def look(
         )
     other = other_kind(start, scan)
     if other:
-        print(f'  mean and deviation of --from are not used: {other}')
+        print(f'  mean and standard deviation of --from are not used: {other}')
     scan = replace(scan, as_arrays=known_statistics(start, scan) is not None)
     check_scan(scan, no_data)
     check_no_data_fits(scan, no_data)
@@ -117,7 +117,7 @@ def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
     known = known_statistics(run.arguments['start'], scan)
     if known:
         known.save(file)
-        print('  mean and deviation of the channels are those of --from')
+        print('  mean and standard deviation of the channels are those of --from')
         return known
     files = [labelled.files[i] for i in spread(len(labelled.files))]
     measure(scan, files, run.folder, run.arguments['no_data'])
