@@ -1,9 +1,9 @@
-"""Compare MixMIM with its ablations and with SimMIM's way, on a CPU.
+"""Compare MixMIM, its ablations and SimMIM on a CPU.
 
 Pretrains small encoders on digits scattered over larger images (no download), then
 scores them by linear probing and fine-tuning, at equal steps and at equal compute. With
 `--steps dense`: by detection and segmentation of drawn shapes. Each finished run leaves
-a JSON file; given again, the command goes on where it stopped.
+a JSON file; given again, the command continues where it stopped.
 """
 
 import argparse

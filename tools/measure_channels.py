@@ -1,4 +1,4 @@
-"""Measure mean and deviation of each channel of a folder of images, in one pass.
+"""Measure mean and standard deviation of the channels of a folder, in one pass.
 
 Pretraining reads the file as `statistics` of RasterDataPreprocessor.
 """
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='JSON file to write')
     parser.add_argument('--no-data', help="value of pixels without data, or 'nan'")
     parser.add_argument('--mask-root', help='folder of masks')
-    parser.add_argument('--mask-suffix', help='ending of the masks, as .png')
+    parser.add_argument('--mask-suffix', help='ending of the masks, such as .png')
     parser.add_argument(
         '--channels', nargs='+', type=int, help='channels to take, from 0 (all)'
     )
@@ -56,7 +56,7 @@ def main() -> None:
     found.save(args.out)
     print(f'\n{found.images} images, {found.pixels} valid pixels')
     columns = (found.mean, found.std, found.minimum, found.maximum)
-    print('channel       mean  deviation    minimum    maximum')
+    print('channel       mean    std dev    minimum    maximum')
     for i, row in enumerate(zip(*columns, strict=True)):
         channel = i if args.channels is None else args.channels[i]
         print(f'{channel:7}', *(f'{value:10.5g}' for value in row))

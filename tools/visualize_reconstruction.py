@@ -17,7 +17,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='pretraining config')
     parser.add_argument('checkpoint', help='pretraining checkpoint of any format')
-    parser.add_argument('--out', type=Path, default=Path('reconstruction.png'))
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('reconstruction.png'),
+        help='picture to write (reconstruction.png)',
+    )
     parser.add_argument(
         '--num', type=positive_int, default=8, help='number of images (8)'
     )

@@ -3,7 +3,7 @@
 Pretrains small encoders that should differ, measures them during the training as any
 run with our configs does, fine-tunes every checkpoint, and prints how the measures
 correlate with the accuracy of fine-tuning. Each finished run leaves a JSON file; given
-again, the command goes on where it stopped.
+again, the command continues where it stopped.
 """
 
 import argparse
@@ -58,7 +58,7 @@ MEASURES = {
     'loss': 'training loss',
     'reconstruction/loss': 'held-out loss',
     'features/rank_stage3': 'effective rank, last stage',
-    'features/std_stage3': 'deviation, last stage',
+    'features/std_stage3': 'standard deviation, last stage',
     'features/dead_stage3': 'dead channels, last stage',
     'knn/top1': 'k-NN',
     'probe/top1': 'linear probe',
@@ -180,7 +180,10 @@ def parse_args() -> argparse.Namespace:
         '--finetune-epochs', type=positive_int, default=10, help='of fine-tuning (10)'
     )
     parser.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/what_predicts')
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/what_predicts'),
+        help='output folder (work_dirs/what_predicts)',
     )
     return parser.parse_args()
 

@@ -44,7 +44,7 @@ def finetune(
     """Train a classifier on labelled images. Settings that are None are chosen.
 
     The folder of the run gets the config, the split, logs, checkpoints, the confusion
-    matrix and the worst mistakes. The same call again goes on with an interrupted run.
+    matrix and the worst mistakes. The same call again resumes an interrupted run.
 
     Args:
         data: A folder with a folder of images for each class, or with such folders

@@ -55,7 +55,7 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         )
     known, difference = known_statistics(start, scan)
     if difference:
-        print(f'  mean and deviation of --from are not used: {difference}')
+        print(f'  mean and standard deviation of --from are not used: {difference}')
     scan = replace(scan, as_arrays=known is not None)
     check_scan(scan, no_data)
     said = 'as the data say'
@@ -104,7 +104,7 @@ def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
     known, _ = known_statistics(run.arguments['start'], scan)
     if known:
         known.save(file)
-        print('  mean and deviation of the channels are those of --from')
+        print('  mean and standard deviation of the channels are those of --from')
         return known
     chosen = evenly_spaced(len(labelled.files), MEASURED)
     files = [labelled.files[i] for i in chosen]

@@ -136,7 +136,7 @@ def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None
     DATA is a folder, nested or flat; or a list of paths: a .csv or .parquet with a
     column `path`, or a .txt; or WebDataset shards: a folder of .tar files, files or
     addresses with braces, or their index shards.json. Settings that you leave out are
-    chosen, and each is printed with its reason. The same command again goes on with an
+    chosen, and each is printed with its reason. The same command again resumes an
     interrupted run.
 
     \b
@@ -198,7 +198,11 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
 
 @cli.command()
 @click.argument('run', type=_PATH)
-@click.option('--images', type=_PATH, help='Folder of other images.')
+@click.option(
+    '--images',
+    type=_PATH,
+    help='Folder of other images [those it was trained on].',
+)
 @click.option('--out', type=_PATH, help='File [RUN/reconstruction.png].')
 @click.option('--num', type=click.IntRange(2), default=8, help='Pictures.')
 @_SEED
@@ -372,7 +376,7 @@ def shard(folder: Path, out: Path, **options) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check the installation and the machine, and name the way out.
+    """Check the installation and the machine, and suggest fixes.
 
     \b
     Example:

@@ -46,7 +46,7 @@ def pretrain(
     """Pretrain on unlabelled images. Settings that are None are chosen.
 
     The folder of the run gets the config, logs, checkpoints and the report. The same
-    call again goes on with an interrupted run.
+    call again resumes an interrupted run.
 
     Args:
         data: A folder of images, nested or flat; a list of paths, as a CSV or Parquet
@@ -55,7 +55,7 @@ def pretrain(
             a list of paths; a dataset with length and index, such as a torch dataset, a
             list or an array of images; or an iterable, whose images are stored in the
             folder of the run. See :func:`mmmixmim.datasets.samples.as_sample` for what
-            an image is. To go on with a run on a dataset, give the same one again.
+            an image is. To resume a run on a dataset, give the same one again.
         out: Folder of the run. Defaults to 'runs/pretrain'.
         model: 'micro', 'tiny', 'base', 'large' or 'huge'; or a stock encoder, such as
             'swin-tiny', see docs/command.md.

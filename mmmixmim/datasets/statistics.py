@@ -1,4 +1,4 @@
-"""Mean and deviation of each channel, measured in one pass."""
+"""Mean and standard deviation of each channel, measured in one pass."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def measure_channels(
     masks: Iterable[str | Path | np.ndarray | None] | None = None,
     skip_unreadable: bool = False,
 ) -> ChannelStatistics:
-    """Measure mean and deviation of each channel over the valid pixels of images.
+    """Measure mean and standard deviation of each channel over valid pixels.
 
     Reads each file once, by rows, in float64.
 

@@ -283,7 +283,7 @@ def _collapse(history: History) -> list[Finding]:
             if len(rank) and rank[-1] < 2:
                 seen.append(f'their effective rank is {rank[-1]:.2f}')
             if len(std) and std[-1] < 0.005:
-                seen.append(f'their deviation is {std[-1]:.2g}')
+                seen.append(f'their standard deviation is {std[-1]:.2g}')
             if len(dead) and dead[-1] > 0.9:
                 seen.append(f'{dead[-1]:.0%} of the channels are dead')
         if seen:

@@ -52,8 +52,8 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
         if statistics is not None:
             if mean is not None or std is not None:
                 raise UserError(
-                    'Mean and deviation are given by statistics and again by mean or '
-                    'std: leave one of them out.'
+                    'Mean and standard deviation are given by statistics and again by '
+                    'mean or std: leave one of them out.'
                 )
             measured = ChannelStatistics.load(statistics)
             mean, std = measured.mean, measured.std

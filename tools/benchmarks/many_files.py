@@ -48,7 +48,12 @@ def clock() -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--files', type=positive_int, default=5_000_000)
+    parser.add_argument(
+        '--files',
+        type=positive_int,
+        default=5_000_000,
+        help='number of file names (5,000,000)',
+    )
     args = parser.parse_args()
     names = [f'part_{i // 1000:05}/image_{i:09}.jpg' for i in range(args.files)]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """A folder of images of any channels and bits, without labels.
 
-Measure mean and deviation of the channels first, and name folder and file:
+Measure mean and standard deviation of the channels first; name folder and file:
 python tools/measure_channels.py FOLDER --out statistics.json
 --cfg-options train_dataloader.dataset.data_root=FOLDER
 model.data_preprocessor.statistics=statistics.json

@@ -139,8 +139,8 @@ def _mend_target(run: RecordedRun) -> list[Advice]:
     used = ', '.join(f'{name} {preprocessor.get(name)}' for name in ('mean', 'std'))
     return [
         Advice(
-            'Compare mean and deviation of your images with those that normalise them '
-            f'({used}). Pictures of 8 bits have values from 0 to 255'
+            'Compare mean and standard deviation of your images with those that '
+            f'normalise them ({used}). Pictures of 8 bits have values from 0 to 255'
         ),
         _again(
             run,

@@ -59,8 +59,9 @@ MEASURES = (
     ),
     Measure(
         'Spread of the features',
-        'Deviation of normalised features: 0 if all images get the same ones, 1 if '
-        'they point everywhere. Features share a mean, so compare a run with itself.',
+        'Standard deviation of normalised features: 0 if all images get the same '
+        'ones, 1 if they point everywhere. Features share a mean, so compare a run '
+        'with itself.',
         {'features/std_stage{stage}': 'stage {stage}'},
         'Spread, last stage',
         limits=(0, 0.05),
