@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.visualization.report import with_images
 
 from .config_writer import Section, config_text
 from .data import central_crop, load_transform, loader, pack
@@ -91,6 +92,7 @@ def finetune(
         run.save()
     print(f'Classifier      {run.checkpoint}')
     print_report(out)
+    print(f'\nNext, with a folder of new images:\n  {with_images(out).command}')
     return out
 
 
