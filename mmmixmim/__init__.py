@@ -15,11 +15,11 @@ from .version import __version__
 register_loaders()
 register_models()
 
-__all__ = ['__version__', 'finetune', 'pretrain', 'probe']  # noqa: F822
+__all__ = ['__version__', 'finetune', 'predict', 'pretrain', 'probe']  # noqa: F822
 
 
 def __getattr__(name: str):
     """Import the commands when they are used: they import the whole package."""
-    if name in ('finetune', 'pretrain', 'probe'):
+    if name in ('finetune', 'predict', 'pretrain', 'probe'):
         return getattr(importlib.import_module(f'.cli.{name}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

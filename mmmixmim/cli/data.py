@@ -89,7 +89,7 @@ def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
         unreadable = map(Path, scan.examples.get('unreadable', ()))
         if not any(map(is_readable, unreadable)):
             return scan
-    with _progress(len(files)) as advance:
+    with progress(len(files), 'Looking at the images') as advance:
         scan = scan_images(data, files, progress=advance)
     scan.save(cache)
     return scan
@@ -197,13 +197,11 @@ def loader(
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[], object]]:
+def progress(count: int, label: str) -> Iterator[Callable[[], object]]:
     """A progress bar in a terminal, nothing elsewhere."""
     if not sys.stdout.isatty():
         yield lambda: None
         return
     steps = max(1, count // 100)
-    with click.progressbar(
-        length=count, label='Looking at the images', update_min_steps=steps
-    ) as bar:
+    with click.progressbar(length=count, label=label, update_min_steps=steps) as bar:
         yield lambda: bar.update(1)

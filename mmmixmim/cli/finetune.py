@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.scan import Scan
 from mmmixmim.visualization import write_report
+from mmmixmim.visualization.report import with_images
 
 from .config_writer import Section, config_text
 from .data import central_crop, load_transform, loader, pack
@@ -92,6 +93,7 @@ def finetune(
         run.save()
     print(f'Classifier      {run.checkpoint}')
     print(f'Report          {write_report(out)}')
+    print(f'\nNext, with a folder of new images:\n  {with_images(out).command}')
     return out
 
 

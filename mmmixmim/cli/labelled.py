@@ -85,6 +85,7 @@ def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
         preprocessor['type'] = 'RasterClsDataPreprocessor'
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
     return dict(
+        _scope_='mmmixmim',  # for mmpretrain's `get_model`
         type='ImageClassifier',
         backbone=encoder(chosen.model, *sizes) | dict(drop_path_rate=0.1),
         neck=dict(type='GlobalAveragePooling'),

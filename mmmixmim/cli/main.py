@@ -43,6 +43,7 @@ def cli() -> None:
     \b
     mixmim pretrain /data/images --out runs/first
     mixmim finetune /data/labelled --from runs/first --out runs/classifier
+    mixmim predict /data/new --from runs/classifier
 
     `pretrain` and `finetune` write an MMEngine config into their folder; `mim train
     mmmixmim FOLDER/config.py` repeats the run. Without the script `mixmim`, all
@@ -172,6 +173,32 @@ def finetune(data: Path, out: Path, **settings) -> None:
       mixmim finetune /data/labels.parquet --from runs/first --out runs/classifier
     """
     _load('finetune').finetune(data, out, **settings)
+
+
+@cli.command()
+@click.argument('images', type=_PATH, nargs=-1, required=True)
+@click.option(
+    '--from',
+    'start',
+    type=_PATH,
+    required=True,
+    help='Run of finetune, or a checkpoint in its folder.',
+)
+@click.option('--out', type=_PATH, help='CSV file [RUN/predictions.csv].')
+@click.option(
+    '--batch-size', type=click.IntRange(1), help='Images per batch [that of the run].'
+)
+def predict(images: tuple[Path, ...], **options) -> None:
+    """Classify images with a fine-tuned classifier.
+
+    IMAGES are a folder, nested or flat; a list of paths: a .csv or .parquet with a
+    column `path`, or a .txt; or images.
+
+    \b
+    Example:
+      mixmim predict /data/new --from runs/classifier --out new.csv
+    """
+    _load('predict').predict(images, **options)
 
 
 @cli.command()

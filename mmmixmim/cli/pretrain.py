@@ -146,7 +146,9 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
         values = dict(mean=measured.mean, std=measured.std)
         preprocessor = dict(type='RasterDataPreprocessor', **values)
     model = pretraining_model(chosen.model, *sizes)
-    return model | dict(data_preprocessor=preprocessor)
+    # The scope is for mmpretrain's `get_model`, which has a MixMIM of its own.
+    scope = dict(_scope_='mmmixmim')
+    return scope | model | dict(data_preprocessor=preprocessor)
 
 
 def _datasets(

@@ -1,6 +1,8 @@
 """Images and runs that the tests of the commands share."""
 
+import csv
 import io
+import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -53,6 +55,44 @@ def error_line(*arguments) -> str:
     lines = [line for line in err.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1 and 'Traceback' not in err
     return lines[0]
+
+
+def check_predictions(run, folder) -> str:
+    """Predict the validation images of a run, of which it knows the accuracy.
+
+    Args:
+        run: A run of finetune.
+        folder: Where the list of the images and the predictions go.
+
+    Returns:
+        What the command prints.
+    """
+    lines = (run / 'val.txt').read_text().splitlines()
+    files, labels = zip(*(line.rsplit(' ', 1) for line in lines), strict=True)
+    (folder / 'val-files.txt').write_text('\n'.join(files))
+    out = folder / 'val.csv'
+    options = ['--from', run, '--out', out]
+    code, printed, err = mixmim('predict', folder / 'val-files.txt', *options)
+    assert code == 0, printed + err
+    with out.open(newline='') as table:
+        rows = list(csv.DictReader(table))
+    known = json.loads((run / 'mistakes.json').read_text())
+    classes = known['classes']
+    assert list(rows[0]) == ['path', 'class', 'score', *(f'score_{x}' for x in classes)]
+    assert [row['path'] for row in rows] == list(files)
+    confusion = np.zeros((len(classes), len(classes)), int)
+    for row, label in zip(rows, labels, strict=True):
+        scores = [float(row[f'score_{name}']) for name in classes]
+        assert sum(scores) == pytest.approx(1, abs=1e-4)
+        assert row['class'] == classes[int(np.argmax(scores))]
+        assert float(row['score']) == max(scores)
+        confusion[int(label), classes.index(row['class'])] += 1
+    assert confusion.tolist() == known['confusion']
+    assert round(100 * confusion.trace() / len(rows), 2) == known['top1']
+    given = {row['path']: float(row['score']) for row in rows}
+    for each in known['worst']:
+        assert given[each['file']] == pytest.approx(each['confidence'], abs=1e-4)
+    return printed
 
 
 @pytest.fixture(scope='package')

@@ -23,7 +23,7 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_worst, mistakes
 
-from .conftest import error_line, mixmim
+from .conftest import check_predictions, error_line, mixmim
 
 
 @pytest.fixture(scope='module')
@@ -192,6 +192,12 @@ def test_grey_rasters_from_pretraining_to_classifier(tmp_path):
         cfg = Config.fromfile(run / 'config.py')
         assert cfg.model.data_preprocessor.mean == measured.mean
     assert cfg.model.backbone.in_channels == 1
+    assert 'Careful' not in check_predictions(runs[1], tmp_path)
+    Image.new('L', (40, 40)).save(tmp_path / 'shallow.png')
+    options = ['--from', runs[1], '--out', tmp_path / 'shallow.csv']
+    code, printed, err = mixmim('predict', tmp_path / 'shallow.png', *options)
+    assert code == 0, err
+    assert 'Careful: some have 8 bits, those of the training 16' in printed
     # What an interrupted probe has written is in the way of nothing.
     runs[2].mkdir()
     (runs[2] / 'train.txt').touch()
@@ -217,6 +223,10 @@ def test_bands_without_data_count_nowhere(tmp_path):
     weights = torch.load(run / 'epoch_1.pth', weights_only=False)['state_dict']
     assert all(value.isfinite().all() for value in weights.values())
     assert (run / 'confusion.png').exists()
+    check_predictions(run, tmp_path)
+    write_rasters(tmp_path / 'few', 12, np.float32, 'npy', 300)
+    line = error_line('predict', tmp_path / 'few', '--from', run)
+    assert f"'{tmp_path}/few/0.npy': it has 12 channels, expected 13" in line
 
 
 def test_pixels_without_data_show_the_mean():

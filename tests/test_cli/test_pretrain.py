@@ -22,6 +22,7 @@ from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 from mmmixmim.visualization import write_report
 
+from ..conftest import ROOT
 from ..scripts import call, passed
 from .conftest import error_line, mixmim, write_pictures
 
@@ -53,6 +54,20 @@ def test_the_config_says_why(pretrained):
     assert cfg.default_hooks.unreadable_images.max_share == 0.01
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         assert loader.dataset.pipeline[0].ignore_empty
+
+
+def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(pretrained):
+    out, _ = pretrained
+    page = (ROOT / 'docs' / 'usage.md').read_text()
+    _, _, section = page.partition('## Python API')
+    code = '\n'.join(re.findall(r'```python\n(.*?)```', section, re.DOTALL))
+    code = code.replace('runs/first', str(out)).replace('epoch_100', 'epoch_2')
+    found = {}
+    exec(code, found)
+    weights = torch.load(out / 'epoch_2.pth', weights_only=False)['state_dict']
+    for name, value in found['model'].state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert found['maps'].shape == (2, 128, 28, 28)
 
 
 def test_tools_train_repeats_the_run(pretrained, tmp_path):

@@ -53,7 +53,8 @@ def next_steps(run: RecordedRun) -> list[Advice]:
         config = shlex.quote(str(run.folder / 'config.py'))
         option = '--checkpoint ' if _by_command(run) else ''
         test = f'{_tool(run, "test")} {config} {option}{checkpoint}'
-        return [*steps, Advice('Evaluate the last checkpoint', test)]
+        steps.append(Advice('Evaluate the last checkpoint', test))
+        return [*steps, with_images(run.folder)] if _by_command(run) else steps
     return [
         *steps,
         _draw(run, 'Draw reconstructions of other images of these data'),
@@ -86,6 +87,12 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
         words += ['--out', str(beside(folder, name))]
         steps.append(Advice(purpose, f'python -m mmmixmim {shlex.join(words)}'))
     return steps
+
+
+def with_images(folder: Path) -> Advice:
+    """How to use a classifier, the run in this folder, on new images."""
+    command = shlex.join(['predict', 'FOLDER', '--from', str(folder)])
+    return Advice('Classify new images', f'python -m mmmixmim {command}')
 
 
 def beside(folder: Path, name: str) -> Path:

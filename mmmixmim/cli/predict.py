@@ -1,0 +1,245 @@
+"""Classify images with a fine-tuned classifier."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmmixmim.checkpoint import load_whole
+from mmmixmim.datasets.scan import scan_images
+from mmmixmim.registry import MODELS
+from mmmixmim.runtime import load_config
+from mmmixmim.runtime.files import replacing
+from mmmixmim.text import printable
+from mmmixmim.validation import (
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+    check_positive_int,
+)
+
+from .data import list_images, progress
+from .run import Run
+
+_LISTS = ('.csv', '.parquet', '.txt')
+_SHOWN = 20  # classes and unreadable files that are printed
+
+
+def predict(
+    images: str | Path | Iterable[str | Path],
+    start: str | Path,
+    out: str | Path | None = None,
+    *,
+    batch_size: int | None = None,
+) -> Path:
+    """Classify images with a run of :func:`mmmixmim.finetune`.
+
+    They are loaded and normalised as the validation images of the run.
+
+    Args:
+        images: A folder of images, nested or flat; a list of paths, as for
+            :func:`mmmixmim.pretrain`; an image; or several of these.
+        start: The run, of which the last checkpoint is used, or a checkpoint in its
+            folder.
+        out: CSV file with a row for each image: its path, class, the score of the
+            class, and the scores of all classes. Defaults to None: ``predictions.csv``
+            in the folder of the run.
+        batch_size: Images per batch. Defaults to None: as the run has validated.
+
+    Returns:
+        The file. Images that cannot be read have an empty class in it.
+
+    Raises:
+        UserError: If there are no images, no classifier, or the file exists.
+    """
+    if batch_size is not None:
+        check_positive_int('batch_size', batch_size)
+    cfg, checkpoint, folder = _find_classifier(start)
+    out = Path(out).expanduser() if out else folder / 'predictions.csv'
+    _check_out(out)
+    files = _find_files([images] if isinstance(images, (str, Path)) else images)
+    classes = list(cfg.val_dataloader.dataset.metainfo.classes)
+    print(f'Classifier   {checkpoint}, {len(classes)} classes')
+    print(f'Images       {len(files):,}', flush=True)
+    _compare_bits(folder, files)
+    init_default_scope('mmmixmim')
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    load_whole(model, checkpoint)
+    model.to(get_device()).eval()
+    loader = _loader(files, cfg.val_dataloader, batch_size)
+    counts, unreadable = _write(out, files, classes, _classify(model, loader))
+    for name, count in counts.most_common(_SHOWN):
+        print(f'  {printable(name)}: {count:,}')
+    if len(counts) > _SHOWN:
+        print(f'  and {len(counts) - _SHOWN:,} more classes')
+    if unreadable:
+        print(f'Unreadable   {len(unreadable):,}, without a class in the file')
+    for file, reason in unreadable[:_SHOWN]:
+        print(f'  {printable(str(file))}: {printable(reason)}')
+    print(f'Predictions  {out}')
+    return out
+
+
+def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
+    """Config and checkpoint of a classifier, and their folder."""
+    path = Path(start).expanduser()
+    folder = path if path.is_dir() else path.parent
+    config = folder / 'config.py'
+    if not path.exists():
+        raise MissingFileError(f'--from {str(start)!r} does not exist: check the path.')
+    if not config.is_file():
+        raise MissingFileError(
+            f'--from {str(start)!r} is no classifier: there is no {str(config)!r}. '
+            'Name the folder of a run of `mixmim finetune`, or a checkpoint in it.'
+        )
+    cfg = load_config(config)
+    dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    if not (dataset.get('metainfo') or {}).get('classes'):
+        raise UserError(
+            f'--from {str(start)!r} knows no classes, as a pretraining: train a '
+            f'classifier by `mixmim finetune DATA --from {start} --out RUN`, and say '
+            '--from RUN.'
+        )
+    # Not Run.load: what `mim train` has trained by such a config has no run.json.
+    checkpoint = Run(folder, 'finetune', {}).checkpoint if path.is_dir() else path
+    return cfg, checkpoint, folder
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix.lower() != '.csv' or out.is_dir():
+        raise UserError(f'--out must be the name of a .csv file, got {str(out)!r}.')
+    if out.exists():
+        raise UserError(
+            f'{str(out)!r} exists: remove it, or choose another file by --out.'
+        )
+
+
+def _find_files(images: Iterable[str | Path]) -> list[Path]:
+    files = []
+    for each in images:
+        path = Path(each).expanduser()
+        if not path.exists():
+            raise MissingFileError(
+                f'There is no image, folder or list {str(path)!r}: check the path.'
+            )
+        if path.is_file() and path.suffix.lower() not in _LISTS:
+            files.append(path)
+        else:
+            files += list_images(path)[0]
+    if not files:
+        raise UserError('There are no images to classify: name some.')
+    return files
+
+
+def _compare_bits(folder: Path, files: list[Path]) -> None:
+    """Warn if some of the images have other bits than those of the training."""
+    if not (folder / 'run.json').is_file():
+        return
+    some = files[:: -(-len(files) // 20)]
+    trained, found = (
+        {max(8, int(bits)) for bits in counts}
+        for counts in (
+            Run.load(folder).data['bits'],
+            scan_images(folder, some).bits,
+        )
+    )
+    odd = found - trained
+    if odd:
+        here, there = (', '.join(map(str, sorted(each))) for each in (odd, trained))
+        print(
+            f'  Careful: some have {here} bits, those of the training {there}. Values '
+            'of another scale get wrong classes.'
+        )
+
+
+class _Images(Dataset):
+    """Images as the run has validated; of those that cannot be read, the reason."""
+
+    def __init__(self, files: list[Path], pipeline: list[dict]) -> None:
+        self.files, self.pipeline = files, Compose(pipeline)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict | str:
+        try:
+            return self.pipeline(dict(img_path=str(self.files[index])))
+        except UnreadableFileError as error:
+            # Some causes name the image, which is printed beside them.
+            return str(error.__cause__ or error).rpartition(' cannot be read: ')[2]
+
+
+def _loader(files: list[Path], like: Config, batch_size: int | None) -> DataLoader:
+    batch_size = batch_size or like.batch_size
+    return DataLoader(
+        _Images(files, like.dataset.pipeline),
+        batch_size,
+        num_workers=like.num_workers if len(files) > batch_size else 0,
+        collate_fn=_collate,
+    )
+
+
+def _collate(items: list[dict | str]) -> tuple[list[str | None], dict | None]:
+    """Why each image cannot be read, None if it can; and the batch of the others."""
+    reasons = [each if isinstance(each, str) else None for each in items]
+    read = [each for each in items if not isinstance(each, str)]
+    return reasons, default_collate(read) if read else None
+
+
+@torch.no_grad()
+def _classify(model: nn.Module, loader: DataLoader) -> Iterator[np.ndarray | str]:
+    """Yield the score of each class, or why the image cannot be read."""
+    for reasons, batch in loader:
+        samples = iter(model.test_step(batch) if batch else ())
+        for reason in reasons:
+            if reason is None:
+                yield next(samples).pred_score.float().cpu().numpy()
+            else:
+                yield reason
+
+
+def _write(
+    out: Path, files: list[Path], classes: list[str], found: Iterator[np.ndarray | str]
+) -> tuple[Counter, list[tuple[Path, str]]]:
+    """Write the predictions; count the classes, and list what cannot be read, and why.
+
+    Raises:
+        UserError: If no image can be read.
+    """
+    counts, unreadable = Counter(), []
+    with (
+        replacing(out) as part,
+        part.open('w', encoding='utf-8', errors='surrogateescape', newline='') as text,
+        progress(len(files), 'Classifying') as advance,
+    ):
+        rows = csv.writer(text)
+        rows.writerow(['path', 'class', 'score', *(f'score_{x}' for x in classes)])
+        for file, scores in zip(files, found, strict=True):
+            advance()
+            if isinstance(scores, str):
+                unreadable.append((file, scores))
+                rows.writerow([file, *[''] * (2 + len(classes))])
+                continue
+            best = int(scores.argmax())
+            counts[classes[best]] += 1
+            numbers = (f'{score:.6g}' for score in (scores[best], *scores))
+            rows.writerow([file, classes[best], *numbers])
+        if not counts:
+            file, reason = unreadable[0]
+            raise UserError(
+                f'None of the images ({len(files):,}) can be read. The first, '
+                f'{str(file)!r}: {reason}'
+            )
+    return counts, unreadable

@@ -1,0 +1,131 @@
+"""Classifying images with a fine-tuned classifier."""
+
+import csv
+import shlex
+import shutil
+
+import pytest
+import torch
+from mmpretrain import get_model
+
+import mmmixmim
+from mmmixmim.validation import UserError
+
+from .conftest import check_predictions, error_line, mixmim
+
+
+@pytest.fixture(scope='module')
+def classifier(photos, tmp_path_factory):
+    """A classifier of one epoch, and what the command printed."""
+    out = tmp_path_factory.mktemp('classifiers') / 'run'
+    code, printed, err = mixmim('finetune', photos, '--out', out, '--epochs', 1)
+    assert code == 0, printed + err
+    return out, printed
+
+
+def read(file):
+    with file.open(newline='') as table:
+        return list(csv.DictReader(table))
+
+
+def test_validation_images_get_the_classes_that_the_run_has_counted(
+    classifier, tmp_path
+):
+    printed = check_predictions(classifier[0], tmp_path)
+    assert f'Classifier   {classifier[0]}/epoch_1.pth, 2 classes' in printed
+    assert 'Images       14\n' in printed and 'Unreadable' not in printed
+    assert printed.endswith(f'Predictions  {tmp_path}/val.csv\n')
+
+
+def test_finetuning_and_its_report_say_how(classifier, photos):
+    run, printed = classifier
+    assert 'mmmixmim predict FOLDER --from' in (run / 'report.html').read_text()
+    _, _, command = printed.rpartition('python -m mmmixmim ')
+    words = shlex.split(command.replace('FOLDER', str(photos / 'sea')))
+    code, printed, err = mixmim(*words)
+    assert code == 0, err
+    file = run / 'predictions.csv'
+    assert len(read(file)) == 36 and printed.endswith(f'Predictions  {file}\n')
+    assert f"{file}' exists: remove it, or choose another" in error_line(*words)
+
+
+def test_images_that_cannot_be_read_are_named(classifier, photos, tmp_path):
+    images = [photos / 'sea' / 'sea01.jpg', tmp_path / 'b.png', photos / 'hills']
+    images[1].write_bytes(b'no image')
+    options = ['--from', classifier[0] / 'epoch_1.pth', '--out', tmp_path / 'a.csv']
+    code, printed, err = mixmim('predict', *images, *options, '--batch-size', 8)
+    assert code == 0, err
+    assert 'Images       38\n' in printed
+    assert f'Unreadable   1, without a class in the file\n  {images[1]}: ' in printed
+    rows = read(tmp_path / 'a.csv')
+    paths = [*images[:2], *sorted(images[2].iterdir())]
+    assert [row['path'] for row in rows] == list(map(str, paths))
+    assert not any(rows[1][name] for name in rows[1] if name != 'path')
+    assert all(all(row.values()) for row in rows[:1] + rows[2:])
+
+
+def test_a_run_of_mim_train_with_loader_processes(classifier, photos, tmp_path):
+    """It has a config and checkpoints, and no run.json."""
+    run = tmp_path / 'again'
+    shutil.copytree(classifier[0], run)
+    (run / 'run.json').unlink()
+    text = (run / 'config.py').read_text()
+    assert 'num_workers=0' in text
+    (run / 'config.py').write_text(text.replace('num_workers=0', 'num_workers=2'))
+    found = mmmixmim.predict(str(photos), run, tmp_path / 'new' / 'a.csv', batch_size=9)
+    assert found == tmp_path / 'new' / 'a.csv'
+    files = [str(file) for file in sorted(photos.glob('*/*'))]
+    rows = read(found)
+    assert [row['path'] for row in rows] == files
+    again = mmmixmim.predict(files, classifier[0], tmp_path / 'b.csv')
+    for row, other in zip(rows, read(again), strict=True):
+        assert float(row['score_sea']) == pytest.approx(
+            float(other['score_sea']), abs=1e-5
+        )
+
+
+def test_mmpretrain_loads_the_classifier(classifier):
+    config, checkpoint = (classifier[0] / name for name in ('config.py', 'epoch_1.pth'))
+    model = get_model(str(config), pretrained=str(checkpoint))
+    assert model._dataset_meta['classes'] == ['hills', 'sea']
+    weights = torch.load(checkpoint, weights_only=False)['state_dict']
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_what_is_no_classifier(pretrained, photos, tmp_path):
+    (tmp_path / 'probe').mkdir()
+    (tmp_path / 'alone.pth').touch()
+    for start, said in (
+        (pretrained[0], 'knows no classes, as a pretraining: train a classifier by'),
+        (pretrained[0] / 'epoch_2.pth', 'mixmim finetune DATA --from'),
+        (tmp_path / 'probe', 'is no classifier: there is no'),
+        (tmp_path / 'alone.pth', 'Name the folder of a run of `mixmim finetune`'),
+        (tmp_path / 'nowhere', "nowhere' does not exist: check the path"),
+    ):
+        line = error_line('predict', photos, '--from', start)
+        assert said in line and str(start) in line
+    assert not list(pretrained[0].glob('*.csv'))
+
+
+def test_a_classifier_without_checkpoint(classifier, photos, tmp_path):
+    shutil.copy(classifier[0] / 'config.py', tmp_path)
+    assert 'has no checkpoint yet' in error_line('predict', photos, '--from', tmp_path)
+
+
+def test_images_and_files_that_cannot_be(classifier, photos, tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'no image')
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'list.txt').write_text('missing.png\n')
+    for images, out, said in (
+        ('nowhere.png', 'a.csv', 'There is no image, folder or list'),
+        ('empty', 'a.csv', 'holds no images'),
+        ('list.txt', 'a.csv', "missing.png', which does not exist"),
+        ('a.png', 'a.csv', 'None of the images (1) can be read. The first, '),
+        ('a.png', 'a.parquet', 'must be the name of a .csv file'),
+    ):
+        options = ['--from', classifier[0], '--out', tmp_path / out]
+        assert said in error_line('predict', tmp_path / images, *options)
+    assert {path.name for path in tmp_path.iterdir()} == {'a.png', 'empty', 'list.txt'}
+    with pytest.raises(UserError, match='batch_size must be a positive int, got 0'):
+        mmmixmim.predict(photos, classifier[0], tmp_path / 'a.csv', batch_size=0)
