@@ -51,7 +51,7 @@ def main() -> None:
     args = parse_args()
     check_picture(args.out)
     cfg = load_config(args.config, args.cfg_options)
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model)
     load_whole(model, args.checkpoint)

@@ -58,7 +58,7 @@ def reconstruct(
         _take(images, loader)
     else:
         check_images(cfg, 'bring them back, or name others with --images FOLDER')
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     set_random_seed(seed)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
