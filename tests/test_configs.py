@@ -13,10 +13,11 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.datasets import build_dataset
 
 from mmmixmim.models import MixMIMTransformer
 from mmmixmim.models.meta import meta_device
-from mmmixmim.registry import DATASETS, MODELS, PARAM_SCHEDULERS
+from mmmixmim.registry import MODELS, PARAM_SCHEDULERS
 
 from .conftest import (
     ALL_CONFIGS,
@@ -94,18 +95,24 @@ def test_model_builds(cfg):
 
 
 def test_pipelines_build(cfg, image_folder):
-    """With pictures of ours in place of a dataset that is not here."""
+    """As mmpretrain's browse_dataset.py does it, in its own scope.
+
+    With pictures of ours in place of a dataset that is not here.
+    """
     size = cfg.img_size
+    init_default_scope('mmpretrain')
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader) is None:
             continue
         dataset = cfg[loader].dataset
         if dataset.type != 'Digits':
-            pipeline = dataset.pipeline
             dataset = dict(
-                type='ImageFolder', data_root=image_folder, pipeline=pipeline
+                _scope_=dataset._scope_,
+                type='ImageFolder',
+                data_root=image_folder,
+                pipeline=dataset.pipeline,
             )
-        for sample in DATASETS.build(dataset):
+        for sample in build_dataset(dataset):
             assert sample['inputs'].dtype == torch.uint8
             assert sample['inputs'].shape[1:] == (size, size)
 

@@ -73,7 +73,7 @@ def main() -> None:
             f'{args.config} has no labelled val_dataloader. Linear probing needs a '
             'classification config, with labelled training and validation images.'
         )
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     quieten(MMLogger.get_current_instance())  # how each weight was initialised
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model)

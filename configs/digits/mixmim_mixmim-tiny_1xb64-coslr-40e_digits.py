@@ -36,6 +36,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
+        _scope_='mmmixmim',
         type='Digits',
         split='test',
         pipeline=[

@@ -35,7 +35,14 @@ from .formats import (
 )
 from .names import DERIVED, MAP_NORM, TABLE
 
-PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
+PRETRAINED = (
+    'Pretrained',
+    'mmengine.Pretrained',
+    PretrainedInit,
+    # How MMEngine saves a config that imports the class.
+    'mmengine.model.PretrainedInit',
+    'mmengine.model.weight_init.PretrainedInit',
+)
 # Norms of any stage's map, with or without a number.
 NORM = re.compile(r'norm\d*\.(weight|bias)$')
 STAGE = re.compile(r'(?:layers|stages)\.(\d+)\.')

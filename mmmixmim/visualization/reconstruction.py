@@ -77,7 +77,7 @@ def draw_training_images(
         seed: Seed of images, crops and masks.
         **shown: See :func:`draw_reconstruction`.
     """
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     set_random_seed(seed)
     model = MODELS.build(cfg.model)
     load_whole(model, checkpoint)

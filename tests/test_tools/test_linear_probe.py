@@ -62,6 +62,13 @@ def test_untrained_probe_starts_where_pretraining_does(probe, tmp_path):
     assert probe('--seed', 3) == started != probe('--seed', 7)
 
 
+def test_config_that_imports_its_types(imported_types, pretrained, tmp_path):
+    """Without a checkpoint, that of its init_cfg is not loaded either."""
+    for checkpoint in ([], [pretrained]):
+        result = call('linear_probe.py', imported_types, *checkpoint, cwd=tmp_path)
+        assert 'all labels per class: ' in passed(result)
+
+
 def test_few_labels_are_averaged_over_draws(monkeypatch, tmp_path):
     """One draw suffices for all labels; every other draw has its own seed."""
     asked = []

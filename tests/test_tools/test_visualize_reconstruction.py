@@ -20,6 +20,12 @@ def test_reconstructions_are_drawn(pretrained, tmp_path):
     assert min(Image.open(tmp_path / 'new' / 'picture.png').size) > 200
 
 
+def test_config_that_imports_its_types(imported_types, pretrained, tmp_path):
+    options = [imported_types, pretrained, '--num', '2']
+    passed(call('visualize_reconstruction.py', *options, cwd=tmp_path))
+    assert (tmp_path / 'reconstruction.png').exists()
+
+
 def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
     drawn = []
 

@@ -15,7 +15,9 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='Digits', split='test', pipeline=test_pipeline),
+    dataset=dict(
+        _scope_='mmmixmim', type='Digits', split='test', pipeline=test_pipeline
+    ),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=1)

@@ -20,5 +20,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='Digits', split='train', pipeline=train_pipeline),
+    dataset=dict(
+        _scope_='mmmixmim', type='Digits', split='train', pipeline=train_pipeline
+    ),
 )

@@ -63,7 +63,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(pipeline=train_pipeline),
+    dataset=dict(_scope_='mmmixmim', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=128,
@@ -72,7 +72,7 @@ val_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(pipeline=test_pipeline),
+    dataset=dict(_scope_='mmmixmim', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

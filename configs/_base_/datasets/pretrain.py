@@ -24,7 +24,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(pipeline=train_pipeline),
+    dataset=dict(_scope_='mmmixmim', pipeline=train_pipeline),
 )
 
 # The largest square in the middle, without draws.
@@ -45,7 +45,7 @@ val_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(pipeline=held_out_pipeline),
+    dataset=dict(_scope_='mmmixmim', pipeline=held_out_pipeline),
 )
 val_cfg = dict(type='HeldOutLoop')
 val_evaluator = [dict(type='ReconstructionLoss'), dict(type='FeatureHealth')]

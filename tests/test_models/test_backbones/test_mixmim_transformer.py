@@ -274,8 +274,13 @@ def test_weights_of_a_map_and_window_that_are_not_square(make_backbone, tmp_path
     assert torch.equal(large.get_parameter(name), wide.get_parameter(name))
 
 
-def test_pretrained_without_a_file_says_what_to_set(make_backbone):
-    model = make_backbone(init_cfg=dict(type='Pretrained', checkpoint=''))
+@pytest.mark.parametrize(
+    'kind', ['', 'mmengine.', 'mmengine.model.', 'mmengine.model.weight_init.']
+)
+def test_pretrained_without_a_file_says_what_to_set(make_backbone, kind):
+    """By the names that configs give it, also those that import the class."""
+    kind += 'PretrainedInit' if 'model' in kind else 'Pretrained'
+    model = make_backbone(init_cfg=dict(type=kind, checkpoint=''))
     with pytest.raises(ValueError, match='init_cfg.checkpoint=FILE.*init_cfg=None'):
         model.init_weights()
 
