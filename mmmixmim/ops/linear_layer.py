@@ -185,15 +185,16 @@ class _CompiledHeads(torch.autograd.Function):
         ctx, x: Tensor, weight: Tensor, bias: Tensor, heads: int, head_first: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.dtype = weight.dtype
-        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-        ctx.save_for_backward(x, weight)
-        if not head_first:
-            return F.linear(x, weight, bias).unflatten(-1, (3, heads, -1)).unbind(2)
-        weight, bias = (
-            each.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
-            for each in (weight, bias)
-        )
-        return F.linear(x, weight, bias).unflatten(-1, (heads, 3, -1)).unbind(3)
+        ctx.save_for_backward(x, weight.to(x.dtype))
+        if head_first:
+            weight, bias = (
+                each.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+                for each in (weight, bias)
+            )
+        out = F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+        if head_first:
+            return out.unflatten(-1, (heads, 3, -1)).unbind(3)
+        return out.unflatten(-1, (3, heads, -1)).unbind(2)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple:
