@@ -59,7 +59,7 @@ def test_the_config_says_why(pretrained):
 def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(pretrained):
     out, _ = pretrained
     page = (ROOT / 'docs' / 'usage.md').read_text()
-    _, _, section = page.partition('## Python API')
+    section = page.partition('## Python API')[2].partition('\n## ')[0]
     code = '\n'.join(re.findall(r'```python\n(.*?)```', section, re.DOTALL))
     code = code.replace('runs/first', str(out)).replace('epoch_100', 'epoch_2')
     found = {}

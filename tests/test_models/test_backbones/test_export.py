@@ -4,9 +4,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from mmpretrain.models import GlobalAveragePooling, ImageClassifier, LinearClsHead
 from torch.export import Dim
 
 from mmmixmim.models import MixMIMTransformer
+
+from ...conftest import ROOT
 
 
 @pytest.fixture
@@ -34,6 +37,23 @@ def test_onnx_computes_the_same_for_other_batches(encoder_and_images, dynamo, tm
     found = session.run(None, {session.get_inputs()[0].name: others.numpy()})
     for each, wanted in zip(found, encoder(others), strict=True):
         np.testing.assert_allclose(each, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_as_the_page_on_usage_exports_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
+    model = ImageClassifier(
+        MixMIMTransformer(arch, img_size=64),
+        GlobalAveragePooling(),
+        LinearClsHead(num_classes=3, in_channels=16),
+    ).eval()
+    page = (ROOT / 'docs' / 'usage.md').read_text()
+    code = page.split('## Export\n\n```python\n')[1].split('```')[0]
+    exec(code, dict(torch=torch, model=model, images=torch.rand(2, 3, 64, 64)))
+    others = torch.rand(5, 3, 64, 64)
+    session = onnxruntime.InferenceSession('model.onnx')
+    (found,) = session.run(None, {session.get_inputs()[0].name: others.numpy()})
+    np.testing.assert_allclose(found, model(others).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_exported_programs_take_other_batches(encoder_and_images):
