@@ -91,6 +91,12 @@ def check_mask(mask: Tensor, images: int = 2) -> None:
 
 def check_image(images: Tensor, in_channels: int) -> None:
     """Raise unless ``images`` is (B, in_channels, H, W)."""
+    if not isinstance(images, Tensor):
+        raise UserError(
+            f'Expected one tensor of images, got a {type(images).__name__}: set '
+            'collate_fn of the dataloader to dict(type="default_collate"), and make '
+            'one view of each image.'
+        )
     if images.ndim != 4 or images.shape[1] != in_channels:
         raise UserError(
             f'Expected images of shape (B, {in_channels}, H, W), got '

@@ -308,6 +308,10 @@ CASES = [
         'model.data_preprocessor=None',
         'model.backbone.in_channels=3',
     ),
+    config(
+        'batches that are lists',
+        'train_dataloader.collate_fn.type=pseudo_collate',
+    ),
     config('no optimizer', 'optim_wrapper=None'),
     config('a learning rate that is text', 'optim_wrapper.optimizer.lr=fast'),
     config('an empty batch', 'train_dataloader.batch_size=0'),

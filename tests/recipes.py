@@ -1061,6 +1061,7 @@ def segmentation(name: str, size: str, channels: list[int], drop_path: float) ->
             preemption=dict(type='mmmixmim.PreemptionHook'),
             non_finite=dict(type='mmmixmim.NonFiniteHook'),
             sampler_seed=dict(type='DistSamplerSeedHook'),
+            plain_checkpoint=dict(type='mmmixmim.PlainCheckpointHook'),
             visualization=dict(type='SegVisualizationHook'),
         ),
     )

@@ -117,6 +117,13 @@ def test_pipelines_build(cfg, image_folder):
             assert sample['inputs'].shape[1:] == (size, size)
 
 
+def test_loaders_without_workers_keep_none(cfg):
+    """mmpretrain's train.py keeps them unless it is told otherwise."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or dict(num_workers=1)
+        assert loader['num_workers'] or loader.get('persistent_workers') is False
+
+
 def test_schedule_ends_with_the_training(cfg):
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
 

@@ -342,6 +342,12 @@ def test_layer_decay_numbers_the_layers_of_stock_encoders(cfg):
     assert next(iter(named.values())) == min(encoder)
 
 
+def test_checkpoints_are_whole_and_plain(cfg):
+    """Also with the scripts of mmdet and mmsegmentation, which add no hook."""
+    hooks = {hook.type for hook in cfg.default_hooks.values()}
+    assert {'mmmixmim.SafeCheckpointHook', 'mmmixmim.PlainCheckpointHook'} <= hooks
+
+
 def test_name_tells_batch_and_precision(cfg):
     name = cfg.filename.rsplit('/', 1)[-1]
     assert f'xb{cfg.train_dataloader.batch_size}-' in name

@@ -80,7 +80,12 @@ def test_names_of_mmpretrains_configs_build_the_same_models():
     )
     torch.manual_seed(0)
     old = MixMIMPretrainDecoder(
-        embed_dim=16, in_chans=2, encoder_stride=8, img_size=32, decoder_embed_dim=32
+        embed_dim=16,
+        in_chans=2,
+        encoder_stride=8,
+        img_size=32,
+        decoder_embed_dim=32,
+        num_patches=16,
     )
     assert all(map(torch.equal, new.parameters(), old.parameters()))
     head = MixMIMPretrainHead(patch_size=8, in_chans=2)
@@ -97,5 +102,7 @@ def test_old_names_inside_a_config(tiny_arch):
     assert model.neck.decoder_embed.out_features == 32
     with pytest.raises(UserError, match='stride=16, but the backbone has 32'):
         MixMIM(backbone, neck | dict(encoder_stride=16))
+    with pytest.raises(UserError, match='num_patches is 196, but .* has 49 cells'):
+        MixMIM(backbone, neck | dict(num_patches=196))
     with pytest.raises(UserError, match='decoder_embed_dim is the old name'):
         MixMIM(backbone, neck | dict(decoder_embed_dims=32))

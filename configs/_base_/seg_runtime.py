@@ -9,6 +9,7 @@ default_hooks = dict(
     preemption=dict(type='mmmixmim.PreemptionHook'),
     non_finite=dict(type='mmmixmim.NonFiniteHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    plain_checkpoint=dict(type='mmmixmim.PlainCheckpointHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
 env_cfg = dict(

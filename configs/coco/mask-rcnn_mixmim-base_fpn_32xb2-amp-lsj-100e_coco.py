@@ -81,4 +81,5 @@ default_hooks = dict(
     checkpoint=dict(type='mmmixmim.SafeCheckpointHook'),
     preemption=dict(type='mmmixmim.PreemptionHook'),
     non_finite=dict(type='mmmixmim.NonFiniteHook'),
+    plain_checkpoint=dict(type='mmmixmim.PlainCheckpointHook'),
 )

@@ -33,6 +33,7 @@ img_size = _base_.img_size
 val_dataloader = dict(
     batch_size=128,  # pairs
     num_workers=0,
+    persistent_workers=False,  # mmpretrain's train.py sets True
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

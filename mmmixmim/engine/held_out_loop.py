@@ -7,6 +7,7 @@ import inspect
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, ValLoop, autocast
+from mmpretrain.engine.hooks import VisualizationHook
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,6 +16,7 @@ from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
 from mmmixmim.runtime.saved_config import is_amp
+from mmmixmim.validation import UserError
 
 from .wrappers import unwrapped
 
@@ -41,6 +43,9 @@ class HeldOutLoop(ValLoop):
         fp16: Whether to use autocast, with the type that the training uses, if it
             does. Defaults to None: as the training does.
         max_images: Take at most so many images, evenly spaced. Defaults to None: all.
+
+    Raises:
+        UserError: If a ``VisualizationHook`` is to draw the images: it needs labels.
     """
 
     def __init__(
@@ -51,6 +56,13 @@ class HeldOutLoop(ValLoop):
         fp16: bool | None = None,
         max_images: int | None = None,
     ) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, VisualizationHook) and hook.enable:
+                raise UserError(
+                    'VisualizationHook draws predicted classes, which pretraining has '
+                    'not: set default_hooks.visualization.enable=False, and add '
+                    "dict(type='ReconstructionHook') to custom_hooks instead."
+                )
         if isinstance(dataloader, dict):
             dataset = complete_held_out(dataloader['dataset'], runner.cfg)
             dataset = [] if dataset is None else DATASETS.build(dataset)

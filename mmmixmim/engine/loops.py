@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import itemgetter
 
 import torch
 from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size
@@ -308,6 +309,8 @@ def _check_map_style(loader: DataLoader | dict, loop: str) -> None:
 
 def _resumable(loader: DataLoader, endless: bool) -> DataLoader:
     """Build a loader with the same data and options, and resumable batches."""
+    if not isinstance(loader, DataLoader):  # batches, as of mmpretrain's vis_scheduler
+        loader = DataLoader(loader, collate_fn=itemgetter(0))
     return DataLoader(
         SeededDataset(loader.dataset),
         batch_sampler=ResumableBatchSampler(loader.batch_sampler, endless),

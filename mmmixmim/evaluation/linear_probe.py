@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.subsets import sample_per_class
+from mmmixmim.runtime.config import datasets_of
 from mmmixmim.validation import MissingDependencyError
 
 
@@ -21,7 +22,8 @@ def labelled_loaders(cfg: Config) -> tuple[DataLoader, DataLoader]:
 
     Args:
         cfg: Config whose ``train_dataloader`` and ``val_dataloader`` hold labelled
-            mmpretrain datasets with a ``pipeline``. It is not changed. Its default
+            mmpretrain datasets with a ``pipeline``, or wrappers of them. It is not
+            changed. Its default
             scope must be active.
 
     Returns:
@@ -31,7 +33,9 @@ def labelled_loaders(cfg: Config) -> tuple[DataLoader, DataLoader]:
     test = cfg.val_dataloader
     train = deepcopy(test)
     train.dataset = deepcopy(cfg.train_dataloader.dataset)
-    train.dataset.pipeline = test.dataset.pipeline
+    _, images = next(datasets_of(test, ''))
+    for _, dataset in datasets_of(train, ''):
+        dataset.pipeline = images.pipeline
     return Runner.build_dataloader(train), Runner.build_dataloader(test)
 
 

@@ -170,7 +170,7 @@ def check_data_roots(cfg: Config, splits: tuple[str, ...]) -> None:
         return
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
-        for key, dataset in _datasets(loader, f'{split}_dataloader'):
+        for key, dataset in datasets_of(loader, f'{split}_dataloader'):
             root = str(dataset.get('data_root') or '')
             if not root or '://' in root:
                 continue
@@ -247,13 +247,13 @@ def _check_init(node: object, key: str) -> None:
         _check_init(value, f'{key}.{name}')
 
 
-def _datasets(node: dict, key: str) -> Iterator[tuple[str, dict]]:
-    """Yield the datasets of a dataloader, also wrapped ones, with their keys."""
+def datasets_of(node: dict, key: str) -> Iterator[tuple[str, dict]]:
+    """Yield the datasets of a dataloader, those in wrappers, with their keys."""
     if 'dataset' in node:
-        yield from _datasets(node['dataset'], f'{key}.dataset')
+        yield from datasets_of(node['dataset'], f'{key}.dataset')
     elif 'datasets' in node:
         for i, part in enumerate(node['datasets']):
-            yield from _datasets(part, f'{key}.datasets.{i}')
+            yield from datasets_of(part, f'{key}.datasets.{i}')
     elif 'type' in node:
         yield key, node
 

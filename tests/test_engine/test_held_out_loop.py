@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmixmim.datasets import MixtureGroups
+from mmmixmim.validation import UserError
 
 from ..conftest import ROOT
 from ..scripts import PRETRAIN, TOOLS, free_port
@@ -145,6 +146,14 @@ def folder_config(folder, work_dir):
     cfg.train_dataloader.batch_size = 2
     del cfg.train_dataloader['num_batch_per_epoch']
     return cfg
+
+
+def test_a_hook_that_draws_classes_is_refused_before_the_training(tmp_path):
+    cfg = config(tmp_path)
+    cfg.default_hooks.visualization.enable = True
+    with pytest.raises(UserError, match='VisualizationHook.*ReconstructionHook'):
+        train(cfg)
+    assert 'Epoch(train)' not in log(tmp_path)
 
 
 def test_too_small_a_folder_trains_without_measures_and_says_so(image_folder, tmp_path):

@@ -162,3 +162,21 @@ def test_second_gradients_need_the_plain_path():
         with ops.plain():
             penalty(loss).backward()
     assert layer.weight.grad.abs().sum() > 0 < bias.grad.abs().sum()
+
+
+def test_transforms_of_functions_take_the_plain_path(tiny_arch):
+    """Gradients of each image."""
+    model = MixMIMTransformer(tiny_arch, img_size=64).eval()
+    weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
+    images = torch.rand(2, 3, 64, 64)
+
+    def loss(weights, image):
+        return torch.func.functional_call(model, weights, (image[None],))[0].sum()
+
+    with ops.plain():
+        each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, images)
+        both = torch.func.grad(lambda w: sum(loss(w, i) for i in images))(weights)
+    for name, gradients in each.items():
+        torch.testing.assert_close(
+            gradients.sum(0), both[name], rtol=1e-3, atol=1e-3, msg=name
+        )

@@ -131,6 +131,27 @@ def test_training_images_are_not_augmented():
     assert cfg.train_dataloader.dataset.pipeline == pipeline
 
 
+def test_training_images_in_wrappers_are_not_augmented():
+    cfg = Config.fromfile(CLASSIFY)
+    init_default_scope(cfg.default_scope)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    data = cfg.train_dataloader.dataset
+    balanced = dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=data)
+    repeated = dict(type='RepeatDataset', times=2, dataset=balanced)
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[data, repeated])
+    cfg.val_dataloader.dataset = dict(
+        type='KFoldDataset',
+        num_splits=3,
+        test_mode=True,
+        dataset=cfg.val_dataloader.dataset,
+    )
+    train, val = labelled_loaders(cfg)
+    assert (len(train.dataset), len(val.dataset)) == (3 * 1248, 549 // 3)
+    for i in (0, 1248, 2 * 1248):
+        assert torch.equal(train.dataset[i]['inputs'], train.dataset[0]['inputs'])
+
+
 def test_checkpoint_that_does_not_fit_is_refused(pretrained, tmp_path):
     options = ['--cfg-options', 'model.backbone.arch.embed_dims=16']
     options += ['model.head.in_channels=64']

@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
+import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config
@@ -116,6 +118,15 @@ def test_recipes_start_from_load_from_too(image_folder, tmp_path):
     saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=False)
     for name, value in saved['state_dict'].items():
         assert torch.equal(value, source[name]), name
+
+
+def test_mmpretrains_plot_of_the_schedule(tmp_path):
+    """Its loader is a list of batches, and its runner logs nothing."""
+    tools = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+    path = tools / 'visualization' / 'vis_scheduler.py'
+    options = ['--dataset-size', 192, '--not-show', '--save-path', 'rate.png']
+    output = passed(call(path, FOLDER, *options, cwd=tmp_path))
+    assert '900/900' in output and (tmp_path / 'rate.png').exists()
 
 
 def test_resuming_continues_the_latest_checkpoint(pretraining, tmp_path):

@@ -74,9 +74,11 @@ class DiagnosisHook(Hook):
         if last or self.every_n_train_iters(runner, self.points):
             if isinstance(runner.train_loop, EpochBasedTrainLoop):
                 self._note('epoch', runner.iter + 1, runner.epoch + 1)
+            scalars = runner.message_hub.log_scalars
             for name in ('loss', 'lr'):
-                scalar = runner.message_hub.get_scalar(f'train/{name}')
-                self._note(name, runner.iter + 1, scalar.mean(self.points))
+                if f'train/{name}' in scalars:  # not without RuntimeInfoHook
+                    value = scalars[f'train/{name}'].mean(self.points)
+                    self._note(name, runner.iter + 1, value)
         if self.every_n_train_iters(runner, self.interval):
             self._look()
 

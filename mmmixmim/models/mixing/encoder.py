@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mmmixmim.log import warn
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_positive_int
 
 from .ownership import TokenOwnership
@@ -69,12 +70,15 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
     patches that overlap.
     """
     kind = type(encoder).__name__
+    ours = f'MixMIM{kind}'  # the stock class of that name, which can mix
+    if ours not in MODELS.module_dict:
+        ours = 'MixMIMTransformer'
     for name in MixingEncoder.__annotations__:
         if not hasattr(encoder, name):
             raise UserError(
                 f'{kind} cannot be pretrained by MixMIM: it has no '
-                f'attribute {name}. Use mmmixmim.MixMIMTransformer, or an encoder that '
-                'follows mmmixmim.models.mixing.MixingEncoder.'
+                f'attribute {name}. Use mmmixmim.{ours}, or an encoder that follows '
+                'mmmixmim.models.mixing.MixingEncoder.'
             )
     check_positive_int(f'stride of {kind}', encoder.stride)
     check_positive_int(f'in_channels of {kind}', encoder.in_channels)

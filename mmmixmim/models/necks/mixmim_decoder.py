@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,8 @@ class MixMIMPretrainDecoder(BaseModule):
 
     Source: MixMAE (arXiv 2205.13137), section 3. Inside :class:`MixMIM` the first
     four arguments follow from the backbone. The names ``embed_dim``, ``in_chans``,
-    ``encoder_stride`` and ``decoder_embed_dim`` of mmpretrain's configs work too.
+    ``encoder_stride`` and ``decoder_embed_dim`` of mmpretrain's configs work too, and
+    so does ``num_patches``, which follows from the other sizes here.
 
     Args:
         encoder_channels: Channels of the encoder's last map. Defaults to 1024.
@@ -53,12 +55,14 @@ class MixMIMPretrainDecoder(BaseModule):
             Defaults to None.
         low_precision_norms: Whether LayerNorm and the residual stream stay in
             autocast's precision, as in :class:`MixMIMTransformer`. Defaults to False.
+        num_patches: Number of cells, which is only checked. Defaults to None.
         init_cfg: MMEngine's initialisation config. Without one, the decoder keeps the
             authors' initialisation, which it gets when it is built.
 
     Raises:
-        UserError: If ``decoder_num_heads`` does not divide ``decoder_embed_dims``, or
-            ``stride`` does not divide ``img_size``.
+        UserError: If ``decoder_num_heads`` does not divide ``decoder_embed_dims``,
+            ``stride`` does not divide ``img_size``, or ``num_patches`` is another
+            number than their quotient gives.
     """
 
     @renamed_arguments(
@@ -80,6 +84,7 @@ class MixMIMPretrainDecoder(BaseModule):
         target_dims: int | None = None,
         recompute: str | None = None,
         low_precision_norms: bool = False,
+        num_patches: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -93,6 +98,12 @@ class MixMIMPretrainDecoder(BaseModule):
         img_size = as_pair('img_size', img_size)
         check_image_size(img_size, stride, 'img_size')
         self.grid = tuple(side // stride for side in img_size)
+        cells = math.prod(self.grid)
+        if num_patches not in (None, cells):
+            raise UserError(
+                f'num_patches is {num_patches}, but img_size {img_size} has {cells} '
+                f'cells of {stride} pixels: leave num_patches out.'
+            )
 
         dim = decoder_embed_dims
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))

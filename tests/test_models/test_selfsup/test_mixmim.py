@@ -173,6 +173,8 @@ def test_refuses_what_cannot_be_pretrained():
         ValueError, match='ResNet cannot be pretrained.*attribute stride'
     ):
         MixMIM(backbone=dict(type='ResNet', depth=18))
+    with pytest.raises(ValueError, match=r'mmmixmim\.MixMIMSwinTransformer, or'):
+        MixMIM(backbone=dict(type='SwinTransformer', arch='tiny'))
     backbone = dict(type='MixMIMTransformer', out_indices=(0, 1), **BACKBONE)
     with pytest.raises(ValueError, match=r'leave out_indices out.*\(0, 1\)'):
         MixMIM(backbone=backbone)
@@ -200,6 +202,11 @@ def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):
 def test_refuses_a_size_that_the_stride_does_not_divide(make_mixmim):
     with pytest.raises(ValueError, match='100x100 is not divisible by the stride 32'):
         make_mixmim().loss(torch.rand(2, 3, 100, 100))
+
+
+def test_refuses_several_views(make_mixmim):
+    with pytest.raises(ValueError, match='got a list.*default_collate.*one view'):
+        make_mixmim().loss([torch.rand(2, 3, 64, 64)] * 2)
 
 
 def test_training_on_a_batch_of_one_warns(make_mixmim):
