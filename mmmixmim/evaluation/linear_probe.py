@@ -23,8 +23,7 @@ def labelled_loaders(cfg: Config) -> tuple[DataLoader, DataLoader]:
     Args:
         cfg: Config whose ``train_dataloader`` and ``val_dataloader`` hold labelled
             mmpretrain datasets with a ``pipeline``, or wrappers of them. It is not
-            changed. Its default
-            scope must be active.
+            changed. Its default scope must be active.
 
     Returns:
         Loaders of the training and of the validation dataset. Both use the pipeline,
