@@ -249,7 +249,7 @@ def _check_init(node: object, key: str) -> None:
 
 def datasets_of(node: dict, key: str) -> Iterator[tuple[str, dict]]:
     """Yield the datasets of a dataloader, those in wrappers, with their keys."""
-    if 'dataset' in node:
+    if isinstance(node.get('dataset'), dict):  # not images from Python
         yield from datasets_of(node['dataset'], f'{key}.dataset')
     elif 'datasets' in node:
         for i, part in enumerate(node['datasets']):

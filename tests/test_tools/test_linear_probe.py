@@ -14,6 +14,7 @@ from torch import nn
 from mmmixmim.checkpoint import fit_in_channels
 from mmmixmim.evaluation.linear_probe import labelled_loaders
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
 
 from ..scripts import (
     CLASSIFY,
@@ -129,6 +130,14 @@ def test_training_images_are_not_augmented():
     first, second = (next(iter(loaders[0]))['inputs'] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert cfg.train_dataloader.dataset.pipeline == pipeline
+
+
+def test_images_from_python_are_no_wrapper():
+    cfg = Config.fromfile(CLASSIFY)
+    cfg.train_dataloader.dataset = dict(type='WrappedDataset', dataset='my_images')
+    init_default_scope(cfg.default_scope)
+    with pytest.raises(UserError, match='my_images.* came from Python'):
+        labelled_loaders(cfg)
 
 
 def test_training_images_in_wrappers_are_not_augmented():
