@@ -78,13 +78,12 @@ def window_attention(
     Returns:
         (B, N, C).
     """
-    trained = torch.is_grad_enabled() and any(
-        each.requires_grad for each in (x, *layer.parameters(), *biases)
-    )
     masked = any(mask is not None for mask in masks)
-    plain = masked or dropout or not runs_on_cpu(x)
-    if runs_eagerly() and trained and not plain:
-        return _TrainedAttention.apply(layer(x), num_heads, tuple(spans), *biases)
+    plain = masked or dropout or not (runs_eagerly() and runs_on_cpu(x))
+    # FSDP hides parameters for a while, so a compiler must not ask for them.
+    if not plain and torch.is_grad_enabled():
+        if any(each.requires_grad for each in (x, *layer.parameters(), *biases)):
+            return _TrainedAttention.apply(layer(x), num_heads, tuple(spans), *biases)
     outputs = []
     # The gradients of slices would be padded with zeros and added up.
     lengths = [tokens.stop - tokens.start for tokens, _ in spans]
