@@ -9,7 +9,11 @@ from pathlib import Path
 from mmengine.model import PretrainedInit
 from torch import nn
 
-from mmmixmim.geometry import load_bias_table, load_position_embedding
+from mmmixmim.geometry import (
+    load_bias_table,
+    load_position_embedding,
+    resize_position_embedding,
+)
 from mmmixmim.log import warn
 from mmmixmim.validation import UserError, as_pair
 
@@ -172,8 +176,9 @@ def _fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateD
     and PVT don't resize position embeddings when they load.
 
     Args:
-        encoder: The encoder. Its maps have the proportions of its ``img_size``, and are
-            square if it has none.
+        encoder: The encoder. Its maps have the proportions of its ``img_size``, or are
+            square if it has none. Those of the weights are square, or else have the
+            same proportions.
         own: State dict of it, or of its model.
         weights: What is being loaded.
     """
@@ -184,11 +189,20 @@ def _fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateD
             side = (math.isqrt(len(value)) + 1) // 2
             load_bias_table(fitted, name, (side, side), None)
         elif name.endswith('pos_embed') and name in weights:
-            positions = value.shape[1]
-            if weights[name].shape[1] != positions:
-                rows = round(math.sqrt(positions * height / width))
-                load_position_embedding(fitted, name, (rows, positions // rows))
+            side = math.isqrt(weights[name].shape[1])
+            before = (side, side)
+            if side**2 != weights[name].shape[1]:
+                before = _grid(weights[name].shape[1], height / width)
+            after = _grid(value.shape[1], height / width)
+            if before and after:
+                fitted[name] = resize_position_embedding(weights[name], before, after)
     return fitted
+
+
+def _grid(positions: int, proportions: float) -> tuple[int, int] | None:
+    """Rows and columns of a map; None if it has other tokens, such as a class token."""
+    rows = round(math.sqrt(positions * proportions))
+    return (rows, positions // rows) if rows and positions % rows == 0 else None
 
 
 def _check_names(missing: list[str], unknown: list[str], hint: str) -> None:
@@ -218,9 +232,17 @@ def _one_line(error: Exception) -> str:
 def split_init_cfg(
     init_cfg: dict | list[dict] | None,
 ) -> tuple[list[dict], list[dict]]:
-    """Split an ``init_cfg`` into its entries of type Pretrained and the others."""
+    """Split an ``init_cfg`` into its entries of type Pretrained and the others.
+
+    mmdet's configs of PVT leave the type out.
+    """
     entries = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
-    pretrained = [each for each in entries if each.get('type') in PRETRAINED]
+    pretrained = [
+        each
+        for each in entries
+        if each.get('type', 'Pretrained' if 'checkpoint' in each else None)
+        in PRETRAINED
+    ]
     return pretrained, [each for each in entries if each and each not in pretrained]
 
 

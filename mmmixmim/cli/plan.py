@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmmixmim.benchmarking import (
     batch_in_name,
@@ -17,6 +18,7 @@ from mmmixmim.benchmarking import (
     step_cost,
 )
 from mmmixmim.benchmarking.roofline import BANDWIDTH_SHARE, PEAK_SHARE
+from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.runtime import load_config, passes_of_step
 
 
@@ -48,6 +50,7 @@ def plan_run(
     Returns:
         The plan as Markdown.
     """
+    quieten(MMLogger.get_current_instance())
     if check:
         give_tensors_pages()
     card = find_card(gpu)

@@ -27,7 +27,8 @@ class Finding:
     Args:
         kind: The verdict in a word, for programs: 'not-finite', 'diverged',
             'high-rate', 'nothing-learned', 'near-zero', 'collapsed', 'shrinks',
-            'held-out-rises', 'mask-ratio', 'healthy', 'unclear', 'early' or 'none'.
+            'held-out-rises', 'mask-ratio', 'healthy', 'unclear', 'plateau', 'early' or
+            'none'.
         severity: 'error' (stop the run), 'warning' (look at it) or 'info'.
         title: A few words.
         seen: What was seen, with numbers.
@@ -74,7 +75,8 @@ def diagnose(
                                  of one colour have the target 0, so that it costs 0.89
                                  on digits); the second half of the points lowers it by
                                  less than 2 %; 20 points or more; and the learning
-                                 rate has passed its peak: before, a plateau is normal
+                                 rate is constant, or a quarter below its peak, after a
+                                 third of a cosine schedule: before, a plateau is normal
     loss near zero               last level below 2 % of predicting the mean, or, if
                                  that is unknown, 0.5 % of the first loss: real images
                                  are never predicted that well. With labels, a loss may
@@ -105,7 +107,8 @@ def diagnose(
 
     Returns:
         The errors; without errors, the warnings, which errors would explain; without
-        either, one finding of severity 'info'.
+        either, one finding of severity 'info'. In pretraining that is 'Not learned yet'
+        while the last level is above 97 % of predicting the mean.
     """
     loss = all_values(history, 'loss')
     if not len(loss):
@@ -126,7 +129,7 @@ def diagnose(
         *_mask_ratio(mask_ratio),
     ]
     errors = _explain([each for each in findings if each.severity == 'error'])
-    return errors or findings or [_healthy(history, pretraining)]
+    return errors or findings or [_healthy(history, mean_loss, pretraining)]
 
 
 _STILL = 'A probe may still score well, as it standardises features.'
@@ -188,7 +191,9 @@ def _loss_level(
         return found
     if mean_loss is None or not _is_flat(history, loss, mean_loss):
         return []
-    return _high_rate(history, loss, mean_loss) or _nothing_learned(loss, mean_loss)
+    if found := _high_rate(history, loss, mean_loss):
+        return found
+    return _nothing_learned(loss, mean_loss) if _is_late(history) else []
 
 
 def _diverged(loss: np.ndarray) -> list[Finding]:
@@ -212,6 +217,12 @@ def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
     flat = lowest_level(loss[half:]) > 0.98 * lowest_level(loss[:half])
     warm = past_warmup(history) and len(loss) >= 20
     return lowest_level(loss) >= 0.85 * mean_loss and flat and warm
+
+
+def _is_late(history: History) -> bool:
+    """Whether a decaying learning rate has lost a quarter of its peak."""
+    rates = finite_values(history, 'lr')
+    return not len(rates) or not 0.75 < rates[-1] / rates.max() < 0.999
 
 
 def _high_rate(history: History, loss: np.ndarray, mean_loss: float) -> list[Finding]:
@@ -372,7 +383,7 @@ def _mask_ratio(mask_ratio: float | None) -> list[Finding]:
     ]
 
 
-def _healthy(history: History, pretraining: bool) -> Finding:
+def _healthy(history: History, mean_loss: float | None, pretraining: bool) -> Finding:
     loss = finite_values(history, 'loss')
     if len(loss) < 6 or not past_warmup(history):
         return Finding(
@@ -390,6 +401,16 @@ def _healthy(history: History, pretraining: bool) -> Finding:
     seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
         seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
+    if pretraining and mean_loss is not None and last > 0.97 * mean_loss:
+        return Finding(
+            'plateau',
+            'info',
+            'Not learned yet',
+            f'{seen}. That is still the level of predicting the mean of each cell '
+            f'({mean_loss:.3g}).',
+            'Wait, or train longer: a loss may stay there for many epochs before it '
+            'falls.',
+        )
     if not pretraining:
         advice = 'Judge the run by its scores on validation images.'
     elif not len(held_out):

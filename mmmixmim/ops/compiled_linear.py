@@ -15,7 +15,7 @@ from .switch import is_plain, runs_on_cpu
 
 def compiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``F.linear``, in training with gradients in an order that Inductor fuses."""
-    if not fuses(x, bias):
+    if not fuses(x, weight, bias):
         return F.linear(x, weight, bias)
     return _Linear.apply(_in_autocast(x), weight, bias)
 
@@ -27,7 +27,7 @@ def compiled_heads(
     return _Heads.apply(_in_autocast(x), weight, bias, heads, head_first)
 
 
-def fuses(x: Tensor, bias: Tensor | None) -> bool:
+def fuses(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a training step is being compiled, and the bias learns."""
     # An exported graph would lose them. Dynamo takes is_exporting() for True.
     exporting = getattr(torch.compiler, '_is_exporting_flag', True)
@@ -38,13 +38,16 @@ def fuses(x: Tensor, bias: Tensor | None) -> bool:
         and bias is not None
         and bias.requires_grad
         and x.ndim > 2
+        # F.linear refuses other types.
+        and (weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type))
+        and torch.float64 not in (weight.dtype, x.dtype)
     )
 
 
 def _in_autocast(x: Tensor) -> Tensor:
     """Cast as autocast does."""
     device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+    if torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))
     return x
 

@@ -22,6 +22,7 @@ from .recompute import gelu, recipe_of
 from .switch import (
     first_gradients_only,
     has_hooks,
+    is_watched,
     runs_eagerly,
     runs_on_cpu,
 )
@@ -126,7 +127,11 @@ def linear_heads(
     Returns:
         Three of (B, N, heads, C / heads).
     """
-    if type(layer) is not Linear or has_hooks(layer) or not fuses(x, layer.bias):
+    if (
+        type(layer) is not Linear
+        or is_watched(layer)
+        or not fuses(x, layer.weight, layer.bias)
+    ):
         return layer(x).unflatten(-1, (3, heads, -1)).unbind(2)
     return compiled_heads(x, layer.weight, layer.bias, heads, head_first)
 

@@ -87,3 +87,9 @@ def first_gradients_only(backward: Callable) -> Callable:
 def has_hooks(module: nn.Module) -> bool:
     """Whether forward hooks watch a module. PyTorch has no public way to ask."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether to skip a module's ``forward`` would show: hooks, or another one."""
+    backward = module._backward_hooks or module._backward_pre_hooks
+    return has_hooks(module) or bool(backward) or 'forward' in vars(module)

@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmmixmim.checkpoint import load_encoder, load_whole
+from mmmixmim.checkpoint import load_encoder, load_whole, split_init_cfg
 from mmmixmim.geometry import load_bias_table, resize_position_embedding
 from mmmixmim.models import MixMIM, MixMIMHiViT, MixMIMSwinTransformer
 from mmmixmim.validation import UserError
@@ -172,6 +172,27 @@ def test_a_position_embedding_is_resized_to_two_different_sides(save):
     load_encoder(wide, save(source))
     value = resize_position_embedding(source.pos_embed, (4, 4), (2, 6))
     assert torch.equal(wide.pos_embed, value)
+
+
+def test_a_position_embedding_of_a_wide_map_is_resized(save):
+    arch = dict(embed_dims=16, depths=[1, 1, 2], num_heads=2)
+    source, larger = (MixMIMHiViT(arch, size) for size in ((32, 64), (64, 128)))
+    load_encoder(larger, save(source))
+    value = resize_position_embedding(source.pos_embed, (2, 4), (4, 8))
+    assert torch.equal(larger.pos_embed, value)
+
+
+def test_a_class_that_resizes_its_embedding_does_so_itself(save):
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    source, larger = (pre.VisionTransformer(arch, img_size=size) for size in (64, 96))
+    load_encoder(larger, save(source))  # with a class token, (1, 17, 16) to (1, 37, 16)
+    assert torch.equal(larger.pos_embed[:, 0], source.pos_embed[:, 0])
+
+
+def test_a_checkpoint_without_a_type_is_pretrained():
+    entry = dict(checkpoint='FILE')  # as in mmdet's configs of PVT
+    others = [dict(type='Constant', layer='Linear')]
+    assert split_init_cfg([entry, *others]) == ([entry], others)
 
 
 def test_continuous_bias_of_swin_v2_takes_another_window(save):

@@ -56,18 +56,20 @@ def test_the_config_says_why(pretrained):
         assert loader.dataset.pipeline[0].ignore_empty
 
 
-def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(pretrained):
+def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(pretrained, photos):
     out, _ = pretrained
     page = (ROOT / 'docs' / 'usage.md').read_text()
     section = page.partition('## Python API')[2].partition('\n## ')[0]
     code = '\n'.join(re.findall(r'```python\n(.*?)```', section, re.DOTALL))
     code = code.replace('runs/first', str(out)).replace('epoch_100', 'epoch_2')
+    photo = next(path for path in sorted(photos.rglob('*')) if path.is_file())
+    code = code.replace('image.png', str(photo))
     found = {}
     exec(code, found)
     weights = torch.load(out / 'epoch_2.pth', weights_only=False)['state_dict']
     for name, value in found['model'].state_dict().items():
         assert torch.equal(value, weights[name]), name
-    assert found['maps'].shape == (2, 128, 28, 28)
+    assert found['features'].shape == (1, 128)
 
 
 def test_tools_train_repeats_the_run(pretrained, tmp_path):

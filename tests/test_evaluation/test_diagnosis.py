@@ -44,6 +44,20 @@ def test_without_held_out_images_a_falling_loss_is_said_to_prove_little():
     assert 'No images are held out' in finding.advice
 
 
+def test_a_plateau_early_in_the_schedule_is_no_error():
+    steps = [step for step, _ in flat(0.99)]
+    cosine = 0.5 + 0.5 * np.cos(np.pi * np.arange(len(steps)) / len(steps))
+    history = {'loss': flat(0.99), 'lr': list(zip(steps, cosine, strict=True))}
+    for share, title in ((5, 'Not learned yet'), (2, 'Nothing learned')):
+        begin = {name: each[: len(steps) // share] for name, each in history.items()}
+        (finding,) = diagnose(begin)
+        assert finding.title == title
+    constant = {'loss': flat(0.99), 'lr': [(step, 1.0) for step in steps]}
+    assert titles(constant) == ['Nothing learned']
+    # Where the mean of a cell says more about images, a plateau lies lower.
+    assert titles({'loss': curve(1.1, 0.98)}, mean_loss=1.2) == ['Healthy']
+
+
 def test_no_loss_yet_is_said():
     assert titles({}) == ['No training yet']
 

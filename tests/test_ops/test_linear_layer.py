@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmmixmim import ops
 from mmmixmim.ops import linear_layer as module
+from mmmixmim.ops.switch import is_watched
 
 
 @pytest.fixture
@@ -403,12 +404,30 @@ def test_compiled_heads_agree_with_the_layer(dtype, head_first):
     torch.testing.assert_close(found, wanted, **tolerance)
 
 
-def test_compiled_heads_leave_watched_layers_whole():
+@pytest.mark.parametrize('hook', [False, True])
+def test_compiled_heads_leave_watched_layers_whole(hook):
     layer, x = ops.Linear(4, 12), torch.rand(2, 3, 4)
-    layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+    if hook:
+        layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+    else:  # as adapters do
+        layer.forward = lambda x: ops.linear(x, layer.weight) + 1
     compiled = torch.compile(ops.linear_heads, backend='aot_eager', fullgraph=True)
     torch._dynamo.reset()
     torch.testing.assert_close(compiled(layer, x, 2), ops.linear_heads(layer, x, 2))
+
+
+def test_backward_hooks_are_seen():
+    layer = ops.Linear(4, 12)
+    assert not is_watched(layer)
+    layer.register_full_backward_hook(lambda layer, grad_in, grad_out: grad_in)
+    assert is_watched(layer)
+
+
+def test_compiled_layers_refuse_weights_of_another_type():
+    layer, x = ops.Linear(4, 4).bfloat16(), torch.rand(2, 3, 4)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match='same dtype'):
+        torch.compile(layer, backend='aot_eager')(x)
 
 
 def test_compiled_layers_are_plain_on_request_and_without_gradients():

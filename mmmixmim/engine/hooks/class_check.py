@@ -40,44 +40,44 @@ class ClassCheckHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the class names of the training data."""
         meta = checkpoint.get('meta') or {}
-        self.trained = (meta.get('dataset_meta') or {}).get('classes') or ()
+        self.trained = _classes(meta.get('dataset_meta'))
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and validation data."""
         train = runner.train_dataloader.dataset
-        self.trained = train.metainfo.get('classes') or ()
-        self._check_count(runner, train.metainfo.get('classes'))
+        self.trained = _classes(train.metainfo)
+        self._check_count(runner, self.trained)
         if runner.val_loop is not None:
             check_class_names(train, runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""
-        classes = runner.test_dataloader.dataset.metainfo.get('classes')
+        classes = _classes(runner.test_dataloader.dataset.metainfo)
         self._check_count(runner, classes)
         if classes and self.trained:
             self._check_labels(classes)
 
     def _check_labels(self, classes: Sequence[str]) -> None:
         """Check the classes of the test data against those of the training data."""
-        trained = {name: label for label, name in enumerate(self.trained)}
-        tested = {name: label for label, name in enumerate(classes)}
+        trained, tested = _labels(self.trained), _labels(classes)
         for name in trained.keys() & tested.keys():
-            if trained[name] != tested[name]:
+            if trained[name].isdisjoint(tested[name]):
                 raise UserError(
-                    f'Class {name!r} has label {tested[name]} in the test data and '
-                    f'{trained[name]} in the training data of the checkpoint: set '
-                    'test_dataloader.dataset.classes to the classes of the training '
-                    'data in their order.'
+                    f'Class {name!r} has label {min(tested[name])} in the test data '
+                    f'and {min(trained[name])} in the training data of the '
+                    'checkpoint: set test_dataloader.dataset.classes to the classes '
+                    'of the training data in their order.'
                 )
-        if trained.keys() != tested.keys():
-            name = min(trained.keys() ^ tested.keys())
+        odd = trained.keys() ^ tested.keys()
+        if odd:
+            name = min(odd, key=str)
             warn(
                 f'Class {name!r} is in only one of the test data and the training data '
                 'of the checkpoint. The accuracy is right if they name the same '
                 'classes differently.'
             )
 
-    def _check_count(self, runner: Runner, classes: tuple | None) -> None:
+    def _check_count(self, runner: Runner, classes: tuple) -> None:
         model = unwrapped(runner.model)
         wanted = model.head.num_classes
         if classes and len(classes) != wanted:
@@ -95,6 +95,19 @@ class ClassCheckHook(Hook):
                 f'{labels}: set model.data_preprocessor.num_classes={wanted} with '
                 '--cfg-options.'
             )
+
+
+def _classes(metainfo: object) -> tuple:
+    classes = metainfo.get('classes') if isinstance(metainfo, dict) else None
+    return () if classes is None else tuple(classes)
+
+
+def _labels(classes: Sequence[str]) -> dict[str, set[int]]:
+    """Labels of each class name. ImageNet has two classes of cranes."""
+    labels = {}
+    for label, name in enumerate(classes):
+        labels.setdefault(name, set()).add(label)
+    return labels
 
 
 def check_class_names(train_data: Dataset, val_data: Dataset) -> None:

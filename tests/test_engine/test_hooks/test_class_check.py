@@ -81,6 +81,15 @@ def test_test_data_need_the_labels_of_the_checkpoint(
     assert warning in log.read_text()
 
 
+def test_names_of_two_classes_are_told_apart_by_no_label():
+    """ImageNet has two classes of cranes. Names may come as an array, too."""
+    hook, metainfo = ClassCheckHook(), dict(classes=np.array(['crane', 'ox', 'crane']))
+    hook.after_load_checkpoint(None, dict(meta=dict(dataset_meta=metainfo)))
+    hook._check_labels(['crane', 'ox', 'machine'])
+    with pytest.raises(UserError, match="'ox' has label 0 in the test data and 1"):
+        hook._check_labels(['ox', 'crane', 'crane'])
+
+
 @pytest.mark.parametrize('number', [1, 3])
 def test_model_and_data_need_the_same_number_of_classes(make_runner, number):
     runner = make_runner(['cat', 'dog'], ['cat', 'dog'], number)
