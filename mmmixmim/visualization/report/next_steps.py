@@ -71,7 +71,7 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
         folder: Folder of the run.
         data: Folder that it was trained on. If it is ``train`` of labelled images, they
             are used; else readers put their own.
-        start: RecordedRun or checkpoint of the encoder.
+        start: Run or checkpoint of the encoder.
     """
     labelled = labelled_folder_of(Path(data)) if data else None
     steps = []
