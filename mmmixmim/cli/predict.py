@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from mmmixmim.validation import (
 )
 
 from .data import list_images, progress
-from .run import Run
+from .run import Run, existing
 
 _LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
@@ -124,6 +125,14 @@ def _check_out(out: Path) -> None:
         raise UserError(
             f'{str(out)!r} exists: remove it, or choose another file by --out.'
         )
+    there = existing(out.parent)
+    try:
+        TemporaryFile(dir=there).close()  # permissions alone do not tell
+    except OSError as error:
+        raise UserError(
+            f'{str(out)!r} cannot be written in {str(there)!r} ({error.strerror}): '
+            'choose another file by --out.'
+        ) from error
 
 
 def _find_files(images: Iterable[str | Path]) -> list[Path]:

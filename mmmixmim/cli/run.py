@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 
 from mmmixmim.checkpoint.resumable import noted
@@ -223,7 +224,7 @@ class Run:
             arguments['no_data'] = str(check_no_data(arguments['no_data']))
         if arguments.get('masks') is not None:
             arguments['masks'] = describe(arguments['masks'])
-        arguments = json.loads(json.dumps(arguments, default=str))
+        arguments = json.loads(json.dumps(arguments, default=_plain))
         _check_writable(folder)
         _check_outside(folder, arguments['data'])
         if (folder / 'run.json').is_file():
@@ -244,6 +245,11 @@ class Run:
                 'holds no run of this command: choose another --out.'
             )
         return cls(folder, command, arguments)
+
+
+def _plain(value: object) -> float | str:
+    """What JSON keeps of a value: a number of NumPy, or a fraction, stays a number."""
+    return float(value) if isinstance(value, Real) else str(value)
 
 
 def existing(path: Path) -> Path:

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -128,8 +129,8 @@ def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
     Raises:
         UserError: As :func:`check_counts`.
     """
-    if not 0 < share < 1:
-        raise UserError(f'--val-share must be above 0 and below 1, got {share}.')
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise UserError(f'--val-share must be above 0 and below 1, got {share!r}.')
     labels = np.array(labelled.labels)
     parts = np.full(len(labels), 'train')
     for label in range(len(labelled.classes)):

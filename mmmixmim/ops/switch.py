@@ -60,7 +60,7 @@ def runs_eagerly() -> bool:
     """Whether kernels may run: switched on, and neither compiled nor traced.
 
     A compiler fuses and recomputes by its own rules, so it gets plain PyTorch, but for
-    the gradient of :func:`~mmmixmim.ops.linear`'s bias.
+    the gradients of linear layers, see :mod:`mmmixmim.ops.compiled_linear`.
     """
     return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing())
 

@@ -123,6 +123,12 @@ def test_images_and_files_that_cannot_be(classifier, photos, tmp_path):
         ('list.txt', 'a.csv', "missing.png', which does not exist"),
         ('a.png', 'a.csv', 'None of the images (1) can be read. The first, '),
         ('a.png', 'a.parquet', 'must be the name of a .csv file'),
+        (
+            'a.png',
+            'a.png/new/x.csv',
+            f"written in '{tmp_path}/a.png' (Not a directory)",
+        ),
+        ('a.png', '/proc/x.csv', "'/proc/x.csv' cannot be written in '/"),
     ):
         options = ['--from', classifier[0], '--out', tmp_path / out]
         assert said in error_line('predict', tmp_path / images, *options)

@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import sys
+from fractions import Fraction
 from subprocess import PIPE, Popen
 
+import numpy as np
 import pytest
 
 import mmmixmim
@@ -60,6 +62,17 @@ def test_a_run_gets_the_arguments_of_its_command_and_nothing_else(command, monke
     expected = ' '.join([command, *inspect.signature(function).parameters])
     with pytest.raises(UserError, match=f'^{expected}$'):
         function('data')
+
+
+@pytest.mark.parametrize('share', [np.float32(0.5), Fraction(1, 2)])
+def test_numbers_of_other_types_stay_numbers(share, photos, tmp_path, capsys):
+    mmmixmim.finetune(photos, tmp_path / 'run', val_share=share, dry_run=True)
+    assert '36 images to train on and 36 to validate' in capsys.readouterr().out
+
+
+def test_a_share_that_is_no_number(photos, tmp_path):
+    with pytest.raises(UserError, match="above 0 and below 1, got '0.5'"):
+        mmmixmim.finetune(photos, tmp_path / 'run', val_share='0.5')
 
 
 def test_errors_name_the_config_of_the_run(photos, tmp_path):
