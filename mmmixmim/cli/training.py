@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
 from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
 from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
+from mmmixmim.visualization import write_report
 
 from .machine import CHECKPOINT_BYTES_PER_PARAMETER, GIB, Cost
 from .run import Run, existing
@@ -66,8 +67,13 @@ def train(run: Run) -> Runner:
         runner.register_hook(ProgressLineHook(epochs=run.settings['epochs']))
         if cfg.resume:
             print(f'Going on after {run.checkpoint.name}.', flush=True)
-        with naming_lost_files():
-            runner.train()
+        try:
+            with naming_lost_files():
+                runner.train()
+        except Interrupted:
+            with suppress(UserError):  # before the first line of the log
+                write_report(run.folder)  # the last one may name old checkpoints
+            raise
     return runner
 
 

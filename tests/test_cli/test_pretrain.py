@@ -20,7 +20,6 @@ from mmmixmim.cli.training import goes_on
 from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
-from mmmixmim.visualization import write_report
 
 from ..conftest import ROOT
 from ..scripts import call, passed
@@ -104,7 +103,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert (saved['epoch'], saved['iter']) == (1, 10)
     again = shlex.split(Run.load(out).invocation)
     assert again[:3] == ['python', '-m', 'mmmixmim']
-    page = html.unescape(write_report(out).read_text())
+    page = html.unescape((out / 'report.html').read_text())
     assert 'by the same command again' in page and shlex.join(again) in page
 
     code, printed, err = mixmim(*again[3:])
