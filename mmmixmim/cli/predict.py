@@ -73,7 +73,7 @@ def predict(
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
     print(f'Classifier   {checkpoint}, {len(classes)} classes')
     print(f'Images       {len(files):,}', flush=True)
-    _compare_bits(folder, files)
+    _compare_bits(cfg, folder, files)
     init_default_scope('mmmixmim')
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -108,6 +108,12 @@ def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
     cfg = load_config(config)
     dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     if not (dataset.get('metainfo') or {}).get('classes'):
+        if 'num_classes' in ((cfg.get('model') or {}).get('head') or {}):
+            raise UserError(
+                f'--from {str(start)!r} does not name its classes: add their names, in '
+                f'the order of the training, to {str(config)!r}, as '
+                "val_dataloader['dataset']['metainfo'] = dict(classes=[...])."
+            )
         raise UserError(
             f'--from {str(start)!r} knows no classes, as a pretraining: train a '
             f'classifier by `mixmim finetune DATA --from {start} --out RUN`, and say '
@@ -152,7 +158,7 @@ def _find_files(images: Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def _compare_bits(folder: Path, files: list[Path]) -> None:
+def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
     """Warn if some of the images have other bits than those of the training."""
     if not (folder / 'run.json').is_file():
         return
@@ -167,9 +173,15 @@ def _compare_bits(folder: Path, files: list[Path]) -> None:
     odd = found - trained
     if odd:
         here, there = (', '.join(map(str, sorted(each))) for each in (odd, trained))
+        kind = cfg.model.data_preprocessor.get('type')
+        effect = (
+            'Values of another scale get wrong classes.'
+            if kind == 'RasterClsDataPreprocessor'
+            else 'This run reads pictures of 8 bits: of 16 bits it takes the upper 8, '
+            'and it cannot read most others.'
+        )
         print(
-            f'  Careful: some have {here} bits, those of the training {there}. Values '
-            'of another scale get wrong classes.'
+            f'  Careful: some have {here} bits, those of the training {there}. {effect}'
         )
 
 

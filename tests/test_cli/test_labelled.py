@@ -197,7 +197,7 @@ def test_grey_rasters_from_pretraining_to_classifier(tmp_path):
     options = ['--from', runs[1], '--out', tmp_path / 'shallow.csv']
     code, printed, err = mixmim('predict', tmp_path / 'shallow.png', *options)
     assert code == 0, err
-    assert 'Careful: some have 8 bits, those of the training 16' in printed
+    assert 'Careful: some have 8 bits, those of the training 16. Values of' in printed
     # What an interrupted probe has written is in the way of nothing.
     runs[2].mkdir()
     (runs[2] / 'train.txt').touch()

@@ -4,7 +4,9 @@ import csv
 import shlex
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from mmpretrain import get_model
 
@@ -64,6 +66,17 @@ def test_images_that_cannot_be_read_are_named(classifier, photos, tmp_path):
     assert all(all(row.values()) for row in rows[:1] + rows[2:])
 
 
+def test_a_run_on_pictures_says_that_it_reads_8_bits(classifier, photos, tmp_path):
+    images = [photos / 'sea' / 'sea01.jpg', tmp_path / 'a.tif']
+    pixels = np.ones((40, 40, 3), np.float32)
+    tifffile.imwrite(images[1], pixels, photometric='rgb')
+    options = ['--from', classifier[0], '--out', tmp_path / 'a.csv']
+    code, printed, err = mixmim('predict', *images, *options)
+    assert code == 0, printed + err
+    assert '32 bits, those of the training 8. This run reads pictures of 8' in printed
+    assert 'wrong classes' not in printed and 'Unreadable   1' in printed
+
+
 def test_a_run_of_mim_train_with_loader_processes(classifier, photos, tmp_path):
     """It has a config and checkpoints, and no run.json."""
     run = tmp_path / 'again'
@@ -106,6 +119,19 @@ def test_what_is_no_classifier(pretrained, photos, tmp_path):
         line = error_line('predict', photos, '--from', start)
         assert said in line and str(start) in line
     assert not list(pretrained[0].glob('*.csv'))
+
+
+def test_a_classifier_whose_config_names_no_classes(classifier, photos, tmp_path):
+    """A folder of classes names them, so a config for `mim train` need not."""
+    config = tmp_path / 'config.py'
+    text = (classifier[0] / 'config.py').read_text()
+    config.write_text(f"{text}\nval_dataloader['dataset'].pop('metainfo')\n")
+    command = ['predict', photos, '--from', tmp_path]
+    line = error_line(*command)
+    assert 'does not name its classes' in line and 'pretraining' not in line
+    entry = line.partition(', as ')[2].replace('[...]).', "['hills', 'sea'])")
+    config.write_text(f'{config.read_text()}{entry}\n')
+    assert 'has no checkpoint yet' in error_line(*command)
 
 
 def test_a_classifier_without_checkpoint(classifier, photos, tmp_path):
