@@ -89,12 +89,14 @@ def seen_tokens(layout: WindowLayout, token: int) -> Tensor:
         for each in layout.segments
         if each.tokens.start <= place < each.tokens.stop
     )
-    window, query = divmod(place - segment.start, segment.length)
-    first = segment.start + window * segment.length
-    seen = layout.order[first : first + segment.length]
-    if segment.blocked is not None:  # the plain path masks instead of sorting
-        seen = seen[~segment.blocked[0, window, 0, query]]
-    return seen
+    tokens = layout.order[segment.tokens]
+    if segment.blocked is None:
+        window = (place - segment.start) // segment.length
+        return tokens.unflatten(0, (segment.windows, -1))[window]
+    # The plain path masks instead of sorting.
+    query, window = divmod(place - segment.start, segment.windows)
+    seen = tokens.unflatten(0, (-1, segment.windows))[:, window]
+    return seen[~segment.blocked[0, window, 0, query]]
 
 
 def paint_owners(

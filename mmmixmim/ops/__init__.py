@@ -4,9 +4,9 @@
 off. Nothing here knows a model: ops take tensors, slices and numbers.
 """
 
-from .attention import full_attention, window_attention
+from .attention import full_attention, split_heads, window_attention
 from .chunks import in_chunks
-from .linear_layer import Linear, linear, linear_gelu, linear_heads
+from .linear_layer import Linear, linear, linear_gelu, linear_qkv
 from .permutation import permute
 from .recompute import LayerNorm, gelu, run_block, set_low_precision, set_recompute
 from .switch import as_on_gpu, is_plain, plain, runs_eagerly, runs_on_cpu
@@ -21,7 +21,7 @@ __all__ = [
     'is_plain',
     'linear',
     'linear_gelu',
-    'linear_heads',
+    'linear_qkv',
     'permute',
     'plain',
     'run_block',
@@ -29,5 +29,6 @@ __all__ = [
     'runs_on_cpu',
     'set_low_precision',
     'set_recompute',
+    'split_heads',
     'window_attention',
 ]

@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from .linear_layer import linear_heads
 from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
 Span = tuple[slice, int]
+
+# Queries, keys and values, each (B, N, heads, c).
+Heads = tuple[Tensor, Tensor, Tensor]
 
 # Bytes of logits per chunk. On a CPU with 2 MiB of L2 cache per core, 1 to 8 MiB were
 # about equally fast.
@@ -52,9 +54,23 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Ten
         return F.scaled_dot_product_attention(*operands, dropout_p=dropout).to(q.dtype)
 
 
+def split_heads(qkv: Tensor | Heads, num_heads: int) -> Heads:
+    """Split what :func:`linear_qkv` returns.
+
+    Args:
+        qkv: Queries, keys and values (B, N, 3 * C), or three of (B, N, heads, c).
+        num_heads: Number of heads.
+
+    Returns:
+        Three of (B, N, heads, c).
+    """
+    if isinstance(qkv, Tensor):
+        return qkv.unflatten(-1, (3, num_heads, -1)).unbind(2)
+    return qkv
+
+
 def window_attention(
-    layer: nn.Module,
-    x: Tensor,
+    qkv: Tensor | Heads,
     num_heads: int,
     spans: Sequence[Span],
     biases: Sequence[Tensor],
@@ -64,8 +80,8 @@ def window_attention(
     """Attend inside the windows of each span.
 
     Args:
-        layer: Linear layer from C to 3 * C features: queries, keys and values.
-        x: (B, N, C).
+        qkv: Queries, keys and values (B, N, 3 * C), each head's channels together. Or
+            three of (B, N, heads, c), as :func:`linear_qkv` gives them to a compiler.
         num_heads: Number of heads.
         spans: Where windows of n tokens each stand, and how many. Together they cover
             the N tokens in order. Without a mask, a span holds window after window.
@@ -79,16 +95,16 @@ def window_attention(
         (B, N, C).
     """
     masked = any(mask is not None for mask in masks)
-    plain = masked or dropout or not (runs_eagerly() and runs_on_cpu(x))
-    # FSDP hides parameters for a while, so a compiler must not ask for them.
-    if not plain and torch.is_grad_enabled():
-        if any(each.requires_grad for each in (x, *layer.parameters(), *biases)):
-            return _TrainedAttention.apply(layer(x), num_heads, tuple(spans), *biases)
+    if isinstance(qkv, Tensor) and runs_eagerly() and torch.is_grad_enabled():
+        trained = qkv.requires_grad or any(bias.requires_grad for bias in biases)
+        plain = masked or dropout or not runs_on_cpu(qkv)
+        if trained and not plain:
+            return _TrainedAttention.apply(qkv, num_heads, tuple(spans), *biases)
     outputs = []
     # The gradients of slices would be padded with zeros and added up.
     lengths = [tokens.stop - tokens.start for tokens, _ in spans]
-    qkv = linear_heads(layer, x, num_heads, head_first=masked)
-    parts = zip(*(each.split(lengths, dim=1) for each in qkv), strict=True)
+    heads = split_heads(qkv, num_heads)
+    parts = zip(*(each.split(lengths, dim=1) for each in heads), strict=True)
     for part, (_, windows), bias, mask in zip(parts, spans, biases, masks, strict=True):
         q, k, v = (_cut(each, windows, mask) for each in part)
         out = plain_attention(q, k, v, bias, mask, dropout)

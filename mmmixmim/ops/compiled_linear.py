@@ -23,7 +23,7 @@ def compiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def compiled_heads(
     x: Tensor, weight: Tensor, bias: Tensor, heads: int, head_first: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, see :func:`mmmixmim.ops.linear_heads`."""
+    """Queries, keys and values, see :func:`mmmixmim.ops.linear_qkv`."""
     return _Heads.apply(_in_autocast(x), weight, bias, heads, head_first)
 
 

@@ -111,9 +111,9 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     return ONEDNN_LINEAR(x, layer.weight, layer.bias, 'gelu', [], 'none')
 
 
-def linear_heads(
+def linear_qkv(
     layer: nn.Module, x: Tensor, heads: int, head_first: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     """Compute queries, keys and values: the thirds of ``layer(x)``.
 
     Args:
@@ -125,14 +125,15 @@ def linear_heads(
             other, so that both can be merged without a copy. Defaults to False.
 
     Returns:
-        Three of (B, N, heads, C / heads).
+        ``layer(x)``, (B, N, 3 * C). A compiled training step gets the three apart, each
+        (B, N, heads, C / heads).
     """
     if (
         type(layer) is not Linear
         or is_watched(layer)
         or not fuses(x, layer.weight, layer.bias)
     ):
-        return layer(x).unflatten(-1, (3, heads, -1)).unbind(2)
+        return layer(x)
     return compiled_heads(x, layer.weight, layer.bias, heads, head_first)
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.checkpoint import checkpoint
@@ -17,9 +16,7 @@ LENGTHS = [4, 5]
 
 
 def attend(qkv, biases):
-    return ops.window_attention(
-        nn.Identity(), qkv, HEADS, SPANS, biases, [None] * len(SPANS)
-    )
+    return ops.window_attention(qkv, HEADS, SPANS, biases, [None] * len(SPANS))
 
 
 def plain(qkv, biases):
@@ -42,18 +39,14 @@ def test_which_one_runs():
     assert 'Trained' in type(attend(qkv.detach(), biases).grad_fn).__name__
     biases_only = [bias.detach() for bias in biases]
     assert 'Trained' in type(attend(qkv, biases_only).grad_fn).__name__
-    dropped = ops.window_attention(
-        nn.Identity(), qkv, HEADS, SPANS, biases, [None, None], 0.5
-    )
+    dropped = ops.window_attention(qkv, HEADS, SPANS, biases, [None, None], 0.5)
     assert 'Trained' not in type(dropped.grad_fn).__name__
     masks = [None, torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool)]
     # With a mask the windows of a span stand token by token.
     order = torch.cat(
         [torch.arange(24), 24 + torch.arange(10).view(2, 5).t().flatten()]
     )
-    masked = ops.window_attention(
-        nn.Identity(), qkv[:, order], HEADS, SPANS, biases, masks
-    )
+    masked = ops.window_attention(qkv[:, order], HEADS, SPANS, biases, masks)
     assert 'Trained' not in type(masked.grad_fn).__name__
     torch.testing.assert_close(masked, attend(qkv, biases)[:, order])
 
@@ -155,9 +148,7 @@ def test_dropout_reaches_the_weights(masked):
     mask = torch.zeros(1, 2, 1, 5, 5, dtype=torch.bool) if masked else None
     masks = [None, mask]
     kept, *dropped = (
-        ops.window_attention(nn.Identity(), qkv, HEADS, SPANS, biases, masks, dropout)[
-            :, 24:
-        ]
+        ops.window_attention(qkv, HEADS, SPANS, biases, masks, dropout)[:, 24:]
         for dropout in (0.0, 0.9, 0.9)
     )
     assert not torch.equal(dropped[0], dropped[1])
@@ -195,14 +186,16 @@ def test_compilers_get_masked_windows_without_copies():
     layer, x = ops.Linear(8, 24), torch.rand(4, 12, 8)
     bias, mask = torch.rand(2, 4, 4), torch.rand(4, 3, 1, 4, 4) < 0.3
     spans = [(slice(0, 12), 3)]
+
+    def attend(x):
+        qkv = ops.linear_qkv(layer, x, 2, head_first=True)
+        return ops.window_attention(qkv, 2, spans, [bias], [mask])
+
     torch._dynamo.reset()
     backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
     with ops.as_on_gpu():
-        compiled = torch.compile(ops.window_attention, backend=backend, fullgraph=True)
-        out = compiled(layer, x, 2, spans, [bias], [mask])
-    torch.testing.assert_close(
-        out, ops.window_attention(layer, x, 2, spans, [bias], [mask])
-    )
+        out = torch.compile(attend, backend=backend, fullgraph=True)(x)
+    torch.testing.assert_close(out, attend(x))
     aten = torch.ops.aten
     nodes = graphs[0].graph.nodes
     attention = aten._scaled_dot_product_flash_attention_for_cpu.default

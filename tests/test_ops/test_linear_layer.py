@@ -374,6 +374,10 @@ def test_exported_layers_are_plain_and_train(strict):
     assert torch.equal(gradients['bias'], layer.bias.grad)
 
 
+def heads(layer, x, number, head_first=False):
+    return ops.split_heads(ops.linear_qkv(layer, x, number, head_first), number)
+
+
 @pytest.mark.parametrize('head_first', [False, True])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_compiled_heads_agree_with_the_layer(dtype, head_first):
@@ -390,8 +394,8 @@ def test_compiled_heads_agree_with_the_layer(dtype, head_first):
         return parts, torch.autograd.grad(loss, (x, layer.weight, layer.bias))
 
     torch._dynamo.reset()
-    compiled = torch.compile(ops.linear_heads, backend='aot_eager', fullgraph=True)
-    (parts, found), (wanted_parts, wanted) = run(compiled), run(ops.linear_heads)
+    compiled = torch.compile(heads, backend='aot_eager', fullgraph=True)
+    (parts, found), (wanted_parts, wanted) = run(compiled), run(heads)
     assert {part.dtype for part in parts} == {dtype}
     # Then steps of heads are as long as 1 / 4 of a token's.
     assert parts[0].stride()[1:3] == ((24, 6) if head_first else (24, 2))
@@ -411,9 +415,9 @@ def test_compiled_heads_leave_watched_layers_whole(hook):
         layer.register_forward_hook(lambda layer, inputs, output: output + 1)
     else:  # as adapters do
         layer.forward = lambda x: ops.linear(x, layer.weight) + 1
-    compiled = torch.compile(ops.linear_heads, backend='aot_eager', fullgraph=True)
+    compiled = torch.compile(heads, backend='aot_eager', fullgraph=True)
     torch._dynamo.reset()
-    torch.testing.assert_close(compiled(layer, x, 2), ops.linear_heads(layer, x, 2))
+    torch.testing.assert_close(compiled(layer, x, 2), heads(layer, x, 2))
 
 
 def test_backward_hooks_are_seen():

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from mmmixmim.geometry import load_bias_table
-from mmmixmim.ops import Linear, full_attention, linear_heads, window_attention
+from mmmixmim.ops import (
+    Linear,
+    full_attention,
+    linear_qkv,
+    split_heads,
+    window_attention,
+)
 
 from .windows import WindowLayout
 
@@ -39,7 +45,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend among all tokens (B, N, C)."""
-        qkv = linear_heads(self.qkv, x, self.num_heads)
+        qkv = split_heads(linear_qkv(self.qkv, x, self.num_heads), self.num_heads)
         q, k, v = (each.transpose(1, 2) for each in qkv)  # (B, heads, N, c)
         out = full_attention(q, k, v, self.dropout)
         out = out.transpose(1, 2).flatten(2)  # (B, N, C)
@@ -77,15 +83,11 @@ class WindowAttention(Attention):
 
     def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
         """Attend among tokens (B, N, C) in the order of ``layout``."""
+        masked = any(mask is not None for mask in layout.masks)
+        qkv = linear_qkv(self.qkv, x, self.num_heads, masked)  # (B, N, 3 * C)
         biases = layout.biases(self.relative_position_bias_table)  # (heads, n, n) each
         out = window_attention(
-            self.qkv,
-            x,
-            self.num_heads,
-            layout.spans,
-            biases,
-            layout.masks,
-            self.dropout,
+            qkv, self.num_heads, layout.spans, biases, layout.masks, self.dropout
         )
         return self.proj_drop(self.proj(out))
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -134,9 +133,7 @@ def test_without_gradients_the_fused_kernel_runs(dtype, masks):
 
     def attend(qkv):
         biases = layout.biases(attention.relative_position_bias_table)
-        return ops.window_attention(
-            nn.Identity(), qkv, 2, layout.spans, biases, layout.masks
-        )
+        return ops.window_attention(qkv, 2, layout.spans, biases, layout.masks)
 
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         out = attend(qkv.to(dtype))
