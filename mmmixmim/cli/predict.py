@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets.scan import scan_images
+from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
 from mmmixmim.runtime.files import replacing
@@ -35,6 +36,7 @@ from .run import Run, existing
 
 _LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
+_COMPARED = 20  # images whose bits are compared
 
 
 def predict(
@@ -162,7 +164,7 @@ def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
     """Warn if some of the images have other bits than those of the training."""
     if not (folder / 'run.json').is_file():
         return
-    some = files[:: -(-len(files) // 20)]
+    some = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
     trained, found = (
         {max(8, int(bits)) for bits in counts}
         for counts in (

@@ -220,7 +220,7 @@ def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
 
 
 def _is_late(history: History) -> bool:
-    """Whether a decaying learning rate has lost a quarter of its peak."""
+    """Whether the learning rate is constant, or a quarter below its peak."""
     rates = finite_values(history, 'lr')
     return not len(rates) or not 0.75 < rates[-1] / rates.max() < 0.999
 

@@ -120,9 +120,9 @@ def linear_qkv(
         layer: The linear layer, from C to 3 * C features.
         x: (B, N, C).
         heads: Number of heads.
-        head_first: Whether a compiler gets them with the three of a head side by side.
-            Then steps from token to token and from head to head are multiples of each
-            other, so that both can be merged without a copy. Defaults to False.
+        head_first: Whether a compiler lets the three of a head stand side by side in
+            memory. Then the heads of several tokens can be viewed as one dimension,
+            without a copy. Defaults to False.
 
     Returns:
         ``layer(x)``, (B, N, 3 * C). A compiled training step gets the three apart, each

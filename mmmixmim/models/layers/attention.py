@@ -83,8 +83,7 @@ class WindowAttention(Attention):
 
     def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
         """Attend among tokens (B, N, C) in the order of ``layout``."""
-        masked = any(mask is not None for mask in layout.masks)
-        qkv = linear_qkv(self.qkv, x, self.num_heads, masked)  # (B, N, 3 * C)
+        qkv = linear_qkv(self.qkv, x, self.num_heads, layout.masked)  # (B, N, 3 * C)
         biases = layout.biases(self.relative_position_bias_table)  # (heads, n, n) each
         out = window_attention(
             qkv, self.num_heads, layout.spans, biases, layout.masks, self.dropout

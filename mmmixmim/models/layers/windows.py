@@ -112,6 +112,11 @@ class WindowLayout:
         """What each segment blocks."""
         return [each.blocked for each in self.segments]
 
+    @property
+    def masked(self) -> bool:
+        """Whether any segment blocks something."""
+        return any(mask is not None for mask in self.masks)
+
     def arrange(self, maps: Tensor) -> Tensor:
         """Put a map's tokens in order.
 
