@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from mmmixmim.ops.linear_layer import ONEDNN_LINEAR
+from mmmixmim.ops.linear_layer import ONEDNN_LINEAR, onednn_mm
 
 from .timing import interleave
 
@@ -87,10 +87,8 @@ def _fastest(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     out = a.new_empty(len(a), b.shape[1])
     candidates = dict(mm=partial(torch.mm, a, b, out=out))
     if a.device.type == 'cpu' and ONEDNN_LINEAR is not None:
-        for name, x, weight in (('onednn', a, b.t()), ('transposed', b.t(), a)):
-            candidates[name] = partial(
-                ONEDNN_LINEAR, x, weight, None, 'none', [], 'none'
-            )
+        candidates['onednn'] = partial(onednn_mm, a, b)
+        candidates['transposed'] = partial(onednn_mm, b.t(), a.t())
     if len(candidates) == 1:
         return candidates['mm']
     seconds = interleave(candidates, 5)

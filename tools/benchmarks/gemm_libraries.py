@@ -68,13 +68,10 @@ def time_products(rows: int, inner: int, outer: int, rounds: int) -> dict[str, d
     }
     found = {}
     for name, (a, b, rule) in products.items():
-        onednn = partial(
-            linear_layer.ONEDNN_LINEAR, B=None, attr='none', scalars=[], algorithm=''
-        )
         functions = (
             partial(torch.mm, a, b),
-            partial(onednn, a, b.t()),
-            partial(onednn, b.t(), a),
+            partial(linear_layer.onednn_mm, a, b),
+            partial(linear_layer.onednn_mm, b.t(), a.t()),
         )
         named = zip((*WAYS, 'rule'), (*functions, rule), strict=True)
         seconds = interleave(dict(named), rounds)
