@@ -157,11 +157,12 @@ def _join(out: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _in_aligned_rows(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Cast and mask a bias, in rows that start at multiples of 8 numbers.
+    """Cast and mask a bias, on a GPU in rows that start at multiples of 8 numbers.
 
     PyTorch's memory-efficient kernel copies a bias that does not.
     """
-    if torch.jit.is_tracing():  # the ONNX exporter knows no rows of other lengths
+    # The ONNX exporter knows no rows of other lengths.
+    if torch.jit.is_tracing() or (runs_eagerly() and runs_on_cpu(bias)):
         bias = bias.to(dtype)
         return bias if mask is None else bias.masked_fill(mask, float('-inf'))
     shape = bias.shape

@@ -161,7 +161,8 @@ def test_the_bias_needs_no_copy_on_a_gpu(length, masked):
     """Its rows start at multiples of 8 numbers; values and gradients are the same."""
     bias = torch.randn(2, length, length, requires_grad=True)
     mask = torch.rand(3, 4, 1, length, length) < 0.5 if masked else None
-    rows = attention._in_aligned_rows(bias, mask, torch.bfloat16)
+    with ops.as_on_gpu():
+        rows = attention._in_aligned_rows(bias, mask, torch.bfloat16)
     *steps, last = rows.stride()
     assert last == 1 and not any(step % 8 for step in steps)
     expected = bias if mask is None else bias.masked_fill(mask, float('-inf'))
