@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from mmmixmim.runtime.dependencies import install_command
 
-from .machine import GIB, Machine, this_machine
+from .machine import GIB, Machine, busy_note, this_machine
 
 _FORKED = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation')
 # Of MMEngine's report; `python -c 'import torch; print(torch.__config__.show())'`.
@@ -70,6 +70,8 @@ def run_checks(machine: Machine) -> Iterator[Check]:
     yield from _optional()
     yield _gpu(machine)
     yield _threads(machine)
+    if note := busy_note(machine):
+        yield Check('note', *note)
     yield from _shared_memory()
     free = shutil.disk_usage('.').free / GIB
     level = 'ok' if free > 1 else 'wrong'

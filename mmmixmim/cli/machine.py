@@ -71,6 +71,35 @@ def _cores() -> int:
         return cores
 
 
+def busy_note(machine: Machine) -> tuple[str, str] | None:
+    """Say that other processes slow a training on the CPU down, and the way out.
+
+    Threads wait for the slowest one: on two cores, of which another process uses one,
+    two threads can be many times slower than one.
+    """
+    total, busy = os.cpu_count() or 1, _busy_cores()
+    threads, free = torch.get_num_threads(), max(1, total - busy)
+    if machine.on_gpu or busy < max(1, total / 4) or threads <= free:
+        return None
+    return (
+        f'other processes use {busy} of {total} cores, so {threads} threads wait for '
+        'each other',
+        f'export OMP_NUM_THREADS={free}, or wait until those processes end',
+    )
+
+
+def _busy_cores() -> int:
+    """Cores of the whole machine that other processes use, as an estimate."""
+    try:
+        load, _, _, running, _ = Path('/proc/loadavg').read_text().split()
+    except (OSError, ValueError):  # macOS
+        return 0
+    # The load of the last minute includes runs that have ended. Of the threads that
+    # run right now, one is this one.
+    now = int(running.partition('/')[0]) - 1
+    return min(round(float(load)), now, os.cpu_count() or 1)
+
+
 @dataclass(frozen=True)
 class Cost:
     """What training a model costs.

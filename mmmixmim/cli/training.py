@@ -20,7 +20,13 @@ from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_fil
 from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
 from mmmixmim.visualization import write_report
 
-from .machine import CHECKPOINT_BYTES_PER_PARAMETER, GIB, Cost
+from .machine import (
+    CHECKPOINT_BYTES_PER_PARAMETER,
+    GIB,
+    Cost,
+    busy_note,
+    this_machine,
+)
 from .run import Run, existing
 from .settings import Choices
 
@@ -53,6 +59,8 @@ def train(run: Run) -> Runner:
         UserError: If something fails that the user can correct.
     """
     with _explained(run):
+        if note := busy_note(this_machine()):
+            print(f'\nCareful: {": ".join(note)}.')
         print(f'\nTraining into {run.folder}. Its config is {run.config}.', flush=True)
         text = run.config.read_text()
         cfg = load_config(run.config)

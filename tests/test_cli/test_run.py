@@ -10,10 +10,13 @@ from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
+import torch
 
 import mmmixmim
 from mmmixmim.cli import machine
+from mmmixmim.cli.doctor import run_checks
 from mmmixmim.cli.run import Run
+from mmmixmim.cli.training import train
 from mmmixmim.validation import MissingFileError, UserError
 
 from .conftest import mixmim
@@ -142,6 +145,35 @@ def test_the_quota_of_a_container_limits_the_cores(tmp_path, monkeypatch):
     for text, expected in (('50000 100000', 1), ('max 100000', cores), ('', cores)):
         (tmp_path / 'cpu.max').write_text(text)
         assert machine._cores() == expected
+
+
+def test_other_processes_slow_threads_down(tmp_path, monkeypatch, capsys):
+    real = machine.Path
+    monkeypatch.setattr(machine, 'Path', lambda name: real(tmp_path, real(name).name))
+    monkeypatch.setattr(os, 'cpu_count', lambda: 4)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
+    cpu, gpu = (machine.Machine(name, '', 1, cores=4) for name in ('cpu', 'cuda'))
+    for text, busy, free in (
+        ('1.20 0.10 0.10 2/90 7', 1, 3),
+        ('9.00 0.10 0.10 12/90 7', 4, 1),
+        ('3.20 0.10 0.10 1/90 7', 0, 0),  # a run that has ended
+        ('0.30 0.10 0.10 4/90 7', 0, 0),  # a moment
+        ('', 0, 0),
+    ):
+        (tmp_path / 'loadavg').write_text(text)
+        assert machine.busy_note(gpu) is None
+        said = ': '.join(machine.busy_note(cpu) or ())
+        assert bool(said) == bool(busy)
+        if said:
+            assert f'use {busy} of 4 cores, so 4 threads wait' in said
+            assert f': export OMP_NUM_THREADS={free}, or wait until' in said
+    (tmp_path / 'loadavg').write_text('9.00 0.10 0.10 12/90 7')
+    assert 'other processes use 4' in ''.join(each.what for each in run_checks(cpu))
+    with pytest.raises(FileNotFoundError):  # there is no config
+        train(Run(tmp_path, 'pretrain', {}))
+    assert 'Careful: other processes use 4 of 4 cores' in capsys.readouterr().out
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    assert machine.busy_note(cpu) is None
 
 
 def test_shards_lie_beside_the_run(tmp_path):
