@@ -75,7 +75,6 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
 
 def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
     """Write the split and the statistics of the channels; return the model."""
-    run.folder.mkdir(parents=True, exist_ok=True)
     labelled.write(run.folder)
     classes = len(labelled.classes)
     preprocessor = dict(num_classes=classes, mean=MEAN, std=STD, to_rgb=True)

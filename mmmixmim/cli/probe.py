@@ -60,7 +60,14 @@ def probe(
     """
     arguments = dict(locals())  # first of all: no other name is bound yet
     run = Run.open('probe', **arguments)
-    data, out, no_data = data_path(data), run.folder, run.arguments['no_data']
+    data = data_path(data)
+    with run.locked():
+        return _probe(run, data)
+
+
+def _probe(run: Run, data: Path) -> dict:
+    out, no_data = run.folder, run.arguments['no_data']
+    start = run.arguments['start']
     known = known_settings(start)
     labelled, scan = look(run, data)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
@@ -70,7 +77,7 @@ def probe(
     run.data = asdict(scan) | dict(classes=labelled.classes)
     init_default_scope('mmmixmim')
     quieten(MMLogger.get_current_instance())
-    set_random_seed(seed)
+    set_random_seed(run.arguments['seed'])
     built = MODELS.build(model)
     if start:
         load_encoder(built.backbone, checkpoint_of(start), in_channels='mean')

@@ -16,6 +16,7 @@ from mmmixmim.checkpoint.resumable import noted
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.runtime import replace_file
+from mmmixmim.runtime.files import created
 from mmmixmim.validation import MissingFileError, UserError
 
 from .python_data import STORED_FOLDER, describe
@@ -148,11 +149,8 @@ class Run:
             UserError: If another one does, or has begun a run since this one was
                 opened.
         """
-        folders = (self.folder, *self.folder.parents)
-        new = [each for each in folders if not each.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / _LOCK
-        with file.open('a') as lock:
+        with created(self.folder), file.open('a') as lock:
             try:
                 # Loader processes do not inherit this kind of lock.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +161,7 @@ class Run:
                 ) from error
             except OSError:  # a disk without locks
                 pass
-            if self.exists and not self.settings:
+            if self.exists and not (self.settings or self.finished):
                 raise UserError(
                     f'Another process has just begun a run in {str(self.folder)!r}: '
                     'choose another --out, or repeat its command to go on with it.'
@@ -172,10 +170,8 @@ class Run:
                 yield
             finally:
                 with suppress(OSError):
-                    if new and os.listdir(self.folder) == [_LOCK]:  # nothing was begun
+                    if os.listdir(self.folder) == [_LOCK]:  # nothing was begun
                         file.unlink()
-                        for each in new:
-                            each.rmdir()
 
     @classmethod
     def load(cls, folder: Path) -> Run:

@@ -22,6 +22,7 @@ from mmengine.fileio import load
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mmmixmim.registry import DATASETS
+from mmmixmim.runtime.files import created
 from mmmixmim.validation import (
     MissingDependencyError,
     MissingFileError,
@@ -276,21 +277,21 @@ def write_shards(
     out = Path(out).expanduser()
     if out.is_dir() and any(out.glob('*.tar')):
         raise UserError(f'{out} has shards already: choose another folder.')
-    out.mkdir(parents=True, exist_ok=True)
     if seed is not None:
         random.Random(seed).shuffle(images)
     names = [f'{i:06}.tar' for i in range(ceil(len(images) / images_per_shard))]
     files = [out / name for name in (*names, INDEX)]
     parts = [file.with_name(f'{file.name}{_PART}') for file in files]
-    try:
-        _write_tars(wds, folder, images, out, images_per_shard)
-        parts[-1].write_text(json.dumps(dict(images=len(images), shards=names)))
-        for part, file in zip(parts, files, strict=True):
-            part.rename(file)
-    except BaseException:  # what is incomplete would be taken for shards
-        for file in (*parts, *files[:-1]):
-            file.unlink(missing_ok=True)
-        raise
+    with created(out):
+        try:
+            _write_tars(wds, folder, images, out, images_per_shard)
+            parts[-1].write_text(json.dumps(dict(images=len(images), shards=names)))
+            for part, file in zip(parts, files, strict=True):
+                part.rename(file)
+        except BaseException:  # what is incomplete would be taken for shards
+            for file in (*parts, *files[:-1]):
+                file.unlink(missing_ok=True)
+            raise
     return list(map(str, files[:-1]))
 
 

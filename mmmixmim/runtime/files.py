@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+
+@contextmanager
+def created(folder: Path) -> Iterator[None]:
+    """Create a folder with its parents, and remove those that are empty at the end."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # one is not empty
+            for each in new:
+                each.rmdir()
 
 
 @contextmanager
@@ -16,17 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
     If writing fails, the old file stays and the new one is removed.
 
     Args:
-        path: The file to replace. Missing parent folders are created.
+        path: The file to replace. Missing parent folders are created, and removed
+            again if writing fails.
     """
     path = Path(os.path.realpath(path))  # a link stays one
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
     part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with created(path.parent):
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:

@@ -147,7 +147,7 @@ def test_images_and_files_that_cannot_be(classifier, photos, tmp_path):
         ('nowhere.png', 'a.csv', 'There is no image, folder or list'),
         ('empty', 'a.csv', 'holds no images'),
         ('list.txt', 'a.csv', "missing.png', which does not exist"),
-        ('a.png', 'a.csv', 'None of the images (1) can be read. The first, '),
+        ('a.png', 'new/a.csv', 'None of the images (1) can be read. The first, '),
         ('a.png', 'a.parquet', 'must be the name of a .csv file'),
         (
             'a.png',

@@ -207,8 +207,8 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
     command = [sys.executable, '-c', code]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
         assert any('locked' in line for line in iter(other.stdout.readline, ''))
-        for name in ('pretrain', 'finetune'):
-            _, _, err = mixmim(name, photos, '--out', out, '--dry-run')
+        for name in ('pretrain', 'finetune', 'probe'):
+            _, _, err = mixmim(name, photos, '--out', out)
             assert 'Another process uses' in err
             assert [path.name for path in out.iterdir()] == ['.lock']
         other.communicate('\n')
@@ -216,19 +216,24 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
         pass
 
 
+@pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
 @pytest.mark.parametrize('exists', [False, True])
-def test_a_start_that_fails_leaves_no_folder(exists, tmp_path):
+def test_a_start_that_fails_leaves_no_folder(exists, command, tmp_path):
     out = tmp_path / 'runs' / 'first'
     if exists:
         out.mkdir(parents=True)
-    code, _, _ = mixmim('pretrain', tmp_path / 'missing', '--out', out)
+    code, _, _ = mixmim(command, tmp_path / 'missing', '--out', out)
     assert code == 1 and (tmp_path / 'runs').exists() == out.exists() == exists
+    assert not exists or not any(out.iterdir())
 
 
 def test_a_run_that_began_meanwhile_is_left_alone(tmp_path):
     mine = Run.open('pretrain', data='data', out=tmp_path)
     Run.open('pretrain', data='other', out=tmp_path).save()
     with pytest.raises(UserError, match='has just begun a run'), mine.locked():
+        pass
+    mine.finished = True  # a probe, which is repeated, and has no settings
+    with mine.locked():
         pass
 
 
