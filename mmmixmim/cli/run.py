@@ -227,10 +227,12 @@ class Run:
             run = cls.load(folder)
             difference = _difference(run, command, arguments)
             if difference:
-                raise UserError(
-                    f'--out {str(folder)!r} holds another run: {difference}. Choose '
-                    'another --out, or repeat its command to go on with it.'
-                )
+                text = f'--out {str(folder)!r} holds another run: {difference}. '
+                if run.finished:
+                    text += 'It has come to its end: choose another --out.'
+                else:
+                    text += f'Choose another --out, or go on with it: {run.invocation}'
+                raise UserError(text)
             return run
         others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, _LOCK}
         if 'scan.json' in others:

@@ -153,7 +153,7 @@ def test_labels_have_paths(tmp_path):
 def test_the_folder_of_another_run(pretrained, photos, tmp_path):
     out, _ = pretrained
     line = error_line('pretrain', photos, '--out', out, '--epochs', 3)
-    assert 'another run: epochs is 2 there, but 3 here' in line
+    assert 'another run: epochs is 2 there, but 3 here. It has come to its end' in line
     line = error_line('pretrain', photos / 'sea', '--out', out, '--epochs', 2)
     assert 'another run: data is' in line
     line = error_line('finetune', photos, '--out', out)

@@ -106,6 +106,10 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     page = html.unescape((out / 'report.html').read_text())
     assert 'by the same command again' in page and shlex.join(again) in page
 
+    line = error_line('pretrain', photos, '--out', out)
+    assert 'epochs is 2 there, but not given here. Choose another --out, or' in line
+    assert line.endswith(f'go on with it: {shlex.join(again)}')
+
     code, printed, err = mixmim(*again[3:])
     assert code == 0, err
     assert 'Going on after latest.pth' in printed and 'Settings' not in printed
