@@ -426,6 +426,16 @@ def test_a_high_mask_ratio_gets_a_lower_one_and_is_among_the_facts(tmp_path):
     assert 'Mask ratio 0.9' in Page(render_report([run])).words
 
 
+def test_the_speed_is_that_of_iterations(tmp_path):
+    run = write_run(tmp_path / 'run')
+    (file,) = run.glob('*/vis_data/scalars.json')
+    with file.open('a') as scalars:
+        for step, seconds in ((101, 0.5), (102, 0.5), (103, 9.0)):
+            scalars.write(json.dumps(dict(time=seconds, iter=step, step=step)) + '\n')
+    speed = 'Speed 0.5 s per iteration, 16 images/s per device (median, without valid'
+    assert speed in Page(render_report([run])).words
+
+
 def test_nothing_learned_tries_rates_on_both_sides(tmp_path):
     run = write_run(tmp_path / 'run', loss=(1.0, 1.0))
     steps = next_words(run)

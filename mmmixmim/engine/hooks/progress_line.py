@@ -21,7 +21,9 @@ class ProgressLineHook(Hook):
     """Print epoch, loss, last validation, images per second and the time left.
 
     A terminal gets one line that is rewritten. Anything else gets a line every
-    ``interval`` seconds and one at the end of the training.
+    ``interval`` seconds and one at the end of the training. Images per second are the
+    mean of the whole training since its last start, with validations and pauses; the
+    report has the median of the iterations.
 
     Args:
         interval: Seconds between lines where there is no terminal. Defaults to 10.

@@ -178,4 +178,4 @@ def _speed(run: RecordedRun) -> str:
     speed = f'{median:.2g} s per iteration'
     if isinstance(batch, int) and median > 0:
         speed += f', {batch / median:.3g} images/s per device'
-    return speed
+    return f'{speed} (median, without validations)'
