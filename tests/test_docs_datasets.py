@@ -1,4 +1,4 @@
-"""The example of docs/datasets.md runs as it is printed there."""
+"""The examples of docs/datasets.md run as they are printed there."""
 
 import re
 import shutil
@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmmixmim.datasets.labelled import check_counts, find_labelled
 from mmmixmim.registry import DATASETS
 
 from .conftest import ROOT, TINY_ARCH
@@ -45,6 +46,22 @@ def photos(tmp_path):
             lines.append(f'{i:04}.jpg {i % 3}\n')
         (folder / f'{split}.txt').write_text(''.join(lines))
     return folder
+
+
+def test_the_table_keeps_patients_apart(tmp_path):
+    (text,) = re.findall(r'```csv\n(.*?)```', PAGE, re.DOTALL)
+    (tmp_path / 'slices.csv').write_text(text)
+    for line in text.splitlines()[1:]:
+        file = tmp_path / line.split(',')[0]
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    found = find_labelled(tmp_path / 'slices.csv')
+    check_counts(found)
+    patients = {
+        part: {file.parent.name for file, _ in found.part(part)}
+        for part in ('train', 'val')
+    }
+    assert patients == dict(train={'p1', 'p3'}, val={'p2', 'p4'})
 
 
 def test_example_is_short(config):
