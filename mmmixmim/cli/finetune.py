@@ -21,7 +21,7 @@ from .machine import this_machine
 from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
-from .start import known_settings, pretrained
+from .start import describe_weights, known_settings, pretrained
 from .training import announce, goes_on, train
 
 
@@ -106,6 +106,8 @@ def _prepare(run: Run, data: Path, dry_run: bool) -> bool:
     start = run.arguments['start']
     known = known_settings(start)
     labelled, scan = look(run, data)
+    if start:
+        print(f'Encoder: {describe_weights(start)}')
     count, machine = len(labelled.part('train')), this_machine()
     chosen, cost = choose_classification(count, scan, machine, known, **run.given)
     duration = time_of_training(chosen, count, cost, machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, sp
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import find_mistakes
-from mmmixmim.text import plural
+from mmmixmim.text import plural, printable
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
@@ -22,6 +23,8 @@ from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
 from .start import known_statistics
+
+_SHOWN = 10  # classes whose images are counted
 
 
 def data_path(data: str | Path) -> Path:
@@ -70,7 +73,21 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         f'{plural(count["train"], "image")} to train on and {count["val"]:,} to '
         f'validate, {said}'
     )
+    print(f'  images per class{_per_class(labelled)}')
     return labelled, scan
+
+
+def _per_class(labelled: Labelled) -> str:
+    """Number of images of each class, or of the first ones if there are many."""
+    counts, classes = Counter(labelled.labels), labelled.classes
+    text = ', '.join(
+        f'{printable(name)} ({counts[number]:,})'
+        for number, name in enumerate(classes[:_SHOWN])
+    )
+    if len(classes) <= _SHOWN:
+        return f': {text}'
+    low, high = min(counts.values()), max(counts.values())
+    return f', {low:,} to {high:,}: {text} and {len(classes) - _SHOWN:,} more'
 
 
 def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
@@ -141,8 +158,14 @@ def save_mistakes(
     found = find_mistakes(scores, labels, files, run.data['classes'])
     (out / 'mistakes.json').write_text(json.dumps(found, indent=2) + '\n')
     draw_confusion(found, out / 'confusion.png')
-    print(f'\nAccuracy        {found["top1"]} % of {found["images"]} validation images')
+    low, high = found['top1_interval']
+    print(
+        f'\nAccuracy        {found["top1"]} % of {found["images"]:,} validation images '
+        f'(95 % interval {low} to {high} %; always answering the most frequent class '
+        f'gives {found["chance"]} %)'
+    )
     print(f'Confusions      {out / "confusion.png"}')
+    (out / 'mistakes.png').unlink(missing_ok=True)  # of an earlier probe
     if found['worst']:
         no_data = run.arguments['no_data']
         draw_worst(found, out / 'mistakes.png', no_data=no_data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -18,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmmixmim.checkpoint import load_whole
-from mmmixmim.datasets.scan import scan_images
+from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
@@ -36,7 +37,7 @@ from .run import Run, existing
 
 _LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
-_COMPARED = 20  # images whose bits are compared
+_COMPARED = 20  # readable images whose bits are compared
 
 
 def predict(
@@ -164,7 +165,9 @@ def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
     """Warn if some of the images have other bits than those of the training."""
     if not (folder / 'run.json').is_file():
         return
-    some = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
+    spread = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
+    others = dict.fromkeys([*spread, *files])  # in place of unreadable ones
+    some = list(islice(filter(is_readable, others), _COMPARED))
     trained, found = (
         {max(8, int(bits)) for bits in counts}
         for counts in (

@@ -25,7 +25,7 @@ from .machine import this_machine
 from .models import largest_patch
 from .run import Run
 from .settings import Choices, choose_classification
-from .start import checkpoint_of, known_settings
+from .start import checkpoint_of, describe_weights, known_settings
 
 
 def probe(
@@ -68,11 +68,15 @@ def probe(
 def _probe(run: Run, data: Path) -> dict:
     out, no_data = run.folder, run.arguments['no_data']
     start = run.arguments['start']
+    if run.exists:
+        print(f'{out} holds this probe: its result is computed again and replaced.')
     known = known_settings(start)
     labelled, scan = look(run, data)
     machine = replace(this_machine(), cores=1)  # no loader processes for one pass
     count = len(labelled.part('train'))
     chosen, _ = choose_classification(count, scan, machine, known, **run.given)
+    weights = f'from {describe_weights(start)}' if start else 'untrained'
+    print(f'Encoder: {chosen.model}, {chosen.image_size} pixels, {weights}', flush=True)
     model = prepare(run, labelled, scan, chosen)
     run.data = asdict(scan) | dict(classes=labelled.classes)
     init_default_scope('mmmixmim')

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmmixmim.checkpoint import encoder_weights, read_weights
+from mmmixmim.checkpoint import encoder_weights, read_checkpoint, read_weights
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.scan import Scan
+from mmmixmim.runtime.saved_config import config_entry
 from mmmixmim.validation import MissingFileError, UserError
 
 from .models import model_of_weights
@@ -74,6 +75,20 @@ def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:
     if known['in_channels'] != in_channels:
         entry['in_channels'] = 'mean'
     return entry
+
+
+def describe_weights(start: str | Path) -> str:
+    """The checkpoint to start from, and how long it was trained if the file tells."""
+    checkpoint = checkpoint_of(start)
+    _, extras = read_checkpoint(checkpoint)
+    # An epoch that has not ended, and a loop without epochs, count 0 of them.
+    for unit, key in (('epochs', 'epoch'), ('iterations', 'iter')):
+        done = config_entry(extras, f'meta.{key}')
+        planned = config_entry(extras, f'message_hub.runtime_info.max_{key}s')
+        if all(isinstance(each, int) and each > 0 for each in (done, planned)):
+            rest = ' (unfinished)' if done < planned else ''
+            return f'{checkpoint}, after {done:,} of {planned:,} {unit}{rest}'
+    return str(checkpoint)
 
 
 def checkpoint_of(start: str | Path) -> Path:

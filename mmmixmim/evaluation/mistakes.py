@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,10 +25,12 @@ def find_mistakes(
         classes: Names of the classes.
 
     Returns:
-        A dict that JSON can hold: ``images``; ``top1`` in percent; ``classes``;
-        ``confusion``, the number of images by true class (row) and answer (column);
-        ``recall`` of each class in percent, None without images; and ``worst``, a list
-        of dicts with ``file``, ``label``, ``answer`` and ``confidence``.
+        A dict that JSON can hold: ``images``; ``top1`` in percent; ``top1_interval``,
+        its :func:`wilson_interval`; ``chance``, the ``top1`` of always answering the
+        most frequent true class; ``classes``; ``confusion``, the number of images by
+        true class (row) and answer (column); ``recall`` of each class in percent, None
+        without images; and ``worst``, a list of dicts with ``file``, ``label``,
+        ``answer`` and ``confidence``.
     """
     labels = np.asarray(labels)
     answers = scores.argmax(axis=1)
@@ -39,6 +42,8 @@ def find_mistakes(
     return dict(
         images=len(labels),
         top1=round(100 * float(right.sum()) / len(labels), 2),
+        top1_interval=wilson_interval(int(right.sum()), len(labels)),
+        chance=round(100 * float(total.max()) / len(labels), 2),
         classes=list(classes),
         confusion=confusion.tolist(),
         recall=[
@@ -55,3 +60,15 @@ def find_mistakes(
             for i in wrong
         ],
     )
+
+
+def wilson_interval(right: int, total: int) -> list[float]:
+    """Wilson's 95 % interval of an accuracy, in percent.
+
+    It holds for few images and near 0 and 100 %, too. It assumes independent images.
+    """
+    share, z = right / total, 1.96
+    centre = share + z**2 / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
+    ends = ((centre + each) / (1 + z**2 / total) for each in (-spread, spread))
+    return [max(0.0, round(100 * end, 2)) for end in ends]

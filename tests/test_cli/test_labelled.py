@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -13,10 +14,18 @@ from PIL import Image
 from torch import nn
 
 from mmmixmim.checkpoint import load_encoder
+from mmmixmim.cli.labelled import _per_class
 from mmmixmim.cli.models import SIZES, Size, encoder
+from mmmixmim.cli.start import describe_weights
 from mmmixmim.cli.start import pretrained as pretrained_cfg
 from mmmixmim.datasets import ChannelStatistics
-from mmmixmim.datasets.labelled import check_counts, find_labelled, read_paths, split
+from mmmixmim.datasets.labelled import (
+    Labelled,
+    check_counts,
+    find_labelled,
+    read_paths,
+    split,
+)
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
 from mmmixmim.registry import MODELS
@@ -46,6 +55,8 @@ def test_finetuning_ends_with_confusions_and_mistakes(colours, pretrained, tmp_p
     code, printed, err = mixmim('finetune', colours, *arguments)
     assert code == 0, printed + err
     assert '2 classes; 20 images to train on and 4 to validate' in printed
+    assert 'images per class: blue (12), red (12)\n' in printed
+    assert f'Encoder: {pretrained[0]}/epoch_2.pth, after 2 of 2 epochs\n' in printed
     found = json.loads((out / 'mistakes.json').read_text())
     assert found['classes'] == ['blue', 'red'] and found['images'] == 4
     assert np.array(found['confusion']).sum(axis=1).tolist() == [2, 2]
@@ -71,13 +82,22 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     assert code == 0, printed + err
     found = json.loads((out / 'mistakes.json').read_text())
     assert found['top1'] == 100 and not found['worst']
-    assert 'Accuracy        100.0 % of 4 validation images' in printed
+    assert (
+        'Accuracy        100.0 % of 4 validation images (95 % interval 51.01 to 100.0 '
+        '%; always answering the most frequent class gives 50.0 %)\n'
+    ) in printed
+    assert (
+        f'Encoder: micro, 32 pixels, from {pretrained[0]}/epoch_2.pth, after 2 of 2 '
+        'epochs\n'
+    ) in printed
+    assert 'is computed again' not in printed
     assert not capsys.readouterr().out
 
     command = printed.rpartition('Compare with    python -m mmmixmim ')[2]
     code, printed, err = mixmim(*shlex.split(command))
     assert code == 0, printed + err
     assert 'untrained' in command and 'Accuracy' in printed
+    assert 'Encoder: micro, 32 pixels, untrained\n' in printed
     assert 'Compare with' not in printed
     # By the rule for 64 pixels, an untrained encoder has patches of another size.
     options = ['--image-size', 64, '--from', pretrained[0], '--out', tmp_path / 'small']
@@ -85,6 +105,72 @@ def test_probing_tells_the_colours_apart(colours, pretrained, tmp_path, capsys):
     assert code == 0 and 'Compare with    a probe without --image-size' in printed, err
     other = tmp_path / 'run-untrained'
     assert (other / 'val.txt').read_text() == (out / 'val.txt').read_text()
+
+
+def test_a_repeated_probe_says_that_it_replaces_the_result(
+    colours, pretrained, tmp_path
+):
+    command = ['probe', colours, '--from', pretrained[0], '--out', tmp_path]
+    assert mixmim(*command)[0] == 0
+    (tmp_path / 'mistakes.png').touch()  # now there are none
+    (tmp_path / 'mistakes.json').unlink()
+    code, printed, err = mixmim(*command)
+    assert code == 0, err
+    said = 'holds this probe: its result is computed again and replaced.'
+    assert printed.splitlines()[0] == f'{tmp_path} {said}'
+    assert (tmp_path / 'mistakes.json').exists()
+    assert not (tmp_path / 'mistakes.png').exists()
+
+
+@pytest.mark.parametrize('command', ['probe', 'finetune'])
+def test_weights_of_an_interrupted_pretraining_are_unfinished(
+    command, colours, pretrained, tmp_path
+):
+    run = tmp_path / 'run'
+    shutil.copytree(pretrained[0], run)
+    (run / 'epoch_2.pth').unlink()
+    (run / 'last_checkpoint').write_text(str(run / 'epoch_1.pth'))
+    options = ['--from', run, '--out', tmp_path / 'out']
+    options += ['--dry-run'] if command == 'finetune' else []
+    code, printed, err = mixmim(command, colours, *options)
+    assert code == 0, err
+    assert f'{run}/epoch_1.pth, after 1 of 2 epochs (unfinished)\n' in printed
+
+
+@pytest.mark.parametrize(
+    'extras, said',
+    [
+        ({}, ''),
+        (dict(meta=dict(epoch=300)), ''),  # published
+        (
+            dict(
+                meta=dict(epoch=0, iter=1500),  # a loop without epochs
+                message_hub=dict(runtime_info=dict(max_epochs=1, max_iters=1500)),
+            ),
+            ', after 1,500 of 1,500 iterations',
+        ),
+        (
+            dict(
+                meta=dict(epoch=0, iter=12),  # stopped in the first epoch
+                message_hub=dict(runtime_info=dict(max_epochs=3, max_iters=90)),
+            ),
+            ', after 12 of 90 iterations (unfinished)',
+        ),
+    ],
+)
+def test_a_checkpoint_says_how_long_it_was_trained(extras, said, tmp_path):
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(1)), **extras), file)
+    assert describe_weights(file) == f'{file}{said}'
+
+
+def test_of_many_classes_the_first_ones_are_counted():
+    names = [f'class{number:03}' for number in range(200)]
+    names[1] = 'a\nb'
+    labels = [number for number in range(200) for _ in range(3 + number)]
+    found = _per_class(Labelled([], labels, names, None))
+    assert found.startswith(', 3 to 202: class000 (3), a\\nb (4), class002 (5)')
+    assert found.endswith('class009 (12) and 190 more')
 
 
 def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatch):
@@ -226,7 +312,8 @@ def test_bands_without_data_count_nowhere(tmp_path):
     check_predictions(run, tmp_path)
     write_rasters(tmp_path / 'few', 12, np.float32, 'npy', 300)
     line = error_line('predict', tmp_path / 'few', '--from', run)
-    assert f"'{tmp_path}/few/0.npy': it has 12 channels, expected 13" in line
+    assert f"'{tmp_path}/few/0.npy': it has 12 channels, expected 13: leave" in line
+    assert 'convert it, or train on images of 12 channels' in line
 
 
 def test_pixels_without_data_show_the_mean():

@@ -77,6 +77,19 @@ def test_a_run_on_pictures_says_that_it_reads_8_bits(classifier, photos, tmp_pat
     assert 'wrong classes' not in printed and 'Unreadable   1' in printed
 
 
+def test_bits_of_readable_images_are_compared(classifier, photos, tmp_path):
+    """Those that are looked at first, every second one, cannot be read."""
+    bad, deep = tmp_path / 'bad.png', tmp_path / 'deep.tif'
+    bad.write_bytes(b'no image')
+    pixels = np.ones((40, 40, 3), np.float32)
+    tifffile.imwrite(deep, pixels, photometric='rgb')
+    images = [bad, deep] * 20 + [photos / 'sea' / 'sea01.jpg']
+    options = ['--from', classifier[0], '--out', tmp_path / 'a.csv']
+    code, printed, err = mixmim('predict', *images, *options)
+    assert code == 0, printed + err
+    assert 'Careful: some have 32 bits, those of the training 8.' in printed
+
+
 def test_a_run_of_mim_train_with_loader_processes(classifier, photos, tmp_path):
     """It has a config and checkpoints, and no run.json."""
     run = tmp_path / 'again'

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmmixmim.evaluation import find_mistakes
+from mmmixmim.evaluation.mistakes import wilson_interval
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3], [0.05, 0.95]])
@@ -19,6 +21,21 @@ def test_confusions_have_the_true_class_in_rows():
     assert found['top1'] == 40 and found['images'] == 5
     assert found['recall'] == [33.33, 50]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_an_accuracy_has_an_interval_and_what_needs_no_model():
+    found = find_mistakes(SCORES, LABELS, FILES, ['cat', 'dog'])
+    assert found['chance'] == 60  # three of five are cats
+    assert found['top1_interval'] == wilson_interval(2, 5)
+
+
+@pytest.mark.parametrize('right, total', [(0, 10), (10, 10), (1, 2), (34, 46)])
+def test_the_interval_is_that_of_wilson(right, total):
+    binomtest = pytest.importorskip('scipy.stats').binomtest
+    wanted = binomtest(right, total).proportion_ci(method='wilson')
+    found = wilson_interval(right, total)
+    assert found == pytest.approx([100 * wanted.low, 100 * wanted.high], abs=0.01)
+    assert str(found[0])[0] != '-'
 
 
 def test_the_most_confident_mistake_comes_first(monkeypatch):

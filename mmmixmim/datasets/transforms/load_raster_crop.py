@@ -187,8 +187,9 @@ class LoadRasterCrop(LoadRandomResizedCrop):
     def _check(self, image: ImageReader) -> None:
         if self.num_channels not in (None, image.channels):
             raise UnreadableFileError(
-                f'it has {image.channels} channels, expected {self.num_channels}; '
-                'leave out images of other channels, or set num_channels'
+                f'it has {image.channels} channels, expected {self.num_channels}: '
+                f'leave it out, convert it, or train on images of {image.channels} '
+                'channels (num_channels in a config)'
             )
         if self.channels and not 0 <= min(self.channels) <= max(self.channels) < (
             image.channels
