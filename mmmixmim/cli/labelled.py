@@ -23,6 +23,8 @@ from .run import Run
 from .settings import Choices
 from .start import known_statistics
 
+_NAMED = 3  # unreadable files that an error names
+
 
 def data_path(data: str | Path) -> Path:
     """The path of the labelled images.
@@ -46,13 +48,18 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
     """
     start, no_data = run.arguments['start'], run.arguments['no_data']
     labelled = find_labelled(data)
-    scan = cached_scan(data, labelled.files, run.folder / 'scan.json')
-    print_scan(scan, 'labelled images')
+    cache = run.folder / 'scan.json'
+    scan = cached_scan(data, labelled.files, cache)
     if scan.unreadable:
+        named = scan.examples['unreadable'][:_NAMED]
+        listed, more = ', '.join(map(repr, named)), scan.unreadable - len(named)
+        if more:
+            listed += f' and {more:,} more, see {str(cache)!r}'
         raise UserError(
-            f'{plural(scan.unreadable, "labelled file")} cannot be read: repair or '
-            f'remove them. {scan.reason}'
+            f'{scan.unreadable:,} of {plural(len(labelled.files), "labelled file")} '
+            f'cannot be read: {listed}. Repair or remove them. {scan.reason}'
         )
+    print_scan(scan, 'labelled images')
     known, difference = known_statistics(start, scan)
     if difference:
         print(f'  mean and standard deviation of --from are not used: {difference}')
