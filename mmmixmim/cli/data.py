@@ -113,7 +113,12 @@ def print_scan(scan: Scan, kind: str) -> None:
     print(f'  {plural(scan.images, "image")}{size}: {counts(scan.formats)}')
     spread = f' to {high} pixels, median {middle}' if low < high else ' pixels'
     print(f'  shorter side {low}{spread}')
-    bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
+    bits = ', '.join(
+        f'{bits}-bit floats' if scan.floats.get(bits) == number else f'{bits}-bit'
+        for bits, number in sorted(scan.bits.items())
+    )
+    if scan.floats and set(scan.formats) <= {'DCM', 'DICOM'}:
+        bits += ', after slope and intercept'
     channels = ', '.join(map(str, sorted(scan.channels)))
     print(f'  channels {channels}; {bits}')
     if scan.unreadable:

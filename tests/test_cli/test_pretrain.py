@@ -23,7 +23,8 @@ from mmmixmim.engine.hooks.preemption import INTERRUPTED
 
 from ..conftest import ROOT
 from ..scripts import call, passed
-from .conftest import error_line, mixmim, write_pictures
+from ..test_datasets.test_readers.test_opening import write_dicom
+from .conftest import error_line, mixmim, picture, write_pictures
 
 
 def test_a_folder_becomes_a_run(pretrained):
@@ -205,6 +206,24 @@ def test_a_dry_run_trains_nothing(photos, tmp_path):
     scan = (out / 'scan.json').stat().st_mtime_ns
     mixmim('pretrain', photos, '--out', out, '--dry-run')
     assert (out / 'scan.json').stat().st_mtime_ns == scan  # cached
+
+
+@pytest.mark.parametrize(
+    'slope, said',
+    [
+        (None, 'channels 1; 16-bit\n'),
+        ((2, -1024), 'channels 1; 32-bit floats, after slope and intercept\n'),
+    ],
+)
+def test_the_bits_of_dicom_are_those_of_its_values(slope, said, tmp_path):
+    (tmp_path / 'data').mkdir()
+    for number in range(2):
+        pixels = picture(number, (40, 40))[..., 0].astype('int16')
+        write_dicom(tmp_path / 'data' / f'{number}.dcm', pixels, slope)
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    for _ in range(2):  # the second time from the scan that the first one has saved
+        code, printed, err = mixmim('pretrain', tmp_path / 'data', *options)
+        assert code == 0 and said in printed, printed + err
 
 
 def test_python_trains_on_a_list_from_the_weights_of_a_run(
