@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmixmim.datasets import ChannelStatistics
+from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.subsets import evenly_spaced
@@ -47,7 +48,8 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         UserError: If they cannot be trained on.
     """
     start, no_data = run.arguments['start'], run.arguments['no_data']
-    labelled = find_labelled(data)
+    skipped = Skipped()
+    labelled = find_labelled(data, skipped)
     cache = run.folder / 'scan.json'
     scan = cached_scan(data, labelled.files, cache)
     if scan.unreadable:
@@ -59,7 +61,7 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
             f'{scan.unreadable:,} of {plural(len(labelled.files), "labelled file")} '
             f'cannot be read: {listed}. Repair or remove them. {scan.reason}'
         )
-    print_scan(scan, 'labelled images')
+    print_scan(scan, 'labelled images', skipped)
     known, difference = known_statistics(start, scan)
     if difference:
         print(f'  mean and standard deviation of --from are not used: {difference}')

@@ -180,6 +180,22 @@ def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path
     assert said in error_line(command, data, '--out', tmp_path / 'run')
 
 
+@pytest.mark.parametrize('command', ['pretrain', 'finetune'])
+def test_files_that_are_skipped_are_counted(command, tmp_path):
+    for label in 'ab':
+        write_pictures(tmp_path / 'data' / label, 4)
+        (tmp_path / 'data' / label / 'boxes.xml').touch()
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    code, printed, err = mixmim(command, tmp_path / 'data', *options)
+    assert code == 0, err
+    said = '  skipped 2 files whose ending is not that of an image: .xml (2)\n'
+    assert said in printed
+    for file in tmp_path.rglob('*.xml'):
+        file.unlink()
+    _, printed, _ = mixmim(command, tmp_path / 'data', *options)
+    assert 'whose ending' not in printed
+
+
 def test_labelled_files_that_cannot_be_read_are_named(tmp_path):
     for label in 'ab':
         write_pictures(tmp_path / 'data' / label, 5)
