@@ -20,6 +20,7 @@ from mmmixmim.cli.training import goes_on
 from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
+from mmmixmim.registry import DATASETS
 
 from ..conftest import ROOT
 from ..scripts import call, passed
@@ -275,6 +276,35 @@ def test_the_name_of_a_folder_is_no_code(command, name, tmp_path, monkeypatch):
     assert name in ast.get_docstring(ast.parse(config))
     Config.fromfile('run/config.py')
     assert not Path('made').exists()
+
+
+@pytest.mark.parametrize('listed', [False, True])
+def test_images_that_come_or_go_while_a_run_is_interrupted(
+    listed, tmp_path, monkeypatch
+):
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    data, run = tmp_path / 'data', tmp_path / 'run'
+    command = ['pretrain', data, '--out', run]
+    write_pictures(data, 8)
+    if listed:  # what can be read, if not all
+        (data / 'broken.png').write_bytes(b'no image')
+    with monkeypatch.context() as patch:
+        patch.setattr('mmmixmim.cli.pretrain.train', interrupt)
+        assert mixmim(*command)[0] == 130
+        assert 'when the run began' not in mixmim(*command)[1]
+        write_pictures(data, 10)
+        _, added, _ = mixmim(*command)
+        for number in range(5):
+            (data / f'data{number:02}.png').unlink()
+        _, removed, _ = mixmim(*command)
+    effect = f'not used, as {run}/images.txt decides' if listed else 'used, too'
+    assert f'{data} has 2 images more than when the run began: {effect}.' in added
+    effect = 'counted as unreadable' if listed else 'left out from now on'
+    assert f'{data} has 3 images fewer than when the run began: {effect}.' in removed
+    loader = Config.fromfile(run / 'config.py').train_dataloader
+    assert len(DATASETS.build(loader.dataset)) == (8 if listed else 5)
 
 
 @pytest.mark.parametrize('name', ['picture', 'picture.txt', ''])
