@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from mmmixmim.datasets import measure_channels
-from mmmixmim.datasets.image_files import find_images, fingerprint
+from mmmixmim.datasets.image_files import Skipped, find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, is_readable, scan_images
 from mmmixmim.text import plural, printable
@@ -58,8 +58,13 @@ class Source:
         """Remove what was stored for a run that is not to be."""
 
 
-def list_images(data: Path) -> tuple[list[Path], str]:
-    """List the images of a folder or a list, and say what it is."""
+def list_images(data: Path, skipped: Skipped) -> tuple[list[Path], str]:
+    """List the images of a folder or a list, and say what it is.
+
+    Args:
+        data: The folder or list.
+        skipped: Gets the files of a folder that have other endings than images.
+    """
     if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
         files = read_paths(data)
         with data.open(encoding='utf-8-sig') as file:
@@ -72,7 +77,7 @@ def list_images(data: Path) -> tuple[list[Path], str]:
             f'{str(data)!r} is a file, expected a folder of images, or a list of their '
             'paths (.csv, .txt or .parquet).'
         )
-    files = find_images(data)
+    files = find_images(data, skipped=skipped)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:
         return files, f'{len(folders)} folders, whose names are not used as labels'
@@ -95,14 +100,22 @@ def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
     return scan
 
 
-def print_scan(scan: Scan, kind: str) -> None:
-    """Print what was found, and what is odd but no reason to stop."""
+def print_scan(scan: Scan, kind: str, skipped: Skipped | None = None) -> None:
+    """Print what was found, and what is odd but no reason to stop.
+
+    Args:
+        scan: What was found.
+        kind: What the user named, in words.
+        skipped: Files that were left out because of their ending. Defaults to None.
+    """
 
     def counts(found: dict, unit: str = '') -> str:
         order = sorted(found, key=found.get, reverse=True)
         return ', '.join(f'{found[each]:,} {each}{unit}' for each in order)
 
     print(f'Data: {scan.root}, {kind}')
+    if skipped and skipped.endings:
+        print(f'  skipped {skipped}')
     if not scan.formats:
         return
     low, middle, high = scan.short_sides
@@ -113,7 +126,12 @@ def print_scan(scan: Scan, kind: str) -> None:
     print(f'  {plural(scan.images, "image")}{size}: {counts(scan.formats)}')
     spread = f' to {high} pixels, median {middle}' if low < high else ' pixels'
     print(f'  shorter side {low}{spread}')
-    bits = ', '.join(f'{bits}-bit' for bits in sorted(scan.bits))
+    bits = ', '.join(
+        f'{bits}-bit floats' if scan.floats.get(bits) == number else f'{bits}-bit'
+        for bits, number in sorted(scan.bits.items())
+    )
+    if scan.floats and set(scan.formats) <= {'DCM', 'DICOM'}:
+        bits += ', after slope and intercept'
     channels = ', '.join(map(str, sorted(scan.channels)))
     print(f'  channels {channels}; {bits}')
     if scan.unreadable:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmixmim.datasets import ChannelStatistics
+from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, split
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.subsets import evenly_spaced
@@ -25,6 +26,7 @@ from .settings import Choices
 from .start import known_statistics
 
 _SHOWN = 10  # classes whose images are counted
+_NAMED = 3  # unreadable files that an error names
 
 
 def data_path(data: str | Path) -> Path:
@@ -48,14 +50,20 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         UserError: If they cannot be trained on.
     """
     start, no_data = run.arguments['start'], run.arguments['no_data']
-    labelled = find_labelled(data)
-    scan = cached_scan(data, labelled.files, run.folder / 'scan.json')
-    print_scan(scan, 'labelled images')
+    skipped = Skipped()
+    labelled = find_labelled(data, skipped)
+    cache = run.folder / 'scan.json'
+    scan = cached_scan(data, labelled.files, cache)
     if scan.unreadable:
+        named = scan.examples['unreadable'][:_NAMED]
+        listed, more = ', '.join(map(repr, named)), scan.unreadable - len(named)
+        if more:
+            listed += f' and {more:,} more, see {str(cache)!r}'
         raise UserError(
-            f'{plural(scan.unreadable, "labelled file")} cannot be read: repair or '
-            f'remove them. {scan.reason}'
+            f'{scan.unreadable:,} of {plural(len(labelled.files), "labelled file")} '
+            f'cannot be read: {listed}. Repair or remove them. {scan.reason}'
         )
+    print_scan(scan, 'labelled images', skipped)
     known, difference = known_statistics(start, scan)
     if difference:
         print(f'  mean and standard deviation of --from are not used: {difference}')

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmmixmim.checkpoint import load_whole
+from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
@@ -72,10 +73,14 @@ def predict(
     cfg, checkpoint, folder = _find_classifier(start)
     out = Path(out).expanduser() if out else folder / 'predictions.csv'
     _check_out(out)
-    files = _find_files([images] if isinstance(images, (str, Path)) else images)
+    skipped = Skipped()
+    images = [images] if isinstance(images, (str, Path)) else images
+    files = _find_files(images, skipped)
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
     print(f'Classifier   {checkpoint}, {len(classes)} classes')
     print(f'Images       {len(files):,}', flush=True)
+    if skipped.endings:
+        print(f'Skipped      {skipped}')
     _compare_bits(cfg, folder, files)
     init_default_scope('mmmixmim')
     cfg.model.backbone.init_cfg = None
@@ -144,7 +149,7 @@ def _check_out(out: Path) -> None:
         ) from error
 
 
-def _find_files(images: Iterable[str | Path]) -> list[Path]:
+def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
     files = []
     for each in images:
         path = Path(each).expanduser()
@@ -155,7 +160,7 @@ def _find_files(images: Iterable[str | Path]) -> list[Path]:
         if path.is_file() and path.suffix.lower() not in _LISTS:
             files.append(path)
         else:
-            files += list_images(path)[0]
+            files += list_images(path, skipped)[0]
     if not files:
         raise UserError('There are no images to classify: name some.')
     return files

@@ -7,10 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmmixmim.datasets import named_dataset
+from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.statistics import ChannelStatistics
 from mmmixmim.datasets.unreadable import UnreadableImages
+from mmmixmim.runtime import load_config
 from mmmixmim.text import plural
+from mmmixmim.validation import UserError
 from mmmixmim.visualization.report import with_labels, write_report
 
 from .config_writer import Section, config_text
@@ -92,7 +95,9 @@ def pretrain(
             _print_end(run)
         return run.folder
     with run.locked():
-        if not run.exists and not _prepare(run, data, dry_run):
+        if run.exists:
+            _print_changes(run)
+        elif not _prepare(run, data, dry_run):
             return run.folder
         with goes_on(), named_dataset(run.arguments['data'], data):
             train(run)
@@ -265,6 +270,27 @@ def _schedule_section(chosen: Choices, per_epoch: int | None) -> Section:
     )
     entries = dict(param_scheduler=[schedule], train_cfg=loop)
     return Section(title, entries, ('epochs', 'warmup'))
+
+
+def _print_changes(run: Run) -> None:
+    """Say if the folder of an interrupted run has more or fewer images than before."""
+    dataset = load_config(run.config).train_dataloader.dataset
+    root, listed = dataset.get('data_root'), dataset.get('ann_file')
+    if not root:  # no folder
+        return
+    try:
+        now = len(find_images(Path(root)))
+    except UserError:  # training finds out, and says what to do
+        return
+    more = now - run.data['images'] - run.data['unreadable']
+    if not more:
+        return
+    if more > 0:
+        effect = f'not used, as {listed} decides' if listed else 'used, too'
+    else:
+        effect = 'counted as unreadable' if listed else 'left out from now on'
+    count = f'{plural(abs(more), "image")} {"more" if more > 0 else "fewer"}'
+    print(f'{root} has {count} than when the run began: {effect}.')
 
 
 def _print_end(run: Run) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 
+from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.samples import has_mask
@@ -40,6 +41,7 @@ class Files(Source):
         root: The folder that holds these files and no other image. Defaults to None:
             there is none.
         masks: Folder of masks of these files. Defaults to None: there are none.
+        skipped: Files that were left out because of their ending. Defaults to None.
 
     Raises:
         UserError: If a mask is missing.
@@ -53,6 +55,7 @@ class Files(Source):
         out: Path,
         root: Path | None = None,
         masks: Path | None = None,
+        skipped: Skipped | None = None,
     ) -> None:
         unique: dict[str, Path] = {}  # whole path -> the file
         for file in files:
@@ -64,7 +67,7 @@ class Files(Source):
         if masks:
             self.mask_suffix = find_mask_suffix(Path(name), files, masks)
         self.scan = cached_scan(Path(name), files, out / 'scan.json')
-        print_scan(self.scan, kind)
+        print_scan(self.scan, kind, skipped)
         if repeats:
             print(f'  {plural(repeats, "repeated path")} left out')
         if masks:
@@ -175,8 +178,9 @@ def find_source(data: object, out: Path, masks: str | None = None) -> Source:
     if shards:
         return Shards(describe(data), out)
     if path:
+        skipped = Skipped()
         try:
-            files, kind = list_images(path)
+            files, kind = list_images(path, skipped)
         except MissingFileError:
             if masks or not any(path.glob('*.tar')):
                 raise
@@ -184,7 +188,8 @@ def find_source(data: object, out: Path, masks: str | None = None) -> Source:
         if path.is_dir() and not masks:
             _check_no_shards(path, files)
         root = path.absolute() if path.is_dir() else None
-        return Files(str(path), files, kind, out, root, masks and Path(masks))
+        masks = masks and Path(masks)
+        return Files(str(path), files, kind, out, root, masks, skipped)
     folder = out / STORED_FOLDER
     print(f'Reading the {describe(data)}.', flush=True)
     files, stored = store_images(data, folder)

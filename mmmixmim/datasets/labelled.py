@@ -13,7 +13,7 @@ import numpy as np
 
 from mmmixmim.validation import MissingFileError, UserError
 
-from .image_files import find_images
+from .image_files import Skipped, find_images
 from .tables import read_columns, read_lines
 
 PARTS = ('train', 'val')
@@ -53,7 +53,7 @@ class Labelled:
             (folder / f'{name}.txt').write_text(''.join(lines))
 
 
-def find_labelled(data: Path) -> Labelled:
+def find_labelled(data: Path, skipped: Skipped | None = None) -> Labelled:
     """Find the images and labels of a folder or a table.
 
     Args:
@@ -61,6 +61,8 @@ def find_labelled(data: Path) -> Labelled:
             below ``train`` and ``val``. Or a CSV or Parquet file with the columns
             ``path`` and ``label`` and optionally ``part`` (``train`` or ``val``); paths
             are relative to the file, and repeated lines count once.
+        skipped: Gets the files of a folder that have other endings than images.
+            Defaults to None: they are not kept.
 
     Raises:
         UserError: If labels are missing, a table has an image with two labels or parts,
@@ -69,7 +71,7 @@ def find_labelled(data: Path) -> Labelled:
     if data.is_file():
         rows = _read_table(data)
     else:
-        rows = _read_folders(data)
+        rows = _read_folders(data, skipped)
     classes = sorted({label for _, label, _ in rows})
     numbers = {name: number for number, name in enumerate(classes)}
     parts = [part for *_, part in rows]
@@ -166,8 +168,8 @@ def check_counts(labelled: Labelled) -> None:
             )
 
 
-def _read_folders(data: Path) -> list[tuple[Path, str, str]]:
-    files = find_images(data)
+def _read_folders(data: Path, skipped: Skipped | None) -> list[tuple[Path, str, str]]:
+    files = find_images(data, skipped=skipped)
     top = {file.relative_to(data).parts[0] for file in files}
     has_parts = {'train', 'val'} <= top
     if has_parts and top - {'train', 'val', 'test'}:

@@ -45,6 +45,7 @@ class Header:
         width: In pixels.
         channels: Number of channels, alpha included.
         bits: Bits per channel.
+        is_float: Whether the values are floats.
     """
 
     format: str
@@ -52,6 +53,7 @@ class Header:
     width: int
     channels: int
     bits: int
+    is_float: bool
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Scan:
         formats: Number of images of each format.
         channels: Number of images by number of channels.
         bits: Number of images by bits per channel.
+        floats: Number of images whose values are floats, by bits per channel.
         short_sides: Smallest, median and largest shorter side, in pixels.
         unreadable: Number of files that are no readable image.
         reason: Why the first of them cannot be read; '' if there are none.
@@ -86,6 +89,7 @@ class Scan:
     formats: dict[str, int] = field(default_factory=dict)
     channels: dict[int, int] = field(default_factory=dict)
     bits: dict[int, int] = field(default_factory=dict)
+    floats: dict[int, int] = field(default_factory=dict)
     short_sides: tuple[int, int, int] = (0, 0, 0)
     unreadable: int = 0
     reason: str = ''
@@ -134,7 +138,7 @@ class Scan:
         """Read a scan back; None if there is none or it is damaged."""
         try:
             content = json.loads(path.read_text())
-            for name in ('channels', 'bits'):
+            for name in ('channels', 'bits', 'floats'):
                 content[name] = {int(k): n for k, n in content[name].items()}
             return cls(**content | dict(short_sides=tuple(content['short_sides'])))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -354,7 +358,7 @@ def _header(image: ImageReader, name: str, source: Path | BytesIO) -> Header:
         # Pillow takes -1 for 255.
         picture = image.dtype.kind != 'i' and _is_picture(source)
         name = 'TIFF' if picture else _BANDS
-    return Header(name, *image.size, image.channels, bits)
+    return Header(name, *image.size, image.channels, bits, image.dtype.kind == 'f')
 
 
 def _summarise(scan: Scan, found: dict[Path | str, Header]) -> None:
@@ -363,6 +367,7 @@ def _summarise(scan: Scan, found: dict[Path | str, Header]) -> None:
     scan.formats = dict(Counter(each.format for each in headers))
     scan.channels = dict(Counter(each.channels for each in headers))
     scan.bits = dict(Counter(each.bits for each in headers))
+    scan.floats = dict(Counter(each.bits for each in headers if each.is_float))
     short = [min(each.height, each.width) for each in headers]
     scan.short_sides = (min(short), round(median(short)), max(short))
     scan.add_example('smallest', names[short.index(min(short))])

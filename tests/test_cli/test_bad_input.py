@@ -10,6 +10,7 @@ from mmmixmim.cli import machine, settings, training
 from mmmixmim.cli.source import find_source
 from mmmixmim.datasets import write_shards
 from mmmixmim.datasets.readers import PillowReader
+from mmmixmim.datasets.scan import Scan
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.validation import UserError
 
@@ -169,7 +170,7 @@ def test_the_folder_of_another_run(pretrained, photos, tmp_path):
         (constant, 'are constant'),
         (other_channels, 'number of channels: 2 with 5, 1 with 7'),
         (not_a_number, 'say --no-data=nan'),
-        (unreadable, '1 labelled file cannot be read'),
+        (unreadable, '1 of 1 labelled file cannot be read'),
     ],
 )
 def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path):
@@ -177,6 +178,36 @@ def test_labelled_images_that_cannot_be_trained_on(command, make, said, tmp_path
     data.mkdir()
     make(data / 'a')
     assert said in error_line(command, data, '--out', tmp_path / 'run')
+
+
+@pytest.mark.parametrize('command', ['pretrain', 'finetune'])
+def test_files_that_are_skipped_are_counted(command, tmp_path):
+    for label in 'ab':
+        write_pictures(tmp_path / 'data' / label, 4)
+        (tmp_path / 'data' / label / 'boxes.xml').touch()
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    code, printed, err = mixmim(command, tmp_path / 'data', *options)
+    assert code == 0, err
+    said = '  skipped 2 files whose ending is not that of an image: .xml (2)\n'
+    assert said in printed
+    for file in tmp_path.rglob('*.xml'):
+        file.unlink()
+    _, printed, _ = mixmim(command, tmp_path / 'data', *options)
+    assert 'whose ending' not in printed
+
+
+def test_labelled_files_that_cannot_be_read_are_named(tmp_path):
+    for label in 'ab':
+        write_pictures(tmp_path / 'data' / label, 5)
+    for number in range(5):
+        path = tmp_path / 'data' / 'a' / f'a{number:02}.png'
+        path.write_bytes(path.read_bytes()[:-40])
+    run = tmp_path / 'run'
+    code, printed, err = mixmim('finetune', tmp_path / 'data', '--out', run)
+    assert code == 1 and 'left out' not in printed
+    named = ', '.join(f"'{tmp_path}/data/a/a{number:02}.png'" for number in range(3))
+    assert f'5 of 10 labelled files cannot be read: {named} and 2 more, see' in err
+    assert len(Scan.load(run / 'scan.json').examples['unreadable']) == 5
 
 
 def test_what_could_not_be_read_is_looked_at_again(tmp_path, monkeypatch):

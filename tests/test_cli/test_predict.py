@@ -52,15 +52,17 @@ def test_finetuning_and_its_report_say_how(classifier, photos):
 
 
 def test_images_that_cannot_be_read_are_named(classifier, photos, tmp_path):
-    images = [photos / 'sea' / 'sea01.jpg', tmp_path / 'b.png', photos / 'hills']
+    images = [photos / 'sea' / 'sea01.jpg', tmp_path / 'b.png', tmp_path / 'hills']
     images[1].write_bytes(b'no image')
+    shutil.copytree(photos / 'hills', images[2])
+    (images[2] / 'notes.txt').touch()
     options = ['--from', classifier[0] / 'epoch_1.pth', '--out', tmp_path / 'a.csv']
     code, printed, err = mixmim('predict', *images, *options, '--batch-size', 8)
     assert code == 0, err
-    assert 'Images       38\n' in printed
+    assert 'Images       38\nSkipped      1 file whose ending is not' in printed
     assert f'Unreadable   1, without a class in the file\n  {images[1]}: ' in printed
     rows = read(tmp_path / 'a.csv')
-    paths = [*images[:2], *sorted(images[2].iterdir())]
+    paths = [*images[:2], *sorted(images[2].glob('*.png'))]
     assert [row['path'] for row in rows] == list(map(str, paths))
     assert not any(rows[1][name] for name in rows[1] if name != 'path')
     assert all(all(row.values()) for row in rows[:1] + rows[2:])

@@ -20,10 +20,12 @@ from mmmixmim.cli.training import goes_on
 from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
+from mmmixmim.registry import DATASETS
 
 from ..conftest import ROOT
 from ..scripts import call, passed
-from .conftest import error_line, mixmim, write_pictures
+from ..test_datasets.test_readers.test_opening import write_dicom
+from .conftest import error_line, mixmim, picture, write_pictures
 
 
 def test_a_folder_becomes_a_run(pretrained):
@@ -211,6 +213,24 @@ def test_a_dry_run_trains_nothing(photos, tmp_path):
     assert (out / 'scan.json').stat().st_mtime_ns == scan  # cached
 
 
+@pytest.mark.parametrize(
+    'slope, said',
+    [
+        (None, 'channels 1; 16-bit\n'),
+        ((2, -1024), 'channels 1; 32-bit floats, after slope and intercept\n'),
+    ],
+)
+def test_the_bits_of_dicom_are_those_of_its_values(slope, said, tmp_path):
+    (tmp_path / 'data').mkdir()
+    for number in range(2):
+        pixels = picture(number, (40, 40))[..., 0].astype('int16')
+        write_dicom(tmp_path / 'data' / f'{number}.dcm', pixels, slope)
+    options = ['--out', tmp_path / 'run', '--dry-run']
+    for _ in range(2):  # the second time from the scan that the first one has saved
+        code, printed, err = mixmim('pretrain', tmp_path / 'data', *options)
+        assert code == 0 and said in printed, printed + err
+
+
 def test_python_trains_on_a_list_from_the_weights_of_a_run(
     pretrained, tmp_path, capsys
 ):
@@ -260,6 +280,35 @@ def test_the_name_of_a_folder_is_no_code(command, name, tmp_path, monkeypatch):
     assert name in ast.get_docstring(ast.parse(config))
     Config.fromfile('run/config.py')
     assert not Path('made').exists()
+
+
+@pytest.mark.parametrize('listed', [False, True])
+def test_images_that_come_or_go_while_a_run_is_interrupted(
+    listed, tmp_path, monkeypatch
+):
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    data, run = tmp_path / 'data', tmp_path / 'run'
+    command = ['pretrain', data, '--out', run]
+    write_pictures(data, 8)
+    if listed:  # what can be read, if not all
+        (data / 'broken.png').write_bytes(b'no image')
+    with monkeypatch.context() as patch:
+        patch.setattr('mmmixmim.cli.pretrain.train', interrupt)
+        assert mixmim(*command)[0] == 130
+        assert 'when the run began' not in mixmim(*command)[1]
+        write_pictures(data, 10)
+        _, added, _ = mixmim(*command)
+        for number in range(5):
+            (data / f'data{number:02}.png').unlink()
+        _, removed, _ = mixmim(*command)
+    effect = f'not used, as {run}/images.txt decides' if listed else 'used, too'
+    assert f'{data} has 2 images more than when the run began: {effect}.' in added
+    effect = 'counted as unreadable' if listed else 'left out from now on'
+    assert f'{data} has 3 images fewer than when the run began: {effect}.' in removed
+    loader = Config.fromfile(run / 'config.py').train_dataloader
+    assert len(DATASETS.build(loader.dataset)) == (8 if listed else 5)
 
 
 @pytest.mark.parametrize('name', ['picture', 'picture.txt', ''])

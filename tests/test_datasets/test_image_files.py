@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmmixmim.datasets.file_list import check_links, list_files
-from mmmixmim.datasets.image_files import find_images
+from mmmixmim.datasets.image_files import Skipped, find_images
 from mmmixmim.validation import MissingFileError, UserError
 
 
@@ -76,6 +76,34 @@ def test_runs_among_shards_are_left_out(tmp_path):
     (tmp_path / 'images' / 'a.png').touch()
     with pytest.raises(UserError, match="run' is the folder of a run"):
         find_images(tmp_path)
+
+
+def test_files_that_are_no_images_by_their_ending_are_counted(tmp_path):
+    names = ('a.png', 'a.txt', 'b.TXT', 'Thumbs.db', '.hidden', 'c.json', 'd.gif')
+    for name in (*names, 'notes', '1.2.840.7'):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / 'pipe')  # to read from it would wait
+    skipped = Skipped()
+    assert find_images(tmp_path, skipped=skipped) == [tmp_path / 'a.png']
+    assert skipped.endings == {'.txt': 2, '.json': 1, '.gif': 1, '': 3}
+    text = str(skipped)
+    assert text.startswith('7 files whose ending is not that of an image: none (3), ')
+    assert '.txt (2), ' in text and text.endswith('others (1)')
+
+
+@pytest.mark.parametrize('name', ['IM000001', '1.2.840.113619', 'SLICE.001'])
+def test_dicom_files_without_an_ending_are_pointed_out(name, tmp_path):
+    (tmp_path / 'DICOMDIR').write_bytes(bytes(128) + b'DICM')
+    (tmp_path / 'LICENSE').write_text('no image')
+    (tmp_path / 'deep').mkdir()
+    (tmp_path / 'deep' / name).write_bytes(bytes(128) + b'DICM')
+    with pytest.raises(MissingFileError) as error:
+        find_images(tmp_path)
+    assert str(error.value).endswith(
+        '.webp. It has 2 files whose ending is not that of an image: none (2). '
+        f"'{tmp_path}/deep/{name}' has no ending and looks like DICOM: add .dcm to the "
+        'names of such files.'
+    )
 
 
 def test_what_disks_keep_at_their_top_is_left_out(tmp_path):
