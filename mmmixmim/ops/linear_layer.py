@@ -43,6 +43,8 @@ def _has_intel_mkl() -> bool:
 
 
 INTEL_MKL = _has_intel_mkl()
+# PyTorch's vectorised shuffle refuses an x86 CPU without AVX2.
+FAST_SHUFFLE = torch.backends.cpu.get_cpu_capability() != 'DEFAULT'
 
 
 class Linear(nn.Linear):
@@ -220,6 +222,8 @@ def onednn_mm(a: Tensor, b: Tensor) -> Tensor:
 
 def _transposed(matrix: Tensor) -> Tensor:
     """Copy ``matrix.t()``, two to five times as fast as ``contiguous()`` would."""
+    if not FAST_SHUFFLE:
+        return matrix.t().contiguous()
     rows, columns = matrix.shape
     # As one pixel in the layout channels_last: a shuffle in groups is a transposition.
     pixel = matrix.reshape(1, 1, 1, -1).permute(0, 3, 1, 2)
