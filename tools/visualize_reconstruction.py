@@ -24,7 +24,10 @@ def parse_args() -> argparse.Namespace:
         help='picture to write (reconstruction.png)',
     )
     parser.add_argument(
-        '--num', type=positive_int, default=8, help='number of images (8)'
+        '--num',
+        type=positive_int,
+        default=8,
+        help='number of images (8), rounded up to whole mixtures',
     )
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of images, crops and masks (0)'

@@ -23,7 +23,7 @@ from .data import MEAN, MEASURED, STD, cached_scan, measure, print_scan
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
-from .start import known_statistics
+from .start import known_statistics, warn_of_no_data
 
 _SHOWN = 10  # classes whose images are counted
 _NAMED = 3  # unreadable files that an error names
@@ -69,6 +69,7 @@ def look(run: Run, data: Path) -> tuple[Labelled, Scan]:
         print(f'  mean and standard deviation of --from are not used: {difference}')
     scan = replace(scan, as_arrays=known is not None)
     check_scan(scan, no_data)
+    warn_of_no_data(start, scan, no_data)
     said = 'as the data say'
     if labelled.parts is None:
         seed = run.arguments['seed']

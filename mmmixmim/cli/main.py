@@ -231,7 +231,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
     help='Folder of other images [those it was trained on].',
 )
 @click.option('--out', type=_PATH, help='File [RUN/reconstruction.png].')
-@click.option('--num', type=click.IntRange(2), default=8, help='Pictures.')
+@click.option('--num', type=click.IntRange(2), default=8, help='Images, in pairs.')
 @_SEED
 def reconstruct(run: Path, **options) -> None:
     """Draw images, their mixtures and their reconstructions.

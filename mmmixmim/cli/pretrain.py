@@ -25,7 +25,7 @@ from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
 from .source import find_source
-from .start import known_settings, pretrained
+from .start import known_settings, pretrained, warn_of_no_data
 from .training import announce, goes_on, train
 
 
@@ -122,6 +122,7 @@ def _prepare(run: Run, data: str | Path | Iterable, dry_run: bool) -> bool:
     check_scan(scan, no_data, masked=source.has_weights)
     if no_data is not None:
         print(f'  pixels of value {no_data} hold no data')
+    warn_of_no_data(start, scan, no_data)
     chosen, cost = choose_pretraining(scan, machine, known, **run.given)
     duration = time_of_training(chosen, scan.images - chosen.held_out, cost, machine)
     if not announce(out, chosen, cost, duration, dry_run):
@@ -297,7 +298,8 @@ def _print_end(run: Run) -> None:
     print(f'\nEncoder         {run.checkpoint}')
     print(f'Reconstruction  {run.folder / "reconstruction.png"}')
     print(f'Report          {write_report(run.folder)}')
-    steps = with_labels(run.folder, run.arguments['data'], run.folder)
+    data, no_data = run.arguments['data'], run.arguments['no_data']
+    steps = with_labels(run.folder, data, run.folder, no_data)
     commands = [f'  {step.command}' for step in steps]
     own = ', yours for /data/labelled' if '/data/labelled' in commands[0] else ''
     print(f'\nNext, with a folder of images for each class{own}:', *commands, sep='\n')

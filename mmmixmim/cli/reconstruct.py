@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmmixmim.datasets import ImageFolder, RasterFolder
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.runtime import load_config
-from mmmixmim.validation import UserError, check_int_between
+from mmmixmim.validation import UserError, check_int_between, check_positive_int
 from mmmixmim.visualization import check_picture, draw_training_images
 
 from .run import Run
@@ -30,15 +30,16 @@ def reconstruct(
         images: Folder of other images. Defaults to None: those it was trained on.
         out: File of the picture. Defaults to ``reconstruction.png`` in the folder of
             the run.
-        num: Number of images. Defaults to 8.
+        num: Number of images, rounded up to whole mixtures. Defaults to 8.
         seed: Seed of images, crops and masks, below 2 ** 32. Defaults to 0.
 
     Returns:
         The file.
 
     Raises:
-        UserError: If there is no such run or image, or the seed is out of range.
+        UserError: If there is no such run or image, or number or seed are wrong.
     """
+    check_positive_int('--num', num)
     check_int_between('--seed', seed, 0, 2**32 - 1)
     opened = Run.load(Path(run).expanduser())
     if opened.command != 'pretrain':

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shlex
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _CHOSEN = (
     'workers',
 )
 _LOCK = '.lock'
+# MMEngine's scope, loggers and signal handlers belong to the process.
+_RUNNING = threading.Lock()
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
@@ -147,10 +150,10 @@ class Run:
 
         Raises:
             UserError: If another one does, or has begun a run since this one was
-                opened.
+                opened; or if this process prepares or trains another run.
         """
         file = self.folder / _LOCK
-        with created(self.folder), file.open('a') as lock:
+        with _only_run(self.folder), created(self.folder), file.open('a') as lock:
             try:
                 # Loader processes do not inherit this kind of lock.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -243,6 +246,19 @@ class Run:
                 'holds no run of this command: choose another --out.'
             )
         return cls(folder, command, arguments)
+
+
+@contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    if not _RUNNING.acquire(blocking=False):
+        raise UserError(
+            f'--out {str(folder)!r}: another run of this process has not ended. Wait '
+            'for its end, or start this one in a process of its own.'
+        )
+    try:
+        yield
+    finally:
+        _RUNNING.release()
 
 
 def _plain(value: object) -> float | str:

@@ -13,6 +13,8 @@ from mmmixmim.validation import MissingFileError, UserError
 from .models import model_of_weights
 from .run import Run
 
+_STATISTICS = 'statistics.json'
+
 
 def known_settings(start: str | Path | None) -> dict | None:
     """Settings that follow from the weights to start from.
@@ -53,19 +55,41 @@ def known_statistics(
         Mean and deviation, None if there are none. And how the images of the run differ
         in kind, so that its statistics are of no use; '' if they do not.
     """
-    if start is None:
+    run = _run_with_statistics(start)
+    if run is None:
         return None, ''
-    folder = checkpoint_of(start).parent
-    file = folder / 'statistics.json'
-    if not file.is_file() or not (folder / 'run.json').is_file():
-        return None, ''
-    data = Run.load(folder).data
     for name in ('channels', 'bits'):
-        there, here = sorted(map(int, data[name])), sorted(getattr(scan, name))
+        there, here = sorted(map(int, run.data[name])), sorted(getattr(scan, name))
         if there != here:
             there, here = (', '.join(map(str, each)) for each in (there, here))
             return None, f'its images have {there} {name}, these {here}'
-    return ChannelStatistics.load(file), ''
+    return ChannelStatistics.load(run.folder / _STATISTICS), ''
+
+
+def warn_of_no_data(start: str | Path | None, scan: Scan, no_data: str | None) -> None:
+    """Print if the run to start from took other pixels for those without data.
+
+    Args:
+        start: The run or its checkpoint; None for none.
+        scan: The images.
+        no_data: Value of their pixels without data; None for none.
+    """
+    run = _run_with_statistics(start) if scan.is_raster else None
+    there = run and run.arguments['no_data']
+    if run and there != no_data:
+        print(
+            f'  Careful: --from was trained with no_data={there}, this run with '
+            f'{no_data}: pixels without data for the one count as values for the other.'
+        )
+
+
+def _run_with_statistics(start: str | Path | None) -> Run | None:
+    """The run to start from, if it has measured channels, as runs on rasters do."""
+    if start is None:
+        return None
+    folder = checkpoint_of(start).parent
+    names = ('run.json', _STATISTICS)
+    return Run.load(folder) if all((folder / x).is_file() for x in names) else None
 
 
 def pretrained(start: str | Path, known: dict, in_channels: int) -> dict:

@@ -73,19 +73,32 @@ def draw_training_images(
         cfg: Pretraining config.
         checkpoint: Its checkpoint, of any format.
         path: Output file.
-        num: Number of images.
+        num: Number of images, rounded up to whole mixtures. If there are fewer, as many
+            whole mixtures as they make.
         seed: Seed of images, crops and masks.
         **shown: See :func:`draw_reconstruction`.
+
+    Raises:
+        UserError: If the images make no mixture.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
     set_random_seed(seed)
     model = MODELS.build(cfg.model)
     load_whole(model, checkpoint)
     model.to(get_device())
-    loader = dict(cfg.train_dataloader, batch_size=num, num_workers=0)
+    # Whole mixtures: an image without a partner would be mixed with itself.
+    group = model.num_images if model.filling is None else 1
+    wanted = -(-num // group) * group
+    loader = dict(cfg.train_dataloader, batch_size=wanted, num_workers=0)
     loader.update(persistent_workers=False, drop_last=False)
     batch = next(iter(Runner.build_dataloader(loader, seed=seed)))
-    draw_reconstruction(model, batch['inputs'], path, **shown)
+    images = batch['inputs']
+    whole = len(images) // group * group
+    if not whole:
+        raise UserError(
+            f'A mixture needs {group} images, and there are {len(images)}: add images.'
+        )
+    draw_reconstruction(model, images[:whole], path, **shown)
 
 
 @torch.no_grad()

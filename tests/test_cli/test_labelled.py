@@ -1,5 +1,6 @@
 """Fine-tuning and probing by one command."""
 
+import html
 import json
 import shlex
 import shutil
@@ -293,6 +294,35 @@ def test_grey_rasters_from_pretraining_to_classifier(tmp_path):
     code, printed, err = mixmim('probe', tmp_path / 'new', *options)
     assert code == 0, err
     assert json.loads((runs[2] / 'mistakes.json').read_text())['top1'] == 100
+
+
+def test_runs_repeat_the_value_without_data_of_the_run_they_start_from(tmp_path):
+    for name, level in (('bright', 9000), ('dark', 3000)):
+        folder = tmp_path / 'data' / name
+        write_rasters(folder, 1, np.float32, 'npy', level, no_data=-9999)
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    data = [tmp_path / 'data', '--no-data=-9999', '--epochs', 1]
+    code, printed, err = mixmim('pretrain', *data, '--out', first)
+    assert code == 0, printed + err
+    steps = [shlex.split(line) for line in printed.splitlines()[-2:]]
+    assert [step[3] for step in steps] == ['probe', 'finetune']
+    page = html.unescape((first / 'report.html').read_text())
+    for step in steps:
+        assert step[-1] == '--no-data=-9999.0'
+        assert ' '.join(step[-3:]) in page  # behind --out
+    said = 'trained with no_data=-9999.0, this run with None: pixels without'
+    for command, rest in (
+        ('pretrain', ['--dry-run']),
+        ('finetune', ['--dry-run']),
+        ('probe', []),
+    ):
+        rest = [*rest, '--from', first, '--out', second]
+        code, printed, err = mixmim(command, data[0], *rest)
+        assert code == 0 and f'Careful: --from was {said}' in printed, err
+        shutil.rmtree(second, ignore_errors=True)
+        code, printed, err = mixmim(command, *data[:2], *rest)
+        assert code == 0 and 'this run with' not in printed, err
+        shutil.rmtree(second, ignore_errors=True)
 
 
 def test_bands_without_data_count_nowhere(tmp_path):

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 import mmmixmim
+from mmmixmim.cli.reconstruct import reconstruct
 from mmmixmim.cli.run import Run
 from mmmixmim.cli.settings import Choices
 from mmmixmim.cli.training import goes_on
@@ -21,6 +23,7 @@ from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import UserError
 
 from ..conftest import ROOT
 from ..scripts import call, passed
@@ -194,6 +197,26 @@ def test_a_run_whose_images_are_gone(tmp_path):
 )
 def test_what_cannot_be_reconstructed(pretrained, options, said):
     assert said in error_line('reconstruct', pretrained[0], *options)
+
+
+@pytest.mark.parametrize('num', [0, -2, 2.0, 'a'])
+def test_the_number_of_reconstructions_is_a_positive_int(num, pretrained):
+    with pytest.raises(UserError, match='--num must be a positive int'):
+        reconstruct(pretrained[0], num=num)
+
+
+def test_an_image_without_a_partner_is_not_drawn(pretrained, tmp_path):
+    """In its row of mixtures it would show whole."""
+    for count in (1, 4, 5):
+        write_pictures(tmp_path / f'{count}', count)
+
+    def width(count, num):
+        images, out = tmp_path / f'{count}', tmp_path / 'picture.png'
+        return Image.open(reconstruct(pretrained[0], images, out, num)).width
+
+    assert width(5, 3) == width(5, 4) == width(5, 8) == width(4, 8) > width(5, 1)
+    line = error_line('reconstruct', pretrained[0], '--images', tmp_path / '1')
+    assert 'A mixture needs 2 images, and there are 1' in line
 
 
 def test_interruptions_say_how_to_go_on(capsys):

@@ -217,6 +217,18 @@ def test_one_process_at_a_time_prepares_or_trains_a_run(photos, tmp_path):
 
 
 @pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
+def test_a_process_has_one_run_at_a_time(command, photos, tmp_path):
+    """In this folder or another; threads share what MMEngine and Python data keep."""
+    with Run(tmp_path / 'first', 'pretrain', {}).locked():
+        for name in ('first', 'second'):
+            with pytest.raises(UserError, match='another run of this process has not'):
+                getattr(mmmixmim, command)(photos, out=tmp_path / name)
+        assert not (tmp_path / 'second').exists()
+    with Run(tmp_path / 'second', 'pretrain', {}).locked():
+        pass
+
+
+@pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
 @pytest.mark.parametrize('exists', [False, True])
 def test_a_start_that_fails_leaves_no_folder(exists, command, tmp_path):
     out = tmp_path / 'runs' / 'first'

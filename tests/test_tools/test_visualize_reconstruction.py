@@ -1,5 +1,6 @@
 """tools/visualize_reconstruction.py on real files."""
 
+import pytest
 import torch
 from mmengine.runner import Runner
 from PIL import Image
@@ -49,10 +50,24 @@ def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
         options = ['--num', 5, '--seed', seed, *SPLIT]
         call('visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.')
     (first, mask), (again, same_mask), (others, other_mask) = drawn
-    assert first.shape == (5, 1, 32, 32)
+    assert first.shape == (6, 1, 32, 32)  # three pairs
     assert seeds == [0, 0, 1]  # of the order of the images
     assert torch.equal(first, again) and torch.equal(mask, same_mask)
     assert not torch.equal(first, others) and not torch.equal(mask, other_mask)
+
+
+@pytest.mark.parametrize(
+    'option, num, drawn', [('num_images=3', 8, 9), ('filling=zeros', 5, 5)]
+)
+def test_whole_mixtures_are_drawn(option, num, drawn, pretrained, monkeypatch):
+    counts = []
+    monkeypatch.setattr(
+        'mmmixmim.visualization.reconstruction.draw_reconstruction',
+        lambda model, images, path, **shown: counts.append(len(images)),
+    )
+    options = [PRETRAIN, pretrained, '--num', num, *SPLIT, f'model.{option}']
+    call('visualize_reconstruction.py', *options, cwd='.')
+    assert counts == [drawn]
 
 
 def test_no_images_are_refused(tmp_path):

@@ -55,16 +55,18 @@ def next_steps(run: RecordedRun) -> list[Advice]:
         test = f'{_tool(run, "test")} {config} {option}{checkpoint}'
         steps.append(Advice('Evaluate the last checkpoint', test))
         return [*steps, with_images(run.folder)] if _by_command(run) else steps
+    dataset = dataset_of(run, 'train')
+    root, no_data = dataset.get('data_root'), _no_data(dataset)
     return [
         *steps,
         _draw(run, 'Draw reconstructions of other images of these data'),
-        *with_labels(
-            run.folder, dataset_of(run, 'train').get('data_root'), run.checkpoints[-1]
-        ),
+        *with_labels(run.folder, root, run.checkpoints[-1], no_data),
     ]
 
 
-def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
+def with_labels(
+    folder: Path, data: str | None, start: Path, no_data: str | float | None
+) -> list[Advice]:
     """List how to use a pretrained encoder on labelled images.
 
     Args:
@@ -72,6 +74,7 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
         data: Folder that it was trained on. If it is ``train`` of labelled images, they
             are used; else readers put their own.
         start: Run or checkpoint of the encoder.
+        no_data: Value of pixels without data that it was trained with; None for none.
     """
     labelled = labelled_folder_of(Path(data)) if data else None
     steps = []
@@ -85,6 +88,7 @@ def with_labels(folder: Path, data: str | None, start: Path) -> list[Advice]:
     ):
         words = [command, str(labelled or '/data/labelled'), '--from', str(start)]
         words += ['--out', str(beside(folder, name))]
+        words += [] if no_data is None else [f'--no-data={no_data}']
         steps.append(Advice(purpose, f'python -m mmmixmim {shlex.join(words)}'))
     return steps
 
@@ -255,6 +259,13 @@ def _tool(run: RecordedRun, name: str) -> str:
     if _by_command(run):
         return f'mim {name} mmmixmim'
     return f'python tools/{name}.py'
+
+
+def _no_data(dataset: dict) -> str | float | None:
+    """Value of pixels without data that the pipeline of a dataset names."""
+    transforms = dataset.get('pipeline') or ()
+    values = (each.get('no_data') for each in transforms if isinstance(each, dict))
+    return next((value for value in values if value is not None), None)
 
 
 def _from_python(run: RecordedRun) -> bool:
