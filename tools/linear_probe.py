@@ -21,6 +21,7 @@ from mmmixmim.runtime import (
     load_config,
     one_line_errors,
     positive_int,
+    random_seed,
 )
 from mmmixmim.validation import UserError
 
@@ -48,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--seed',
-        type=int,
+        type=random_seed,
         default=0,
         help='seed for the weights without checkpoint (0)',
     )
