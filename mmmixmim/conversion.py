@@ -71,6 +71,12 @@ def _check_windows(metadata: dict[str, dict]) -> None:
 
 def _check_complete(state: StateDict, source: str) -> None:
     """Raise for a model with missing or unknown parameters, or of wrong shapes."""
+    if not any(name.startswith('backbone.layers.') for name in state):
+        raise UserError(
+            'This checkpoint has another encoder than MixMIMTransformer, the only one '
+            'that comes in several formats. Of the others, tools/convert_checkpoint.py '
+            'exports Swin and ConvNeXt by --to timm.'
+        )
     expected = _expected_shapes(state)
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]

@@ -315,6 +315,7 @@ CASES = [
     config('no optimizer', 'optim_wrapper=None'),
     config('a learning rate that is text', 'optim_wrapper.optimizer.lr=fast'),
     config('an empty batch', 'train_dataloader.batch_size=0'),
+    config('a seed below zero', 'randomness.seed=-1'),
     config('a negative number of workers', 'train_dataloader.num_workers=-1'),
     config(
         'a share of bad images above 1', 'default_hooks.unreadable_images.max_share=2'
@@ -422,6 +423,20 @@ CASES = [
         'labels per class as text',
         'linear_probe.py',
         [CLASSIFY, '--samples-per-class', 'few'],
+    ),
+    Case(
+        'Options',
+        'a seed that is too large',
+        'linear_probe.py',
+        [CLASSIFY, '--seed', str(2**32)],
+    ),
+    *(
+        Case('Options', 'a seed below zero', tool, [*arguments, '-1'])
+        for tool, arguments in (
+            ('visualize_reconstruction.py', [PRETRAIN, 'a.pth', '--seed']),
+            ('what_predicts.py', ['--seeds']),
+            ('compare_methods.py', ['--seeds']),
+        )
     ),
     Case(
         'Options',

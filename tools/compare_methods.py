@@ -35,7 +35,7 @@ from steps import Step, run_steps  # beside this script
 
 from mmmixmim.benchmarking import interleave, machine, pairwise_ratio
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import one_line_errors, positive_int, require
+from mmmixmim.runtime import one_line_errors, positive_int, random_seed, require
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.text import duration
 from mmmixmim.validation import UserError
@@ -156,7 +156,11 @@ def parse_args() -> argparse.Namespace:
         help='encoders (all)',
     )
     parser.add_argument(
-        '--seeds', nargs='+', type=int, default=[0, 1, 2], help='random seeds (0 1 2)'
+        '--seeds',
+        nargs='+',
+        type=random_seed,
+        default=[0, 1, 2],
+        help='random seeds (0 1 2)',
     )
     parser.add_argument(
         '--jobs', type=positive_int, default=2, help='runs at a time (2)'
@@ -211,7 +215,7 @@ def check_quick(args: argparse.Namespace) -> None:
 
 
 def make_plan(args: argparse.Namespace) -> list[Run]:
-    """List all runs that the options ask for."""
+    """List all runs that the options ask for, each once."""
     runs = []
     lengths = dict(
         digits=EPOCHS,
@@ -222,7 +226,7 @@ def make_plan(args: argparse.Namespace) -> list[Run]:
             *(task, args.encoders, args.arms, args.seeds, read_costs(task, args)),
             1 if args.quick else lengths[task],
         )
-    return runs
+    return list(dict.fromkeys(runs))
 
 
 def is_done(run: Run, work_dir: Path) -> bool:

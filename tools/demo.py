@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from steps import Step, run_steps  # beside this script
 
-from mmmixmim.runtime import one_line_errors
+from mmmixmim.runtime import one_line_errors, random_seed
 from mmmixmim.text import duration
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,7 +91,7 @@ Took {duration(seconds)}."""
 def main() -> None:
     """Run all steps and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--seed', type=int, default=0, help='random seed (0)')
+    parser.add_argument('--seed', type=random_seed, default=0, help='random seed (0)')
     parser.add_argument(
         '--work-dir', type=Path, help='output folder (work_dirs/demo-seed<seed>)'
     )

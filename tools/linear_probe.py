@@ -21,7 +21,9 @@ from mmmixmim.runtime import (
     load_config,
     one_line_errors,
     positive_int,
+    random_seed,
 )
+from mmmixmim.runtime.files import check_json_name
 from mmmixmim.validation import UserError
 
 
@@ -48,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--seed',
-        type=int,
+        type=random_seed,
         default=0,
         help='seed for the weights without checkpoint (0)',
     )
@@ -66,6 +68,8 @@ def label_count(text: str) -> int | str:
 def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
+    if args.out:
+        check_json_name(args.out)
     cfg = load_config(args.config, args.cfg_options)
     data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     if not data or data.get('part') == 'held_out':

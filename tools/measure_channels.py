@@ -12,6 +12,7 @@ from mmmixmim.datasets import RasterFolder, measure_channels
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.runtime import one_line_errors
+from mmmixmim.runtime.files import check_json_name
 from mmmixmim.validation import UserError
 
 
@@ -44,7 +45,7 @@ def main() -> None:
             f'--mask-suffix {args.mask_suffix!r} needs the folder of the masks: add '
             '--mask-root.'
         )
-    _check_out(Path(args.out))
+    check_json_name(Path(args.out))
     dataset = RasterFolder(
         args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
     )
@@ -61,17 +62,6 @@ def main() -> None:
         channel = i if args.channels is None else args.channels[i]
         print(f'{channel:7}', *(f'{value:10.5g}' for value in row))
     print(f'Written to {args.out}.')
-
-
-def _check_out(file: Path) -> None:
-    above = next(each for each in file.absolute().parents if each.exists())
-    if file.is_dir() or not above.is_dir():
-        found = file if file.is_dir() else above
-        kind = 'folder' if file.is_dir() else 'file'
-        raise UserError(
-            f'--out {str(file)!r} cannot be written, since {str(found)!r} is a {kind}: '
-            'name a JSON file in a folder.'
-        )
 
 
 if __name__ == '__main__':

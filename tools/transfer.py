@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 from steps import Step, run_steps  # beside this script
 
-from mmmixmim.runtime import one_line_errors, require
+from mmmixmim.runtime import one_line_errors, random_seed, require
 from mmmixmim.synthetic import CLASSES
 from mmmixmim.text import duration
 from mmmixmim.visualization import draw_label_maps, paint_instances
@@ -141,7 +141,7 @@ def draw_predictions(work_dir: Path, quick: bool) -> None:
 def main() -> None:
     """Run all steps and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--seed', type=int, default=0, help='random seed (0)')
+    parser.add_argument('--seed', type=random_seed, default=0, help='random seed (0)')
     parser.add_argument(
         '--work-dir',
         type=Path,

@@ -8,6 +8,7 @@ from mmmixmim.runtime import (
     load_config,
     one_line_errors,
     positive_int,
+    random_seed,
 )
 from mmmixmim.visualization import check_picture, draw_training_images
 
@@ -30,7 +31,10 @@ def parse_args() -> argparse.Namespace:
         help='number of images (8), rounded up to whole mixtures',
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='seed of images, crops and masks (0)'
+        '--seed',
+        type=random_seed,
+        default=0,
+        help='seed of images, crops and masks (0)',
     )
     parser.add_argument(
         '--bands',

@@ -25,7 +25,7 @@ from mmengine.config import Config
 
 from mmmixmim.benchmarking import markdown_table
 from mmmixmim.evaluation import read_history
-from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.runtime import one_line_errors, positive_int, random_seed
 from mmmixmim.validation import check_int_between
 
 # What differs from the first run: title, and config entries.
@@ -169,7 +169,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--runs', nargs='+', choices=RUNS, default=list(RUNS), help='runs (all)'
     )
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds (0)')
+    parser.add_argument(
+        '--seeds', nargs='+', type=random_seed, default=[0], help='seeds (0)'
+    )
     parser.add_argument(
         '--epochs', type=positive_int, default=8, help='epochs of pretraining (8)'
     )
@@ -195,8 +197,8 @@ def main() -> None:
     check_int_between('--points', args.points, 1, args.epochs)
     lengths = f'{args.epochs}-{args.points}-{args.finetune_epochs}'
     rows = []
-    for seed in args.seeds:
-        for name in args.runs:
+    for seed in dict.fromkeys(args.seeds):  # each once
+        for name in dict.fromkeys(args.runs):
             path = args.work_dir / f'{name}-seed{seed}-{lengths}.json'
             if not path.exists():
                 write_json(path, run_one(name, args, seed))

@@ -326,9 +326,10 @@ def _check_arch(backbone: nn.Module, state: StateDict, prefix: str) -> None:
         resized = name.endswith(('pos_embed', 'bias_table'))
         start = parameter.ndim - 1 if resized else 0
         if given is not None and given.shape[start:] != parameter.shape[start:]:
+            channels = given.shape[1:2] != parameter.shape[1:2]
             raise UserError(
                 'the weights to load are of another arch, patch_size or in_channels: '
                 f'{prefix}{name} has the shape {tuple(given.shape)} there and '
                 f'{tuple(parameter.shape)} in this model.'
-                + (_OTHER_CHANNELS if name == ENCODER else '')
+                + (_OTHER_CHANNELS if name == ENCODER and channels else '')
             )

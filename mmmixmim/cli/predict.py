@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -34,7 +35,7 @@ from mmmixmim.validation import (
 )
 
 from .data import list_images, progress
-from .run import Run, existing
+from .run import Run, as_path, existing
 
 _LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
@@ -71,10 +72,10 @@ def predict(
     if batch_size is not None:
         check_positive_int('batch_size', batch_size)
     cfg, checkpoint, folder = _find_classifier(start)
-    out = Path(out).expanduser() if out else folder / 'predictions.csv'
+    out = folder / 'predictions.csv' if out is None else as_path('--out', out)
     _check_out(out)
     skipped = Skipped()
-    images = [images] if isinstance(images, (str, Path)) else images
+    images = [images] if isinstance(images, (str, os.PathLike)) else images
     files = _find_files(images, skipped)
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
     print(f'Classifier   {checkpoint}, {len(classes)} classes')
@@ -103,7 +104,7 @@ def predict(
 
 def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
     """Config and checkpoint of a classifier, and their folder."""
-    path = Path(start).expanduser()
+    path = as_path('--from', start)
     folder = path if path.is_dir() else path.parent
     config = folder / 'config.py'
     if not path.exists():
@@ -151,7 +152,12 @@ def _check_out(out: Path) -> None:
 
 def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
     files = []
-    for each in images:
+    for each in images if isinstance(images, Iterable) else [images]:
+        if not isinstance(each, (str, os.PathLike)):
+            raise UserError(
+                'predict takes paths of images, folders and lists, got a '
+                f'{type(each).__name__}: save the images as files, and name these.'
+            )
         path = Path(each).expanduser()
         if not path.exists():
             raise MissingFileError(

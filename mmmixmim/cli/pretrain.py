@@ -101,7 +101,7 @@ def pretrain(
             return run.folder
         with goes_on(), named_dataset(run.arguments['data'], data):
             train(run)
-            reconstruct(run.folder, seed=seed)
+            reconstruct(run.folder, seed=run.arguments['seed'])
         run.finished = True
         run.save()
     _print_end(run)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import reprlib
 import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 
 from mmmixmim.checkpoint.resumable import noted
@@ -18,6 +19,7 @@ from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.runtime import replace_file
 from mmmixmim.runtime.files import created
+from mmmixmim.text import printable
 from mmmixmim.validation import MissingFileError, UserError
 
 from .python_data import STORED_FOLDER, describe
@@ -216,14 +218,17 @@ class Run:
             UserError: If the folder has something else, or a run with other arguments;
                 or if a setting is wrong whatever the data are.
         """
-        folder = Path(out).expanduser()
+        folder = as_path('--out', out)
         arguments = dict(data=describe(data)) | arguments
-        check_given(**arguments)
+        for option, name in (('--from', 'start'), ('--masks', 'masks')):
+            if arguments.get(name) is not None:
+                as_path(option, arguments[name])
         if arguments.get('no_data') is not None:  # '0', 0 and 0.0 are one
             arguments['no_data'] = str(check_no_data(arguments['no_data']))
         if arguments.get('masks') is not None:
             arguments['masks'] = describe(arguments['masks'])
         arguments = json.loads(json.dumps(arguments, default=_plain))
+        check_given(**arguments)
         _check_writable(folder)
         _check_outside(folder, arguments['data'])
         if (folder / 'run.json').is_file():
@@ -263,7 +268,21 @@ def _only_run(folder: Path) -> Iterator[None]:
 
 def _plain(value: object) -> float | str:
     """What JSON keeps of a value: a number of NumPy, or a fraction, stays a number."""
+    if isinstance(value, Integral):
+        return int(value)
     return float(value) if isinstance(value, Real) else str(value)
+
+
+def as_path(option: str, value: str | Path) -> Path:
+    """The path that an option names.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        got = printable(reprlib.repr(value))
+        raise UserError(f'{option} must be a path, got {got}.')
+    return Path(value).expanduser()
 
 
 def existing(path: Path) -> Path:

@@ -217,7 +217,7 @@ def check_given(
         ('model', model, SIZES),
         ('precision', precision, PRECISIONS),
     ):
-        if value is not None and value not in names:
+        if value is not None and value not in tuple(names):
             raise UserError(
                 f'--{option} must be one of {", ".join(names)}, got {value!r}.'
             )
@@ -226,8 +226,8 @@ def check_given(
             check_positive_int(f'--{option.replace("_", "-")}', others[option])
     if workers is not None:
         check_int_between('--workers', workers, 0, 1024)
-    if lr is not None and not 0 <= lr < math.inf:
-        raise UserError(f'--lr must be at least 0, got {lr}.')
+    if lr is not None and not (type(lr) in (int, float) and 0 <= lr < math.inf):
+        raise UserError(f'--lr must be a number of at least 0, got {lr!r}.')
     check_int_between('--seed', seed, 0, 2**32 - 1)
 
 

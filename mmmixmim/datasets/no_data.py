@@ -23,6 +23,8 @@ def check_no_data(no_data: float | str | None) -> float | None:
     if no_data is None:
         return None
     try:
+        if isinstance(no_data, (bool, np.bool_)):
+            raise TypeError  # float(True) is 1.0
         return float(no_data)
     except (TypeError, ValueError):
         raise UserError(

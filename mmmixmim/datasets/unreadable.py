@@ -58,18 +58,20 @@ class UnreadableImages:
         Raises:
             UnreadableFileError: If this process could read none of the last files.
         """
-        path, reason = printable(str(path)), printable(str(reason))
+        # Some reasons name the image, which is said anyway.
+        reason = str(reason).removeprefix(f'The image {str(path)!r} cannot be read: ')
+        path, reason = printable(str(path)), printable(reason.rstrip('.'))
         self._in_a_row += 1
         if self._in_a_row >= self.MAX_IN_A_ROW:
             raise UnreadableFileError(
                 f'{self._in_a_row} images in a row cannot be read, the last one '
-                f'{path}: {reason.rstrip(".")}. Check that the folder has the right '
-                'images, and the disk.'
+                f'{path}: {reason}. Check that the folder has the right images, and '
+                'the disk.'
             )
         with (self.folder / 'list').open('a') as file:
             file.write(json.dumps([path, reason]) + '\n')
         if not (self.folder / 'watched').exists():
-            warn(f'The image {path} cannot be read: {reason.rstrip(".")}. Skipped.')
+            warn(f'The image {path} cannot be read: {reason}. Skipped.')
 
     def watch(self) -> int:
         """Leave it to the caller to log what is recorded; return where to start."""

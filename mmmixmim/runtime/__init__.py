@@ -4,7 +4,7 @@ from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
 from .errors import one_line_errors
 from .files import replace_file
-from .options import add_cfg_options, add_run_arguments, positive_int
+from .options import add_cfg_options, add_run_arguments, positive_int, random_seed
 from .random_state import kept_random_state
 from .runner import build_runner, passes_of_step
 
@@ -20,6 +20,7 @@ __all__ = [
     'passes_of_step',
     'positive_int',
     'prepare_run',
+    'random_seed',
     'replace_file',
     'require',
 ]

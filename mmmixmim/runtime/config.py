@@ -133,11 +133,14 @@ def _read(path: str | Path) -> Config:
 
 
 def _complete(cfg: Config) -> None:
-    """Check and complete dataloaders, hooks and the learning rate, in place."""
+    """Check and complete loaders, seed, hooks and learning rate, in place."""
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None:
+        check_int_between('randomness.seed', seed, 0, 2**32 - 1)
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off

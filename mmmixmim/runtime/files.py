@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from mmmixmim.validation import UserError
+
 
 @contextmanager
 def created(folder: Path) -> Iterator[None]:
@@ -52,3 +54,15 @@ def replace_file(path: Path, content: str | bytes) -> None:
     """
     with replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def check_json_name(file: Path) -> None:
+    """Raise a UserError unless the file that --out names can be written."""
+    above = next(each for each in file.absolute().parents if each.exists())
+    if file.is_dir() or not above.is_dir():
+        found = file if file.is_dir() else above
+        kind = 'folder' if file.is_dir() else 'file'
+        raise UserError(
+            f'--out {str(file)!r} cannot be written, since {str(found)!r} is a {kind}: '
+            'name a JSON file in a folder.'
+        )

@@ -54,3 +54,12 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f'{text!r} is not a positive int')
     return int(text)
+
+
+def random_seed(text: str) -> int:
+    """Parse a seed that NumPy takes; use as the ``type`` of an option."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not an int between 0 and {2**32 - 1}'
+        )
+    return int(text)

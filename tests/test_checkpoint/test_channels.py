@@ -66,6 +66,14 @@ def test_error_of_other_channels_says_what_to_do(make_backbone, tmp_path):
         load_encoder(target, tmp_path / 'a.pth', in_channels='sum')
 
 
+def test_error_of_another_patch_size_says_nothing_of_channels(tiny_arch, tmp_path):
+    source = MixMIMTransformer(tiny_arch, img_size=64)
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')
+    target = MixMIMTransformer(tiny_arch, img_size=64, patch_size=2)
+    with pytest.raises(UserError, match=r'patch_size .* in this model\.$'):
+        load_encoder(target, tmp_path / 'a.pth')
+
+
 def test_config_starts_from_weights_of_other_channels_and_sizes(tmp_path, tiny_arch):
     source = MixMIMTransformer(tiny_arch, img_size=64)
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'a.pth')

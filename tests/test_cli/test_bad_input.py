@@ -90,7 +90,7 @@ def test_images_that_cannot_be_trained_on(make, said, tmp_path):
         (('--image-size', 8), 'less than two cells'),
         (('--model', 'enormous'), 'must be one of micro, tiny, base, large, huge'),
         (('--precision', 'int8'), '--precision must be one of'),
-        (('--lr', -1), '--lr must be at least 0, got -1.0'),
+        (('--lr', -1), '--lr must be a number of at least 0, got -1.0'),
         (('--seed', -1), '--seed must be an int'),
         (('--batch-size', 1), 'mixed in pairs'),
         (('--batch-size', 100), 'larger than the 56 images to train on'),

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from mmpretrain import get_model
+from PIL import Image
 
 import mmmixmim
 from mmmixmim.validation import UserError
@@ -176,3 +177,13 @@ def test_images_and_files_that_cannot_be(classifier, photos, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {'a.png', 'empty', 'list.txt'}
     with pytest.raises(UserError, match='batch_size must be a positive int, got 0'):
         mmmixmim.predict(photos, classifier[0], tmp_path / 'a.csv', batch_size=0)
+    picture = Image.new('RGB', (8, 8))
+    for images in ([picture], picture, 3, None, np.eye(8)):
+        with pytest.raises(UserError, match='predict takes paths of images, .* name'):
+            mmmixmim.predict(images, classifier[0], tmp_path / 'a.csv')
+    for given, said in (
+        ((None, tmp_path / 'a.csv'), '--from must be a path, got None'),
+        ((classifier[0], 3), '--out must be a path, got 3'),
+    ):
+        with pytest.raises(UserError, match=said):
+            mmmixmim.predict(photos, *given)

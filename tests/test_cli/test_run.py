@@ -73,6 +73,33 @@ def test_numbers_of_other_types_stay_numbers(share, photos, tmp_path, capsys):
     assert '36 images to train on and 36 to validate' in capsys.readouterr().out
 
 
+def test_whole_numbers_of_numpy_are_stored_as_ints(photos, tmp_path):
+    given = dict(batch_size=np.int64(4), seed=np.int64(3))
+    run = Run.open('pretrain', data=photos, out=tmp_path / 'run', **given)
+    assert run.arguments['batch_size'] == 4 and run.arguments['seed'] == 3
+    assert {type(run.arguments[name]) for name in given} == {int}
+
+
+@pytest.mark.parametrize(
+    'given, said',
+    [
+        (dict(lr='x'), "--lr must be a number of at least 0, got 'x'"),
+        (dict(lr=True), '--lr must be a number of at least 0, got True'),
+        (dict(lr=float('nan')), '--lr must be a number of at least 0, got nan'),
+        (dict(model=['micro']), r"--model must be one of .*, got \['micro'\]"),
+        (dict(precision=16), '--precision must be one of .*, got 16'),
+        (dict(no_data=True), 'no_data must be a number, .* got True'),
+        (dict(out=3), '--out must be a path, got 3'),
+        (dict(start=3), '--from must be a path, got 3'),
+        (dict(masks=np.eye(9)), '--masks must be a path, got array'),
+    ],
+)
+def test_arguments_of_wrong_types(given, said, photos, tmp_path):
+    with pytest.raises(UserError, match=said) as error:
+        mmmixmim.pretrain(photos, **dict(out=tmp_path / 'run', dry_run=True) | given)
+    assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
+
+
 def test_a_share_that_is_no_number(photos, tmp_path):
     with pytest.raises(UserError, match="above 0 and below 1, got '0.5'"):
         mmmixmim.finetune(photos, tmp_path / 'run', val_share='0.5')

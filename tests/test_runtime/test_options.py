@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from mmmixmim.runtime import add_run_arguments, positive_int
+from mmmixmim.runtime import add_run_arguments, positive_int, random_seed
 
 
 @pytest.mark.parametrize('text, value', [('1', 1), ('007', 7), ('4096', 4096)])
@@ -17,6 +17,14 @@ def test_other_numbers_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError) as error:
         positive_int(text)
     assert str(error.value) == f'{text!r} is not a positive int'
+
+
+@pytest.mark.parametrize('text', ['-1', str(2**32), '1.5', '', '²'])
+def test_seeds_are_those_that_numpy_takes(text):
+    assert random_seed('0') == 0 and random_seed(str(2**32 - 1)) == 2**32 - 1
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        random_seed(text)
+    assert str(error.value) == f'{text!r} is not an int between 0 and 4294967295'
 
 
 def test_run_options():

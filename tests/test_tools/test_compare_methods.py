@@ -129,6 +129,16 @@ def test_steps_choose_the_tasks(script, steps, tasks):
     assert script.chosen_tasks(argparse.Namespace(steps=steps)) == tasks
 
 
+def test_what_is_named_twice_is_done_once(script, ablations, tmp_path):
+    costs = dict(mixmim=dict(mixmim=1.0))
+    ablations.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
+    names = dict(encoders=['mixmim'] * 2, arms=['mixmim'] * 2, seeds=[0, 0, 1])
+    args = argparse.Namespace(
+        steps=['digits'] * 2, quick=True, work_dir=tmp_path, **names
+    )
+    assert [run.seed for run in script.make_plan(args)] == [0, 1]
+
+
 def test_a_run_of_another_length_is_done_again(script, ablations, tmp_path):
     run = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 14)
     assert not script.is_done(run, tmp_path)

@@ -87,6 +87,8 @@ def test_export_to_timm(tmp_path):
     state = {f'backbone.{name}': value for name, value in encoder.state_dict().items()}
     state |= {'neck.mask_token': torch.ones(1)}
     torch.save(dict(state_dict=state, meta=dict(epoch=1)), tmp_path / 'swin.pth')
+    line = error_line(call(TOOL, 'swin.pth', 'no.pth', '--to', 'authors', cwd=tmp_path))
+    assert 'another encoder than MixMIMTransformer' in line and '--to timm' in line
     options = ['--to', 'timm']
     output = passed(call(TOOL, 'swin.pth', 'new/timm.pth', *options, cwd=tmp_path))
     count = sum(each.numel() for each in encoder.parameters())

@@ -169,6 +169,11 @@ def test_checkpoint_that_does_not_fit_is_refused(pretrained, tmp_path):
     assert 'labels per class' not in result.stdout
 
 
+def test_a_folder_in_place_of_the_result_is_refused(tmp_path):
+    result = call('linear_probe.py', CLASSIFY, '--out', tmp_path, cwd=tmp_path)
+    assert f"'{tmp_path}' is a folder" in error_line(result) and not result.stdout
+
+
 def test_config_without_labels_is_refused(image_folder, tmp_path):
     line = error_line(call('linear_probe.py', FOLDER, cwd=tmp_path))
     assert f'{FOLDER} has no labelled val_dataloader' in line

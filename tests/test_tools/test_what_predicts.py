@@ -65,6 +65,16 @@ def test_results_of_other_lengths_are_not_taken(tmp_path, script, monkeypatch):
     assert len(done) == 3
 
 
+def test_what_is_named_twice_is_listed_once(tmp_path, script, monkeypatch, capsys):
+    monkeypatch.setattr(script, 'run_one', lambda name, args, seed: [[name, seed]])
+    monkeypatch.setattr(script, 'report', str)
+    options = ['--seeds', '1', '1', '0', '--runs', 'slow', 'slow']
+    command = ['what_predicts.py', '--work-dir', str(tmp_path), *options]
+    monkeypatch.setattr(sys, 'argv', command)
+    script.main()
+    assert capsys.readouterr().out == "[['slow', 1], ['slow', 0]]\n"
+
+
 def test_more_checkpoints_than_epochs_are_refused(tmp_path):
     command = ['what_predicts.py', '--epochs', 2, '--points', 3]
     line = error_line(call(*command, cwd=tmp_path))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmpretrain.datasets import PackInputs
 from PIL import Image
 
+from mmmixmim.datasets import unreadable_images
 from mmmixmim.registry import DATASETS, TRANSFORMS
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
@@ -274,6 +275,17 @@ def test_file_that_cannot_be_read_is_named_or_skipped(tmp_path):
     assert run(build(ignore_empty=True), img_path=str(tmp_path / 'a.tif')) is None
     with pytest.raises(UserError, match=r'no image file .*none\.tif'):
         run(build(), img_path=str(tmp_path / 'none.tif'))
+
+
+def test_a_record_names_a_scene_without_data_once(tmp_path):
+    path = str(tmp_path / 'a.npy')
+    np.save(path, np.zeros((40, 40), 'uint8'))
+    record = unreadable_images()
+    start = record.watch()
+    assert run(build(no_data=0, ignore_empty=True), img_path=path) is None
+    record.leave()
+    (((name, reason),), _) = record.since(start)
+    assert name == path and path not in reason and not reason.endswith('.')
 
 
 def test_encoded_bytes_need_no_file(tmp_path):
