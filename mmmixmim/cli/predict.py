@@ -25,7 +25,7 @@ from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
-from mmmixmim.runtime.files import replacing
+from mmmixmim.runtime.files import created, replacing
 from mmmixmim.text import printable
 from mmmixmim.validation import (
     MissingFileError,
@@ -178,7 +178,8 @@ def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
         return
     spread = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
     others = dict.fromkeys([*spread, *files])  # in place of unreadable ones
-    some = list(islice(filter(is_readable, others), _COMPARED))
+    tried = islice(others, 10 * _COMPARED)
+    some = list(islice(filter(is_readable, tried), _COMPARED))
     trained, found = (
         {max(8, int(bits)) for bits in counts}
         for counts in (
@@ -257,6 +258,7 @@ def _write(
     """
     counts, unreadable = Counter(), []
     with (
+        created(out.parent),
         replacing(out) as part,
         part.open('w', encoding='utf-8', errors='surrogateescape', newline='') as text,
         progress(len(files), 'Classifying') as advance,

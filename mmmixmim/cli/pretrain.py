@@ -275,11 +275,11 @@ def _schedule_section(chosen: Choices, per_epoch: int | None) -> Section:
 
 def _print_changes(run: Run) -> None:
     """Say if the folder of an interrupted run has more or fewer images than before."""
-    dataset = load_config(run.config).train_dataloader.dataset
-    root, listed = dataset.get('data_root'), dataset.get('ann_file')
-    if not root:  # no folder
-        return
     try:
+        dataset = load_config(run.config).train_dataloader.dataset
+        root, listed = dataset.get('data_root'), dataset.get('ann_file')
+        if not root:  # no folder
+            return
         now = len(find_images(Path(root)))
     except UserError:  # training finds out, and says what to do
         return
@@ -290,6 +290,8 @@ def _print_changes(run: Run) -> None:
         effect = f'not used, as {listed} decides' if listed else 'used, too'
     else:
         effect = 'counted as unreadable' if listed else 'left out from now on'
+    if dataset.get('held_out') and not listed:
+        effect += '; others may be held out now'
     count = f'{plural(abs(more), "image")} {"more" if more > 0 else "fewer"}'
     print(f'{root} has {count} than when the run began: {effect}.')
 

@@ -38,6 +38,15 @@ _CHOSEN = (
 _LOCK = '.lock'
 # MMEngine's scope, loggers and signal handlers belong to the process.
 _RUNNING = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A forked process has no run, whatever its parent does."""
+    global _RUNNING
+    _RUNNING = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
@@ -255,7 +264,8 @@ class Run:
 
 @contextmanager
 def _only_run(folder: Path) -> Iterator[None]:
-    if not _RUNNING.acquire(blocking=False):
+    lock = _RUNNING  # another one after a fork
+    if not lock.acquire(blocking=False):
         raise UserError(
             f'--out {str(folder)!r}: another run of this process has not ended. Wait '
             'for its end, or start this one in a process of its own.'
@@ -263,7 +273,7 @@ def _only_run(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _RUNNING.release()
+        lock.release()
 
 
 def _plain(value: object) -> float | str:

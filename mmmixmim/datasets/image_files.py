@@ -36,15 +36,16 @@ class Skipped:
     endings: Counter[str] = field(default_factory=Counter)
     dicom: Path | None = None
 
-    def add(self, file: Path) -> None:
+    def add(self, folder: str, name: str) -> None:
         """Count a file."""
-        if file.name.lower() in _SIDE_FILES:
+        if name.lower() in _SIDE_FILES:
             return
-        ending = file.suffix.lower()
+        ending = os.path.splitext(name)[1].lower()
         if ending[1:].isdigit():  # of a name without an ending, such as DICOM's 1.2.840
             ending = ''
         self.endings[ending] += 1
         if not ending and not self.dicom and self.endings[''] <= _TRIED:
+            file = Path(folder, name)
             self.dicom = file if _is_dicom(file) else None
 
     def __str__(self) -> str:
@@ -104,7 +105,7 @@ def find_images(
             if each.lower().endswith(endings):
                 found.append(Path(folder, each))
             else:
-                skipped.add(Path(folder, each))
+                skipped.add(folder, each)
     if run and (found or not any(root.glob('*.tar'))):
         raise UserError(
             f'{run!r} is the folder of a run, whose pictures are no images to train '

@@ -13,7 +13,10 @@ from mmmixmim.validation import UserError
 
 @contextmanager
 def created(folder: Path) -> Iterator[None]:
-    """Create a folder with its parents, and remove those that are empty at the end."""
+    """Create a folder with its parents, and remove those that are empty at the end.
+
+    No other process may begin to write there meanwhile.
+    """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -31,18 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
     If writing fails, the old file stays and the new one is removed.
 
     Args:
-        path: The file to replace. Missing parent folders are created, and removed
-            again if writing fails.
+        path: The file to replace. Missing parent folders are created.
     """
     path = Path(os.path.realpath(path))  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
     part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
-    with created(path.parent):
-        try:
-            yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: str | bytes) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -253,6 +254,20 @@ def test_a_process_has_one_run_at_a_time(command, photos, tmp_path):
         assert not (tmp_path / 'second').exists()
     with Run(tmp_path / 'second', 'pretrain', {}).locked():
         pass
+
+
+def test_a_forked_process_may_have_a_run_of_its_own(tmp_path):
+    """It inherits no lock, so the advice to start another process helps."""
+
+    def child():
+        with Run(tmp_path / 'second', 'pretrain', {}).locked():
+            pass
+
+    with Run(tmp_path / 'first', 'pretrain', {}).locked():
+        process = multiprocessing.get_context('fork').Process(target=child)
+        process.start()
+        process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])
