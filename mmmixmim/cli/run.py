@@ -38,15 +38,6 @@ _CHOSEN = (
 _LOCK = '.lock'
 # MMEngine's scope, loggers and signal handlers belong to the process.
 _RUNNING = threading.Lock()
-
-
-def _after_fork() -> None:
-    """A forked process has no run, whatever its parent does."""
-    global _RUNNING
-    _RUNNING = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
     *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
@@ -274,6 +265,15 @@ def _only_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _after_fork() -> None:
+    """A forked process has no run, whatever its parent does."""
+    global _RUNNING
+    _RUNNING = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _plain(value: object) -> float | str:
