@@ -92,4 +92,5 @@ def has_hooks(module: nn.Module) -> bool:
 def is_watched(module: nn.Module) -> bool:
     """Whether to skip a module's ``forward`` would show: hooks, or another one."""
     backward = module._backward_hooks or module._backward_pre_hooks
-    return has_hooks(module) or bool(backward) or 'forward' in vars(module)
+    # PyTorch 2.6 cannot compile vars().
+    return has_hooks(module) or bool(backward) or 'forward' in module.__dict__

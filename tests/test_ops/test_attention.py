@@ -176,6 +176,7 @@ def test_the_bias_needs_no_copy_on_a_gpu(length, masked):
         torch.testing.assert_close(found, wanted, rtol=2e-2, atol=5e-2)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 7), reason='PyTorch 2.6 gets no heads')
 def test_compilers_get_masked_windows_without_copies():
     """Windows and heads become one dimension of attention by views alone."""
     graphs = []

@@ -410,8 +410,9 @@ def test_compiled_heads_agree_with_the_layer(dtype, head_first):
     compiled = torch.compile(heads, backend='aot_eager', fullgraph=True)
     (parts, found), (wanted_parts, wanted) = run(compiled), run(heads)
     assert {part.dtype for part in parts} == {dtype}
-    # Then steps of heads are as long as 1 / 4 of a token's.
-    assert parts[0].stride()[1:3] == ((24, 6) if head_first else (24, 2))
+    # Then steps of heads are as long as 1 / 4 of a token's. PyTorch 2.6 gets no heads.
+    side_by_side = head_first and torch.__version__ >= (2, 7)
+    assert parts[0].stride()[1:3] == ((24, 6) if side_by_side else (24, 2))
     tolerance = (
         dict(rtol=1e-5, atol=1e-5)
         if dtype == torch.float32
@@ -459,7 +460,8 @@ def test_compiled_layers_are_plain_on_request_and_without_gradients():
         torch.compile(lambda x: layer(x).sum(), backend=keep, fullgraph=True)(x)
         return 'autograd_function' in graphs[-1]
 
-    assert run()
+    # PyTorch 2.6 does not say whether it exports, so all layers are plain.
+    assert run() == (torch.__version__ >= (2, 7))
     with ops.plain():
         assert not run()
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -227,7 +228,8 @@ def window_tokens(
         first = length // 2 if shift and side > length > 1 else length
         cuts = [0, *range(first, side, length), side]
         by_length: dict[int, list[int]] = {}
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        # PyTorch 2.6 compiles zip() with strict=False as if it were True.
+        for start, stop in pairwise(cuts):
             by_length.setdefault(stop - start, []).append(start)
         starts_by_length.append(by_length)
 
