@@ -65,8 +65,9 @@ class CompileLossHook(Hook):
             unit.compile(**options)
         # PyTorch limits how often a function compiles, and all blocks share one. Allow
         # each two batch sizes, in training and in evaluation.
-        self.limit = torch._dynamo.config.recompile_limit
-        torch._dynamo.config.recompile_limit = self.limit + 4 * len(units)
+        # PyTorch 2.6 knows only the old name of recompile_limit.
+        self.limit = torch._dynamo.config.cache_size_limit
+        torch._dynamo.config.cache_size_limit = self.limit + 4 * len(units)
 
     def after_train(self, runner: Runner) -> None:
         """Restore what was compiled."""
@@ -75,7 +76,7 @@ class CompileLossHook(Hook):
             return
         for unit in _innermost_units(runner.model):
             unit._compiled_call_impl = None
-        torch._dynamo.config.recompile_limit = self.limit
+        torch._dynamo.config.cache_size_limit = self.limit
 
 
 def _with_clear_errors(compiled: Callable, eager: Callable) -> Callable:

@@ -162,7 +162,7 @@ def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
 
 
 @pytest.mark.slow
-@torch._dynamo.config.patch(recompile_limit=1)  # which the hook raises
+@torch._dynamo.config.patch(cache_size_limit=1)  # which the hook raises
 def test_blocks_compile_one_by_one(process, make, make_mixmim):
     """For new masks and a smaller batch, under activation checkpointing."""
     arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
@@ -185,11 +185,12 @@ def test_blocks_compile_one_by_one(process, make, make_mixmim):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(set(losses[0])) == 4
     # Two stages and the decoder; once more for the size of the smaller batch.
-    assert graphs[:3] == [3, 3, 3] and 3 < graphs[3] <= 6
+    number = 3 if torch.__version__ >= (2, 7) else 5  # 2.6 compiles some twice
+    assert graphs[:3] == [number] * 3 and number < graphs[3] <= 2 * number
     assert not counters['graph_break']
 
     hook.after_train(strategy)
-    assert torch._dynamo.config.recompile_limit == 1
+    assert torch._dynamo.config.cache_size_limit == 1
     strategy.model(torch.randn(3, 3, 64, 64), mode='loss')
     assert counters['stats']['unique_graphs'] == graphs[3]
 
@@ -261,6 +262,8 @@ DECODER = dict(decoder_embed_dims=32, decoder_depth=1, decoder_num_heads=2)
 @pytest.mark.parametrize('name', ENCODERS)
 def test_blocks_of_stock_encoders_compile(name, process, make):
     """For new masks, which reach them as an ownership or as a mask."""
+    if name.startswith('swin') and torch.__version__ < (2, 7):
+        pytest.skip("PyTorch 2.6 does not compile mmcv's FFN")
     init_default_scope('mmmixmim')
     neck = dict(type='MixMIMPretrainDecoder', **DECODER)
     losses = []

@@ -80,11 +80,13 @@ CASES = [('mixmim', name) for name in OPTIONS]
 CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
 
 
-# PyTorch cannot run the backward pass of fake CUDA tensors without a card. Our code
-# asks only whether a tensor is on a CPU, so the meta device stands for any other.
+# PyTorch cannot run the backward pass of fake CUDA tensors without a card, and 2.6 not
+# even the forward pass. Our code asks only whether a tensor is on a CPU, so the meta
+# device stands for any other.
 @pytest.mark.parametrize(
     'encoder, option, device',
-    [(*CASES[0], 'cuda')] + [(*case, 'meta') for case in CASES],
+    ([(*CASES[0], 'cuda')] if torch.__version__ >= (2, 7) else [])
+    + [(*case, 'meta') for case in CASES],
 )
 def test_step_without_a_wait(encoder, option, device):
     model = build(encoder, **OPTIONS[option])
