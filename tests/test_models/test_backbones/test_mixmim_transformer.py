@@ -127,6 +127,7 @@ def test_visible_tokens_do_not_see_the_other_image(make_backbone, size, masks):
     model = make_backbone(out_indices=ALL_STAGES)
     grid = (size[0] // 32, size[1] // 32)
     mask = torch.rand(masks, *grid) < 0.5
+    mask[0, 0, :2] = torch.tensor([True, False])
     images = torch.randn(2, 3, *size)
     before = model(images, mask)
 
@@ -135,7 +136,6 @@ def test_visible_tokens_do_not_see_the_other_image(make_backbone, size, masks):
     other[1] = 10 * torch.randn(3, *size)
     own = ~mask[0]
     after = model(other, mask)
-    assert own.any() and mask[0].any()
     for stage, (old, new) in enumerate(zip(before, after, strict=True)):
         scale = 2 ** (3 - stage)
         rows = own.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
