@@ -10,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from mmmixmim.validation import UnreadableFileError
 
 from ..pillow_limits import open_picture
 from ..readers import Box
+
+try:  # deprecated since torchvision 0.29
+    from torchvision.io import decode_jpeg
+except ImportError:
+    decode_jpeg = None
 
 # Axes that an EXIF orientation turns around, once 5 to 8 are transposed.
 _FLIPS = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
@@ -77,7 +81,8 @@ class EncodedImage:
         """
         # torchvision decodes faster than Pillow, but not at reduced size nor CMYK.
         jpeg = self.image.format in ('JPEG', 'MPO')  # MPO: multi-picture JPEG (phones)
-        if jpeg and reduction == 1 and self.image.mode in ('L', 'RGB'):
+        whole = jpeg and reduction == 1 and self.image.mode in ('L', 'RGB')
+        if whole and decode_jpeg:
             return self._by_torchvision(box, size, interpolation)
         return self._by_pillow(box, size, interpolation, reduction)
 
@@ -86,7 +91,7 @@ class EncodedImage:
     ) -> Tensor:
         data = torch.frombuffer(bytearray(self.data), dtype=torch.uint8)
         try:
-            pixels = decode_jpeg(data, ImageReadMode.RGB)
+            pixels = decode_jpeg(data, 'RGB')
         except RuntimeError as error:
             raise UnreadableFileError(str(error).splitlines()[0]) from error
         # As Pillow says: torchvision reads no XMP, and damaged EXIF otherwise.

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from mmmixmim.datasets import unreadable_images
+from mmmixmim.datasets.transforms import encoded_image
 from mmmixmim.datasets.transforms.encoded_image import EncodedImage
 from mmmixmim.registry import DATASETS, TRANSFORMS
 from mmmixmim.validation import UnreadableFileError, UserError
@@ -70,6 +71,15 @@ def test_pixels_of_plain_decoding(tmp_path, name, kwargs, seed):
     wanted = plain(results['img_path'], box, (64, 48))
     error = np.abs(out['img'][..., ::-1].astype(int) - wanted)
     assert error.max() <= (8 if name == 'a.jpg' else 0) and error.mean() < 0.2
+
+
+def test_pillow_decodes_where_torchvision_does_not(tmp_path, monkeypatch):
+    results = save(tmp_path / 'a.jpg', photo())
+    transform = build(reducing_gap=None)
+    monkeypatch.setattr(encoded_image, 'decode_jpeg', None)
+    image = transformed(transform, results)['img'][..., ::-1]
+    box = drawn_box(transform, 0, (375, 500))
+    assert np.array_equal(image, plain(results['img_path'], box))
 
 
 @pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
