@@ -142,11 +142,11 @@ def _step_cost(
         batch,
         size,
         precision,
-        _numel(model.parameters()),
-        _numel(trained),
-        max((_numel(each.parameters()) for each in blocks), default=0),
-        _numel(each for each in model.parameters() if id(each) not in inside),
-        _images_of_mixture(model),
+        parameters=_numel(model.parameters()),
+        trained=_numel(trained),
+        largest_block=max((_numel(each.parameters()) for each in blocks), default=0),
+        outside=_numel(each for each in model.parameters() if id(each) not in inside),
+        mixed=getattr(model, 'mixture_size', 1),
     )
     with ExitStack() as stack:
         if not real:
@@ -285,13 +285,6 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
-
-
-def _images_of_mixture(model: nn.Module) -> int:
-    """Number of images that a pretraining model mixes; 1 if it mixes none."""
-    # Without a filling, hidden cells show other images.
-    mixes = hasattr(model, 'filling') and model.filling is None
-    return model.num_images if mixes else 1
 
 
 def _model_config(cfg: Config) -> dict:
