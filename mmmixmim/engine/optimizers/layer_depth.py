@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -32,10 +33,6 @@ def _swin(backbone: nn.Module, merges_first: bool = False) -> list[list[str]]:
         layers += blocks
     layers[-1].append(f'norm{len(backbone.stages) - 1}')
     return layers
-
-
-def _swin_v2(backbone: nn.Module) -> list[list[str]]:
-    return _swin(backbone, merges_first=True)
 
 
 def _pvt(backbone: nn.Module) -> list[list[str]]:
@@ -74,7 +71,7 @@ TABLE: dict[str, Callable[[nn.Module], list[list[str]]]] = {
     'mmpretrain.SwinTransformer': _swin,
     'mmdet.SwinTransformer': _swin,
     'mmseg.SwinTransformer': _swin,
-    'mmpretrain.SwinTransformerV2': _swin_v2,
+    'mmpretrain.SwinTransformerV2': partial(_swin, merges_first=True),
     'mmdet.PyramidVisionTransformer': _pvt,
     'mmpretrain.HiViT': _hivit,
 }
