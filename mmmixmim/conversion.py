@@ -14,11 +14,11 @@ from mmmixmim.checkpoint.formats import (
     StateDict,
     detect_format,
     from_native,
-    summarise_keys,
     to_native,
 )
 from mmmixmim.checkpoint.names import TABLE
 from mmmixmim.models import MixMIMPretrainDecoder, MixMIMTransformer
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 BACKBONE_NORM = re.compile(r'backbone\.norm(\d+)\.(weight|bias)$')

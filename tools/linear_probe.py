@@ -12,9 +12,9 @@ from mmengine.runner import set_random_seed
 
 from mmmixmim.checkpoint import load_encoder, split_init_cfg
 from mmmixmim.engine.hooks.class_check import check_class_names
-from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.evaluation.linear_probe import labelled_loaders
+from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import (
     add_cfg_options,

@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 from mmpretrain.engine.hooks import VisualizationHook
 from mmpretrain.structures import DataSample
 
-from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -22,6 +21,7 @@ from mmmixmim.runtime import (
     prepare_run,
 )
 from mmmixmim.runtime.saved_config import type_name
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 

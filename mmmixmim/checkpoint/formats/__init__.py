@@ -36,7 +36,6 @@ __all__ = [
     'detect_format',
     'entries_below',
     'from_native',
-    'summarise_keys',
     'to_native',
 ]
 
@@ -122,12 +121,6 @@ def from_native(state: StateDict, target: str) -> StateDict:
         entries = FORMATS[target].from_native(entries)
         translated |= {prefix + name: value for name, value in entries.items()}
     return translated
-
-
-def summarise_keys(names: list[str]) -> str:
-    """Write the first three of several names, and how many there are."""
-    shown = ', '.join(names[:3])
-    return shown if len(names) <= 3 else f'{shown}, the first of {len(names)}'
 
 
 def _parts_by_prefix(name: str) -> dict[str, list[str]]:
