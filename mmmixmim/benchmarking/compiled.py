@@ -26,7 +26,7 @@ from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_map_only
 
 from .batches import random_batch
-from .roofline import KernelCounter, as_on_gpu
+from .roofline import KernelCounter, gpu_operators
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
 
@@ -71,7 +71,7 @@ def compiled_kernels(
     torch.compiler.reset()
     model = build_model(cfg, real=False)
     size = image_size(model, size)
-    with FakeTensorMode(allow_non_fake_inputs=True), as_on_gpu():
+    with FakeTensorMode(allow_non_fake_inputs=True), gpu_operators():
         make_fake(model)
         inputs = random_batch(cfg, model.train(), batch, size)
         trained = [each for each in model.parameters() if each.requires_grad]

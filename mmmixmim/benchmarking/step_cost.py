@@ -26,8 +26,8 @@ from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
 from .memory import peak_memory, reuse_freed_memory
-from .roofline import KernelCounter, as_on_gpu
-from .timing import interleave
+from .roofline import KernelCounter, gpu_operators
+from .timing import seconds_of
 from .workloads import PRECISIONS
 
 # Images of a step on real tensors.
@@ -154,7 +154,7 @@ def _step_cost(
             make_fake(model)
             trained = [each for each in model.parameters() if each.requires_grad]
         if gpu:
-            stack.enter_context(as_on_gpu())
+            stack.enter_context(gpu_operators())
         if real and gpu:
             stack.enter_context(_nms_in_float32())
         inputs = random_batch(cfg, model, batch, size)
@@ -219,7 +219,7 @@ def measured_step(
 
     memory = peak_memory(step, 'cpu')
     reuse_freed_memory()
-    return memory, statistics.median(interleave(dict(step=step), 5)['step'])
+    return memory, statistics.median(seconds_of(step, 5))
 
 
 class _PeakMemory(MemTracker):
