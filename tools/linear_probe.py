@@ -23,7 +23,7 @@ from mmmixmim.runtime import (
     positive_int,
     random_seed,
 )
-from mmmixmim.runtime.files import check_json_name
+from mmmixmim.runtime.files import check_out_file
 from mmmixmim.validation import UserError
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
     if args.out:
-        check_json_name(args.out)
+        check_out_file(args.out)
     cfg = load_config(args.config, args.cfg_options)
     data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
     if not data or data.get('part') == 'held_out':

@@ -63,7 +63,7 @@ def existing(path: Path) -> Path:
     return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
-def check_json_name(file: Path) -> None:
+def check_out_file(file: Path) -> None:
     """Raise a UserError unless the file that --out names can be written."""
     above = existing(file.absolute().parent)
     if file.is_dir() or not above.is_dir():
