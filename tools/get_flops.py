@@ -13,7 +13,7 @@ from mmmixmim.benchmarking import image_channels, image_size
 from mmmixmim.evaluation import complexity
 from mmmixmim.models.meta import build_on_meta
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
-from mmmixmim.runtime.saved_config import type_name
+from mmmixmim.runtime.entries import type_name
 
 
 def parse_args() -> argparse.Namespace:

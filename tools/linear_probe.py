@@ -23,6 +23,7 @@ from mmmixmim.runtime import (
     positive_int,
     random_seed,
 )
+from mmmixmim.runtime.entries import config_entry
 from mmmixmim.runtime.files import check_out_file
 from mmmixmim.validation import UserError
 
@@ -71,7 +72,7 @@ def main() -> None:
     if args.out:
         check_out_file(args.out)
     cfg = load_config(args.config, args.cfg_options)
-    data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    data = config_entry(cfg, 'val_dataloader.dataset') or {}
     if not data or data.get('part') == 'held_out':
         raise UserError(
             f'{args.config} has no labelled val_dataloader. Linear probing needs a '

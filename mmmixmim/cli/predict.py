@@ -25,6 +25,7 @@ from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
+from mmmixmim.runtime.entries import config_entry
 from mmmixmim.runtime.files import created, existing, replacing
 from mmmixmim.text import printable
 from mmmixmim.validation import (
@@ -114,9 +115,8 @@ def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
             'Name the folder of a run of `mixmim finetune`, or a checkpoint in it.'
         )
     cfg = load_config(config)
-    dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
-    if not (dataset.get('metainfo') or {}).get('classes'):
-        if 'num_classes' in ((cfg.get('model') or {}).get('head') or {}):
+    if not config_entry(cfg, 'val_dataloader.dataset.metainfo.classes'):
+        if 'num_classes' in (config_entry(cfg, 'model.head') or {}):
             raise UserError(
                 f'--from {str(start)!r} does not name its classes: add their names, in '
                 f'the order of the training, to {str(config)!r}, as '

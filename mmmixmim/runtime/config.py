@@ -22,6 +22,7 @@ from mmmixmim.validation import (
 )
 
 from .dependencies import check_dependencies, require
+from .entries import config_entry
 
 # Top-level entries that MMEngine reads but does not pass to the Runner.
 _EXTRA_ENTRIES = {
@@ -139,14 +140,14 @@ def _complete(cfg: Config) -> None:
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
-    seed = (cfg.get('randomness') or {}).get('seed')
+    seed = config_entry(cfg, 'randomness.seed')
     if seed is not None:
         check_int_between('randomness.seed', seed, 0, 2**32 - 1)
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off
             del hooks[name]
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    optimizer = config_entry(cfg, 'optim_wrapper.optimizer') or {}
     if not isinstance(optimizer, dict):
         raise UserError(
             f'optim_wrapper.optimizer must be a dict, got {optimizer!r}: set '

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmixmim.datasets.labelled import labelled_folder_of
-from mmmixmim.runtime.saved_config import config_entry, is_amp
+from mmmixmim.runtime.entries import config_entry, is_amp
 
 from .facts import dataset_of, is_complete, is_pretraining
 from .run import RecordedRun

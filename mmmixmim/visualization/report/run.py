@@ -18,7 +18,8 @@ from mmmixmim.evaluation.history import (
     start_config,
     start_time,
 )
-from mmmixmim.runtime.saved_config import config_entry, read_config_text, type_name
+from mmmixmim.runtime.entries import config_entry, type_name
+from mmmixmim.runtime.saved_config import read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
 # Pictures that commands leave in the work_dir.
