@@ -99,7 +99,8 @@ def to_native(state: StateDict, source: str) -> StateDict:
     Raises:
         UserError: If two entries translate to the same name.
     """
-    native, parts_of = {}, _parts_by_prefix(source)
+    native = {}
+    parts_of = _parts_by_prefix(source)
     for prefix, parts in parts_of.items():
         longer = tuple(p for p in parts_of if p != prefix and p.startswith(prefix))
         own = {n: v for n, v in state.items() if not n.startswith(longer)}
