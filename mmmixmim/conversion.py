@@ -8,21 +8,22 @@ from collections import OrderedDict
 import torch
 
 from mmmixmim.checkpoint.formats import (
+    DECODER,
     FORMATS,
     NATIVE,
     StateDict,
     detect_format,
     from_native,
-    summarise_keys,
     to_native,
 )
 from mmmixmim.checkpoint.names import TABLE
 from mmmixmim.models import MixMIMPretrainDecoder, MixMIMTransformer
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 BACKBONE_NORM = re.compile(r'backbone\.norm(\d+)\.(weight|bias)$')
 QKV_BIAS = re.compile(r'backbone\..*qkv\.bias$')
-DECODER = ('neck.decoder_', 'neck.mask_token')
+IN_DECODER = tuple(f'neck.{start}' for start in DECODER)
 
 
 def convert_state_dict(state: StateDict, target: str) -> StateDict:
@@ -126,7 +127,7 @@ def _expected_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
                 qkv_bias=any(QKV_BIAS.match(name) for name in state),
             )
             parts = dict(backbone=backbone)
-            if any(name.startswith(DECODER) for name in state):
+            if any(name.startswith(IN_DECODER) for name in state):
                 width = size('neck.mask_token', -1, 512)
                 hidden = size('neck.decoder_blocks.0.mlp.fc1.weight', 0, 4 * width)
                 parts['neck'] = MixMIMPretrainDecoder(

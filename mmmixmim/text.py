@@ -19,6 +19,12 @@ def printable(text: str) -> str:
     )
 
 
+def summarise_keys(names: list[str]) -> str:
+    """Write the first three of several names, and how many there are."""
+    shown = ', '.join(names[:3])
+    return shown if len(names) <= 3 else f'{shown}, the first of {len(names)}'
+
+
 def duration(seconds: float) -> str:
     """Format a time, as '5 s', '2 min 05 s' and '3 h 07 min'."""
     minutes, seconds = divmod(round(seconds), 60)

@@ -17,9 +17,9 @@ from mmmixmim.checkpoint import (
     to_timm,
     write_weights,
 )
-from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.conversion import convert_state_dict
 from mmmixmim.runtime import one_line_errors
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 

@@ -262,8 +262,7 @@ def draw_decoder(
     with torch.no_grad():
         pred = model.neck(model.backbone(images, ownership), ownership)
         loss = model.head.loss(pred, images, ownership)
-    target = model.head.construct_target(images)
-    target = ownership.select_masked([target, target.flip(0)])
+    target = ownership.targets(model.head.construct_target(images))
     codes = ownership.mask.flatten(1).float().unsqueeze(-1).expand(len(images), -1, -1)
     passes = ownership.unmix(codes, torch.tensor(2.0))[:: len(images), :, 0]
     hidden = ownership.at(SIZE, SIZE)[0].bool()

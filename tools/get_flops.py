@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmmixmim.benchmarking import image_size
+from mmmixmim.benchmarking import image_channels, image_size
 from mmmixmim.evaluation import complexity
 from mmmixmim.models.meta import build_on_meta
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
-from mmmixmim.runtime.saved_config import type_name
+from mmmixmim.runtime.entries import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,10 +59,10 @@ def main() -> None:
     device = torch.device('cpu' if boxes else 'meta')
     model = (MODELS.build if boxes else build_on_meta)(cfg.model).eval()
     size = image_size(model, args.shape and args.shape * (3 - len(args.shape)))
-    channels = next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)
     with device:
         # As many images as are mixed, or two: some parts differ for a single one.
-        images = torch.randn(getattr(model, 'num_images', 2), channels, *size)
+        number = getattr(model, 'num_images', 2)
+        images = torch.randn(number, image_channels(model), *size)
         figures = complexity(model, images, **forward_arguments(cfg, size))
 
     print(f'{cfg.model.type}, one image of {size[0]}x{size[1]} pixels')

@@ -12,9 +12,9 @@ from mmengine.runner import set_random_seed
 
 from mmmixmim.checkpoint import load_encoder, split_init_cfg
 from mmmixmim.engine.hooks.class_check import check_class_names
-from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.evaluation.linear_probe import labelled_loaders
+from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import (
     add_cfg_options,
@@ -23,7 +23,8 @@ from mmmixmim.runtime import (
     positive_int,
     random_seed,
 )
-from mmmixmim.runtime.files import check_json_name
+from mmmixmim.runtime.entries import config_entry
+from mmmixmim.runtime.files import check_out_file
 from mmmixmim.validation import UserError
 
 
@@ -69,9 +70,9 @@ def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
     if args.out:
-        check_json_name(args.out)
+        check_out_file(args.out)
     cfg = load_config(args.config, args.cfg_options)
-    data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    data = config_entry(cfg, 'val_dataloader.dataset') or {}
     if not data or data.get('part') == 'held_out':
         raise UserError(
             f'{args.config} has no labelled val_dataloader. Linear probing needs a '

@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 from mmpretrain.engine.hooks import VisualizationHook
 from mmpretrain.structures import DataSample
 
-from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.runtime import (
     add_run_arguments,
     build_runner,
@@ -21,7 +20,8 @@ from mmmixmim.runtime import (
     one_line_errors,
     prepare_run,
 )
-from mmmixmim.runtime.saved_config import type_name
+from mmmixmim.runtime.entries import config_entry, type_name
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 
@@ -53,7 +53,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 def draw_into(cfg: Config, folder: str) -> None:
     """Make the visualization hook of the config draw every prediction."""
-    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    hook = config_entry(cfg, 'default_hooks.visualization') or {}
     name = type_name(hook)
     folder = str(Path(folder).absolute())
     if name == 'VisualizationHook':

@@ -17,7 +17,7 @@ from mmmixmim.runtime import (
     one_line_errors,
     prepare_run,
 )
-from mmmixmim.runtime.saved_config import is_amp
+from mmmixmim.runtime.entries import config_entry, is_amp
 from mmmixmim.validation import UserError
 
 
@@ -68,7 +68,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:
-        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        if not config_entry(cfg, 'auto_scale_lr.base_batch_size'):
             raise UserError(
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config.'
             )

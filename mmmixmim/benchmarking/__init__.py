@@ -1,13 +1,13 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
-from .batches import random_batch
+from .batches import image_channels, random_batch
 from .floor import gemm_floor, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
 from .plan import Plan, batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
-from .roofline import CARDS, Card, KernelCounter, Kernels, as_on_gpu, find_card
+from .roofline import CARDS, Card, KernelCounter, Kernels, find_card, gpu_operators
 from .step_cost import StepCost, image_size, measured_step, step_cost
 from .throughput import (
     attention_kernels,
@@ -16,7 +16,7 @@ from .throughput import (
     matrix_rate,
     training_step,
 )
-from .timing import interleave, pairwise_ratio
+from .timing import interleave, pairwise_ratio, seconds_of
 from .workloads import IMPLEMENTATIONS, PRECISIONS, TASKS, Setting, make_workloads
 
 __all__ = [
@@ -31,13 +31,14 @@ __all__ = [
     'Plan',
     'Setting',
     'StepCost',
-    'as_on_gpu',
     'attention_kernels',
     'batch_in_name',
     'cpu_card',
     'find_card',
     'gemm_floor',
     'give_tensors_pages',
+    'gpu_operators',
+    'image_channels',
     'image_size',
     'interleave',
     'largest_batch',
@@ -54,6 +55,7 @@ __all__ = [
     'plan_report',
     'random_batch',
     'save_report',
+    'seconds_of',
     'step_cost',
     'training_step',
     'waiting_share',

@@ -29,8 +29,8 @@ def random_batch(
         return demo_mm_inputs(
             number, (3, *size), [8] * number, num_classes=2, with_mask=True
         )
-    channels = next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)
-    images = torch.randint(0, 256, (number, channels, *size), dtype=torch.uint8)
+    shape = (number, image_channels(model), *size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
     if scope == 'mmseg':
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
@@ -48,3 +48,8 @@ def random_batch(
 
         samples = [DataSample().set_gt_label(0) for _ in images]
     return dict(inputs=images, data_samples=samples)
+
+
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes: those of its first convolution."""
+    return next(p.shape[1] for p in model.backbone.parameters() if p.ndim == 4)

@@ -25,8 +25,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_map_only
 
+from mmmixmim.runtime.entries import config_entry
+
 from .batches import random_batch
-from .roofline import KernelCounter, as_on_gpu
+from .roofline import KernelCounter, gpu_operators
 from .step_cost import build_model, image_size, make_fake, make_states
 from .workloads import PRECISIONS
 
@@ -66,12 +68,12 @@ def compiled_kernels(
         Kernels by phase, as of :func:`step_cost`.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    hook = (cfg.get('default_hooks') or {}).get('compile') or {}
-    counter = _InductorCounter(hook.get('options') or {})
+    options = config_entry(cfg, 'default_hooks.compile.options')
+    counter = _InductorCounter(options or {})
     torch.compiler.reset()
     model = build_model(cfg, real=False)
     size = image_size(model, size)
-    with FakeTensorMode(allow_non_fake_inputs=True), as_on_gpu():
+    with FakeTensorMode(allow_non_fake_inputs=True), gpu_operators():
         make_fake(model)
         inputs = random_batch(cfg, model.train(), batch, size)
         trained = [each for each in model.parameters() if each.requires_grad]

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from mmmixmim.ops.recompute import MODES
 from mmmixmim.runtime import passes_of_step
-from mmmixmim.runtime.saved_config import training_precision
+from mmmixmim.runtime.entries import config_entry, training_precision
 from mmmixmim.validation import UserError, check_positive, check_positive_int
 
 from .roofline import Card
@@ -496,7 +496,7 @@ def _schedule(cfg: Config) -> tuple[int | None, int | None]:
 
 
 def _kept(cfg: Config) -> int | None:
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    hook = config_entry(cfg, 'default_hooks.checkpoint') or {}
     return hook['max_keep_ckpts'] if hook.get('max_keep_ckpts', -1) > 0 else None
 
 

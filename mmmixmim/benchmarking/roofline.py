@@ -174,8 +174,8 @@ class KernelCounter(TorchDispatchMode):
         if name in _NO_KERNEL or func.is_view:
             return
         packet = func._overloadpacket
-        inputs = [each for each in tree_leaves((args, kwargs)) if _is_tensor(each)]
-        outputs = [each for each in tree_leaves(out) if _is_tensor(each)]
+        inputs = _tensors((args, kwargs))
+        outputs = _tensors(out)
         size = sum(map(_size, {id(each): each for each in inputs + outputs}.values()))
         size += sum(map(_size, _changed(func, args)))
         flops = 0
@@ -214,7 +214,7 @@ class KernelCounter(TorchDispatchMode):
 
 
 @contextmanager
-def as_on_gpu() -> Iterator[None]:
+def gpu_operators() -> Iterator[None]:
     """Run on CPU tensors the operators that an eager GPU would run.
 
     A GPU's autocast computes norms and softmax in float32, a CPU's does not, and a GPU
@@ -286,11 +286,11 @@ def _changed(func, args: tuple) -> list[Tensor]:
         return []
     pairs = zip(arguments, args, strict=False)
     changed = [value for each, value in pairs if each.is_write]
-    return [each for each in tree_leaves(changed) if _is_tensor(each)]
+    return _tensors(changed)
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)
+def _tensors(tree: object) -> list[Tensor]:
+    return [each for each in tree_leaves(tree) if isinstance(each, Tensor)]
 
 
 def _size(tensor: Tensor) -> int:

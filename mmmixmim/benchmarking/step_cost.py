@@ -26,8 +26,8 @@ from mmmixmim.validation import UserError, as_pair
 
 from .batches import random_batch
 from .memory import peak_memory, reuse_freed_memory
-from .roofline import KernelCounter, as_on_gpu
-from .timing import interleave
+from .roofline import KernelCounter, gpu_operators
+from .timing import seconds_of
 from .workloads import PRECISIONS
 
 # Images of a step on real tensors.
@@ -142,11 +142,11 @@ def _step_cost(
         batch,
         size,
         precision,
-        _numel(model.parameters()),
-        _numel(trained),
-        max((_numel(each.parameters()) for each in blocks), default=0),
-        _numel(each for each in model.parameters() if id(each) not in inside),
-        _images_of_mixture(model),
+        parameters=_numel(model.parameters()),
+        trained=_numel(trained),
+        largest_block=max((_numel(each.parameters()) for each in blocks), default=0),
+        outside=_numel(each for each in model.parameters() if id(each) not in inside),
+        mixed=getattr(model, 'mixture_size', 1),
     )
     with ExitStack() as stack:
         if not real:
@@ -154,7 +154,7 @@ def _step_cost(
             make_fake(model)
             trained = [each for each in model.parameters() if each.requires_grad]
         if gpu:
-            stack.enter_context(as_on_gpu())
+            stack.enter_context(gpu_operators())
         if real and gpu:
             stack.enter_context(_nms_in_float32())
         inputs = random_batch(cfg, model, batch, size)
@@ -219,7 +219,7 @@ def measured_step(
 
     memory = peak_memory(step, 'cpu')
     reuse_freed_memory()
-    return memory, statistics.median(interleave(dict(step=step), 5)['step'])
+    return memory, statistics.median(seconds_of(step, 5))
 
 
 class _PeakMemory(MemTracker):
@@ -285,13 +285,6 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
-
-
-def _images_of_mixture(model: nn.Module) -> int:
-    """Number of images that a pretraining model mixes; 1 if it mixes none."""
-    # Without a filling, hidden cells show other images.
-    mixes = hasattr(model, 'filling') and model.filling is None
-    return model.num_images if mixes else 1
 
 
 def _model_config(cfg: Config) -> dict:

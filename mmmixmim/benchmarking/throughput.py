@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from mmmixmim import ops
 
 from .roofline import BANDWIDTH_SHARE, PEAK_SHARE, Card
-from .timing import interleave
+from .timing import seconds_of
 from .workloads import Workload
 
 ATTENTION = ('attention', 'flash', 'fmha', 'sdpa', 'softmax')
@@ -34,8 +34,7 @@ def matrix_rate(
         FLOP/s, with two FLOPs per multiply-accumulate.
     """
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    run = dict(product=lambda: ops.linear(a, b))
-    seconds = interleave(run, 20, device)['product']
+    seconds = seconds_of(lambda: ops.linear(a, b), 20, device)
     return 2 * size**3 / statistics.median(seconds)
 
 
@@ -46,8 +45,8 @@ def cpu_card() -> Card:
     shares are what was measured: for a GEMM of 1024x1024, and for copying 256 MiB.
     """
     source = torch.zeros(2**26)
-    copy = dict(copy=partial(torch.empty_like(source).copy_, source))
-    seconds = statistics.median(interleave(copy, 10)['copy'])
+    copy = partial(torch.empty_like(source).copy_, source)
+    seconds = statistics.median(seconds_of(copy, 10))
     rate = matrix_rate('cpu', torch.float32, 1024) / PEAK_SHARE
     bandwidth = 2 * source.nbytes / seconds / BANDWIDTH_SHARE
     return Card('this CPU', rate, rate, bandwidth, math.inf, math.inf)

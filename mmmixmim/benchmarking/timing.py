@@ -1,4 +1,4 @@
-"""Time several functions side by side."""
+"""Time a function, or several side by side."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def interleave(
             if i > 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def seconds_of(
+    function: Callable[[], object], rounds: int, device: torch.device | str = 'cpu'
+) -> list[float]:
+    """Time one function, see :func:`interleave`."""
+    return interleave(dict(function=function), rounds, device)['function']
 
 
 def pairwise_ratio(above: list[float], below: list[float]) -> dict[str, float]:

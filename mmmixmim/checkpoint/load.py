@@ -15,6 +15,7 @@ from mmmixmim.geometry import (
     resize_position_embedding,
 )
 from mmmixmim.log import warn
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError, as_pair
 
 from .channels import check_mode, fit_embedding
@@ -34,7 +35,6 @@ from .formats import (
     detect_entries,
     detect_format,
     entries_below,
-    summarise_keys,
     to_native,
 )
 from .names import DERIVED, MAP_NORM, TABLE

@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmmixmim.log import warn
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import StoppedRunError, UserError
 
-from .formats import StateDict, summarise_keys
+from .formats import StateDict
 
 # What training saves, as default names of MMEngine's CheckpointHook and ours.
 NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')

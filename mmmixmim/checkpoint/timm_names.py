@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 from .encoder import stock_weights
-from .formats import StateDict, summarise_keys
+from .formats import StateDict
 from .formats.mmpretrain import columns_first
 from .names import DERIVED, MAP_NORM
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,11 +109,6 @@ def print_scan(scan: Scan, kind: str, skipped: Skipped | None = None) -> None:
         kind: What the user named, in words.
         skipped: Files that were left out because of their ending. Defaults to None.
     """
-
-    def counts(found: dict, unit: str = '') -> str:
-        order = sorted(found, key=found.get, reverse=True)
-        return ', '.join(f'{found[each]:,} {each}{unit}' for each in order)
-
     print(f'Data: {scan.root}, {kind}')
     if skipped and skipped.endings:
         print(f'  skipped {skipped}')
@@ -123,7 +119,9 @@ def print_scan(scan: Scan, kind: str, skipped: Skipped | None = None) -> None:
     looked = sum(scan.formats.values())
     if looked < scan.images:
         size += f', of which {looked:,} were looked at'
-    print(f'  {plural(scan.images, "image")}{size}: {counts(scan.formats)}')
+    formats = Counter(scan.formats).most_common()
+    counted = ', '.join(f'{number:,} {name}' for name, number in formats)
+    print(f'  {plural(scan.images, "image")}{size}: {counted}')
     spread = f' to {high} pixels, median {middle}' if low < high else ' pixels'
     print(f'  shorter side {low}{spread}')
     bits = ', '.join(

@@ -18,7 +18,7 @@ from mmmixmim.benchmarking import (
     step_cost,
 )
 from mmmixmim.benchmarking.roofline import BANDWIDTH_SHARE, PEAK_SHARE
-from mmmixmim.engine.quiet_runner import quieten
+from mmmixmim.log import quieten
 from mmmixmim.runtime import load_config, passes_of_step
 
 

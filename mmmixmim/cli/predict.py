@@ -25,7 +25,8 @@ from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config
-from mmmixmim.runtime.files import created, replacing
+from mmmixmim.runtime.entries import config_entry
+from mmmixmim.runtime.files import created, existing, replacing
 from mmmixmim.text import printable
 from mmmixmim.validation import (
     MissingFileError,
@@ -35,7 +36,7 @@ from mmmixmim.validation import (
 )
 
 from .data import list_images, progress
-from .run import Run, as_path, existing
+from .run import Run, as_path
 
 _LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
@@ -75,7 +76,6 @@ def predict(
     out = folder / 'predictions.csv' if out is None else as_path('--out', out)
     _check_out(out)
     skipped = Skipped()
-    images = [images] if isinstance(images, (str, os.PathLike)) else images
     files = _find_files(images, skipped)
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
     print(f'Classifier   {checkpoint}, {len(classes)} classes')
@@ -115,9 +115,8 @@ def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
             'Name the folder of a run of `mixmim finetune`, or a checkpoint in it.'
         )
     cfg = load_config(config)
-    dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
-    if not (dataset.get('metainfo') or {}).get('classes'):
-        if 'num_classes' in ((cfg.get('model') or {}).get('head') or {}):
+    if not config_entry(cfg, 'val_dataloader.dataset.metainfo.classes'):
+        if 'num_classes' in (config_entry(cfg, 'model.head') or {}):
             raise UserError(
                 f'--from {str(start)!r} does not name its classes: add their names, in '
                 f'the order of the training, to {str(config)!r}, as '
@@ -151,8 +150,10 @@ def _check_out(out: Path) -> None:
 
 
 def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
+    if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
+        images = [images]
     files = []
-    for each in images if isinstance(images, Iterable) else [images]:
+    for each in images:
         if not isinstance(each, (str, os.PathLike)):
             raise UserError(
                 'predict takes paths of images, folders and lists, got a '

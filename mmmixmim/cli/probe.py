@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 from mmmixmim.checkpoint import load_encoder
-from mmmixmim.engine.quiet_runner import quieten
 from mmmixmim.evaluation import extract_features
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
+from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
 from mmmixmim.visualization.report import beside
 

@@ -18,7 +18,7 @@ from mmmixmim.checkpoint.resumable import noted
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.runtime import replace_file
-from mmmixmim.runtime.files import created
+from mmmixmim.runtime.files import created, existing
 from mmmixmim.text import printable
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -230,7 +230,6 @@ class Run:
         arguments = json.loads(json.dumps(arguments, default=_plain))
         check_given(**arguments)
         _check_writable(folder)
-        _check_outside(folder, arguments['data'])
         if (folder / 'run.json').is_file():
             run = cls.load(folder)
             difference = _difference(run, command, arguments)
@@ -242,6 +241,7 @@ class Run:
                     text += f'Choose another --out, or go on with it: {run.invocation}'
                 raise UserError(text)
             return run
+        _check_outside(folder, arguments['data'])
         others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, _LOCK}
         if 'scan.json' in others:
             others -= _PREPARED
@@ -295,14 +295,9 @@ def as_path(option: str, value: str | Path) -> Path:
     return Path(value).expanduser()
 
 
-def existing(path: Path) -> Path:
-    """The path, or the closest of its parents that exists."""
-    return next(each for each in (path, *path.absolute().parents) if each.exists())
-
-
 def _check_outside(folder: Path, data: str) -> None:
     """Raise if the pictures of a new run would be found among its images."""
-    if not os.path.isdir(data) or (folder / 'run.json').exists():
+    if not os.path.isdir(data):
         return
     images, out = Path(data).resolve(), folder.resolve()
     # No picture is taken for a shard.

@@ -70,16 +70,15 @@ def runtime_sections(
     ]
 
 
-def optimizer(chosen: Choices, betas: tuple[float, float], **paramwise) -> dict:
-    """``optim_wrapper`` of a config."""
+def optimizer(chosen: Choices, betas: tuple[float, float], **entries) -> dict:
+    """``optim_wrapper`` of a config; ``entries`` are more of its arguments."""
     wrapper = dict(
         type='OptimWrapper',
         optimizer=dict(
             type='AdamW', lr=chosen.lr, betas=betas, weight_decay=0.05, fused=True
         ),
+        **entries,
     )
-    if paramwise:
-        wrapper |= paramwise
     if chosen.precision != 'float32':
         wrapper['type'] = 'AmpOptimWrapper'
         names = dict(bf16='bfloat16', fp16='float16')

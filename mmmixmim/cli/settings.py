@@ -24,7 +24,6 @@ PRECISIONS = ('float32', 'bf16', 'fp16')
 class Choice:
     """A setting with its reason."""
 
-    name: str
     value: object
     reason: str
 
@@ -48,7 +47,7 @@ class Choices(dict[str, Choice]):
             value, reason = self.given[name], 'as given'
         else:
             value, reason = choose()
-        self[name] = Choice(name, value, reason)
+        self[name] = Choice(value, reason)
         return value
 
     def __getattr__(self, name: str):
@@ -75,17 +74,13 @@ def choose_pretraining(
     chosen, cost = _choose_model(scan, machine, known, given)
     images = scan.images - chosen.add('held_out', lambda: rules.held_out(scan))
     total = rules.total_batch(images)
-    fits = largest_batch(cost, machine)
-    chosen.add('batch_size', lambda: rules.batch_size(images, total, fits))
-    check_batch(chosen.batch_size, fits, cost, machine, images)
-    chosen.add('accumulation', lambda: rules.accumulation(total, chosen.batch_size))
+    batch = _choose_batch(chosen, images, total, cost, machine)
     chosen.add('epochs', lambda: rules.epochs(images, cost, machine))
     if chosen.held_out:
         cost_of_one = chosen.held_out / images
         chosen.add(
             'val_interval', lambda: rules.val_interval(chosen.epochs, cost_of_one)
         )
-    batch = chosen.batch_size * chosen.accumulation
     chosen.add('lr', lambda: rules.learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: rules.warmup(chosen.epochs))
     shards = scan.shards - bool(chosen.held_out) if scan.shards else None
@@ -115,11 +110,7 @@ def choose_classification(
     """
     chosen, cost = _choose_model(scan, machine, known, given)
     total = min(256, rules.total_batch(images))
-    fits = largest_batch(cost, machine)
-    chosen.add('batch_size', lambda: rules.batch_size(images, total, fits))
-    check_batch(chosen.batch_size, fits, cost, machine, images)
-    chosen.add('accumulation', lambda: rules.accumulation(total, chosen.batch_size))
-    batch = chosen.batch_size * chosen.accumulation
+    batch = _choose_batch(chosen, images, total, cost, machine)
     chosen.add('epochs', lambda: rules.epochs_of_classification(images, batch))
     pretrained = known is not None
     chosen.add('layer_decay', lambda: rules.layer_decay(chosen.model, pretrained))
@@ -148,6 +139,21 @@ def _choose_model(
     if chosen.precision != 'float32':  # halves all but norms and residual sums
         cost = replace(cost, activations=round(0.6 * cost.activations))
     return chosen, cost
+
+
+def _choose_batch(
+    chosen: Choices, images: int, total: int, cost: Cost, machine: Machine
+) -> int:
+    """Choose batch size and accumulation for ``total`` images of an update.
+
+    Returns:
+        Images of an update; a batch size that the user gave may change it.
+    """
+    fits = largest_batch(cost, machine)
+    chosen.add('batch_size', lambda: rules.batch_size(images, total, fits))
+    check_batch(chosen.batch_size, fits, cost, machine, images)
+    chosen.add('accumulation', lambda: rules.accumulation(total, chosen.batch_size))
+    return chosen.batch_size * chosen.accumulation
 
 
 def _known(chosen: Choices, known: dict | None) -> None:

@@ -42,6 +42,7 @@ class Files(Source):
             there is none.
         masks: Folder of masks of these files. Defaults to None: there are none.
         skipped: Files that were left out because of their ending. Defaults to None.
+        stored: Those of the files that were stored for this run. Defaults to none.
 
     Raises:
         UserError: If a mask is missing.
@@ -56,13 +57,14 @@ class Files(Source):
         root: Path | None = None,
         masks: Path | None = None,
         skipped: Skipped | None = None,
+        stored: Sequence[Path] = (),
     ) -> None:
         unique: dict[str, Path] = {}  # whole path -> the file
         for file in files:
             unique.setdefault(os.path.abspath(file), file)
         repeats, files = len(files) - len(unique), list(unique.values())
         self.files, self.out, self.root = files, out, root
-        self.stored: list[Path] = []  # files of an iterable
+        self.stored = stored
         self.masks, self.has_weights = masks, masks is not None
         if masks:
             self.mask_suffix = find_mask_suffix(Path(name), files, masks)
@@ -198,9 +200,7 @@ def find_source(data: object, out: Path, masks: str | None = None) -> Source:
         kind = f'a Python iterable, stored in {folder}'
     elif not is_paths(data):
         kind = 'an iterable of paths'
-    source = Files(describe(data), files, kind, out)
-    source.stored = stored
-    return source
+    return Files(describe(data), files, kind, out, stored=stored)
 
 
 def _names_shards(data: str) -> bool:

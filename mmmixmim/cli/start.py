@@ -7,7 +7,7 @@ from pathlib import Path
 from mmmixmim.checkpoint import encoder_weights, read_checkpoint, read_weights
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.scan import Scan
-from mmmixmim.runtime.saved_config import config_entry
+from mmmixmim.runtime.entries import config_entry
 from mmmixmim.validation import MissingFileError, UserError
 
 from .models import model_of_weights

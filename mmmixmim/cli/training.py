@@ -17,6 +17,7 @@ from mmmixmim.datasets import naming_lost_files
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
 from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
+from mmmixmim.runtime.files import existing
 from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
 from mmmixmim.visualization import write_report
 
@@ -27,7 +28,7 @@ from .machine import (
     busy_note,
     this_machine,
 )
-from .run import Run, existing
+from .run import Run
 from .settings import Choices
 
 KEPT_CHECKPOINTS = 2
@@ -186,9 +187,8 @@ def announce(
     """
     print('\nSettings')
     width = max(len(name) for name in chosen)
-    for choice in chosen.values():
-        value = str(choice.value)
-        print(f'  {choice.name:{width}}  {value:8}  {choice.reason}')
+    for name, choice in chosen.items():
+        print(f'  {name:{width}}  {choice.value!s:8}  {choice.reason}')
     if time:
         print(f'  {time}')
     check_disk(folder, cost.parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
         members = np.random.default_rng([seed, label]).permutation(members)
         count = max(1, round(share * len(members)))
         parts[members[:count]] = 'val'
-    return Labelled(labelled.files, labelled.labels, labelled.classes, parts.tolist())
+    return replace(labelled, parts=parts.tolist())
 
 
 def check_counts(labelled: Labelled) -> None:

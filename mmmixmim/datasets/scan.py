@@ -169,16 +169,14 @@ def scan_images(
                 else:
                     found[path] = header
         chosen = sorted(random.Random(0).sample(list(found), min(_SAMPLE, len(found))))
-        for path, (problem, value) in zip(
+        for path, (problem, value, reason) in zip(
             chosen, pool.map(_look_at_pixels, chosen), strict=True
         ):
-            if problem == 'unreadable':
-                scan.add_problem(problem, path, reason=value)
-                del found[path]
-                continue
             scan.odd_value = scan.odd_value or value
             if problem:
-                scan.add_problem(problem, path)
+                scan.add_problem(problem, path, reason)
+            if problem == 'unreadable':
+                del found[path]
     scan.sampled = len(chosen)
     for path in _odd_tiffs(found):
         scan.add_problem('unreadable', path, f'Pillow does not read {str(path)!r}.')
@@ -417,16 +415,13 @@ def _try_header(path: Path) -> Header | str:
         return str(error)
 
 
-def _look_at_pixels(path: Path) -> tuple[str | None, str | None]:
-    """Return the name of the problem with an image's pixels, and the odd value.
-
-    Of unreadable pixels it is the reason.
-    """
+def _look_at_pixels(path: Path) -> tuple[str | None, str | None, str]:
+    """What is wrong with an image's pixels, the odd value, why they are unreadable."""
     try:
         with naming(path), open_image(path) as image:
-            return _problem(image)
+            return *_problem(image), ''
     except (MissingFileError, UnreadableFileError) as error:
-        return 'unreadable', str(error)
+        return 'unreadable', None, str(error)
 
 
 def _problem(image: ImageReader) -> tuple[str | None, str | None]:

@@ -15,7 +15,7 @@ from mmmixmim.datasets import MixtureGroups
 from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, LOOPS, MODELS
 from mmmixmim.runtime import kept_random_state
-from mmmixmim.runtime.saved_config import is_amp
+from mmmixmim.runtime.entries import is_amp
 from mmmixmim.validation import UserError
 
 from .wrappers import unwrapped

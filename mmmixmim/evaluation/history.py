@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -36,6 +35,14 @@ def run_starts(work_dir: str | Path) -> list[Path]:
         if any('iter' in record for record in _read_records(folder / _SCALARS)):
             starts = [*starts, folder] if _resumed(folder) else [folder]
     return starts
+
+
+def start_time(start: Path) -> datetime | None:
+    """When a start began, as MMEngine names its folder; None for other names."""
+    try:
+        return datetime.strptime(start.name, '%Y%m%d_%H%M%S')
+    except ValueError:
+        return None
 
 
 def start_config(start: Path) -> dict:
@@ -140,10 +147,9 @@ def _began(start: Path) -> tuple[float, str]:
     Folders are named by the local time, which goes back when summer ends or the
     machine's time zone changes. So ``ReportHook`` counts seconds since 1970.
     """
-    seconds: float = read_counts(start).get('started', 0)
-    if not seconds:
-        with suppress(ValueError):
-            seconds = datetime.strptime(start.name, '%Y%m%d_%H%M%S').timestamp()
+    seconds = read_counts(start).get('started', 0)
+    if not seconds and (time := start_time(start)):
+        return time.timestamp(), start.name
     return seconds, start.name
 
 

@@ -71,16 +71,13 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
         Raises:
             UserError: If the batch has other channels than mean and std.
         """
-        given = data['inputs']
-        views = given if isinstance(given, (list, tuple)) else [given]
+        inputs = data['inputs']
+        several = isinstance(inputs, (list, tuple))
         if self._enable_normalize:
-            _check_channels(views[0], self.mean)
+            _check_channels(inputs[0] if several else inputs, self.mean)
         result = super().forward(data, training)
-        filled = result['inputs']
-        if views is not given:
-            result['inputs'] = _filled(filled)
-        else:
-            result['inputs'] = [_filled(view) for view in filled]
+        images = result['inputs']
+        result['inputs'] = [*map(_filled, images)] if several else _filled(images)
         return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mmmixmim.validation import (
 )
 
 from .dependencies import check_dependencies, require
+from .entries import config_entry
 
 # Top-level entries that MMEngine reads but does not pass to the Runner.
 _EXTRA_ENTRIES = {
@@ -72,7 +74,7 @@ def load_config(
     if cfg.get('custom_imports'):
         _import_custom_modules(cfg.custom_imports)
     check_dependencies(cfg)
-    _check_init(cfg.get('model'), 'model')
+    _check_init(cfg.get('model'))
     _complete(cfg)
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename=save_as)
 
@@ -138,14 +140,14 @@ def _complete(cfg: Config) -> None:
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)
             _complete_dataloader(cfg[loader], cfg.get('default_scope'))
-    seed = (cfg.get('randomness') or {}).get('seed')
+    seed = config_entry(cfg, 'randomness.seed')
     if seed is not None:
         check_int_between('randomness.seed', seed, 0, 2**32 - 1)
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _MMENGINE_HOOKS:  # MMEngine cannot turn others off
             del hooks[name]
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    optimizer = config_entry(cfg, 'optim_wrapper.optimizer') or {}
     if not isinstance(optimizer, dict):
         raise UserError(
             f'optim_wrapper.optimizer must be a dict, got {optimizer!r}: set '
@@ -232,22 +234,27 @@ def _import_custom_modules(custom_imports: object) -> None:
             ) from error
 
 
-def _check_init(node: object, key: str) -> None:
+def _check_init(model: object) -> None:
     """Raise if an ``init_cfg`` anywhere in a model has entries, but no type."""
+    for key, node in _dicts(model, 'model'):
+        if re.search(r'\.init_cfg(\.\d+)?$', key) and node and 'type' not in node:
+            raise UserError(
+                f'{key} has no type: to start from the weights in '
+                f'{node.get("checkpoint", "a file")}, set {key}.type=Pretrained.'
+            )
+
+
+def _dicts(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    """Yield every dict of a config with its dotted key, the outer ones first."""
     if isinstance(node, (list, tuple)):
-        node = dict(enumerate(node))
-    for name, value in node.items() if isinstance(node, dict) else ():
-        several = isinstance(value, (list, tuple))
-        inits = value if several else [value]
-        for i, init in enumerate(inits if name == 'init_cfg' else ()):
-            if isinstance(init, dict) and init and 'type' not in init:
-                init_key = f'{key}.init_cfg.{i}' if several else f'{key}.init_cfg'
-                raise UserError(
-                    f'{init_key} has no type: to start from the weights in '
-                    f'{init.get("checkpoint", "a file")}, set {init_key}.type='
-                    'Pretrained.'
-                )
-        _check_init(value, f'{key}.{name}')
+        items = enumerate(node)
+    elif isinstance(node, dict):
+        yield key, node
+        items = node.items()
+    else:
+        return
+    for name, value in items:
+        yield from _dicts(value, f'{key}.{name}')
 
 
 def datasets_of(node: dict, key: str) -> Iterator[tuple[str, dict]]:

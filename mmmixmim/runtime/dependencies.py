@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmmixmim.validation import MissingDependencyError, UserError
 
-from .saved_config import type_name
+from .entries import type_name
 
 # Install commands: with the onedl-* forks of OpenMMLab, and with upstream.
 _COMMANDS = {

@@ -58,9 +58,14 @@ def replace_file(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def check_json_name(file: Path) -> None:
+def existing(path: Path) -> Path:
+    """The path, or the closest of its parents that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def check_out_file(file: Path) -> None:
     """Raise a UserError unless the file that --out names can be written."""
-    above = next(each for each in file.absolute().parents if each.exists())
+    above = existing(file.absolute().parent)
     if file.is_dir() or not above.is_dir():
         found = file if file.is_dir() else above
         kind = 'folder' if file.is_dir() else 'file'

@@ -87,7 +87,7 @@ def draw_training_images(
     load_whole(model, checkpoint)
     model.to(get_device())
     # Whole mixtures: an image without a partner would be mixed with itself.
-    group = model.num_images if model.filling is None else 1
+    group = model.mixture_size
     wanted = -(-num // group) * group
     loader = dict(cfg.train_dataloader, batch_size=wanted, num_workers=0)
     loader.update(persistent_workers=False, drop_last=False)
@@ -210,6 +210,8 @@ def _tile(rows: dict[str, np.ndarray]) -> np.ndarray:
         top = i * (height + _GAP)
         draw.text((_GAP, top + height / 2), name, 'black', font, anchor='lm')
         for j, image in enumerate(batch):
-            enlarged = Image.fromarray(image).resize((width, height), 0)
+            enlarged = Image.fromarray(image).resize(
+                (width, height), Image.Resampling.NEAREST
+            )
             canvas.paste(enlarged, (left + j * (width + _GAP), top))
     return np.asarray(canvas)

@@ -247,11 +247,11 @@ def test_matrix_rate_counts_two_per_mac():
 
 
 def test_matrix_rate_is_that_of_the_median_round(monkeypatch):
-    def interleave(functions, rounds, device):
-        functions['product']()
-        return dict(product=[0.1, 0.5, 9.0])
+    def seconds_of(function, rounds, device):
+        function()
+        return [0.1, 0.5, 9.0]
 
-    monkeypatch.setattr('mmmixmim.benchmarking.throughput.interleave', interleave)
+    monkeypatch.setattr('mmmixmim.benchmarking.throughput.seconds_of', seconds_of)
     assert matrix_rate('cpu', torch.float32, size=10) == 2 * 10**3 / 0.5
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmixmim.benchmarking import CARDS, Card, KernelCounter, as_on_gpu, find_card
+from mmmixmim.benchmarking import CARDS, Card, KernelCounter, find_card, gpu_operators
 from mmmixmim.validation import UserError
 
 
@@ -54,7 +54,7 @@ def test_a_gpu_normalises_in_float32_and_has_its_own_attention():
             assert out.dtype == torch.bfloat16
 
     before = F.layer_norm, F.scaled_dot_product_attention
-    with as_on_gpu():
+    with gpu_operators():
         rows = count(run).rows()
     assert rows['_scaled_dot_product_efficient_attention'].flops == 4 * 8 * 36 * 8
     assert (F.layer_norm, F.scaled_dot_product_attention) == before

@@ -27,7 +27,6 @@ from mmmixmim.benchmarking import (
     PRECISIONS,
     Setting,
     attention_kernels,
-    interleave,
     largest_batch,
     machine,
     make_workloads,
@@ -35,6 +34,7 @@ from mmmixmim.benchmarking import (
     matrix_rate,
     peak_memory,
     save_report,
+    seconds_of,
     training_step,
 )
 from mmmixmim.ops.recompute import MODES
@@ -142,7 +142,7 @@ def measure(name: str, setting: Setting, steps: int) -> dict:
     if torch.device(setting.device).type == 'cuda':
         torch.cuda.synchronize()
     first = time.perf_counter() - start
-    seconds = interleave(dict(step=step), steps, setting.device)['step']
+    seconds = seconds_of(step, steps, setting.device)
     return dict(
         batch_size=setting.batch_size,
         images_per_second=setting.batch_size / statistics.median(seconds),

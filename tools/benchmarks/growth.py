@@ -17,12 +17,12 @@ from pathlib import Path
 from mmmixmim.benchmarking import (
     PRECISIONS,
     Setting,
-    interleave,
     machine,
     make_workloads,
     markdown_table,
     peak_memory,
     save_report,
+    seconds_of,
 )
 from mmmixmim.runtime import one_line_errors, positive_int
 
@@ -101,7 +101,7 @@ def measure(setting: Setting, rounds: int) -> dict:
     """Measure time and memory of one point."""
     workload = make_workloads(setting, ('ours',))['ours']
     peak = peak_memory(workload.accumulate, setting.device)
-    seconds = interleave(dict(step=workload), rounds, setting.device)['step']
+    seconds = seconds_of(workload, rounds, setting.device)
     return dict(
         seconds=statistics.median(seconds),
         peak_bytes=peak,

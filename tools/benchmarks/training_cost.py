@@ -17,12 +17,12 @@ from torch import nn
 from mmmixmim.benchmarking import (
     PRECISIONS,
     image_size,
-    interleave,
     machine,
     markdown_table,
     peak_memory,
     random_batch,
     save_report,
+    seconds_of,
 )
 from mmmixmim.runtime import add_cfg_options, load_config, one_line_errors, positive_int
 
@@ -91,7 +91,7 @@ def main() -> None:
     batch = random_batch(cfg, model, number, size)
     step = training_step(model, batch, args.precision)
     peak = peak_memory(step, args.device)
-    seconds = interleave(dict(step=step), args.rounds, args.device)['step']
+    seconds = seconds_of(step, args.rounds, args.device)
 
     parameters = sum(each.numel() for each in model.parameters())
     cells = [Path(args.config).name, str(number), f'{size[0]}x{size[1]}']

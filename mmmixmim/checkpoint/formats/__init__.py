@@ -36,7 +36,6 @@ __all__ = [
     'detect_format',
     'entries_below',
     'from_native',
-    'summarise_keys',
     'to_native',
 ]
 
@@ -101,19 +100,15 @@ def to_native(state: StateDict, source: str) -> StateDict:
         UserError: If two entries translate to the same name.
     """
     native = {}
-    for prefix, parts in _parts_by_prefix(source).items():
-        entries = entries_below(prefix, state)
-        for other in _parts_by_prefix(source):  # entries below a longer prefix
-            if other != prefix and other.startswith(prefix):
-                start = other.removeprefix(prefix)
-                entries = {n: v for n, v in entries.items() if not n.startswith(start)}
-        translated = FORMATS[source].to_native(entries)
+    parts_of = _parts_by_prefix(source)
+    for prefix, parts in parts_of.items():
+        longer = tuple(p for p in parts_of if p != prefix and p.startswith(prefix))
+        own = {n: v for n, v in state.items() if not n.startswith(longer)}
+        translated = FORMATS[source].to_native(entries_below(prefix, own))
         for name, value in translated.items():
-            part = parts[0]
-            if 'neck' in parts and name.startswith(DECODER):
-                part = 'neck'
+            part = 'neck' if 'neck' in parts and name.startswith(DECODER) else parts[0]
             native[f'{part}.{name}'] = value
-    prefixes = tuple(_parts_by_prefix(source))
+    prefixes = tuple(parts_of)
     return native | {n: v for n, v in state.items() if not n.startswith(prefixes)}
 
 
@@ -127,12 +122,6 @@ def from_native(state: StateDict, target: str) -> StateDict:
         entries = FORMATS[target].from_native(entries)
         translated |= {prefix + name: value for name, value in entries.items()}
     return translated
-
-
-def summarise_keys(names: list[str]) -> str:
-    """Write the first three of several names, and how many there are."""
-    shown = ', '.join(names[:3])
-    return shown if len(names) <= 3 else f'{shown}, the first of {len(names)}'
 
 
 def _parts_by_prefix(name: str) -> dict[str, list[str]]:

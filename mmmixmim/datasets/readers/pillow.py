@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import ExifTags, ImageOps
 
 from mmmixmim.validation import UnreadableFileError
 
@@ -45,7 +45,7 @@ class PillowReader(ImageReader):
     def __init__(self, source: Path | BytesIO) -> None:
         image = open_picture(source)
         self.image = image
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         size = image.size if turned else image.size[::-1]
         mode = 'RGB' if image.mode in ('P', 'PA') else image.mode
         if mode not in _MODES:

@@ -45,7 +45,7 @@ class TiffReader(ImageReader):
         super().__init__(
             (page.imagelength, page.imagewidth),
             len(self.series)
-            * (int(np.prod(series.shape)) // (page.imagelength * page.imagewidth)),
+            * (math.prod(series.shape) // (page.imagelength * page.imagewidth)),
             page.dtype,
         )
         self.planar = page.samplesperpixel > 1 and page.planarconfig == 2
@@ -64,6 +64,9 @@ class TiffReader(ImageReader):
 
     def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         rows, columns = slice(top, top + height), slice(left, left + width)
+        shape = (*self.size, self.samples)
+        if self.planar:
+            shape = (self.samples, *self.size)
         windows = []
         for series in self.series:
             whole = series.dataoffset is not None  # pixels in one piece
@@ -71,19 +74,12 @@ class TiffReader(ImageReader):
             # One header may describe all pages, and there may be no file to map.
             if mapped or (whole and any(page is None for page in series.pages)):
                 pixels = series.asarray(out='memmap' if mapped else None, maxworkers=1)
-                for page in pixels.reshape(-1, *self._page_shape()):
-                    windows.append(self._channels_last(page)[rows, columns])
+                for page in pixels.reshape(-1, *shape):
+                    page = page.transpose(1, 2, 0) if self.planar else page
+                    windows.append(page[rows, columns])
             else:
                 windows += [self._window(page, rows, columns) for page in series]
         return windows[0] if len(windows) == 1 else np.concatenate(windows, axis=2)
-
-    def _page_shape(self) -> tuple[int, int, int]:
-        if self.planar:
-            return (self.samples, *self.size)
-        return (*self.size, self.samples)
-
-    def _channels_last(self, page: np.ndarray) -> np.ndarray:
-        return page.transpose(1, 2, 0) if self.planar else page
 
     def _window(self, page, rows: slice, columns: slice) -> np.ndarray:
         """Decode what a page shows in a window, (height, width, samples)."""

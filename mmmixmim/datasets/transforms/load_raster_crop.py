@@ -126,25 +126,16 @@ class LoadRasterCrop(LoadRandomResizedCrop):
                 f'{error} Repair or remove the file. In training, ignore_empty=True of '
                 f'{type(self).__name__} skips such files.'
             ) from error
-        flips = [
-            axis
-            for axis, flip in ((2, self.rand_flip()), (1, self.rand_vertical_flip()))
-            if flip
-        ]
-        if flips:
-            crop = crop.flip(flips)
+        horizontal, vertical = self.rand_flip(), self.rand_vertical_flip()
+        axes = [-1] * horizontal + [-2] * vertical  # of the crop and of its weights
+        crop = crop.flip(axes)
         results['img'] = crop.permute(1, 2, 0).contiguous().numpy()
         results['img_shape'] = tuple(self.scale)
-        results['flip'] = bool(flips)
-        results['flip_direction'] = {
-            (): None,
-            (2,): 'horizontal',
-            (1,): 'vertical',
-            (2, 1): 'diagonal',
-        }[tuple(flips)]
+        results['flip'] = bool(axes)
+        directions = (None, 'horizontal', 'vertical', 'diagonal')
+        results['flip_direction'] = directions[horizontal + 2 * vertical]
         if weight is not None:
-            weight = weight.flip([axis - 1 for axis in flips]) if flips else weight
-            results['pixel_weight'] = weight
+            results['pixel_weight'] = weight.flip(axes)
         results.pop('mask', None)  # the packer would keep the whole
         return results
 

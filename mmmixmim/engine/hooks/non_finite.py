@@ -90,40 +90,41 @@ class NonFiniteHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Stop or count if the loss or the gradients were not finite."""
+        wrapper = runner.optim_wrapper
         loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
         norms = self._read_norms()
-        scale = _loss_scale(runner.optim_wrapper)
-        if _scaler(runner.optim_wrapper) and self._is_clipped():
+        scale = _loss_scale(wrapper)
+        if _scaler(wrapper) and self._is_clipped():
             self._forget_overflow()
         if math.isfinite(loss) and norms is None and scale >= 1:
             return
-        path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
-        report = _report(runner, loss, norms or {}, scale, _files(data_batch))
-        if get_world_size() > 1:  # each has files of its own
-            path = path.with_stem(f'{path.stem}_rank{get_rank()}')
-        path.write_text(json.dumps(report, indent=2))
-        # The iterations of an accumulation end in one step.
-        wrapper = runner.optim_wrapper
-        step = runner.iter // getattr(wrapper, '_accumulative_counts', 1)
+        text = _write_report(runner, loss, norms or {}, scale, _files(data_batch))
+        skips = self._count_skip(runner)
+        if not self._steps_once or skips > self.max_skips:
+            raise StoppedRunError(f'{text} {self._way_out()}')
+        runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
+
+    def _count_skip(self, runner: Runner) -> int:
+        """Count a bad step; the iterations of an accumulation end in the same one."""
+        step = runner.iter // getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         skips = runner.message_hub.get_info('skipped_steps', 0)
         if step != self._counted:
             skips += 1
             self._counted = step
             runner.message_hub.update_info('skipped_steps', skips)
-        text = _text(report, path)
-        if skips > self.max_skips or not self._steps_once:
-            state = skip = ''
-            if self._steps_once:
-                state = ' All weights are still finite.'
-                skip = (
-                    ', or skip up to N such steps with '
-                    'default_hooks.non_finite.max_skips=N'
-                )
-            raise StoppedRunError(
-                f'{text}{state} Lower the learning rate (optim_wrapper.optimizer.lr) '
-                f'or remove these files{skip}.'
-            )
-        runner.logger.warning(f'{text} Step skipped, {skips} of {self.max_skips}.')
+        return skips
+
+    def _way_out(self) -> str:
+        """What to do about a run that has been stopped."""
+        text = (
+            'Lower the learning rate (optim_wrapper.optimizer.lr) or remove these files'
+        )
+        if not self._steps_once:
+            return f'{text}.'
+        return (
+            f'All weights are still finite. {text}, or skip up to N such steps with '
+            'default_hooks.non_finite.max_skips=N.'
+        )
 
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         self._stepped = _with_gradient(optimizer)
@@ -258,11 +259,12 @@ def _files(data_batch: dict) -> list[str]:
     ]
 
 
-def _report(
+def _write_report(
     runner: Runner, loss: float, norms: dict, scale: float, files: list[str]
-) -> dict:
+) -> str:
+    """Write a report, and say in one line what it holds."""
     losses = runner.message_hub.get_scalar('train/loss').data[0]
-    return dict(
+    report = dict(
         iteration=runner.iter + 1,
         learning_rate=next(iter(runner.optim_wrapper.get_lr().values()))[0],
         loss=loss,
@@ -271,6 +273,11 @@ def _report(
         gradient_norms=norms,
         files=files,
     )
+    path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
+    if get_world_size() > 1:  # each has files of its own
+        path = path.with_stem(f'{path.stem}_rank{get_rank()}')
+    path.write_text(json.dumps(report, indent=2))
+    return _text(report, path)
 
 
 def _text(report: dict, path: Path) -> str:

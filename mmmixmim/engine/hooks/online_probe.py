@@ -14,7 +14,7 @@ from mmmixmim.evaluation import extract_features, knn, linear_probe
 from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS, HOOKS
 from mmmixmim.runtime import kept_random_state
-from mmmixmim.runtime.saved_config import type_name
+from mmmixmim.runtime.entries import type_name
 from mmmixmim.validation import UserError, check_positive_int
 
 from ..held_out_loop import complete_held_out

@@ -137,20 +137,20 @@ class SafeCheckpointHook(CheckpointHook):
         if self._waiting is not None and accumulated(runner):
             step, self._waiting = self._waiting, None
             meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
-            self._save_checkpoint_with_step(runner, step, meta)
+            self._save_step(runner, step, meta)
         super().after_train_iter(runner, *args, **kwargs)
 
     def after_train(self, runner: Runner) -> None:
         """Save what still waits, or the end of a run that a hook has ended early.
 
-        Without the gradients after the last update.
+        Gradients that wait for an update are lost.
         """
-        if self._waiting is not None:
-            step, self._waiting = self._waiting, None
-            meta = dict(epoch=runner.epoch, iter=runner.iter)
-            self._save_step(runner, step, meta)
-        elif self.save_last and self._stepped != runner.iter and _was_ended(runner):
+        step, self._waiting = self._waiting, None
+        # A hook such as EarlyStoppingHook ends the loop.
+        ended = getattr(runner.train_loop, 'stop_training', False)
+        if step is None and self.save_last and ended and self._stepped != runner.iter:
             step = runner.epoch if self.by_epoch else runner.iter
+        if step is not None:
             self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
         if self.last_ckpt and not self.save_optimizer:
             self._note_last(runner)  # latest.pth goes
@@ -302,11 +302,6 @@ class SafeCheckpointHook(CheckpointHook):
         with one_error(folder / NOTE):
             if is_main_process():
                 name_last(folder, self.last_ckpt)
-
-
-def _was_ended(runner: Runner) -> bool:
-    """Whether a hook such as ``EarlyStoppingHook`` has ended the training."""
-    return getattr(runner.train_loop, 'stop_training', False)
 
 
 def _own_state(runner: Runner) -> StateDict | None:

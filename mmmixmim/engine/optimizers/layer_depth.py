@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -32,10 +33,6 @@ def _swin(backbone: nn.Module, merges_first: bool = False) -> list[list[str]]:
         layers += blocks
     layers[-1].append(f'norm{len(backbone.stages) - 1}')
     return layers
-
-
-def _swin_v2(backbone: nn.Module) -> list[list[str]]:
-    return _swin(backbone, merges_first=True)
 
 
 def _pvt(backbone: nn.Module) -> list[list[str]]:
@@ -70,11 +67,11 @@ def _hivit(backbone: nn.Module) -> list[list[str]]:
 
 # Lists what stands in each layer, from the embedding to the last block. The package
 # tells a class from timm's of the same name.
-TABLE: dict[str, Callable[[nn.Module], list[list[str]]]] = {
+LAYERS_OF: dict[str, Callable[[nn.Module], list[list[str]]]] = {
     'mmpretrain.SwinTransformer': _swin,
     'mmdet.SwinTransformer': _swin,
     'mmseg.SwinTransformer': _swin,
-    'mmpretrain.SwinTransformerV2': _swin_v2,
+    'mmpretrain.SwinTransformerV2': partial(_swin, merges_first=True),
     'mmdet.PyramidVisionTransformer': _pvt,
     'mmpretrain.HiViT': _hivit,
 }
@@ -85,8 +82,8 @@ def layer_depths(
 ) -> dict[str, tuple[int, int]] | None:
     """Tell the layer of each parameter.
 
-    Of the classes that ``backbone`` extends, the nearest one that is in :data:`TABLE`
-    or has mmpretrain's ``get_layer_depth`` decides.
+    Of the classes that ``backbone`` extends, the nearest one that is in
+    :data:`LAYERS_OF` or has mmpretrain's ``get_layer_depth`` decides.
 
     Args:
         backbone: Any module.
@@ -103,8 +100,8 @@ def layer_depths(
     """
     for cls in type(backbone).__mro__:
         key = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
-        if key in TABLE:
-            return _look_up(backbone, TABLE[key](backbone), names)
+        if key in LAYERS_OF:
+            return _look_up(backbone, LAYERS_OF[key](backbone), names)
         method = vars(cls).get('get_layer_depth')
         # mmpretrain's classifiers have a method of this name, without the prefix.
         if method is not None and 'prefix' in inspect.signature(method).parameters:

@@ -18,10 +18,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy
 from torch.nn.utils import clip_grad_norm_
 
-from mmmixmim.checkpoint.formats import summarise_keys
 from mmmixmim.log import warn
 from mmmixmim.models import MixMIM
 from mmmixmim.registry import STRATEGIES
+from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
 
 from ..wrappers import original_name

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch.nn.functional as F
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed, to_2tuple
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmixmim.validation import UserError
 
@@ -46,6 +46,36 @@ class ShiftedWindowEncoder(LoadsPretrained, ReturningTrain):
         self.stride = cell_side(self, layers)
         self.in_channels = self.patch_embed.projection.in_channels
         self.img_size = to_2tuple(self.patch_embed.init_input_size)
+
+    def forward(
+        self, x: Tensor, ownership: TokenOwnership | None = None
+    ) -> tuple[Tensor, ...]:
+        """Encode images, mixed with their partners if an ownership is given.
+
+        Args:
+            x: Images (B, C, H, W).
+            ownership: Who owns each token. Defaults to None: plain images.
+
+        Returns:
+            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
+        """
+        if ownership is None:
+            return super().forward(x)
+        x, size = self._embed(x, ownership)  # (B, H * W, C)
+        outputs = []
+        stages = zip(self._downsamples(), self.stages, strict=True)
+        for i, (downsample, stage) in enumerate(stages):
+            if downsample is not None:
+                x, size = downsample(x, size)
+            for block in stage.blocks:
+                x = block(x, size, ownership)
+            if i in self.out_indices:
+                outputs.append(self._output(i, x, size))
+        return tuple(outputs)
+
+    def _downsamples(self) -> list[nn.Module | None]:
+        """The patch merging before each stage, or None."""
+        return [stage.downsample for stage in self.stages]
 
     def _embed(
         self, images: Tensor, ownership: TokenOwnership

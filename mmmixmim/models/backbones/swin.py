@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from mmpretrain.models.utils import WindowMSA
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
@@ -47,30 +47,9 @@ class MixMIMSwinTransformer(ShiftedWindowEncoder, SwinTransformer):
         self._set_sizes()
         self.out_channels = list(self.num_features)
 
-    def forward(
-        self, x: Tensor, ownership: TokenOwnership | None = None
-    ) -> tuple[Tensor, ...]:
-        """Encode images, mixed with their partners if an ownership is given.
-
-        Args:
-            x: Images (B, C, H, W).
-            ownership: Who owns each token. Defaults to None: plain images.
-
-        Returns:
-            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
-        """
-        if ownership is None:
-            return super().forward(x)
-        x, size = self._embed(x, ownership)  # (B, H * W, C)
-        outputs = []
-        for i, stage in enumerate(self.stages):
-            for block in stage.blocks:
-                x = block(x, size, ownership)
-            if i in self.out_indices:
-                outputs.append(self._output(i, x, size))
-            if stage.downsample is not None:
-                x, size = stage.downsample(x, size)
-        return tuple(outputs)
+    def _downsamples(self) -> list[nn.Module | None]:
+        # mmpretrain's V1 merges patches at the end of a stage.
+        return [None, *(stage.downsample for stage in self.stages[:-1])]
 
 
 class MixMIMSwinBlock(ShiftedWindowBlock, SwinBlock):

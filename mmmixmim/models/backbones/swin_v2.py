@@ -38,31 +38,6 @@ class MixMIMSwinTransformerV2(ShiftedWindowEncoder, SwinTransformerV2):
         self._set_sizes()
         self.out_channels = [stage.out_channels for stage in self.stages]
 
-    def forward(
-        self, x: Tensor, ownership: TokenOwnership | None = None
-    ) -> tuple[Tensor, ...]:
-        """Encode images, mixed with their partners if an ownership is given.
-
-        Args:
-            x: Images (B, C, H, W).
-            ownership: Who owns each token. Defaults to None: plain images.
-
-        Returns:
-            One map (B, C, H / s, W / s) for each stage in ``out_indices``.
-        """
-        if ownership is None:
-            return super().forward(x)
-        x, size = self._embed(x, ownership)  # (B, H * W, C)
-        outputs = []
-        for i, stage in enumerate(self.stages):
-            if stage.downsample is not None:
-                x, size = stage.downsample(x, size)
-            for block in stage.blocks:
-                x = block(x, size, ownership)
-            if i in self.out_indices:
-                outputs.append(self._output(i, x, size))
-        return tuple(outputs)
-
 
 class MixMIMSwinBlockV2(ShiftedWindowBlock, SwinBlockV2):
     """Block of Swin V2 that takes an ownership, too."""

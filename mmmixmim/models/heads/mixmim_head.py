@@ -151,8 +151,7 @@ class MixMIMPretrainHead(BaseModule):
         ):
             return self._weighted_loss(pred, target, ownership, pixel_weight)
         cells = self.construct_target(target)
-        targets = [ownership.partner(cells, k) for k in range(ownership.passes)]
-        masked = ownership.select_masked(targets)
+        masked = ownership.targets(cells)
         if ownership.scored is None:
             return self.loss_module(pred.float(), masked)
         scored = ownership.scored.expand(len(cells), -1)
@@ -174,12 +173,8 @@ class MixMIMPretrainHead(BaseModule):
                 'as loss of MixMIMPretrainHead.'
             )
         weights = self._cell_weights(pixel_weight)
-        cells = self.construct_target(target, weights)
-        passes = range(ownership.passes)
-        masked, weights = (
-            ownership.select_masked([ownership.partner(each, k) for k in passes])
-            for each in (cells, weights)
-        )
+        masked = ownership.targets(self.construct_target(target, weights))
+        weights = ownership.targets(weights)
         total = 1
         if ownership.scored is not None:
             weights = weights * ownership.scored.unsqueeze(-1)

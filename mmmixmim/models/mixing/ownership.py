@@ -350,6 +350,17 @@ class TokenOwnership:
         ]
         return selected[0] if len(selected) == 1 else torch.cat(selected)
 
+    def targets(self, cells: Tensor) -> Tensor:
+        """Select the true cells that the decoder's passes are to predict.
+
+        Args:
+            cells: Cells of the images, not mixed, (B, h * w, C).
+
+        Returns:
+            See :meth:`select_masked`.
+        """
+        return self.select_masked([self.partner(cells, k) for k in range(self.passes)])
+
     def regroup(self, masked: Tensor, visible: Tensor) -> Tensor:
         """Return predicted cells to the images that they belong to.
 
@@ -375,9 +386,7 @@ class TokenOwnership:
 
     def _home(self, batch: Tensor, k: int) -> Tensor:
         """Undo :meth:`partner`: what mixtures hold of owner k, in order of images."""
-        if self.images == 2:
-            return self.partner(batch, k)
-        return self.partner(batch, (self.images - k) % self.images)
+        return self.partner(batch, -k % self.images)
 
     def _per_token(self) -> Tensor:
         """The owners as (1 or B, h * w, 1)."""

@@ -81,8 +81,9 @@ def measure(
     pred = pred.unflatten(0, (-1, len(images)))  # (passes, K * M, ...)
     features = stage_features(model.backbone, images)
 
-    numbers = torch.arange(len(images), device=images.device).chunk(model.num_images)
-    members = torch.stack(_flip_partners(numbers), dim=1)  # (M, K)
+    numbers = torch.arange(len(images), device=images.device)
+    partners = [ownership.partner(numbers, k) for k in range(model.num_images)]
+    members = torch.stack(partners, dim=1)[:count]  # (M, K)
     losses = [
         model.compare(
             pred[:, group].flatten(0, 1),
@@ -112,13 +113,10 @@ def _divide(inputs: Tensor, images: int) -> list[Tensor]:
 
 
 def _in_one_batch(groups: Sequence[Tensor]) -> Tensor:
-    """Order a batch so that the model mixes the images of each group."""
-    return torch.cat(_flip_partners(groups))
-
-
-def _flip_partners(groups: Sequence[Tensor]) -> list[Tensor]:
-    """Of two images the partner of i is B - 1 - i, of more it is i + B / K."""
-    return [groups[0], groups[1].flip(0)] if len(groups) == 2 else list(groups)
+    """Order a batch such that partner k of image i of the first group is in group k."""
+    if len(groups) == 2:
+        groups = [groups[0], groups[1].flip(0)]
+    return torch.cat(list(groups))
 
 
 def _group_weight(

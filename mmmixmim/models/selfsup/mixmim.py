@@ -145,6 +145,11 @@ class MixMIM(BaseSelfSupervisor):
         alone = not partners and not self.isolate
         self.per_cell = decodes_cells(self.neck, self.head, alone)
 
+    @property
+    def mixture_size(self) -> int:
+        """Number of images that are mixed with one another; 1 with a filling."""
+        return self.num_images if self.filling is None else 1
+
     def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
         """Run mode 'loss', 'predict' or, for features of plain images, 'tensor'."""
         if mode == 'predict':

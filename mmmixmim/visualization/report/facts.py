@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmmixmim.runtime.saved_config import config_entry, training_precision
+from mmmixmim.runtime.entries import config_entry, training_precision
 
 from .run import RecordedRun, pretrained_model
 

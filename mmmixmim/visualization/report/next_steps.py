@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmixmim.datasets.labelled import labelled_folder_of
-from mmmixmim.runtime.saved_config import config_entry, is_amp
+from mmmixmim.runtime.entries import config_entry, is_amp
 
 from .facts import dataset_of, is_complete, is_pretraining
 from .run import RecordedRun
@@ -144,9 +144,10 @@ def _mend(run: RecordedRun, kinds: set[str]) -> list[Advice]:
 def _mend_target(run: RecordedRun) -> list[Advice]:
     preprocessor = config_entry(run.config, 'model.data_preprocessor')
     preprocessor = preprocessor if isinstance(preprocessor, dict) else {}
-    check = 'Check the target of the head'
     if 'mean' not in preprocessor:
-        return [Advice(f'{check} and how the images are normalised')]
+        return [
+            Advice('Check the target of the head and how the images are normalised')
+        ]
     used = ', '.join(f'{name} {preprocessor.get(name)}' for name in ('mean', 'std'))
     return [
         Advice(
@@ -160,7 +161,7 @@ def _mend_target(run: RecordedRun) -> list[Advice]:
             'model.data_preprocessor.mean=[MEAN]',
             'model.data_preprocessor.std=[STD]',
         ),
-        Advice(f'If they are right: {check[0].lower()}{check[1:]}'),
+        Advice('If they are right: check the target of the head'),
     ]
 
 
@@ -196,11 +197,11 @@ def _again(run: RecordedRun, purpose: str, name: str, *options: str) -> Advice:
     """Train again into another folder, with other entries of the config."""
     if _from_python(run):
         how = []
-        for name, _, value in (option.partition('=') for option in options):
-            if name == 'optim_wrapper.optimizer.lr':
+        for entry, _, value in (option.partition('=') for option in options):
+            if entry == 'optim_wrapper.optimizer.lr':
                 how.append(f'call mmmixmim.pretrain with another out and lr={value}')
             else:
-                what = f'set {name}={value} in a config'
+                what = f'set {entry}={value} in a config'
                 how.append(f'{what} (mmmixmim.pretrain has no argument for it)')
         return Advice(f'{purpose}: {", and ".join(how)}')
     folder = beside(run.folder, name)

@@ -160,12 +160,15 @@ def panels_of(run: RecordedRun) -> list[Panel]:
     """List the charts of one run: one per measure that it logged."""
     panels = []
     for measure in MEASURES:
-        names = _names(measure, run)
+        names = {}
+        for pattern, label in measure.names.items():
+            names |= _names(pattern, label, run)
         lines = [
             _line(measure, run, name, label, i)
             for i, (name, label) in enumerate(names.items())
         ]
-        if _staged(measure):  # ordered: the last one, which tasks use, is the thickest
+        staged = any('{stage}' in name for name in measure.names)
+        if staged:  # ordered: the last one, which tasks use, is the thickest
             lines = [
                 replace(line, width=max(0.8, 2.8 - 0.4 * (len(lines) - line.style)))
                 for line in lines
@@ -186,7 +189,7 @@ def panels_of_all(runs: list[RecordedRun]) -> list[Panel]:
         for pattern, label in measure.names.items():
             lines = []
             for i, run in enumerate(runs):
-                names = [*_names(measure, run, pattern)]
+                names = [*_names(pattern, label, run)]
                 if names:
                     line = _line(measure, run, names[-1], run.name, i, by_epoch)
                     lines.append(line)
@@ -244,24 +247,9 @@ def _line(
     return Line(label, points, style, 1.8, value, words)
 
 
-def _staged(measure: Measure) -> bool:
-    return any('{stage}' in name for name in measure.names)
-
-
-def _names(
-    measure: Measure, run: RecordedRun, only: str | None = None
-) -> dict[str, str]:
-    """Labels by name of the scalars of a measure that a run logged."""
-    found = {}
-    for pattern, label in measure.names.items():
-        if only not in (None, pattern):
-            continue
-        regex = re.escape(pattern).replace(re.escape('{stage}'), r'(\d+)')
-        matches = [re.fullmatch(regex, name) for name in run.history]
-        for match in sorted(
-            filter(None, matches), key=lambda m: [*map(int, m.groups())]
-        ):
-            found[match[0]] = label.format(
-                stage=match.groups()[0] if match.groups() else ''
-            )
-    return found
+def _names(pattern: str, label: str, run: RecordedRun) -> dict[str, str]:
+    """Labels by name of the scalars that a run logged, ordered by stage."""
+    regex = re.escape(pattern).replace(re.escape('{stage}'), r'(?P<stage>\d+)')
+    found = filter(None, (re.fullmatch(regex, name) for name in run.history))
+    found = sorted(found, key=lambda match: [*map(int, match.groups())])
+    return {match[0]: label.format(**match.groupdict()) for match in found}

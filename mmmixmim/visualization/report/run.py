@@ -16,8 +16,10 @@ from mmmixmim.evaluation.history import (
     rescaled,
     run_starts,
     start_config,
+    start_time,
 )
-from mmmixmim.runtime.saved_config import config_entry, read_config_text, type_name
+from mmmixmim.runtime.entries import config_entry, type_name
+from mmmixmim.runtime.saved_config import read_config_text
 from mmmixmim.validation import MissingFileError, UserError
 
 # Pictures that commands leave in the work_dir.
@@ -154,7 +156,7 @@ def read_run(folder: str | Path) -> RecordedRun:
             without_earlier(folder, folder.glob('*.pth')),
             key=lambda path: path.stat().st_mtime,
         ),
-        started=[time for start in starts if (time := _time(start.name))],
+        started=[time for start in starts if (time := start_time(start))],
     )
 
 
@@ -200,13 +202,6 @@ def _is_picture(path: Path) -> bool:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
     return True
-
-
-def _time(name: str) -> datetime | None:
-    try:
-        return datetime.strptime(name, '%Y%m%d_%H%M%S')
-    except ValueError:
-        return None
 
 
 def pretrained_model(config: dict) -> dict | None:
