@@ -5,12 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmmixmim.models import check_encoder
+from mmmixmim.models import MixMIM, check_encoder
+from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
 from .conftest import ROOT
@@ -32,8 +35,6 @@ def encoder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield write
     sys.modules.pop('tiny_encoder', None)
-    from mmmixmim.registry import MODELS
-
     MODELS.module_dict.pop('TinyEncoder', None)
 
 
@@ -62,6 +63,14 @@ def test_the_leak_that_the_page_describes(encoder):
     assert found == printed
 
 
+def test_a_module_between_split_and_merge_is_not_blamed(encoder):
+    code = CODE['tiny_encoder']
+    assert code.count('self.norm(tokens), mask)') == 1
+    leaky = code.replace('self.norm(tokens), mask)', 'self.norm(tokens), None)')
+    with pytest.raises(UserError, match='depends on the partner is proj: tokens'):
+        check_encoder(encoder(leaky))
+
+
 def test_its_config_trains(encoder, tmp_path, monkeypatch):
     """Three epochs on images drawn here, through the real Runner."""
     encoder()
@@ -86,3 +95,34 @@ def test_its_config_trains(encoder, tmp_path, monkeypatch):
     runner.train()
     assert type(runner.model.backbone).__name__ == 'TinyEncoder'
     assert (tmp_path / 'run' / 'epoch_3.pth').exists()
+
+
+def test_its_weights_are_fine_tuned(encoder, tmp_path):
+    """By the page's config, which refuses other weights, and in mmdet."""
+    pretrained = MixMIM(encoder()())
+    checkpoint = tmp_path / 'epoch_300.pth'
+    torch.save(dict(state_dict=pretrained.state_dict()), checkpoint)
+    path = tmp_path / 'tiny_finetune.py'
+    local = CODE['tiny_finetune'].replace("['configs/", f"['{ROOT}/configs/")
+    path.write_text(local)
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    init_cfg = cfg.model.backbone.init_cfg
+    init_cfg.checkpoint = str(checkpoint)
+
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    weight = pretrained.backbone.qkv.weight
+    assert torch.equal(model.backbone.qkv.weight, weight)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    assert {group['weight_decay'] for group in groups} == {0.05, 0}
+    assert len({group['lr'] for group in groups}) == 1
+
+    cfg.model.backbone.dim = 16
+    with pytest.raises(UserError, match='does not fit this TinyEncoder'):
+        MODELS.build(cfg.model).init_weights()
+
+    detectors = pytest.importorskip('mmdet.registry').MODELS
+    backbone = detectors.build(dict(type='mmmixmim.TinyEncoder', init_cfg=init_cfg))
+    backbone.init_weights()
+    assert torch.equal(backbone.qkv.weight, weight)

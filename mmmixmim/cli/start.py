@@ -37,8 +37,8 @@ def known_settings(start: str | Path | None) -> dict | None:
     except UserError as error:
         raise UserError(
             f'--from {str(start)!r}: {error} Of encoders other than ours only the '
-            'folder of a run of this command tells the model; train others by '
-            'tools/train.py.'
+            'folder of a run of this command tells the model; train and probe others '
+            'by tools/train.py and tools/linear_probe.py.'
         ) from error
 
 

@@ -1,6 +1,7 @@
 """MixMIM's encoder, decoder, head and algorithm."""
 
 from .backbones import (
+    LoadsPretrained,
     MixMIMConvNeXt,
     MixMIMHiViT,
     MixMIMPyramidVisionTransformer,
@@ -15,6 +16,7 @@ from .raster_preprocessor import RasterClsDataPreprocessor, RasterDataPreprocess
 from .selfsup import MixMIM
 
 __all__ = [
+    'LoadsPretrained',
     'MixMIM',
     'MixMIMConvNeXt',
     'MixMIMHiViT',

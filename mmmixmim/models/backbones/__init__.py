@@ -1,3 +1,4 @@
+from ._pretrained import LoadsPretrained
 from .convnext import MixMIMConvNeXt
 from .hivit import MixMIMHiViT
 from .mixmim_transformer import MixMIMTransformer
@@ -6,6 +7,7 @@ from .swin import MixMIMSwinTransformer
 from .swin_v2 import MixMIMSwinTransformerV2
 
 __all__ = [
+    'LoadsPretrained',
     'MixMIMConvNeXt',
     'MixMIMHiViT',
     'MixMIMPyramidVisionTransformer',

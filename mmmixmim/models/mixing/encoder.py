@@ -73,13 +73,14 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
     ours = f'MixMIM{kind}'  # the stock class of that name, which can mix
     if ours not in MODELS.module_dict:
         ours = 'MixMIMTransformer'
-    for name in MixingEncoder.__annotations__:
-        if not hasattr(encoder, name):
-            raise UserError(
-                f'{kind} cannot be pretrained by MixMIM: it has no '
-                f'attribute {name}. Use mmmixmim.{ours}, or an encoder that follows '
-                'mmmixmim.models.mixing.MixingEncoder.'
-            )
+    _warn_of_shared_norms(encoder)
+    _warn_of_overlap(encoder)
+    missing = [n for n in MixingEncoder.__annotations__ if not hasattr(encoder, n)]
+    if missing:
+        raise UserError(
+            f'{kind} cannot be pretrained by MixMIM: it has no {", ".join(missing)}. '
+            f'Use mmmixmim.{ours}, or write an encoder by docs/extending.md.'
+        )
     check_positive_int(f'stride of {kind}', encoder.stride)
     check_positive_int(f'in_channels of {kind}', encoder.in_channels)
     as_pair(f'img_size of {kind}', encoder.img_size)
@@ -95,13 +96,53 @@ def check_encoder_attributes(encoder: nn.Module) -> None:
         )
     _check_signature(encoder)
     _check_indices(encoder)
-    _warn_of_shared_norms(encoder)
-    _warn_of_overlap(encoder)
+
+
+def check_maps(
+    encoder: nn.Module,
+    maps: Sequence[Tensor],
+    batch_size: int,
+    grid: tuple[int, int],
+    pooled: bool = False,
+) -> None:
+    """Raise a UserError unless maps of an encoder are what MixMIM needs.
+
+    Args:
+        encoder: The encoder.
+        maps: What it returned.
+        batch_size: Number B of images.
+        grid: Height and width of the images in cells.
+        pooled: Whether they may be (B, C), too.
+    """
+    name, wanted = type(encoder).__name__, encoder.out_channels
+    last = maps[-1] if isinstance(maps, (tuple, list)) and maps else None
+    if not isinstance(last, Tensor) or last.ndim not in ((2, 4) if pooled else (4,)):
+        raise UserError(f'{name} must return a tuple of maps (B, C, h, w).')
+    if last.ndim == 4 and tuple(last.shape[2:]) != tuple(grid):
+        raise UserError(
+            f'The last map of {name} has {tuple(last.shape[2:])} tokens, but the '
+            f'images have {tuple(grid)} cells: stride must be the side of a cell, and '
+            'maps must be (B, C, h, w).'
+        )
+    if tuple(last.shape[:2]) != (batch_size, wanted[-1]):
+        raise UserError(
+            f'The last map of {batch_size} images is {tuple(last.shape)} from {name}, '
+            f'whose out_channels are {wanted}: the last one must be the channels of '
+            'the last map.'
+        )
+    channels = [each.shape[1] for each in maps if isinstance(each, Tensor)]
+    if len(channels) == len(wanted) and channels != list(wanted):
+        raise UserError(
+            f'The maps of {name} have {channels} channels, but its out_channels are '
+            f'{wanted}: they must be the same.'
+        )
 
 
 def _check_signature(encoder: nn.Module) -> None:
+    signature = inspect.signature(encoder.forward)
     try:
-        inspect.signature(encoder.forward).bind('images', 'ownership')
+        signature.bind('images')
+        signature.bind('images', 'ownership')
     except TypeError as error:
         raise UserError(
             f'{type(encoder).__name__} cannot be pretrained by MixMIM: its forward '
@@ -128,7 +169,8 @@ def _warn_of_shared_norms(encoder: nn.Module) -> None:
             warn(
                 f'{name} of {type(encoder).__name__} is a {type(module).__name__}, '
                 'which takes statistics over the tokens of all mixed images, so they '
-                'learn something of each other: use LayerNorm over channels.'
+                'learn something of each other, unless it stays in eval mode: use '
+                'LayerNorm over channels.'
             )
             return
 

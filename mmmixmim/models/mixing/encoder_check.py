@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mmmixmim.validation import UserError, as_pair, check_image_size
 
-from .encoder import check_encoder_attributes
+from .encoder import check_encoder_attributes, check_maps
 from .filling import Filling
 from .ownership import TokenOwnership
 
@@ -34,11 +34,13 @@ def check_encoder(
     - Every parameter that can be trained gets a gradient.
     - A compiled forward pass agrees.
 
-    Parameters that are all zero at first, as the scales of residual branches may be,
-    would hide what their branch does. They are drawn at random.
+    Initial values may hide what a branch does: scales of zero, or a convolution that
+    starts as an identity. So noise is added to all parameters.
 
     Args:
-        build: Builds the encoder. A small one is enough.
+        build: Builds the encoder: its class, or a function without arguments. It may
+            be small, but its maps must be so large that every branch runs, such as
+            shifted windows.
         stock: Builds the class that it extends, with the same arguments. Defaults to
             None: there is none.
         size: Height and width in pixels of the test images. Defaults to None:
@@ -48,36 +50,41 @@ def check_encoder(
         UserError: At the first check that fails. A leak is named by the first module
             whose output changes with the partner.
     """
-    encoder = _draw_zeros(build())
+    if isinstance(build, nn.Module) or not callable(build):
+        raise UserError(
+            'check_encoder builds the encoder several times: pass its class, or a '
+            f'function, as lambda: MyEncoder(dim=32), got {type(build).__name__}.'
+        )
+    encoder = _add_noise(build())
     encoder.eval()
     check_encoder_attributes(encoder)
     stride = encoder.stride
     if size is None:
-        height, width = as_pair('img_size', encoder.img_size)
-        size = (height, width + stride)
+        size = _default_size(encoder)
     check_image_size(size, stride)
     grid = tuple(side // stride for side in size)
     images = torch.randn(3, encoder.in_channels, *size)
     ownership = TokenOwnership(_mixed_mask(1, grid))
     _check_maps(encoder, images, None, grid)
     _check_maps(encoder, images, ownership, grid)
-    for count, masks, precision, training in (
-        (2, 1, torch.float32, False),
-        (2, 3, torch.float32, False),
-        (3, 3, torch.float32, False),
-        (2, 1, torch.bfloat16, False),
-        (2, 1, torch.float32, True),
+    more = torch.randn(5, encoder.in_channels, *size)
+    for batch, count, masks, precision, training in (
+        (more, 2, 1, torch.float32, False),
+        (images, 2, 3, torch.float32, False),
+        (images, 3, 3, torch.float32, False),
+        (images, 2, 1, torch.bfloat16, False),
+        (images, 2, 1, torch.float32, True),
     ):
         encoder.train(training)
         mixed = TokenOwnership(_mixed_mask(masks, grid, count), count)
-        _check_leaks(encoder, images, mixed, precision)
+        _check_leaks(encoder, batch, mixed, precision)
     encoder.eval()
     _check_hidden(encoder, images, TokenOwnership(_mixed_mask(3, grid)))
     _check_flow(encoder, images, grid)
     _check_fillings(encoder, images, ownership.owners)
     if stock is not None:
         _check_stock(encoder, stock(), images)
-    _check_gradients(_draw_zeros(build()), images, ownership)
+    _check_gradients(_add_noise(build()), images, ownership)
     compiled = torch.compile(encoder, backend='aot_eager')
     with torch.no_grad():
         found, wanted = compiled(images, ownership)[-1], encoder(images, ownership)[-1]
@@ -89,11 +96,30 @@ def check_encoder(
 
 
 @torch.no_grad()
-def _draw_zeros(encoder: nn.Module) -> nn.Module:
+def _add_noise(encoder: nn.Module) -> nn.Module:
     for parameter in encoder.parameters():
-        if not parameter.any():
-            parameter.normal_(std=0.02)
+        if parameter.is_floating_point():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return encoder
+
+
+@torch.no_grad()
+def _default_size(encoder: nn.Module) -> tuple[int, int]:
+    """``img_size``, with one cell more in width."""
+    height, width = as_pair('img_size', encoder.img_size)
+    size = (height, width + encoder.stride)
+    try:
+        encoder(torch.randn(3, encoder.in_channels, *size))
+    except Exception as error:
+        try:
+            encoder(torch.randn(3, encoder.in_channels, height, width))
+        except Exception:
+            raise error from None  # the size is not to blame
+        raise UserError(
+            f'{type(encoder).__name__} does not take images of {size[0]}x{size[1]} '
+            f'pixels: pass size=({height}, {width}) to check_encoder.'
+        ) from error
+    return size
 
 
 def _mixed_mask(masks: int, grid: tuple[int, int], images: int = 2) -> Tensor:
@@ -110,26 +136,9 @@ def _check_maps(
     ownership: TokenOwnership | None,
     grid: tuple[int, int],
 ) -> None:
-    name = type(encoder).__name__
     maps = encoder(images) if ownership is None else encoder(images, ownership)
     # Of plain images a stock class may return pooled features.
-    dims = (2, 4) if ownership is None else (4,)
-    if not isinstance(maps, (tuple, list)) or maps[-1].ndim not in dims:
-        raise UserError(f'{name} must return a tuple of maps (B, C, h, w).')
-    last = tuple(maps[-1].shape)
-    if len(last) == 2:
-        last += grid
-    if last[2:] != grid:
-        raise UserError(
-            f'The last map of {name} has {last[2:]} tokens, but the images have '
-            f'{grid} cells: stride must be the side of a cell.'
-        )
-    if last[:2] != (len(images), encoder.out_channels[-1]):
-        raise UserError(
-            f'The last map of {len(images)} images is {last} from {name}, whose '
-            f'out_channels are {encoder.out_channels}: the last one must be the '
-            'channels of the last map.'
-        )
+    check_maps(encoder, maps, len(images), grid, pooled=ownership is None)
 
 
 @torch.no_grad()
@@ -147,7 +156,7 @@ def _check_leaks(
         with (
             torch.random.fork_rng(devices=[]),
             torch.autocast('cpu', dtype, enabled=low),
-            _Recorder(encoder) as seen,
+            _Recorder(encoder, ownership) as seen,
         ):
             torch.manual_seed(0)
             return encoder(batch, ownership)[-1], seen
@@ -193,7 +202,7 @@ def _check_hidden(
     changed[0] = torch.where(hidden, torch.randn_like(images[0]), images[0])
     maps, records = [], []
     for batch in (images, changed):
-        with _Recorder(encoder) as seen:
+        with _Recorder(encoder, ownership) as seen:
             maps.append(encoder(batch, ownership)[-1][0])
         records.append(seen)
     differs = (maps[0] != maps[1]).any(0)
@@ -263,11 +272,17 @@ def _check_fillings(encoder: nn.Module, images: Tensor, owners: Tensor) -> None:
 
 
 class _Recorder:
-    """Outputs of all modules inside an encoder that are maps or tokens of maps."""
+    """Outputs of all modules inside an encoder that are maps or tokens of maps.
 
-    def __init__(self, encoder: nn.Module) -> None:
-        self.encoder = encoder
+    Between ``split`` and ``merge`` of the ownership a module may spill over tokens of
+    others, which ``merge`` drops. What that returns stands for the last module before.
+    """
+
+    def __init__(self, encoder: nn.Module, ownership: TokenOwnership) -> None:
+        self.encoder, self.ownership = encoder, ownership
         self.outputs: list[tuple[str, Tensor]] = []
+        self.apart = False
+        self.last = ''
 
     def __enter__(self) -> _Recorder:
         self.hooks = [
@@ -275,20 +290,34 @@ class _Recorder:
             for name, module in self.encoder.named_modules()
             if name
         ]
+        self.ownership.split, self.ownership.merge = self._split, self._merge
         return self
 
     def __exit__(self, *_) -> None:
+        del self.ownership.split, self.ownership.merge
         for hook in self.hooks:
             hook.remove()
 
     def _record(self, name: str) -> Callable:
         def record(module: nn.Module, args: tuple, output) -> None:
+            self.last = name
             if isinstance(output, tuple):
                 output = output[0]
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and not self.apart:
                 self.outputs.append((name, output))
 
         return record
+
+    def _split(self, maps: Tensor) -> list[Tensor]:
+        self.apart, self.last = True, ''
+        return TokenOwnership.split(self.ownership, maps)
+
+    def _merge(self, parts: Sequence[Tensor]) -> Tensor:
+        merged = TokenOwnership.merge(self.ownership, parts)
+        if self.last:  # none ran if the ownership pools
+            self.outputs.append((self.last, merged))
+        self.apart = False
+        return merged
 
     def first_leak(self, other: _Recorder, image: int, own: Tensor) -> str:
         """The first module in which more tokens differ than the partner owns.

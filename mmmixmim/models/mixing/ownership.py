@@ -46,6 +46,8 @@ class TokenOwnership:
     Source: MixMAE (arXiv 2205.13137), section 3.
     """
 
+    mixed = False  # by mix()
+
     def __init__(
         self,
         owners: Tensor,
@@ -227,6 +229,7 @@ class TokenOwnership:
         Returns:
             The mixed maps, of the same shape.
         """
+        self.mixed = True
         owners = self.at(*maps.shape[1:3]).unsqueeze(-1)
         if self.filling is not None:
             content = self.filling(maps, self.owners != 0)

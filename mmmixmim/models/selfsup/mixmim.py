@@ -21,6 +21,7 @@ from mmmixmim.validation import (
 )
 
 from ..mixing import TokenOwnership, build_filling, check_encoder_attributes
+from ..mixing.encoder import check_maps
 from .held_out import measure
 from .options import (
     check_hidden,
@@ -289,7 +290,14 @@ class MixMIM(BaseSelfSupervisor):
             What the neck returns: :class:`MixMIMPretrainDecoder` gives for each cell
             the pixels, or target, of an image that it hides.
         """
+        ownership.mixed = False
         maps = self.backbone(inputs, ownership)
+        if not ownership.mixed:
+            raise UserError(
+                f'{type(self.backbone).__name__} never called ownership.mix, so '
+                'nothing was mixed: see docs/extending.md, and run check_encoder.'
+            )
+        check_maps(self.backbone, maps, len(inputs), ownership.grid)
         return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])
 
     def compare(

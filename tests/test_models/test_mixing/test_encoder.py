@@ -111,6 +111,15 @@ class Small(nn.Module):
             self.embed = nn.Conv2d(3, 8, 6, stride=4, padding=1)
         if self.fault == 'layer norm':
             self.norm = nn.LayerNorm((16, 4, 4))
+        if self.fault in ('identity', 'scale'):
+            self.blur = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+            nn.init.dirac_(self.blur.weight, groups=8)
+            self.scale = nn.Parameter(torch.ones(8))
+            if self.fault == 'scale':
+                self.blur.reset_parameters()
+                self.scale.data.fill_(1e-12)
+        if self.fault == 'fixed size':
+            self.position = nn.Parameter(torch.rand(8, 8, 8))
         if isinstance(self.fault, dict):
             vars(self).update(self.fault)
 
@@ -118,7 +127,15 @@ class Small(nn.Module):
         if self.fault == 'always mixed':
             assert ownership is not None
         maps = self.embed(images).permute(0, 2, 3, 1)
-        maps = maps if ownership is None else ownership.mix(maps)
+        if self.fault == 'fixed size':
+            maps = maps + self.position
+        if ownership is not None and self.fault != 'unmixed':
+            maps = ownership.mix(maps)
+        if self.fault in ('identity', 'scale'):
+            blurred = self.blur(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            maps = maps + self.scale * blurred
+        if self.fault == 'batches of 4' and len(maps) > 3:
+            maps = maps + maps.flip(0)
         maps = self.merge(maps.permute(0, 3, 1, 2))
         x = maps.flatten(2).transpose(1, 2)
         logits = x @ x.transpose(1, 2)
@@ -131,12 +148,23 @@ class Small(nn.Module):
                 seen = torch.eye(x.shape[1], dtype=torch.bool)
             logits = logits.masked_fill(~seen, float('-inf'))
         maps = (x + logits.softmax(-1) @ x).transpose(1, 2).unflatten(2, maps.shape[2:])
+        if self.fault == 'channels last':
+            maps = maps.permute(0, 2, 3, 1)
+        if self.fault == 'class token':
+            return ([maps, maps.mean((2, 3))],)
+        if self.fault == 'two maps':
+            return maps, maps
         return maps if self.fault == 'no tuple' else (maps,)
 
 
 class WithoutOwnership(Small):
     def forward(self, images):
         return super().forward(images)
+
+
+class WithoutDefault(Small):
+    def forward(self, images, ownership):
+        return super().forward(images, ownership)
 
 
 def faulty(fault):
@@ -149,15 +177,47 @@ def faulty(fault):
         (dict(out_channels=[8, 64]), r'is \(3, 16, 4, 5\).*channels of the last map'),
         (dict(out_channels=[4, 16]), 'mixes maps of 8 channels.*out_channels is 4'),
         ('no tuple', 'must return a tuple of maps'),
+        ('class token', 'must return a tuple of maps'),
+        ('channels last', r'has \(5, 16\) tokens.*maps must be \(B, C, h, w\)'),
+        ('two maps', r'have \[16, 16\] channels, but its out_channels are \[8, 16\]'),
+        ('identity', 'partner is blur: tokens'),
+        ('scale', 'partner is blur: tokens'),
+        ('batches of 4', 'lets information of the partner reach'),
+        ('fixed size', r'does not take images of 32x40 pixels: pass size=\(32, 32\)'),
         ('blind', 'no token sees another one of its own image'),
         ('always apart', 'although they are not isolated'),
     ],
     ids=str,
 )
 def test_faults_of_a_small_encoder_are_found(fault, message):
-    check_encoder(Small)
     with pytest.raises(UserError, match=message):
         check_encoder(faulty(fault))
+
+
+def test_a_small_encoder_without_a_fault():
+    check_encoder(Small)
+    check_encoder(faulty('fixed size'), size=(32, 32))
+
+
+@pytest.mark.parametrize('build', [Small(), dict(type='MixMIMHiViT')], ids=type)
+def test_what_builds_no_encoder_is_refused(build):
+    with pytest.raises(UserError, match='pass its class, or a function'):
+        check_encoder(build)
+
+
+@pytest.mark.parametrize(
+    'fault, message',
+    [
+        ('unmixed', 'Small never called ownership.mix, so nothing was mixed'),
+        ('no tuple', 'Small must return a tuple of maps'),
+        ('class token', 'Small must return a tuple of maps'),
+        ('channels last', r'maps must be \(B, C, h, w\)'),
+    ],
+)
+def test_training_refuses_it_too(fault, message):
+    model = MixMIM(faulty(fault)())
+    with pytest.raises(UserError, match=message):
+        model.loss(torch.rand(2, 3, 32, 32))
 
 
 def test_plain_images_are_checked_without_a_stock_class():
@@ -181,9 +241,22 @@ def test_attributes_of_the_wrong_kind_are_named(fault, message):
         MixMIM(faulty(fault)())
 
 
-def test_forward_must_take_an_ownership():
+@pytest.mark.parametrize('kind', [WithoutOwnership, WithoutDefault])
+def test_forward_must_take_an_ownership_or_none(kind):
     with pytest.raises(UserError, match=r'forward\(images, ownership=None\)'):
-        MixMIM(WithoutOwnership())
+        MixMIM(kind())
+
+
+def test_all_that_a_stock_class_lacks_is_named(caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    lacks = 'no stride, img_size, in_channels, out_channels. Use .*docs/extending.md'
+    with pytest.raises(UserError, match=lacks):
+        MixMIM(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+    logger.removeHandler(caplog.handler)
+    norms, patches = caplog.messages
+    assert 'statistics' in norms and 'unless it stays in eval mode' in norms
+    assert 'kernel of (3, 3) at a stride of (1, 1)' in patches
 
 
 @pytest.mark.parametrize('indices', [-1, 1, [-1], (1,)], ids=str)

@@ -170,7 +170,7 @@ def test_refuses_arguments_that_make_no_model(make_mixmim, arguments, message):
 
 def test_refuses_what_cannot_be_pretrained():
     with pytest.raises(
-        ValueError, match='ResNet cannot be pretrained.*attribute stride'
+        ValueError, match='ResNet cannot be pretrained.*has no stride, img_size'
     ):
         MixMIM(backbone=dict(type='ResNet', depth=18))
     with pytest.raises(ValueError, match=r'mmmixmim\.MixMIMSwinTransformer, or'):
