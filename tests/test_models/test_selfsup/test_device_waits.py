@@ -53,23 +53,22 @@ OPTIONS = dict(
 
 
 def build(encoder, **options):
-    """A tiny model without memory."""
-    with meta_device():
-        return MixMIM(
-            backbone=ENCODERS[encoder],
-            neck=dict(
-                type='MixMIMPretrainDecoder',
-                decoder_embed_dims=32,
-                decoder_depth=1,
-                decoder_num_heads=2,
-            ),
-            **options,
-        ).train()
+    """A tiny model."""
+    return MixMIM(
+        backbone=ENCODERS[encoder],
+        neck=dict(
+            type='MixMIMPretrainDecoder',
+            decoder_embed_dims=32,
+            decoder_depth=1,
+            decoder_num_heads=2,
+        ),
+        **options,
+    ).train()
 
 
 def batch(device, weighted=False):
     """Images, and samples with the weights of their pixels."""
-    images = torch.empty(4, 3, 128, 96, device=device)
+    images = torch.rand(4, 3, 128, 96, device=device)
     samples = [DataSample() for _ in images] if weighted else None
     for sample in samples or ():
         sample.pixel_weight = torch.ones(128, 96, device=device)
@@ -87,7 +86,8 @@ CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
     [(*CASES[0], 'cuda')] + [(*case, 'meta') for case in CASES],
 )
 def test_step_without_a_wait(encoder, option, device):
-    model = build(encoder, **OPTIONS[option])
+    with meta_device():
+        model = build(encoder, **OPTIONS[option])
     with FakeTensorMode():
         fake(model, device)
         arguments = batch(device, option == 'weights')
@@ -119,9 +119,7 @@ def fake(model, device):
 @pytest.mark.parametrize('encoder, option', CASES)
 def test_step_on_a_gpu_without_a_wait(encoder, option):
     """PyTorch itself watches for synchronisations."""
-    model = build(encoder, **OPTIONS[option]).to_empty(device='cuda')
-    for each in model.parameters():
-        torch.nn.init.normal_(each, std=0.02)
+    model = build(encoder, **OPTIONS[option]).cuda()
     arguments = batch('cuda', option == 'weights')
     model.loss(*arguments)['loss'].backward()
     torch.cuda.synchronize()
