@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmmixmim.models import MixMIM
 from mmmixmim.models.meta import meta_device
+from tests.devices import needs_gpu
 from tests.no_waits import NoHostTensors, NoWaits
 
 ARCH = dict(embed_dims=16, depths=[1, 1, 1], num_heads=[1, 2, 4])
@@ -115,7 +116,7 @@ def fake(model, device):
                 module._parameters[name] = torch.nn.Parameter(each)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@needs_gpu
 @pytest.mark.parametrize('encoder, option', CASES)
 def test_step_on_a_gpu_without_a_wait(encoder, option):
     """PyTorch itself watches for synchronisations."""
