@@ -255,7 +255,10 @@ def _efficient_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The memory-efficient kernel, the only one with a gradient for the bias."""
+    """The memory-efficient kernel, the only one with a gradient for the bias.
+
+    Without a bias a GPU may choose FlashAttention or cuDNN; the FLOPs are the same.
+    """
     if torch.is_autocast_enabled('cpu'):
         low = torch.get_autocast_dtype('cpu')
         q, k, v = (each.to(low) for each in (q, k, v))

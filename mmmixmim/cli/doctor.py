@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 
 import torch
 from mmengine.utils.dl_utils import collect_env
@@ -72,7 +71,7 @@ def run_checks(machine: Machine) -> Iterator[Check]:
     yield _threads(machine)
     if note := busy_note(machine):
         yield Check('note', *note)
-    yield from _shared_memory()
+    yield from _shared_memory(machine)
     free = shutil.disk_usage('.').free / GIB
     level = 'ok' if free > 1 else 'wrong'
     yield Check(level, f'{free:.1f} GiB free in the current folder')
@@ -171,13 +170,13 @@ def _threads(machine: Machine) -> Check:
     return Check('ok', f'threads: {threads}, on {machine.cores} cores')
 
 
-def _shared_memory() -> Iterator[Check]:
+def _shared_memory(machine: Machine) -> Iterator[Check]:
     """Loader processes hand their batches over in shared memory."""
-    folder = Path('/dev/shm')
-    if folder.is_dir() and (total := shutil.disk_usage(folder).total) < GIB:
+    if machine.shared_memory < GIB:
+        free = f'{machine.shared_memory / GIB:.2f} GiB of free shared memory'
         yield Check(
             'wrong',
-            f'{total / GIB:.2f} GiB of shared memory are too few for loader processes',
+            f'{free} are too few for many loader processes',
             'docker run --shm-size=8g ..., or train with --workers 0',
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Machine:
         memory: Free memory of the device in bytes.
         cores: CPU cores that this process may use.
         bf16: Whether the GPU computes in bfloat16.
+        shared_memory: Free bytes for what loader processes hand over.
     """
 
     device: str
@@ -42,6 +44,7 @@ class Machine:
     memory: int
     cores: int
     bf16: bool = False
+    shared_memory: float = math.inf
 
     @property
     def on_gpu(self) -> bool:
@@ -51,13 +54,13 @@ class Machine:
 
 def this_machine() -> Machine:
     """Describe this machine and its first GPU, if it has one."""
-    cores = _cores()
+    cores, shared = _cores(), _free_shared_memory()
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Machine('cuda', name, free, cores, bf16)
-    return Machine('cpu', 'CPU', _free_memory(), cores)
+        return Machine('cuda', name, free, cores, bf16, shared)
+    return Machine('cpu', 'CPU', _free_memory(), cores, shared_memory=shared)
 
 
 def _cores() -> int:
@@ -69,6 +72,11 @@ def _cores() -> int:
         return min(cores, math.ceil(quota / period))
     except (OSError, ValueError):  # no container, or no quota
         return cores
+
+
+def _free_shared_memory() -> float:
+    folder = Path('/dev/shm')  # not on macOS
+    return shutil.disk_usage(folder).free if folder.is_dir() else math.inf
 
 
 def busy_note(machine: Machine) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import load_config
+from mmmixmim.runtime import load_config, naming_full_memory
 from mmmixmim.runtime.entries import config_entry
 from mmmixmim.runtime.files import created, existing, replacing
 from mmmixmim.text import printable
@@ -43,6 +43,7 @@ _SHOWN = 20  # classes and unreadable files that are printed
 _COMPARED = 20  # readable images whose bits are compared
 
 
+@naming_full_memory('choose a smaller --batch-size')
 def predict(
     images: str | Path | Iterable[str | Path],
     start: str | Path,

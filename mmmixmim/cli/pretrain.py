@@ -151,6 +151,7 @@ def _model(scan: Scan, chosen: Choices, out: Path) -> dict:
         measured = ChannelStatistics.load(out / 'statistics.json')
         values = dict(mean=measured.mean, std=measured.std)
         preprocessor = dict(type='RasterDataPreprocessor', **values)
+    preprocessor['non_blocking'] = True  # images are copied while the GPU computes
     model = pretraining_model(chosen.model, *sizes)
     # The scope is for mmpretrain's `get_model`, which has a MixMIM of its own.
     scope = dict(_scope_='mmmixmim')

@@ -17,6 +17,7 @@ from mmmixmim.evaluation import extract_features
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime import naming_full_memory
 from mmmixmim.visualization.report import beside
 
 from .data import central_crop, loader, pack
@@ -28,6 +29,7 @@ from .settings import Choices, choose_classification
 from .start import checkpoint_of, describe_weights, known_settings
 
 
+@naming_full_memory()
 def probe(
     data: str | Path,
     start: str | Path | None = None,
@@ -72,7 +74,9 @@ def _probe(run: Run, data: Path) -> dict:
         print(f'{out} holds this probe: its result is computed again and replaced.')
     known = known_settings(start)
     labelled, scan = look(run, data)
-    machine = replace(this_machine(), cores=1)  # no loader processes for one pass
+    machine = this_machine()
+    if not machine.on_gpu:  # one pass is not worth loader processes, which share cores
+        machine = replace(machine, cores=1)
     count = len(labelled.part('train'))
     chosen, _ = choose_classification(count, scan, machine, known, **run.given)
     weights = f'from {describe_weights(start)}' if start else 'untrained'

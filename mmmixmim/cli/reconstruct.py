@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmmixmim.datasets import ImageFolder, RasterFolder
 from mmmixmim.datasets.image_files import find_images
-from mmmixmim.runtime import load_config
+from mmmixmim.runtime import load_config, naming_full_memory
 from mmmixmim.validation import UserError, check_int_between, check_positive_int
 from mmmixmim.visualization import check_picture, draw_training_images
 
@@ -16,6 +16,7 @@ from .run import Run
 from .training import check_images
 
 
+@naming_full_memory('choose a smaller --num')
 def reconstruct(
     run: str | Path,
     images: str | Path | None = None,

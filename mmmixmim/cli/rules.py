@@ -171,11 +171,22 @@ def warmup(epochs: int, share: float = 40 / 300) -> tuple[int, str]:
     return min(epochs - 1, round(epochs * share)), f'{share:.0%} of the epochs'
 
 
-def workers(machine: Machine, shards: int | None = None) -> tuple[int, str]:
-    """Processes that load; they share the shards, if there are any."""
+def workers(machine: Machine, batch: int, shards: int | None = None) -> tuple[int, str]:
+    """Processes that load.
+
+    Args:
+        machine: The machine.
+        batch: Bytes of a batch.
+        shards: Number of shards, which the processes share. Defaults to None: none.
+    """
     if machine.cores <= 2:
         return 0, 'all cores are busy training'
     count = min(16, machine.cores - 1) if machine.on_gpu else min(4, machine.cores // 2)
+    # Each hands two batches over in advance; half of the memory is left for others.
+    fits = machine.shared_memory / (4 * batch)
+    if fits < min(count, shards or count):
+        free = f'{machine.shared_memory / 2**20:,.0f} MiB of shared memory'
+        return int(fits), f'the most for {free}; `mixmim doctor` says how to get more'
     if shards and shards < count:
         return shards, f'they share {plural(shards, "shard")}'
     return count, plural(machine.cores, 'core')

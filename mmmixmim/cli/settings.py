@@ -83,8 +83,9 @@ def choose_pretraining(
         )
     chosen.add('lr', lambda: rules.learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: rules.warmup(chosen.epochs))
+    size = batch_bytes(chosen, scan)
     shards = scan.shards - bool(chosen.held_out) if scan.shards else None
-    chosen.add('workers', lambda: rules.workers(machine, shards))
+    chosen.add('workers', lambda: rules.workers(machine, size, shards))
     if shards and chosen.workers > shards:
         raise UserError(
             f'--workers {chosen.workers} are more than the {plural(shards, "shard")} '
@@ -116,7 +117,8 @@ def choose_classification(
     chosen.add('layer_decay', lambda: rules.layer_decay(chosen.model, pretrained))
     chosen.add('lr', lambda: rules.learning_rate(batch, chosen.model))
     chosen.add('warmup', lambda: rules.warmup(chosen.epochs, 5 / 100))
-    chosen.add('workers', lambda: rules.workers(machine))
+    size = batch_bytes(chosen, scan)
+    chosen.add('workers', lambda: rules.workers(machine, size))
     return chosen, cost
 
 
@@ -185,6 +187,12 @@ def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine)
 def largest_batch(cost: Cost, machine: Machine) -> int:
     """Largest batch that fits into 80 % of the free memory."""
     return cost.largest_batch(int(0.8 * machine.memory))
+
+
+def batch_bytes(chosen: Choices, scan: Scan) -> int:
+    """Bytes of a batch as it is loaded: floats of raster images, else of 8 bits."""
+    image = chosen.in_channels * chosen.image_size**2
+    return chosen.batch_size * image * (4 if scan.is_raster else 1)
 
 
 def check_sizes(chosen: Choices, scan: Scan) -> None:

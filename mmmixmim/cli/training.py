@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmmixmim.datasets import naming_lost_files
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import Interrupted
-from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
+from mmmixmim.runtime import (
+    build_runner,
+    is_out_of_memory,
+    load_config,
+    prepare_run,
+    replace_file,
+)
 from mmmixmim.runtime.files import existing
 from mmmixmim.validation import MissingFileError, StoppedRunError, UserError
 from mmmixmim.visualization import write_report
@@ -91,7 +96,9 @@ def _explained(run: Run) -> Iterator[None]:
     """Say in errors of a training what to do with the command."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         size = load_config(run.config).train_dataloader.batch_size
         advice = 'a smaller --model or --image-size'
         if size > 2:

@@ -4,7 +4,12 @@
 off. Nothing here knows a model: ops take tensors, slices and numbers.
 """
 
-from .attention import full_attention, split_heads, window_attention
+from .attention import (
+    biased_attention,
+    full_attention,
+    split_heads,
+    window_attention,
+)
 from .chunks import in_chunks
 from .linear_layer import Linear, linear, linear_gelu, linear_qkv
 from .permutation import permute
@@ -15,6 +20,7 @@ __all__ = [
     'LayerNorm',
     'Linear',
     'as_on_gpu',
+    'biased_attention',
     'full_attention',
     'gelu',
     'in_chunks',

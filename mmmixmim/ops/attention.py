@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
 from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
@@ -136,11 +137,52 @@ def plain_attention(
     # that all share one bias, or beside the heads, so that all images share the masks.
     if mask is None:
         q, k, v = (each.flatten(0, 1) for each in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, bias.unsqueeze(0), dropout)
+        out = biased_attention(q, k, v, bias.unsqueeze(0), dropout)
         return out.unflatten(0, (-1, windows))
     q, k, v = (each.flatten(1, 2) for each in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, bias.flatten(1, 2), dropout)
+    out = biased_attention(q, k, v, bias.flatten(1, 2), dropout)
     return out.unflatten(1, (windows, -1))
+
+
+def biased_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """PyTorch's fused attention with a bias or a mask, on a GPU never by cuDNN.
+
+    PyTorch prefers cuDNN on Hopper if the bias does not learn. The gradients of its
+    queries can be NaN with a mask (github.com/pytorch/pytorch/issues/196678).
+
+    Args:
+        q: (B, heads, N, c).
+        k: (B, heads, N, c).
+        v: (B, heads, N, c).
+        bias: Floats added to the logits, or bools, False where a query must not see a
+            key; (B, heads, N, N) or what broadcasts to it.
+        dropout: Dropout probability of the weights. Defaults to 0.
+        scale: Factor of the logits. Defaults to None: the inverse root of c.
+
+    Returns:
+        (B, heads, N, c).
+    """
+    if runs_on_cpu(q):
+        return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scale)
+    with sdpa_kernel(_enabled_but_cudnn()):
+        return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scale)
+
+
+@torch.compiler.assume_constant_result
+def _enabled_but_cudnn() -> list[SDPBackend]:
+    enabled = {
+        SDPBackend.FLASH_ATTENTION: torch.backends.cuda.flash_sdp_enabled(),
+        SDPBackend.EFFICIENT_ATTENTION: torch.backends.cuda.mem_efficient_sdp_enabled(),
+        SDPBackend.MATH: torch.backends.cuda.math_sdp_enabled(),
+    }
+    return [each for each, on in enabled.items() if on]
 
 
 def _cut(tokens: Tensor, windows: int, mask: Tensor | None) -> Tensor:

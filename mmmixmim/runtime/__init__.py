@@ -2,7 +2,7 @@
 
 from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
-from .errors import one_line_errors
+from .errors import is_out_of_memory, naming_full_memory, one_line_errors
 from .files import replace_file
 from .options import add_cfg_options, add_run_arguments, positive_int, random_seed
 from .random_state import kept_random_state
@@ -14,8 +14,10 @@ __all__ = [
     'build_runner',
     'check_data_roots',
     'check_dependencies',
+    'is_out_of_memory',
     'kept_random_state',
     'load_config',
+    'naming_full_memory',
     'one_line_errors',
     'passes_of_step',
     'positive_int',

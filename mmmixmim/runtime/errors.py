@@ -78,6 +78,29 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(f'error: {printable(line)}') from error
 
 
+@contextmanager
+def naming_full_memory(or_else: str = '') -> Iterator[None]:
+    """Raise a :class:`UserError` if the memory of the GPU is full.
+
+    Works as a context manager and, with parentheses, as a decorator.
+
+    Args:
+        or_else: Another way out than to end other programs. Defaults to ''.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        way_out = f'end what else uses it{or_else and ", or "}{or_else}'
+        raise UserError(f'The GPU has run out of memory: {way_out}.') from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the memory of a GPU is full; each library says so in other words."""
+    return bool(re.search('out of memory|ALLOC(ATION)?_FAILED', str(error)))
+
+
 def _without_traceback(message: str) -> str:
     """Drop the traceback that PyTorch prepends to errors of dataloader workers."""
     if not message.startswith('Caught '):

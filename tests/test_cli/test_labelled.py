@@ -16,6 +16,7 @@ from torch import nn
 
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.cli.labelled import _per_class
+from mmmixmim.cli.machine import Machine
 from mmmixmim.cli.models import SIZES, Size, encoder
 from mmmixmim.cli.start import describe_weights
 from mmmixmim.cli.start import pretrained as pretrained_cfg
@@ -191,6 +192,25 @@ def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatc
     weights = models[0].backbone.state_dict()
     tables = [weights[name] for name in weights if name.endswith('bias_table')]
     assert tables and all(table.any() for table in tables)
+
+
+@pytest.mark.parametrize('device, workers', [('cpu', 0), ('cuda', 2)])
+def test_probes_load_in_processes_beside_a_gpu(
+    device, workers, colours, tmp_path, monkeypatch
+):
+    loaders = []
+
+    def extract(model, loader):
+        loaders.append(loader.num_workers)
+        return extract_features(model, loader)
+
+    monkeypatch.setattr('mmmixmim.cli.probe.extract_features', extract)
+    seen = Machine(device, 'Card', 2**34, cores=3)
+    monkeypatch.setattr('mmmixmim.cli.probe.this_machine', lambda: seen)
+    options = ['--model', 'micro', '--image-size', 32, '--out', tmp_path / 'run']
+    code, printed, err = mixmim('probe', colours, *options)
+    assert code == 0, printed + err
+    assert loaders == [workers, workers]
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,12 @@ def test_reconstructions_of_other_images(pretrained, photos, tmp_path):
 
 
 def test_doctor_names_the_way_out():
-    checks = list(run_checks(Machine('cpu', 'CPU', 2**30, cores=1024)))
+    machine = Machine('cpu', 'CPU', 2**30, cores=1024, shared_memory=2**26)
+    checks = list(run_checks(machine))
     (threads,) = [check for check in checks if 'cores compute' in check.what]
     assert threads.way_out == 'export OMP_NUM_THREADS=1024'
+    (shared,) = [check for check in checks if '0.06 GiB of free shared' in check.what]
+    assert 'docker run --shm-size' in shared.way_out
     assert all(check.way_out for check in checks if check.level == 'wrong')
     code, printed, _ = mixmim('doctor')
     assert 'MMEngine' in printed and 'torch' in printed

@@ -55,6 +55,7 @@ def test_the_config_says_why(pretrained):
     cfg = Config.fromfile(out / 'config.py')
     assert cfg.train_cfg.max_epochs == 2
     assert cfg.optim_wrapper.optimizer.lr == chosen['lr']
+    assert cfg.model.data_preprocessor.non_blocking
     assert cfg.default_hooks.unreadable_images.max_share == 0.01
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         assert loader.dataset.pipeline[0].ignore_empty

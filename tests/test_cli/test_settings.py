@@ -105,6 +105,29 @@ def test_loaders_share_the_shards():
     assert chosen.held_out == 0
 
 
+def test_batches_of_all_loaders_fit_into_the_shared_memory():
+    """Docker gives 64 MiB by default."""
+    given = dict(model='micro', image_size=64, batch_size=256)
+    for bits, channels, size in ((8, 3, 3), (16, 5, 5 * 4)):
+        data, batch = scan(1000, 64, bits, channels), 256 * 64**2 * size
+        machine = replace(GPU, shared_memory=11 * batch)
+        for chosen, _ in (
+            choose_pretraining(data, machine, **given),
+            choose_classification(1000, data, machine, None, **given),
+        ):
+            assert chosen.workers == 2
+            told = f'{11 * batch / 2**20:,.0f} MiB of shared memory'
+            assert told in chosen['workers'].reason
+    for free, shards, expected in (
+        (60, None, 15),
+        (3, None, 0),
+        (11, 3, 2),
+        (11, 2, 2),
+    ):
+        machine = replace(GPU, shared_memory=free)
+        assert rules.workers(machine, 1, shards)[0] == expected
+
+
 def test_layers_decay_only_from_weights():
     known = dict(model='micro', image_size=96, patch_size=4)
     chosen, _ = choose_classification(100, scan(120, 200), CPU, known)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from mmmixmim import ops
@@ -174,6 +175,40 @@ def test_the_bias_needs_no_copy_on_a_gpu(length, masked):
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=2e-2, atol=5e-2)
+
+
+@pytest.mark.parametrize('kind', ['bias', 'mask', 'neither'])
+def test_a_gpu_takes_biases_and_masks_without_cudnn(kind, monkeypatch):
+    """Other kernels stay as the user has set them, and all are set back."""
+    seen, original = [], torch.nn.functional.scaled_dot_product_attention
+    names = ('cudnn', 'flash', 'mem_efficient', 'math')
+
+    def enabled():
+        cuda = torch.backends.cuda
+        return [name for name in names if getattr(cuda, f'{name}_sdp_enabled')()]
+
+    def watched(*args, **kwargs):
+        seen.append(enabled())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(attention.F, 'scaled_dot_product_attention', watched)
+    q, bias = torch.randn(4, 3, HEADS, 4, 8), torch.randn(HEADS, 4, 4)
+    mask = torch.zeros(1, 3, 1, 4, 4, dtype=torch.bool) if kind == 'mask' else None
+
+    def attend():
+        if kind == 'neither':
+            return ops.full_attention(q[0], q[0], q[0])
+        return attention.plain_attention(q, q, q, bias, mask, 0.0)
+
+    before = enabled()
+    expected = attend()
+    with ops.as_on_gpu():
+        torch.testing.assert_close(attend(), expected)
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]):
+            torch.testing.assert_close(attend(), expected)
+    without = [] if kind != 'neither' else ['cudnn']
+    assert seen == [before, [*without, *names[1:]], [*without, 'math']]
+    assert before == enabled() == list(names)
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 7), reason='PyTorch 2.6 gets no heads')

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import Registry
 
 from mmmixmim.registry import MODELS, TRANSFORMS
-from mmmixmim.runtime import one_line_errors
+from mmmixmim.runtime import naming_full_memory, one_line_errors
 from mmmixmim.validation import (
     MissingDependencyError,
     MissingFileError,
@@ -139,3 +139,19 @@ class Broken(torch.utils.data.Dataset):
 def test_errors_of_dataloader_workers_are_one_line(workers, error, expected):
     loader = torch.utils.data.DataLoader(Broken(error), num_workers=workers)
     assert line_of(lambda: next(iter(loader))) == f'error: {expected}'
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB'),
+        RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas'),
+        RuntimeError('CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED'),
+    ],
+)
+def test_a_gpu_without_memory_is_named(error):
+    line = line_of(naming_full_memory('choose a smaller --num')(throw), error)
+    assert line.endswith('end what else uses it, or choose a smaller --num.')
+    assert line_of(naming_full_memory()(throw), error).endswith('uses it.')
+    with pytest.raises(RuntimeError, match='shapes'):
+        naming_full_memory()(throw)(RuntimeError('shapes do not match'))

@@ -162,7 +162,15 @@ def test_gpu_throughput_on_a_cpu(tmp_path, monkeypatch, capsys):
     args = script.parse_args()
     args.arch = [TINY]
     monkeypatch.setattr(script, 'parse_args', lambda: args)
+    rows, measured = [], script.in_a_process
+
+    def watched(*arguments):
+        rows.append(len(saved(args.output)[0]['results']) if rows[1:] else 0)
+        return measured(*arguments)
+
+    monkeypatch.setattr(script, 'in_a_process', watched)
     script.main()
+    assert rows == [0, 0, 1]  # the card, and what is saved before each row
     record, table = saved(tmp_path / 'a.json')
     assert table in capsys.readouterr().out and record['matrix_flops'] > 1e9
     assert [each['model'] for each in record['results']] == ['ours', 'mmpretrain']
@@ -179,6 +187,21 @@ def test_gpu_throughput_without_a_gpu(tmp_path):
     for device in ('cuda', 'cuda:0'):
         result = call('benchmarks/gpu_throughput.py', '--device', device, cwd=tmp_path)
         assert 'No CUDA device' in error_line(result)
+
+
+def test_the_largest_batch_is_measured_on_request(throughput, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['gpu_throughput.py'])
+    assert throughput.parse_args().batch_size == [128]
+    sizes = ['--batch-size', '4', 'largest', '--device', 'cpu']
+    monkeypatch.setattr('sys.argv', ['gpu_throughput.py', *sizes])
+    assert throughput.parse_args().batch_size == [4, 0]
+    with pytest.raises(SystemExit, match='largest needs a GPU.* --device cpu'):
+        throughput.main()
+
+
+def test_a_measurement_may_take_too_long(throughput):
+    result = throughput.in_a_process('card', Setting(), 1, 0.01)
+    assert 'given up after 0.01 s: raise --timeout' in result['error']
 
 
 # gemm_libraries.py
@@ -362,11 +385,12 @@ def test_batch_of_zero_is_the_largest_that_fits(throughput, monkeypatch, free):
     asked = []
 
     def fits(name, setting):
+        assert not setting.compiled
         asked.append(setting.batch_size)
         return setting.batch_size <= free
 
     monkeypatch.setattr(throughput, 'fits', fits)
-    setting = Setting('pretrain', TINY, 0, 64)
+    setting = Setting('pretrain', TINY, 0, 64, compiled=not free)
     if not free:
         with pytest.raises(UserError, match='Not even one image'):
             throughput.measure('ours', setting, 1)

@@ -1,17 +1,16 @@
 """Measure GPU utilisation in pretraining, for our models and mmpretrain's port.
 
-For each model, eager and compiled, at batch size 128 and at the largest that fits:
-images per second of a training step with AdamW, model FLOPs utilisation (MFU), peak
-memory, the time of the first step, which compiles, and the attention kernels used.
-MFU is three times the FLOPs of our forward pass, without any recomputation, relative
-to the measured speed of one large GEMM of the same dtype. Every measurement runs in a
-separate process.
+For each model, eager and compiled, at each batch size: images per second of a training
+step with AdamW, model FLOPs utilisation (MFU), peak memory, the time of the first step,
+which compiles, and the attention kernels used. MFU is three times the FLOPs of our
+forward pass, without any recomputation, relative to the measured speed of one large
+GEMM of the same dtype. Every measurement runs in a separate process and is saved at
+once.
 """
 
 import argparse
 import dataclasses
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -38,7 +37,7 @@ from mmmixmim.benchmarking import (
     training_step,
 )
 from mmmixmim.ops.recompute import MODES
-from mmmixmim.runtime import one_line_errors, positive_int
+from mmmixmim.runtime import is_out_of_memory, one_line_errors, positive_int
 from mmmixmim.validation import UserError
 
 HEAD = [
@@ -60,9 +59,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--batch-size',
         nargs='+',
-        type=positive_int,
+        type=batch_size,
         default=[128],
-        help='batch sizes, besides the largest that fits (128)',
+        help="batch sizes, or 'largest': searches for the largest that fits (128)",
     )
     parser.add_argument(
         '--precision', choices=PRECISIONS, default='bf16', help='precision (bf16)'
@@ -86,6 +85,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--steps', type=positive_int, default=10, help='timed steps (10)'
     )
+    parser.add_argument(
+        '--timeout',
+        type=positive_int,
+        default=600,
+        help='seconds after which a measurement is given up (600)',
+    )
     parser.add_argument('--device', default='cuda', help='device (cuda)')
     parser.add_argument(
         '--output',
@@ -97,17 +102,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def batch_size(text: str) -> int:
+    """Parse a batch size; 0 stands for the largest that fits."""
+    return 0 if text == 'largest' else positive_int(text)
+
+
 def fits(name: str, setting: Setting) -> bool:
-    """Whether a training step fits into GPU memory."""
-    # Compile each batch size for static shapes, as in the measurement itself.
-    torch.compiler.reset()
+    """Whether an eager training step fits into GPU memory."""
     try:
         step = training_step(make_workloads(setting, (name,))[name])
         step()
         step()
     except RuntimeError as error:
-        # cuBLAS, cuDNN and compilers report it in different words.
-        if not re.search('out of memory|ALLOC_FAILED', str(error)):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:
@@ -127,14 +134,15 @@ def peak_of(step: Callable[[], None], device: str) -> int:
 
 
 def measure(name: str, setting: Setting, steps: int) -> dict:
-    """Measure one model at one batch size; 0 means the largest that fits."""
+    """Measure one model at one batch size; 0 means the largest that fits eagerly."""
     if setting.batch_size == 0:
+        # To compile takes minutes for each size.
+        eager = dataclasses.replace(setting, compiled=False)
         sizes = dataclasses.replace
-        best = largest_batch(lambda b: fits(name, sizes(setting, batch_size=b)))
+        best = largest_batch(lambda b: fits(name, sizes(eager, batch_size=b)))
         if best == 0:
             raise UserError('Not even one image fits into GPU memory.')
         setting = dataclasses.replace(setting, batch_size=best)
-        torch.compiler.reset()
     workload = make_workloads(setting, (name,))[name]
     step = training_step(workload)
     start = time.perf_counter()
@@ -169,12 +177,19 @@ def card(setting: Setting) -> dict:
     return dict(machine=machine(setting.device), matrix_flops=rate)
 
 
-def in_a_process(name: str, setting: Setting, steps: int) -> dict:
+def in_a_process(
+    name: str, setting: Setting, steps: int, timeout: float | None = None
+) -> dict:
     """Run :func:`measure` or :func:`card` in a new process; catch its error."""
     task = json.dumps([name, dataclasses.asdict(setting), steps])
-    process = subprocess.run(
-        [sys.executable, __file__, '--measure', task], capture_output=True, text=True
-    )
+    command = [sys.executable, __file__, '--measure', task]
+    try:
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        error = f'given up after {timeout} s: raise --timeout'
+        return dict(batch_size=setting.batch_size, error=error)
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ['no message']
         error = lines[-1].removeprefix('error: ')
@@ -211,17 +226,21 @@ def main() -> None:
     cuda = torch.device(args.device).type == 'cuda'
     if cuda and not torch.cuda.is_available():
         raise UserError('No CUDA device found. Use --device cpu to try the script.')
+    if not cuda and 0 in args.batch_size:
+        raise UserError(
+            '--batch-size largest needs a GPU, which reports when its memory is full, '
+            f'got --device {args.device}: give a number.'
+        )
     # This process must not use the GPU: its memory is for the measurements.
     setting = Setting(device=args.device, precision=args.precision)
-    record = in_a_process('card', setting, args.steps)
+    record = in_a_process('card', setting, args.steps, args.timeout)
     if 'error' in record:
         raise UserError(record['error'])
     rate = record['matrix_flops']
     results = []
     for arch in args.arch:
         flops = useful_flops(arch)
-        # Only GPUs report when their memory is full.
-        for batch in [*args.batch_size, *([0] if cuda else [])]:
+        for batch in args.batch_size:
             for mode in args.mode:
                 for name in IMPLEMENTATIONS:
                     setting = Setting(
@@ -236,13 +255,13 @@ def main() -> None:
                         low_precision_norms=args.low_precision_norms,
                     )
                     result = dict(arch=arch, model=name, mode=mode)
-                    result |= in_a_process(name, setting, args.steps)
+                    result |= in_a_process(name, setting, args.steps, args.timeout)
                     if 'error' not in result:
                         result['mfu'] = result['images_per_second'] * flops / rate
                     results.append(result)
                     print('  '.join(row(result)), flush=True)
-    table = markdown_table(HEAD, [row(result) for result in results])
-    save_report(args.output, record | dict(results=results), table)
+                    table = markdown_table(HEAD, [row(each) for each in results])
+                    save_report(args.output, record | dict(results=results), table)
     print(f'\n{table}\n\none large GEMM reaches {rate / 1e12:.2f} TFLOP/s')
     print(f'Saved as {args.output}')
 

@@ -1,6 +1,6 @@
 """Compare losses of pretraining in float32, bfloat16, and with norms in bfloat16.
 
-Trains a config on the CPU under autocast, from the same weights and on the same
+Trains a config under autocast, from the same weights and on the same
 batches, and prints the mean training loss of the last epoch and the held-out loss.
 """
 
@@ -9,6 +9,7 @@ import tempfile
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmmixmim.benchmarking import markdown_table
 from mmmixmim.runtime import (
@@ -47,8 +48,8 @@ def train(cfg: Config, low: bool, low_norms: bool) -> tuple[float, float]:
         part.low_precision_norms = low_norms
     with tempfile.TemporaryDirectory() as cfg.work_dir:
         runner = build_runner(cfg)
-        if low:  # MMEngine's AmpOptimWrapper needs a GPU
-            autocast = torch.autocast('cpu', torch.bfloat16)
+        if low:  # as MMEngine's AmpOptimWrapper, which needs a GPU
+            autocast = torch.autocast(get_device(), torch.bfloat16)
             runner.model.forward = autocast(runner.model.forward)
         runner.train()
         losses = runner.message_hub.get_scalar('train/loss').data[0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from mmpretrain.models.backbones import HiViT
 from mmpretrain.models.backbones.hivit import Attention, BlockWithRPE
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
+from mmmixmim import ops
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError, as_pair, check_image_size
 
@@ -207,12 +207,12 @@ def _attend(attn: Attention, x: Tensor, same: Tensor) -> Tensor:
         mask = attn.relative_position_bias_table[attn.relative_position_index]
         mask = mask.permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
         mask = mask.masked_fill(~same, float('-inf')).to(queries.dtype)
-    out = F.scaled_dot_product_attention(
+    out = ops.biased_attention(
         queries,
         keys,
         values,
         mask,
         attn.attn_drop.p if attn.training else 0.0,
-        scale=attn.scale,
+        attn.scale,
     )
     return attn.proj_drop(attn.proj(out.transpose(1, 2).flatten(2)))

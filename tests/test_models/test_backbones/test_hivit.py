@@ -6,6 +6,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import HiViT
 from mmpretrain.registry import MODELS as STOCK
 
+from mmmixmim import ops
 from mmmixmim.models import MixMIM, MixMIMHiViT, TokenOwnership, check_encoder
 from mmmixmim.validation import UserError
 
@@ -79,6 +80,19 @@ def test_each_owner_attends_as_the_stock_class_with_the_others_masked(rpe):
     for keys in (own, ~own):
         wanted = attn(x, True if rpe else None, mask=keys)
         torch.testing.assert_close(found[keys], wanted[keys])
+
+
+def test_its_mask_keeps_cudnn_out_on_a_gpu(monkeypatch):
+    seen, original = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*args, **kwargs):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr('torch.nn.functional.scaled_dot_product_attention', watched)
+    with ops.as_on_gpu():
+        ours()(torch.randn(2, 3, 64, 64), TokenOwnership(torch.eye(4)[None]))
+    assert seen == [False, False]  # two blocks
 
 
 def test_attention_is_dropped_in_training_only():

@@ -99,9 +99,9 @@ def test_attention_stays_in_the_low_precision(monkeypatch):
     """What PyTorch's kernels get and return under autocast, the bias included."""
     kernel, types = torch.nn.functional.scaled_dot_product_attention, []
 
-    def watched(*args):
+    def watched(*args, **kwargs):
         types.extend(each.dtype for each in args if isinstance(each, torch.Tensor))
-        return kernel(*args)
+        return kernel(*args, **kwargs)
 
     monkeypatch.setattr('torch.nn.functional.scaled_dot_product_attention', watched)
     attention = WindowAttention(8, 2, (4, 4))

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmmixmim.models import MixMIM
 from mmmixmim.models.meta import meta_device
+from tests.devices import needs_gpu
 from tests.no_waits import NoHostTensors, NoWaits
 
 ARCH = dict(embed_dims=16, depths=[1, 1, 1], num_heads=[1, 2, 4])
@@ -53,23 +54,22 @@ OPTIONS = dict(
 
 
 def build(encoder, **options):
-    """A tiny model without memory."""
-    with meta_device():
-        return MixMIM(
-            backbone=ENCODERS[encoder],
-            neck=dict(
-                type='MixMIMPretrainDecoder',
-                decoder_embed_dims=32,
-                decoder_depth=1,
-                decoder_num_heads=2,
-            ),
-            **options,
-        ).train()
+    """A tiny model."""
+    return MixMIM(
+        backbone=ENCODERS[encoder],
+        neck=dict(
+            type='MixMIMPretrainDecoder',
+            decoder_embed_dims=32,
+            decoder_depth=1,
+            decoder_num_heads=2,
+        ),
+        **options,
+    ).train()
 
 
 def batch(device, weighted=False):
     """Images, and samples with the weights of their pixels."""
-    images = torch.empty(4, 3, 128, 96, device=device)
+    images = torch.rand(4, 3, 128, 96, device=device)
     samples = [DataSample() for _ in images] if weighted else None
     for sample in samples or ():
         sample.pixel_weight = torch.ones(128, 96, device=device)
@@ -89,7 +89,8 @@ CASES += [(name, 'default') for name in list(ENCODERS)[1:]]
     + [(*case, 'meta') for case in CASES],
 )
 def test_step_without_a_wait(encoder, option, device):
-    model = build(encoder, **OPTIONS[option])
+    with meta_device():
+        model = build(encoder, **OPTIONS[option])
     with FakeTensorMode():
         fake(model, device)
         arguments = batch(device, option == 'weights')
@@ -117,13 +118,11 @@ def fake(model, device):
                 module._parameters[name] = torch.nn.Parameter(each)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@needs_gpu
 @pytest.mark.parametrize('encoder, option', CASES)
 def test_step_on_a_gpu_without_a_wait(encoder, option):
     """PyTorch itself watches for synchronisations."""
-    model = build(encoder, **OPTIONS[option]).to_empty(device='cuda')
-    for each in model.parameters():
-        torch.nn.init.normal_(each, std=0.02)
+    model = build(encoder, **OPTIONS[option]).cuda()
     arguments = batch('cuda', option == 'weights')
     model.loss(*arguments)['loss'].backward()
     torch.cuda.synchronize()
