@@ -177,7 +177,8 @@ def _shared_memory(machine: Machine) -> Iterator[Check]:
         yield Check(
             'wrong',
             f'{free} are too few for many loader processes',
-            'docker run --shm-size=8g ..., or train with --workers 0',
+            'docker run --shm-size=8g ..., remove what lies in /dev/shm, or train with '
+            '--workers 0',
         )
 
 

@@ -155,7 +155,8 @@ def biased_attention(
     """PyTorch's fused attention with a bias or a mask, on a GPU never by cuDNN.
 
     PyTorch prefers cuDNN on Hopper if the bias does not learn. The gradients of its
-    queries can be NaN with a mask (github.com/pytorch/pytorch/issues/196678).
+    queries can be NaN with a mask (github.com/pytorch/pytorch/issues/196678). To switch
+    it off concerns all threads of the process for that time.
 
     Args:
         q: (B, heads, N, c).
@@ -182,7 +183,7 @@ def _enabled_but_cudnn() -> list[SDPBackend]:
         SDPBackend.EFFICIENT_ATTENTION: torch.backends.cuda.mem_efficient_sdp_enabled(),
         SDPBackend.MATH: torch.backends.cuda.math_sdp_enabled(),
     }
-    return [each for each, on in enabled.items() if on]
+    return [each for each, on in enabled.items() if on] or [SDPBackend.MATH]
 
 
 def _cut(tokens: Tensor, windows: int, mask: Tensor | None) -> Tensor:

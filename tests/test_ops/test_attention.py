@@ -206,8 +206,12 @@ def test_a_gpu_takes_biases_and_masks_without_cudnn(kind, monkeypatch):
         torch.testing.assert_close(attend(), expected)
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]):
             torch.testing.assert_close(attend(), expected)
+        if kind != 'neither':  # a CPU has no cuDNN
+            with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+                torch.testing.assert_close(attend(), expected)
     without = [] if kind != 'neither' else ['cudnn']
-    assert seen == [before, [*without, *names[1:]], [*without, 'math']]
+    only = [] if kind == 'neither' else [['math']]
+    assert seen == [before, [*without, *names[1:]], [*without, 'math'], *only]
     assert before == enabled() == list(names)
 
 

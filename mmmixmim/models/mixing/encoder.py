@@ -114,7 +114,7 @@ def check_maps(
         grid: Height and width of the images in cells.
         pooled: Whether they may be (B, C), too.
     """
-    name, wanted = type(encoder).__name__, encoder.out_channels
+    name = type(encoder).__name__
     last = maps[-1] if isinstance(maps, (tuple, list)) and maps else None
     if not isinstance(last, Tensor) or last.ndim not in ((2, 4) if pooled else (4,)):
         raise UserError(f'{name} must return a tuple of maps (B, C, h, w).')
@@ -124,6 +124,9 @@ def check_maps(
             f'images have {tuple(grid)} cells: stride must be the side of a cell, and '
             'maps must be (B, C, h, w).'
         )
+    if not hasattr(encoder, 'out_channels'):  # wrapped since the model was built
+        return
+    wanted = encoder.out_channels
     if tuple(last.shape[:2]) != (batch_size, wanted[-1]):
         raise UserError(
             f'The last map of {batch_size} images is {tuple(last.shape)} from {name}, '
@@ -146,7 +149,8 @@ def _check_signature(encoder: nn.Module) -> None:
     except TypeError as error:
         raise UserError(
             f'{type(encoder).__name__} cannot be pretrained by MixMIM: its forward '
-            'must take images and an ownership, as forward(images, ownership=None).'
+            'must take images, with an ownership and without, as forward(images, '
+            'ownership=None).'
         ) from error
 
 

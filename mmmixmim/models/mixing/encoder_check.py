@@ -99,7 +99,10 @@ def check_encoder(
 def _add_noise(encoder: nn.Module) -> nn.Module:
     for parameter in encoder.parameters():
         if parameter.is_floating_point():
-            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+            noise = 0.02 * torch.randn_like(parameter)
+            # Away from 0: a parameter may have to be positive.
+            away = noise.abs() * parameter.sign()
+            parameter.add_(torch.where(parameter == 0, noise, away))
     return encoder
 
 
@@ -331,6 +334,8 @@ class _Recorder:
             differing = int((a[image] != b[image]).any(-1).sum())
             if differing * own.numel() > int((~own).sum()) * a.shape[1]:
                 return name
+        if self.apart:
+            return 'not found, since a split() is not followed by merge()'
         return 'not one of its modules but its own forward'
 
 

@@ -229,7 +229,8 @@ class TokenOwnership:
         Returns:
             The mixed maps, of the same shape.
         """
-        self.mixed = True
+        if not self.mixed:
+            self.mixed = True
         owners = self.at(*maps.shape[1:3]).unsqueeze(-1)
         if self.filling is not None:
             content = self.filling(maps, self.owners != 0)

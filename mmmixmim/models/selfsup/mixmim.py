@@ -290,12 +290,14 @@ class MixMIM(BaseSelfSupervisor):
             What the neck returns: :class:`MixMIMPretrainDecoder` gives for each cell
             the pixels, or target, of an image that it hides.
         """
-        ownership.mixed = False
+        # A compiler refuses to set attributes inside of activation checkpointing.
+        ownership.mixed = torch.compiler.is_compiling()
         maps = self.backbone(inputs, ownership)
         if not ownership.mixed:
             raise UserError(
-                f'{type(self.backbone).__name__} never called ownership.mix, so '
-                'nothing was mixed: see docs/extending.md, and run check_encoder.'
+                f'{type(self.backbone).__name__} did not call mix() of the ownership '
+                'that it was given: call it behind the embedding, see '
+                'docs/extending.md, and run check_encoder.'
             )
         check_maps(self.backbone, maps, len(inputs), ownership.grid)
         return self.neck(maps, ownership) if self.per_cell else self.neck(maps[-1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmmixmim.models import (
     MixMIM,
@@ -11,6 +12,7 @@ from mmmixmim.models import (
     MixMIMTransformer,
     check_encoder,
 )
+from mmmixmim.models.mixing import TokenOwnership
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=16, depths=[2, 2, 2], num_heads=[1, 2, 4])
@@ -120,6 +122,8 @@ class Small(nn.Module):
                 self.scale.data.fill_(1e-12)
         if self.fault == 'fixed size':
             self.position = nn.Parameter(torch.rand(8, 8, 8))
+        if self.fault == 'positive':
+            self.scale = nn.Parameter(torch.full((1,), 0.01))
         if isinstance(self.fault, dict):
             vars(self).update(self.fault)
 
@@ -129,8 +133,14 @@ class Small(nn.Module):
         maps = self.embed(images).permute(0, 2, 3, 1)
         if self.fault == 'fixed size':
             maps = maps + self.position
-        if ownership is not None and self.fault != 'unmixed':
+        if self.fault == 'checkpoint':
+            maps = checkpoint(ownership.mix, maps, use_reentrant=False)
+        elif ownership is not None and self.fault != 'unmixed':
             maps = ownership.mix(maps)
+        if self.fault == 'positive':
+            maps = maps * self.scale.sqrt()
+        if self.fault == 'unmerged':
+            maps = self.merge_by_itself(maps, ownership)
         if self.fault in ('identity', 'scale'):
             blurred = self.blur(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             maps = maps + self.scale * blurred
@@ -155,6 +165,14 @@ class Small(nn.Module):
         if self.fault == 'two maps':
             return maps, maps
         return maps if self.fault == 'no tuple' else (maps,)
+
+    def merge_by_itself(self, maps, ownership):
+        if ownership is None:
+            return maps
+        owners = ownership.at(*maps.shape[1:3]).unsqueeze(-1)
+        first, *others = ownership.split(maps)
+        maps = torch.where(owners == 0, first, sum(others))
+        return maps + maps.mean((1, 2), keepdim=True)
 
 
 class WithoutOwnership(Small):
@@ -182,6 +200,10 @@ def faulty(fault):
         ('two maps', r'have \[16, 16\] channels, but its out_channels are \[8, 16\]'),
         ('identity', 'partner is blur: tokens'),
         ('scale', 'partner is blur: tokens'),
+        (
+            'unmerged',
+            'not found, since a split',
+        ),
         ('batches of 4', 'lets information of the partner reach'),
         ('fixed size', r'does not take images of 32x40 pixels: pass size=\(32, 32\)'),
         ('blind', 'no token sees another one of its own image'),
@@ -197,6 +219,7 @@ def test_faults_of_a_small_encoder_are_found(fault, message):
 def test_a_small_encoder_without_a_fault():
     check_encoder(Small)
     check_encoder(faulty('fixed size'), size=(32, 32))
+    check_encoder(faulty('positive'))
 
 
 @pytest.mark.parametrize('build', [Small(), dict(type='MixMIMHiViT')], ids=type)
@@ -208,7 +231,7 @@ def test_what_builds_no_encoder_is_refused(build):
 @pytest.mark.parametrize(
     'fault, message',
     [
-        ('unmixed', 'Small never called ownership.mix, so nothing was mixed'),
+        ('unmixed', r'Small did not call mix\(\) of the ownership that it was given'),
         ('no tuple', 'Small must return a tuple of maps'),
         ('class token', 'Small must return a tuple of maps'),
         ('channels last', r'maps must be \(B, C, h, w\)'),
@@ -218,6 +241,35 @@ def test_training_refuses_it_too(fault, message):
     model = MixMIM(faulty(fault)())
     with pytest.raises(UserError, match=message):
         model.loss(torch.rand(2, 3, 32, 32))
+
+
+def test_mixing_may_be_recomputed_and_compiled():
+    model = MixMIM(faulty('checkpoint')())
+    images, mask = torch.rand(2, 3, 32, 32), torch.rand(2, 4, 4) < 0.5
+    wanted = model.loss(images, mask=mask)['loss']
+    compiled = torch.compile(model.loss, backend='aot_eager', fullgraph=True)
+    ownership = TokenOwnership(mask)
+    assert torch.isclose(compiled(images, mask=ownership)['loss'], wanted)
+
+
+class Wrapped(nn.Module):
+    """Has what training asks for, but not all that an encoder tells."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.stride, self.in_channels = encoder.stride, encoder.in_channels
+
+    def forward(self, images, ownership=None):
+        return self.encoder(images, ownership)
+
+
+def test_an_encoder_may_be_wrapped_once_the_model_is_built():
+    model, images = MixMIM(Small()), torch.rand(2, 3, 32, 32)
+    mask = torch.rand(2, 4, 4) < 0.5
+    wanted = model.loss(images, mask=mask)['loss']
+    model.backbone = Wrapped(model.backbone)
+    assert model.loss(images, mask=mask)['loss'] == wanted
 
 
 def test_plain_images_are_checked_without_a_stock_class():
