@@ -21,6 +21,7 @@ from mmmixmim.validation import (
 )
 
 from .dependencies import prepare_backends
+from .entries import type_name
 from .launchers import init_processes
 
 # Their engines read checkpoints by themselves, as pickles.
@@ -86,7 +87,7 @@ def _make_work_dir(folder: str) -> None:
 
 
 def _check_trust(cfg: Config) -> None:
-    strategy = str((cfg.get('strategy') or {}).get('type', ''))
+    strategy = type_name(cfg.get('strategy') or {})
     if not strategy.endswith(_UNSAFE_STRATEGIES):
         return
     path = cfg.get('load_from')

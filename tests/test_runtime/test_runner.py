@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmixmim.engine import PlainCheckpointHook, UnreadableImagesHook
+from mmmixmim.engine import DeepSpeedStrategy, PlainCheckpointHook, UnreadableImagesHook
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import RefusedFileError, UserError
 
@@ -220,12 +220,19 @@ def test_work_folder_must_be_possible(cfg, tmp_path):
         build_runner(cfg)
 
 
-@pytest.mark.parametrize('by', ['load_from', 'resume'])
-def test_engines_that_unpickle_need_trust(cfg, tmp_path, monkeypatch, by):
+@pytest.mark.parametrize(
+    'by, strategy',
+    [
+        ('load_from', 'mmengine.DeepSpeedStrategy'),
+        ('load_from', DeepSpeedStrategy),
+        ('resume', 'mmengine.DeepSpeedStrategy'),
+    ],
+)
+def test_engines_that_unpickle_need_trust(cfg, tmp_path, monkeypatch, by, strategy):
     """DeepSpeed is not asked to load anything, so it need not be installed."""
     path = str(tmp_path / 'epoch_1.pth')
     cfg.runner_type = 'FlexibleRunner'
-    cfg.strategy = dict(type='mmengine.DeepSpeedStrategy')
+    cfg.strategy = dict(type=strategy)
     if by == 'resume':
         (tmp_path / 'last_checkpoint').write_text(path)
         cfg.resume = True
