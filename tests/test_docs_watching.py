@@ -1,9 +1,12 @@
 """The page on watching a run says what is so."""
 
+import inspect
 import re
 
 import pytest
 from mmengine.config import Config
+
+from mmmixmim.registry import DATASETS, LOOPS
 
 from .conftest import ROOT
 from .scripts import FOLDER
@@ -35,4 +38,6 @@ def test_options_of_the_page_reach_what_a_run_reads():
         *path, last = option.split('.')
         for part in path:
             node = node[part]
-        assert isinstance(node, dict), option
+        registry = DATASETS if 'dataset' in path else LOOPS
+        arguments = inspect.signature(registry.get(node['type'])).parameters
+        assert last in node or last in arguments, option

@@ -157,7 +157,7 @@ def iteration_based(cfg, dataset):
 
 
 def test_trains_on_shards_and_goes_on_with_the_next_batch(tmp_path):
-    """A run resumed at iteration 2 has the third loss of an uninterrupted one."""
+    """A run resumed at iteration 2 has the third batch of an uninterrupted one."""
     folder = tmp_path / 'images'
     folder.mkdir()
     for i in range(8):

@@ -9,7 +9,7 @@ from mmmixmim.validation import UserError
 
 
 @pytest.mark.parametrize('mode', ['mean', 'repeat'])
-@pytest.mark.parametrize('channels', [1, 2, 4, 13])
+@pytest.mark.parametrize('channels', [1, 2, 4, 6, 13])
 def test_response_to_equal_channels_stays(mode, channels):
     weight = torch.randn(8, 3, 4, 4)
     fitted = fit_in_channels(weight, channels, mode)

@@ -18,9 +18,16 @@ def test_loads_a_model_of_any_format(make_mixmim, tmp_path, format):
 
 
 def test_resizes_to_the_size_of_the_model(make_mixmim, tmp_path):
-    write_weights(make_mixmim().state_dict(), tmp_path / 'weights.pth', 'mmmixmim')
-    larger = make_mixmim(backbone=dict(img_size=96, window_size=12))
-    load_whole(larger, tmp_path / 'weights.pth')
+    source = make_mixmim()
+    write_weights(source.state_dict(), tmp_path / 'weights.pth', 'mmmixmim')
+    found, wanted = (
+        make_mixmim(backbone=dict(img_size=96, window_size=[12, 12, 6, 3]))
+        for _ in range(2)
+    )
+    load_whole(found, tmp_path / 'weights.pth')
+    wanted.load_state_dict(source.state_dict())
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
 
 
 def test_refuses_a_checkpoint_that_does_not_fit(make_mixmim, tmp_path):

@@ -120,6 +120,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert code == 0, err
     assert 'Going on after latest.pth' in printed and 'Settings' not in printed
     assert 'backend' not in printed  # how MMEngine loads it
+    assert 'resumed epoch: 1, iter: 10' in max(out.glob('*/*.log')).read_text()
     assert Run.load(out).finished and not (out / 'latest.pth').exists()
     assert '# - epochs 2: as given' in (out / 'config.py').read_text()
     expected, found = (

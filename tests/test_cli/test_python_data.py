@@ -68,6 +68,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_run_goes_on_with_the_same_bits(
     saved = torch.load(tmp_path / 'run' / 'latest.pth', weights_only=False)
     assert saved['meta']['iter'] == 3
     out = mmmixmim.pretrain(dataset, tmp_path / 'run', epochs=1)
+    assert 'resumed epoch: 0, iter: 3' in max(out.glob('*/*.log')).read_text()
     first, second = (
         torch.load(folder / 'epoch_1.pth', weights_only=False)['state_dict']
         for folder in (trained, out)

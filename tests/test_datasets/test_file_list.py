@@ -76,6 +76,7 @@ def test_damaged_list_is_written_anew(folder, tmp_path, content):
     cache.write_bytes(content)
     for _ in range(2):
         assert list_files(str(folder), str(cache)) == NAMES
+        assert b'deep/a.png' in cache.read_bytes()
 
 
 def test_list_of_another_folder_is_not_used(folder, tmp_path):
@@ -90,6 +91,7 @@ def test_image_folder_keeps_its_list(image_folder, tmp_path):
     for _ in range(2):
         cached = DATASETS.build(options | dict(list_cache=str(tmp_path / 'files.list')))
         assert [cached[i] for i in range(5)] == [plain[i] for i in range(5)]
+        assert b'deep/d.png' in (tmp_path / 'files.list').read_bytes()
     (tmp_path / 'none').mkdir()
     with pytest.raises(MissingFileError, match='holds no images'):
         DATASETS.build(

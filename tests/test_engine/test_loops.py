@@ -60,6 +60,8 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     cfg = CONFIGS[loop](tmp_path, workers)
     cfg.update(resume=True, load_from=find_resumable(tmp_path))
     assert train(cfg, processes=processes) == 0
+    # A run from scratch would have the same bits, too.
+    assert 'resumed epoch: ' in max(tmp_path.glob('*/*.log')).read_text()
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     losses = expected['message_hub']['log_scalars']['train/loss']
@@ -100,6 +102,7 @@ def test_held_out_and_unreadable_images_do_not_disturb(tmp_path):
     cfg = folder_pretraining(killed, images)
     cfg.resume = True
     assert train(cfg) == 0
+    assert 'resumed epoch: ' in max(killed.glob('*/*.log')).read_text()
     expected, got = (content(each / 'epoch_3.pth') for each in (alone, killed))
     assert not differences(expected, got)
     assert 'val/reconstruction/loss' in expected['message_hub']['log_scalars']

@@ -62,4 +62,6 @@ def test_both_pictures_are_drawn(tmp_path):
     draw_worst(found, tmp_path / 'worst.png')
     for name in ('confusion', 'worst'):
         with Image.open(tmp_path / f'{name}.png') as picture:
-            assert len(np.unique(np.asarray(picture.convert('RGB')))) > 10
+            pixels = np.asarray(picture.convert('RGB'))
+        assert len(np.unique(pixels)) > 10
+    assert (pixels == (255, 0, 0)).all(-1).mean() > 0.02

@@ -161,7 +161,7 @@ def test_second_gradients_need_the_plain_path():
     assert layer.weight.grad.abs().sum() > 0 < bias.grad.abs().sum()
 
 
-def test_transforms_of_functions_take_the_plain_path(tiny_arch):
+def test_transforms_of_functions_work_on_the_plain_path(tiny_arch):
     """Gradients of each image."""
     model = MixMIMTransformer(tiny_arch, img_size=64).eval()
     weights = {k: v for k, v in model.named_parameters() if v.requires_grad}

@@ -117,14 +117,12 @@ def test_number_of_shapes(shapes):
     assert max(counts) == shapes[1] and np.mean(counts) > shapes[0] / 2
 
 
-@pytest.mark.parametrize('label', range(len(CLASSES)))
-def test_shapes_differ_from_their_surroundings(label):
-    """Every class is drawn, in a colour unlike its surroundings."""
-    for seed in range(200):
-        scene = draw_scene(np.random.default_rng(seed), 96, (1, 1))
-        if scene.labels == [label]:
-            mask = scene.masks[0]
-            inside, outside = scene.image[mask], scene.image[~mask]
-            assert np.abs(inside.mean(0) - outside.mean(0)).max() > 1
-            return
-    raise AssertionError(f'no scene with {CLASSES[label]}')
+@pytest.mark.parametrize('name', CLASSES)
+def test_shapes_differ_from_their_surroundings(whole, name):
+    """Textures alone differ by less: about 20 of 255."""
+    differences = []
+    for scene in whole[name]:
+        mask = scene.masks[0]
+        inside, outside = scene.image[mask], scene.image[~mask]
+        differences.append(np.abs(inside.mean(0) - outside.mean(0)).max())
+    assert np.median(differences) > 60

@@ -48,7 +48,10 @@ def test_number_and_seed_choose_the_images(pretrained, tmp_path, monkeypatch):
     )
     for seed in (0, 0, 1):
         options = ['--num', 5, '--seed', seed, *SPLIT]
-        call('visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.')
+        result = call(
+            'visualize_reconstruction.py', PRETRAIN, pretrained, *options, cwd='.'
+        )
+        passed(result)
     (first, mask), (again, same_mask), (others, other_mask) = drawn
     assert first.shape == (6, 1, 32, 32)  # three pairs
     assert seeds == [0, 0, 1]  # of the order of the images

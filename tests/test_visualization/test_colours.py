@@ -73,7 +73,7 @@ def test_pixels_without_data_do_not_count():
 
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4, 13])
-def test_constant_and_empty_images_are_black(channels):
+def test_constant_images_are_black_and_empty_ones_no_error(channels):
     images = torch.full((2, channels, 4, 4), 1234.5)
     assert not RGBProjection(images, stretch=True)(images[0]).any()
     nothing = RGBProjection(images, stretch=True, weight=torch.zeros(2, 4, 4))

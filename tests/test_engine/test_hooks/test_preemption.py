@@ -57,6 +57,7 @@ def test_signal_saves_and_the_run_goes_on_later(
     cfg = CONFIGS[loop](tmp_path)
     cfg.update(resume=True, load_from=find_resumable(tmp_path))
     assert train(cfg, processes=processes) == 0
+    assert 'resumed epoch: ' in max(tmp_path.glob('*/*.log')).read_text()
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert not (tmp_path / 'latest.pth').exists()
