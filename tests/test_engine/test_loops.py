@@ -142,6 +142,7 @@ def test_detection_and_segmentation_continue_too(pattern, tmp_path):
     cfg = dense(pattern, shapes, killed)
     cfg.resume = True
     assert train(cfg) == 0
+    assert 'resumed epoch: ' in max(killed.glob('*/*.log')).read_text()
     expected, got = (content(find_resumable(folder)) for folder in (alone, killed))
     assert not differences(expected, got)
     assert expected['meta']['iter'] == 4
