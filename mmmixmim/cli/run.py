@@ -189,8 +189,8 @@ class Run:
             return cls(folder, **json.loads((folder / 'run.json').read_text()))
         except (OSError, ValueError, TypeError) as error:
             what = (
-                'is not the folder of a run of `mixmim`: it has no usable run.json, '
-                'nor has a folder of tools/train.py.'
+                'is not the folder of a run of `mixmim`: it has no usable run.json '
+                '(tools/train.py writes none).'
                 if folder.exists()
                 else 'does not exist: check the path of the run.'
             )
