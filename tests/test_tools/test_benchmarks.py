@@ -55,8 +55,9 @@ def test_compare_speed(tmp_path, monkeypatch, capsys):
     )
     ratio = result['speed_over_mmpretrain']
     assert 0 < ratio['low'] <= ratio['median'] <= ratio['high']
-    peaks = result['peak_bytes']
-    assert result['memory_ratio'] == peaks['ours'] / peaks['mmpretrain'] > 0
+    for kind in ('memory_of_tensors', 'memory_of_process'):
+        peaks = result[kind]['bytes']
+        assert result[kind]['ratio'] == peaks['ours'] / peaks['mmpretrain'] > 0
 
 
 def test_compare_loading(tmp_path):
@@ -279,17 +280,19 @@ def test_ratios_are_those_of_their_names(speed, monkeypatch):
     cells = dict(zip(speed.HEAD, speed.row(vars(setting) | result), strict=True))
     assert cells['ours s'] == '2.000' and cells['mmpretrain s'] == '6.000'
     assert cells['speed over mmpretrain'] == '3.00 (3.00-3.00)'
-    assert cells['time over floor'] == '2.00 (2.00-2.00)' and cells['ratio'] == '-'
+    assert (
+        cells['time over floor'] == '2.00 (2.00-2.00)'
+        and cells['tensors: ratio'] == '-'
+    )
 
 
 def test_memory_alone(speed):
-    peaks = dict(ours=2**30, mmpretrain=2**31)
-    result = vars(Setting()) | dict(peak_bytes=peaks, memory_ratio=0.5, compiled=True)
+    memory = dict(bytes=dict(ours=2**30, mmpretrain=2**31), ratio=0.5)
+    result = vars(Setting()) | dict(memory_of_tensors=memory, compiled=True)
     cells = dict(zip(speed.HEAD, speed.row(result), strict=True))
     assert cells['precision'] == 'fp32 compiled' and cells['ours s'] == '-'
-    assert [cells[name] for name in ('peak GiB', 'mmpretrain GiB', 'ratio')] == [
-        *('1.00', '2.00', '0.50')
-    ]
+    assert cells["tensors: GiB, of mmpretrain's"] == '1.00 of 2.00'
+    assert cells['tensors: ratio'] == '0.500' and cells['process: ratio'] == '-'
 
 
 # growth.py

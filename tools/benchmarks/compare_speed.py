@@ -4,7 +4,8 @@ Both get the same weights, images and mask, and their results must agree before
 anything is timed. They run in turns in one process, together with the bare GEMMs of
 our model's linear layers (the floor). Times are medians over the rounds; ratios are
 computed for each round and reported as median and quartiles. Memory is measured in a
-separate process for each model.
+separate process for each model: that of the tensors, and on a CPU also what the process
+holds, which is more and differs between runs.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from mmmixmim.benchmarking import (
     TASKS,
     Setting,
     gemm_floor,
+    give_tensors_pages,
     interleave,
     linear_shapes,
     machine,
@@ -91,7 +93,7 @@ def parse_args() -> argparse.Namespace:
         default=Path('work_dirs/benchmarks/compare_speed.json'),
         help='JSON file; a table (.md) is saved next to it',
     )
-    parser.add_argument('--peak-of', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--peak-of', nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -137,19 +139,35 @@ def measure_speed(setting: Setting, rounds: int) -> dict:
 
 
 def measure_memory(setting: Setting) -> dict:
-    """Measure the peak memory of each model in a separate process."""
-    peaks = {}
-    for name in IMPLEMENTATIONS:
-        task = [name, json.dumps(dataclasses.asdict(setting))]
-        process = subprocess.run(
-            [sys.executable, __file__, '--peak-of', *task],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if process.returncode:  # the process has printed its error
-            raise SystemExit(process.returncode)
-        peaks[name] = int(process.stdout.split()[-1])
-    return dict(peak_bytes=peaks, memory_ratio=peaks['ours'] / peaks['mmpretrain'])
+    """Measure the peak memory of each model in separate processes."""
+    kinds = ['tensors', 'process'] if setting.device == 'cpu' else ['tensors']
+    result = {}
+    for kind in kinds:
+        peaks = {name: _peak(setting, name, kind) for name in IMPLEMENTATIONS}
+        ratio = peaks['ours'] / peaks['mmpretrain']
+        result[f'memory_of_{kind}'] = dict(bytes=peaks, ratio=ratio)
+    return result
+
+
+def _peak(setting: Setting, name: str, kind: str) -> int:
+    task = [name, kind, json.dumps(dataclasses.asdict(setting))]
+    process = subprocess.run(
+        [sys.executable, __file__, '--peak-of', *task],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.returncode:  # the process has printed its error
+        raise SystemExit(process.returncode)
+    return int(process.stdout.split()[-1])
+
+
+def print_peak(name: str, kind: str, setting: str) -> None:
+    """Print the peak memory of one model in bytes."""
+    if kind == 'tensors':
+        give_tensors_pages()
+    setting = Setting(**json.loads(setting))
+    workload = make_workloads(setting, (name,))[name]
+    print(peak_memory(workload.accumulate, setting.device))
 
 
 def row(result: dict) -> list[str]:
@@ -165,17 +183,20 @@ def row(result: dict) -> list[str]:
         cells += [with_spread(result['time_over_floor'])]
     else:
         cells += ['-'] * 5
-    peaks = result.get('peak_bytes')
-    cells += [
-        f'{peaks[name] / 2**30:.2f}' if peaks else '-' for name in IMPLEMENTATIONS
-    ]
-    return cells + [f'{result["memory_ratio"]:.2f}' if peaks else '-']
+    for kind in ('memory_of_tensors', 'memory_of_process'):
+        if memory := result.get(kind):
+            peaks = (f'{memory["bytes"][name] / 2**30:.2f}' for name in IMPLEMENTATIONS)
+            cells += [' of '.join(peaks), f'{memory["ratio"]:.3f}']
+        else:
+            cells += ['-'] * 2
+    return cells
 
 
 HEAD = [
     *('task', 'arch', 'pixels', 'batch', 'precision', 'ours s', 'mmpretrain s'),
     *('floor s', 'speed over mmpretrain', 'time over floor'),
-    *('peak GiB', 'mmpretrain GiB', 'ratio'),
+    *("tensors: GiB, of mmpretrain's", 'tensors: ratio'),
+    *("process: GiB, of mmpretrain's", 'process: ratio'),
 ]
 
 
@@ -184,9 +205,7 @@ def main() -> None:
     """Measure all settings, then print and save the results."""
     args = parse_args()
     if args.peak_of:
-        name, setting = args.peak_of[0], Setting(**json.loads(args.peak_of[1]))
-        workload = make_workloads(setting, (name,))[name]
-        print(peak_memory(workload.accumulate, setting.device))
+        print_peak(*args.peak_of)
         return
     results = []
     for setting in settings(args):
