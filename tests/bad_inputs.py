@@ -485,10 +485,10 @@ def table(topic: str, results: list[tuple[Case, str]]) -> str:
 INTRODUCTION = """# What bad inputs say
 
 Each input below was given to the tool that the table names, and ended it with the line
-shown. The commands of `mixmim` end with one line too; they are not listed here. `DIR`
-stands for the folder of the input. `python -m tests.bad_inputs` writes this page, and
-`tests/test_bad_input.py` compares it with what the tools say. [safety.md](safety.md)
-explains which files are trusted.
+shown. `DIR` stands for the folder of the input. The commands of `mixmim` end with one
+line too; [command.md](command.md#if-it-stops) lists some. `tests/test_bad_input.py`
+compares this page, which `python -m tests.bad_inputs` writes, with what the tools say.
+[safety.md](safety.md) explains which files are trusted.
 """
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """Pretraining a tiny model on a folder of satellite images of 13 bands.
 
-As Sentinel-2's of 16 bits, where 0 is no data: such pixels do not count. Crops come
-from windows of twice their size, so scenes of any size keep their scale. Images have
-no up and down, so they are flipped both ways. Measure them first, see
+For 16-bit images such as Sentinel-2's, where 0 is no data: such pixels do not count.
+Crops come from windows of twice their size, so scenes of any size keep their scale.
+Images have no up and down, so they are flipped both ways. Measure them first, see
 configs/_base_/datasets/raster_pretrain.py, with --no-data 0.
 """
 

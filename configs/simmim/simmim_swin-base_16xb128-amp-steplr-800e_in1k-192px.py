@@ -5,8 +5,8 @@ no stochastic depth, as in the authors' code. Three things differ: the batch sha
 mask, 21 of 36 cells are hidden, where SimMIM rounds 0.6 up to 22, and crops are resized
 with antialiasing.
 
-The learning rate is 1e-4 per 512 images. It scales with the total batch size: images
-per GPU times GPUs.
+The learning rate is 1e-4 per 512 images. It scales with the images per update: images
+per GPU times GPUs times accumulated batches.
 """
 
 _base_ = [

@@ -42,12 +42,12 @@ def cli() -> None:
 
     \b
     mixmim pretrain /data/images --out runs/first
-    mixmim finetune /data/labelled --from runs/first --out runs/classifier
-    mixmim predict /data/new --from runs/classifier
+    mixmim finetune /data/labelled --from runs/first --out runs/first-classifier
+    mixmim predict /data/new --from runs/first-classifier
 
     `pretrain` and `finetune` write an MMEngine config into their folder; `mim train
-    mmmixmim FOLDER/config.py` repeats the run. Without the script `mixmim`, all
-    commands work as `python -m mmmixmim`.
+    mmmixmim FOLDER/config.py --work-dir again` repeats the run. Without the script
+    `mixmim`, all commands work as `python -m mmmixmim`.
     """
 
 
@@ -104,8 +104,8 @@ _SETTINGS = _options(
     click.option('--batch-size', type=click.IntRange(1), help='Images per batch.'),
     click.option('--epochs', type=click.IntRange(1), help='Number of epochs.'),
     click.option('--lr', type=float, help='Learning rate after the warm-up.'),
-    click.option('--precision', help='float32, bf16 or fp16.'),
-    click.option('--workers', type=click.IntRange(0), help='Processes that load.'),
+    click.option('--precision', help='float32, fp16 or bf16.'),
+    click.option('--workers', type=click.IntRange(0), help='Loader processes.'),
     _FROM,
     _NO_DATA,
     _SEED,
@@ -169,8 +169,8 @@ def finetune(data: Path, out: Path, **settings) -> None:
 
     \b
     Example:
-      mixmim finetune /data/labelled --from runs/first --out runs/classifier
-      mixmim finetune /data/labels.parquet --from runs/first --out runs/classifier
+      mixmim finetune /data/labelled --from runs/first --out runs/first-classifier
+      mixmim finetune /data/labels.parquet --from runs/first
     """
     _load('finetune').finetune(data, out, **settings)
 
@@ -196,7 +196,7 @@ def predict(images: tuple[Path, ...], **options) -> None:
 
     \b
     Example:
-      mixmim predict /data/new --from runs/classifier --out new.csv
+      mixmim predict /data/new --from runs/first-classifier --out new.csv
     """
     _load('predict').predict(images, **options)
 
@@ -228,7 +228,7 @@ def probe(data: Path, out: Path, start: Path | None, **settings) -> None:
 @click.option(
     '--images',
     type=_PATH,
-    help='Folder of other images [those it was trained on].',
+    help='Folder of images to draw [the training images].',
 )
 @click.option('--out', type=_PATH, help='File [RUN/reconstruction.png].')
 @click.option('--num', type=click.IntRange(2), default=8, help='Images, in pairs.')
@@ -293,7 +293,8 @@ class _Entry(click.ParamType):
 @click.option(
     '--gpu',
     default='h100',
-    help='Name of a card; or of any other its peak in TFLOP/s (bfloat16, dense), '
+    help='v100, a100-40, a100, h100, h100-pcie, h200, b200, l40s, a10, rtx-3090 or '
+    'rtx-4090; or of any other card its peak in TFLOP/s (bfloat16, dense), '
     'bandwidth in TB/s, memory in GiB and, optionally, GB/s between GPUs [32]: '
     '312,2.0,80,300.',
 )

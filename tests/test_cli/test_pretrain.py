@@ -22,11 +22,12 @@ from mmmixmim.cli.training import goes_on
 from mmmixmim.datasets.labelled import labelled_folder_of
 from mmmixmim.engine import ProgressLineHook
 from mmmixmim.engine.hooks.preemption import INTERRUPTED
-from mmmixmim.registry import DATASETS
+from mmmixmim.registry import DATASETS, MODELS
 from mmmixmim.validation import UserError
 
 from ..conftest import ROOT
 from ..scripts import call, passed
+from ..scripts import run as start
 from ..test_datasets.test_readers.test_opening import write_dicom
 from .conftest import error_line, mixmim, picture, write_pictures
 
@@ -61,20 +62,46 @@ def test_the_config_says_why(pretrained):
         assert loader.dataset.pipeline[0].ignore_empty
 
 
-def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(pretrained, photos):
-    out, _ = pretrained
+def code_of_usage(heading: str, out: Path) -> str:
+    """The Python code below a heading of docs/usage.md, for a run of two epochs."""
     page = (ROOT / 'docs' / 'usage.md').read_text()
-    section = page.partition('## Python API')[2].partition('\n## ')[0]
+    section = re.split(r'\n##', page.partition(heading)[2])[0]
     code = '\n'.join(re.findall(r'```python\n(.*?)```', section, re.DOTALL))
-    code = code.replace('runs/first', str(out)).replace('epoch_100', 'epoch_2')
+    return code.replace('runs/first', str(out)).replace('epoch_100', 'epoch_2')
+
+
+def test_mmpretrain_loads_the_encoder_as_the_page_on_usage_says(
+    pretrained, photos, tmp_path
+):
+    """In a new process, where nothing has set the scope of the registries."""
+    out, _ = pretrained
     photo = next(path for path in sorted(photos.rglob('*')) if path.is_file())
-    code = code.replace('image.png', str(photo))
-    found = {}
-    exec(code, found)
+    code = code_of_usage('## Python API', out).replace('image.png', str(photo))
+    code += "\ntorch.save((model.state_dict(), features), 'found.pth')\n"
+    (tmp_path / 'page.py').write_text(code)
+    passed(start(tmp_path / 'page.py', cwd=tmp_path, PYTHONPATH=str(ROOT)))
+    found, features = torch.load(tmp_path / 'found.pth')
     weights = torch.load(out / 'epoch_2.pth', weights_only=False)['state_dict']
-    for name, value in found['model'].state_dict().items():
+    for name, value in found.items():
         assert torch.equal(value, weights[name]), name
-    assert found['features'].shape == (1, 128)
+    assert features.shape == (1, 128)
+
+
+def test_a_backbone_of_other_models_as_the_page_on_usage_says(pretrained):
+    out, _ = pretrained
+    found = {}
+    exec(code_of_usage('### In other models', out), found)
+    backbone = found['backbone']
+    trained = Config.fromfile(out / 'config.py').model.backbone
+    assert set(trained) < set(backbone) and trained.arch == backbone['arch']
+    backbone |= dict(img_size=trained.img_size, patch_size=trained.patch_size)
+    encoder = MODELS.build(backbone)
+    encoder.init_weights()
+    weights = torch.load(out / 'epoch_2.pth', weights_only=False)['state_dict']
+    name = 'layers.2.blocks.0.attn.qkv.weight'
+    assert torch.equal(encoder.state_dict()[name], weights[f'backbone.{name}'])
+    maps = encoder(torch.rand(1, 3, 48, 80))
+    assert [each.shape[1] for each in maps] == found['neck']['in_channels']
 
 
 def test_tools_train_repeats_the_run(pretrained, tmp_path):

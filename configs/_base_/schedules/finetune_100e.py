@@ -1,8 +1,8 @@
 """The authors' optimizer and schedule for fine-tuning, over 100 epochs.
 
-The learning rate is 5e-4 per 256 images. It scales with the total batch size:
-images per GPU times GPUs. The head gets the layer decay of the last block, as in
-the authors' code.
+The learning rate is 5e-4 per 256 images. It scales with the images per update:
+images per GPU times GPUs times accumulated batches. The head gets the layer decay of
+the last block, as in the authors' code.
 """
 
 optim_wrapper = dict(

@@ -1,7 +1,8 @@
 """MAE's optimizer and schedule for linear probing, over 90 epochs.
 
-The learning rate is 0.1 per 256 images. It scales with the total batch size:
-images per GPU times GPUs. LARS does not adapt the rate of the bias.
+The learning rate is 0.1 per 256 images. It scales with the images per update:
+images per GPU times GPUs times accumulated batches. LARS does not adapt the
+rate of the bias.
 """
 
 optim_wrapper = dict(

@@ -1,7 +1,7 @@
 """The authors' optimizer and schedule for pretraining, over 300 epochs.
 
-The learning rate is 1.5e-4 per 256 images. It scales with the total batch size:
-images per GPU times GPUs.
+The learning rate is 1.5e-4 per 256 images. It scales with the images per update:
+images per GPU times GPUs times accumulated batches.
 """
 
 optim_wrapper = dict(
