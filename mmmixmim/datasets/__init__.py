@@ -8,7 +8,13 @@ from .mixture_groups import MixtureGroups
 from .raster_folder import RasterFolder
 from .shards import ShardStream, write_shards
 from .statistics import ChannelStatistics, measure_channels
-from .transforms import LoadImageOrSkip, LoadRandomResizedCrop, LoadRasterCrop
+from .transforms import (
+    LoadImageOrSkip,
+    LoadRandomResizedCrop,
+    LoadRaster,
+    LoadRasterCrop,
+    NormalizeChannels,
+)
 from .unreadable import naming_lost_files, unreadable_images
 from .wrapped import WrappedDataset, WrappedIterable, named_dataset
 
@@ -20,8 +26,10 @@ __all__ = [
     'ImageTable',
     'LoadImageOrSkip',
     'LoadRandomResizedCrop',
+    'LoadRaster',
     'LoadRasterCrop',
     'MixtureGroups',
+    'NormalizeChannels',
     'RasterFolder',
     'ScatteredDigits',
     'ShardStream',

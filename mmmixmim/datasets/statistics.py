@@ -18,7 +18,7 @@ from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 from .masks import check_mask_image
 from .no_data import check_no_data, pixel_weights
 from .readers import ArrayReader, Box, ImageReader, open_image
-from .readers.base import UnreadableImageError, naming
+from .readers.base import UnreadableImageError, check_chosen, naming
 
 # Pixels that are read at a time: 64 channels of float64 take 512 MB.
 CHUNK = 1 << 20
@@ -69,6 +69,35 @@ class ChannelStatistics:
                 f'{path} holds no channel statistics: write it with `python '
                 'tools/measure_channels.py FOLDER --out FILE`.'
             ) from error
+
+
+def mean_and_std(
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    statistics: str | Path | None = None,
+) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """Mean and standard deviation of each channel, from numbers or from a file.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UserError: If they are given twice, or don't go together.
+    """
+    if statistics is not None:
+        if mean is not None or std is not None:
+            raise UserError(
+                'Mean and standard deviation are given by statistics and again by '
+                'mean or std: leave one of them out.'
+            )
+        measured = ChannelStatistics.load(statistics)
+        mean, std = measured.mean, measured.std
+    counts = [None if each is None else len(each) for each in (mean, std)]
+    if counts[0] != counts[1] or counts[0] == 0:
+        raise UserError(
+            f'mean and std need one number per channel each, got {mean} and {std}.'
+        )
+    if std is not None and not min(std) > 0:
+        raise UserError(f'std must be positive for each channel, got {list(std)}.')
+    return mean, std
 
 
 class RunningMoments:
@@ -187,11 +216,7 @@ def _check_channels(
             f'it has {image.channels} channels, {str(first[0])!r} has '
             f'{first[1]}; pretrain on images of one number of channels'
         )
-    if channels is not None and not {*channels} <= {*range(image.channels)}:
-        raise UnreadableFileError(
-            f'it has the channels 0 to {image.channels - 1}, channels='
-            f'{list(channels)} are asked for'
-        )
+    check_chosen(channels, image.channels)
 
 
 def _check_varies(

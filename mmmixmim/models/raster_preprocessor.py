@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmpretrain.models import ClsDataPreprocessor, SelfSupDataPreprocessor
 
-from mmmixmim.datasets.statistics import ChannelStatistics
+from mmmixmim.datasets.statistics import mean_and_std
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
@@ -49,15 +49,7 @@ class RasterDataPreprocessor(SelfSupDataPreprocessor):
                 'to_rgb=True: leave it out, or replace the config of the data '
                 'preprocessor with _delete_=True.'
             )
-        if statistics is not None:
-            if mean is not None or std is not None:
-                raise UserError(
-                    'Mean and standard deviation are given by statistics and again by '
-                    'mean or std: leave one of them out.'
-                )
-            measured = ChannelStatistics.load(statistics)
-            mean, std = measured.mean, measured.std
-        _check_statistics(mean, std)
+        mean, std = mean_and_std(mean, std, statistics)
         if mean is None:
             return
         self._enable_normalize = True
@@ -89,21 +81,26 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
     the channel's mean, which is 0 after normalisation, before images are mixed.
 
     Args:
-        mean: Mean of each channel. Defaults to None: no normalisation.
+        mean: Mean of each channel. Defaults to None: no normalisation, if
+            ``statistics`` is None too.
         std: Standard deviation of each channel. Defaults to None, as ``mean``.
+        statistics: See :class:`RasterDataPreprocessor`. Defaults to None.
         **kwargs: See ``ClsDataPreprocessor``.
 
     Raises:
-        UserError: If mean and deviation don't go together, or ``to_rgb`` is set.
+        MissingFileError: If there is no such file.
+        UserError: If mean and deviation are given twice or don't go together, or
+            ``to_rgb`` is set.
     """
 
     def __init__(
         self,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        statistics: str | None = None,
         **kwargs,
     ) -> None:
-        _check_statistics(mean, std)
+        mean, std = mean_and_std(mean, std, statistics)
         super().__init__(mean, std, **kwargs)
         if self.to_rgb:
             raise UserError(
@@ -131,18 +128,6 @@ class RasterClsDataPreprocessor(ClsDataPreprocessor):
             return images
         fill = self.mean if self._enable_normalize else images.new_zeros(())
         return torch.where(images.isnan(), fill, images)
-
-
-def _check_statistics(
-    mean: Sequence[float] | None, std: Sequence[float] | None
-) -> None:
-    counts = [None if each is None else len(each) for each in (mean, std)]
-    if counts[0] != counts[1] or counts[0] == 0:
-        raise UserError(
-            f'mean and std need one number per channel each, got {mean} and {std}.'
-        )
-    if std is not None and not min(std) > 0:
-        raise UserError(f'std must be positive for each channel, got {list(std)}.')
 
 
 def _check_channels(images: torch.Tensor, mean: torch.Tensor) -> None:

@@ -39,16 +39,19 @@ def test_pixels_without_data_become_zero():
     assert (found[0, :, 1, 1] == 0).all() and (found == 2).sum() == 16
 
 
-def test_reads_the_file_of_statistics(tmp_path):
+@pytest.mark.parametrize(
+    'preprocessor', [RasterDataPreprocessor, RasterClsDataPreprocessor]
+)
+def test_reads_the_file_of_statistics(tmp_path, preprocessor):
     path = str(tmp_path / 's.json')
     ChannelStatistics([1.0, 2.0], [3.0, 4.0], [0, 0], [9, 9], 5, 1).save(path)
-    found = build(statistics=path)
+    found = preprocessor(statistics=path)
     assert found.mean.flatten().tolist() == [1, 2]
     assert found.std.flatten().tolist() == [3, 4]
     with pytest.raises(UserError, match='given by statistics and again'):
-        build(statistics=path, mean=[1.0, 2.0], std=[1.0, 1.0])
+        preprocessor(statistics=path, mean=[1.0, 2.0], std=[1.0, 1.0])
     with pytest.raises(MissingFileError, match='measure_channels'):
-        build(statistics=str(tmp_path / 'none.json'))
+        preprocessor(statistics=str(tmp_path / 'none.json'))
 
 
 def test_what_does_not_fit_is_refused():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,15 @@ def middle_of(size: tuple[int, int]) -> Box:
     """The middle of an image of this height and width, for large ones not all of it."""
     height, width = (min(side, _WINDOW) for side in size)
     return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+
+
+def check_chosen(channels: Sequence[int] | None, count: int) -> None:
+    """Raise unless an image of ``count`` channels has the chosen ones."""
+    if channels is not None and not {*channels} <= {*range(count)}:
+        raise UnreadableFileError(
+            f'it has the channels 0 to {count - 1}, channels={list(channels)} are '
+            'asked for'
+        )
 
 
 class UnreadableImageError(UnreadableFileError):

@@ -21,7 +21,7 @@ from mmmixmim.validation import (
 from ..masks import check_mask_image
 from ..no_data import check_no_data, pixel_weights
 from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError, open_image
-from ..readers.base import naming
+from ..readers.base import check_chosen, naming
 from .load_random_resized_crop import LoadRandomResizedCrop
 
 
@@ -182,13 +182,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
                 f'leave it out, convert it, or train on images of {image.channels} '
                 'channels (num_channels in a config)'
             )
-        if self.channels and not 0 <= min(self.channels) <= max(self.channels) < (
-            image.channels
-        ):
-            raise UnreadableFileError(
-                f'it has the channels 0 to {image.channels - 1}, channels='
-                f'{self.channels} are asked for'
-            )
+        check_chosen(self.channels, image.channels)
 
     def _draw(
         self, image: ImageReader, mask: ImageReader | None
