@@ -1,7 +1,7 @@
 """Checkpoints of MixMIM in the formats of different projects."""
 
 from .channels import fit_in_channels
-from .encoder import encoder_weights
+from .encoder import split_encoder
 from .files import read_checkpoint, read_file, read_weights, write_weights
 from .formats import FORMATS, detect_format
 from .load import (
@@ -21,7 +21,6 @@ __all__ = [
     'adapt_encoder',
     'adapt_part',
     'detect_format',
-    'encoder_weights',
     'fit_in_channels',
     'load_encoder',
     'load_pretrained',
@@ -31,6 +30,7 @@ __all__ = [
     'read_weights',
     'register_loaders',
     'restore_histories',
+    'split_encoder',
     'split_init_cfg',
     'to_plain',
     'to_timm',
