@@ -23,6 +23,7 @@ from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
+from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config, naming_full_memory
 from mmmixmim.runtime.entries import config_entry
@@ -38,7 +39,6 @@ from mmmixmim.validation import (
 from .data import list_images, progress
 from .run import Run, as_path
 
-_LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
 _COMPARED = 20  # readable images whose bits are compared
 
@@ -165,7 +165,7 @@ def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
             raise MissingFileError(
                 f'There is no image, folder or list {str(path)!r}: check the path.'
             )
-        if path.is_file() and path.suffix.lower() not in _LISTS:
+        if path.is_file() and path.suffix.lower() not in LISTS:
             files.append(path)
         else:
             files += list_images(path, skipped)[0]
