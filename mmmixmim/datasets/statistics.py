@@ -139,7 +139,8 @@ def measure_channels(
             try:
                 with _open(path) as image:
                     first = first or (name, image.channels)
-                    _check_channels(image, first, channels)
+                    _check_same(image, first)
+                    image.check_channels(channels)
                     _measure(attempt, image, weights, no_data, channels)
             except UnreadableImageError:  # of opening or reading, not of what is read
                 if not skip_unreadable:
@@ -179,18 +180,11 @@ def _pairs(paths: Iterable, masks: Iterable | None) -> Iterator[tuple]:
         yield pair
 
 
-def _check_channels(
-    image: ImageReader, first: tuple[str | Path, int], channels: Sequence[int] | None
-) -> None:
+def _check_same(image: ImageReader, first: tuple[str | Path, int]) -> None:
     if image.channels != first[1]:
         raise UnreadableFileError(
             f'it has {image.channels} channels, {str(first[0])!r} has '
             f'{first[1]}; pretrain on images of one number of channels'
-        )
-    if channels is not None and not {*channels} <= {*range(image.channels)}:
-        raise UnreadableFileError(
-            f'it has the channels 0 to {image.channels - 1}, channels='
-            f'{list(channels)} are asked for'
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,6 +106,14 @@ class ImageReader:
                     f'its pixels are {pixels.shape}, its header says {wanted}'
                 )
         return pixels
+
+    def check_channels(self, channels: Sequence[int] | None) -> None:
+        """Raise unless the image has these channels, counted from 0; None: all."""
+        if channels and not {*channels} <= {*range(self.channels)}:
+            raise UnreadableFileError(
+                f'it has the channels 0 to {self.channels - 1}, channels='
+                f'{list(channels)} are asked for'
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -152,13 +152,7 @@ class LoadRasterCrop(LoadRandomResizedCrop):
                 f'leave it out, convert it, or train on images of {image.channels} '
                 'channels (num_channels in a config)'
             )
-        if self.channels and not 0 <= min(self.channels) <= max(self.channels) < (
-            image.channels
-        ):
-            raise UnreadableFileError(
-                f'it has the channels 0 to {image.channels - 1}, channels='
-                f'{self.channels} are asked for'
-            )
+        image.check_channels(self.channels)
 
     def _draw(
         self, image: ImageReader, mask: ImageReader | None
