@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config, naming_full_memory
 from mmmixmim.runtime.entries import config_entry
-from mmmixmim.runtime.files import created, existing, replacing
+from mmmixmim.runtime.files import check_out, created, replacing
 from mmmixmim.text import printable
 from mmmixmim.validation import (
     MissingFileError,
@@ -75,7 +74,11 @@ def predict(
         check_positive_int('batch_size', batch_size)
     cfg, checkpoint, folder = _find_classifier(start)
     out = folder / 'predictions.csv' if out is None else as_path('--out', out)
-    _check_out(out)
+    check_out(out, 'a .csv file', ('.csv',))
+    if out.exists():
+        raise UserError(
+            f'{str(out)!r} exists: remove it, or choose another file by --out.'
+        )
     skipped = Skipped()
     files = _find_files(images, skipped)
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
@@ -131,23 +134,6 @@ def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
     # Not Run.load: what `mim train` has trained by such a config has no run.json.
     checkpoint = Run(folder, 'finetune', {}).checkpoint if path.is_dir() else path
     return cfg, checkpoint, folder
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != '.csv' or out.is_dir():
-        raise UserError(f'--out must be the name of a .csv file, got {str(out)!r}.')
-    if out.exists():
-        raise UserError(
-            f'{str(out)!r} exists: remove it, or choose another file by --out.'
-        )
-    there = existing(out.parent)
-    try:
-        TemporaryFile(dir=there).close()  # permissions alone do not tell
-    except OSError as error:
-        raise UserError(
-            f'{str(out)!r} cannot be written in {str(there)!r} ({error.strerror}): '
-            'choose another file by --out.'
-        ) from error
 
 
 def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
