@@ -163,17 +163,6 @@ def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     return pair
 
 
-def as_list(name: str, value, length: int, what: str) -> list:
-    """Repeat a single value for each of ``length``, or check a list's length."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * length
-    if len(values) != length:
-        raise UserError(
-            f'{name} needs one entry for each of the {length} {what}, got '
-            f'{len(values)}: {values}.'
-        )
-    return values
-
-
 def renamed_arguments(**new_names: str) -> Callable:
     """Accept old names of keyword arguments, given as ``old='new'``.
 
