@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -145,6 +146,12 @@ def check_int_between(name: str, value: int, low: int, high: int) -> None:
         raise UserError(
             f'{name} must be an int between {low} and {high}, got {value!r}.'
         )
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise UserError(f'{name} must be from 0 to 1, got {value!r}.')
 
 
 def check_probability(name: str, value: float) -> None:

@@ -9,7 +9,12 @@ from mmpretrain.datasets import RandomResizedCrop
 from torch import Tensor
 
 from mmmixmim.registry import TRANSFORMS
-from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
+from mmmixmim.validation import (
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+    check_share,
+)
 
 from ..readers import UnreadableImageError
 from ..readers.base import naming
@@ -78,8 +83,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             raise UserError(
                 f"interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}."
             )
-        if not 0 <= flip_prob <= 1:
-            raise UserError(f'flip_prob must be from 0 to 1, got {flip_prob}.')
+        check_share('flip_prob', flip_prob)
         if reducing_gap is not None and reducing_gap < 1:
             raise UserError(
                 f'reducing_gap must be at least 1 or None, got {reducing_gap}.'

@@ -14,8 +14,8 @@ from torch import Tensor
 from mmmixmim.registry import TRANSFORMS
 from mmmixmim.validation import (
     UnreadableFileError,
-    UserError,
     check_positive_int,
+    check_share,
 )
 
 from ..masks import check_mask_image
@@ -91,12 +91,8 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        for name, value in (
-            ('vertical_flip_prob', vertical_flip_prob),
-            ('min_valid', min_valid),
-        ):
-            if not 0 <= value <= 1:
-                raise UserError(f'{name} must be from 0 to 1, got {value}.')
+        check_share('vertical_flip_prob', vertical_flip_prob)
+        check_share('min_valid', min_valid)
         if max_crop is not None:
             check_positive_int('max_crop', max_crop)
         self.max_crop = max_crop
