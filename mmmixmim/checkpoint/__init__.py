@@ -13,7 +13,7 @@ from .load import (
     split_init_cfg,
 )
 from .mmengine_hook import register_loaders, translate_checkpoint
-from .plain import restore_histories, to_plain
+from .plain import to_plain
 from .timm_names import to_timm
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     'read_file',
     'read_weights',
     'register_loaders',
-    'restore_histories',
     'split_encoder',
     'split_init_cfg',
     'to_plain',
