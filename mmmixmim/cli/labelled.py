@@ -23,7 +23,7 @@ from .data import MEAN, MEASURED, STD, cached_scan, measure, print_scan
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
-from .start import known_statistics, warn_of_no_data
+from .weights import known_statistics, warn_of_no_data
 
 _SHOWN = 10  # classes whose images are counted
 _NAMED = 3  # unreadable files that an error names
