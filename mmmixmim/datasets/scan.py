@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+from mmmixmim.runtime import write_json
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .duplicates import find_duplicates
@@ -119,8 +120,7 @@ class Scan:
 
     def save(self, path: Path) -> None:
         """Write the scan to a JSON file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + '\n')
+        write_json(path, asdict(self))
 
     @property
     def is_raster(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmixmim.runtime import write_json
 from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
@@ -46,8 +47,7 @@ class ChannelStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file. Its folder is created if need be."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + '\n')
+        write_json(Path(path), asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> ChannelStatistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,11 @@ def replace_file(path: Path, content: str | bytes) -> None:
     """
     with replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file as :func:`replace_file` does."""
+    replace_file(path, json.dumps(content, indent=2) + '\n')
 
 
 def existing(path: Path) -> Path:
