@@ -221,7 +221,10 @@ def onednn_mm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _transposed(matrix: Tensor) -> Tensor:
-    """Copy ``matrix.t()``, two to four times as fast as ``contiguous()`` would."""
+    """Copy ``matrix.t()``, for most sizes faster than ``contiguous()`` would.
+
+    Two to four times as fast for 784 or 3,136 rows, no faster for 12,544 rows of 384.
+    """
     if not FAST_SHUFFLE:
         return matrix.t().contiguous()
     rows, columns = matrix.shape
