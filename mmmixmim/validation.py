@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -147,6 +148,12 @@ def check_int_between(name: str, value: int, low: int, high: int) -> None:
         )
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise UserError(f'{name} must be from 0 to 1, got {value!r}.')
+
+
 def check_probability(name: str, value: float) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
     if not isinstance(value, (int, float)) or not 0 <= value < 1:
@@ -161,17 +168,6 @@ def as_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
             f'{name} must be a positive int or (height, width), got {value!r}.'
         )
     return pair
-
-
-def as_list(name: str, value, length: int, what: str) -> list:
-    """Repeat a single value for each of ``length``, or check a list's length."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * length
-    if len(values) != length:
-        raise UserError(
-            f'{name} needs one entry for each of the {length} {what}, got '
-            f'{len(values)}: {values}.'
-        )
-    return values
 
 
 def renamed_arguments(**new_names: str) -> Callable:

@@ -24,7 +24,7 @@ from mmmixmim.runtime import (
     random_seed,
 )
 from mmmixmim.runtime.entries import config_entry
-from mmmixmim.runtime.files import check_out_file
+from mmmixmim.runtime.files import check_out
 from mmmixmim.validation import UserError
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     """Extract the features, then train and score the classifiers."""
     args = parse_args()
     if args.out:
-        check_out_file(args.out)
+        check_out(args.out, 'a JSON file')
     cfg = load_config(args.config, args.cfg_options)
     data = config_entry(cfg, 'val_dataloader.dataset') or {}
     if not data or data.get('part') == 'held_out':

@@ -12,7 +12,7 @@ from mmmixmim.datasets import RasterFolder, measure_channels
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.runtime import one_line_errors
-from mmmixmim.runtime.files import check_out_file
+from mmmixmim.runtime.files import check_out
 from mmmixmim.validation import UserError
 
 
@@ -45,7 +45,7 @@ def main() -> None:
             f'--mask-suffix {args.mask_suffix!r} needs the folder of the masks: add '
             '--mask-root.'
         )
-    check_out_file(Path(args.out))
+    check_out(Path(args.out), 'a JSON file')
     dataset = RasterFolder(
         args.folder, mask_root=args.mask_root, mask_suffix=args.mask_suffix
     )

@@ -4,11 +4,11 @@ from .batches import image_channels, random_batch
 from .floor import gemm_floor, linear_shapes
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
-from .plan import Plan, batch_in_name, plan
+from .plan import batch_in_name, plan
 from .plan_report import plan_report
 from .report import machine, markdown_table, save_report, with_spread
 from .roofline import CARDS, Card, KernelCounter, Kernels, find_card, gpu_operators
-from .step_cost import StepCost, image_size, measured_step, step_cost
+from .step_cost import image_size, measured_step, step_cost
 from .throughput import (
     attention_kernels,
     cpu_card,
@@ -28,9 +28,7 @@ __all__ = [
     'Card',
     'KernelCounter',
     'Kernels',
-    'Plan',
     'Setting',
-    'StepCost',
     'attention_kernels',
     'batch_in_name',
     'cpu_card',

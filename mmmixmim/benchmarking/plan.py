@@ -195,7 +195,7 @@ def plan(
     modes = costs[precision[0]]
     cost = next(iter(modes.values()))
     for number, total in zip(gpus, totals, strict=True):
-        _check_mixtures(total // number, number, cost.mixed)
+        _check_mixtures(total // number, number, cost.mixture_size)
     images = images or training_images(cfg)
     runs = [
         run
@@ -206,7 +206,7 @@ def plan(
     ]
     if not runs:
         raise UserError(
-            f'Not even a batch of {cost.mixed} fits {card.name} with '
+            f'Not even a batch of {cost.mixture_size} fits {card.name} with '
             f'{card.memory / 2**30:.3g} GiB: use a card with more memory, or more GPUs '
             'with FSDP.'
         )
@@ -359,7 +359,7 @@ class _Gpu:
         largest = self.largest()
         if largest < batch:
             largest = self.largest(accumulated=True)
-        part = _part(batch, largest, self.cost.mixed)
+        part = _part(batch, largest, self.cost.mixture_size)
         if part is None:
             return None
         accumulate = batch // part
@@ -444,17 +444,17 @@ class _Gpu:
         return 4 if self.cost.precision == 'fp32' else 2
 
 
-def _part(batch: int, largest: int, mixed: int) -> int | None:
+def _part(batch: int, largest: int, size: int) -> int | None:
     """The largest equal part of a batch that fits and can be mixed."""
     sizes = range(1, min(batch, largest) + 1)
-    fitting = (n for n in sizes if batch % n == 0 and _can_mix(n, mixed))
+    fitting = (n for n in sizes if batch % n == 0 and _can_mix(n, size))
     return max(fitting, default=None)
 
 
-def _can_mix(batch: int, mixed: int) -> bool:
-    """Whether each image of a batch gets partners, ``mixed`` images to a mixture."""
+def _can_mix(batch: int, size: int) -> bool:
+    """Whether each image of a batch gets partners, ``size`` images to a mixture."""
     # Of two, the middle image of an odd batch is mixed with itself.
-    return batch >= mixed and (mixed <= 2 or batch % mixed == 0)
+    return batch >= size and (size <= 2 or batch % size == 0)
 
 
 def _without_repeats(costs: dict[str, StepCost]) -> dict[str, StepCost]:
@@ -480,11 +480,11 @@ def _check_divisible(total: int, gpus: int) -> None:
         )
 
 
-def _check_mixtures(batch: int, gpus: int, mixed: int) -> None:
-    if not _can_mix(batch, mixed):
+def _check_mixtures(batch: int, gpus: int, size: int) -> None:
+    if not _can_mix(batch, size):
         raise UserError(
             f'With {gpus} GPUs each gets {batch} of the images of a step, which cannot '
-            f'be mixed {mixed} by {mixed}: use fewer GPUs, or another total batch.'
+            f'be mixed {size} by {size}: use fewer GPUs, or another total batch.'
         )
 
 

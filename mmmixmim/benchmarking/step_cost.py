@@ -47,7 +47,7 @@ class StepCost:
         largest_block: Parameters of the largest block, of those that a list or a
             sequence holds.
         outside: Parameters that are in no block.
-        mixed: Number of images in a mixture; 1 if none are mixed.
+        mixture_size: Number of images in a mixture; 1 if none are mixed.
         flops: FLOPs of forward and backward pass without recomputation, per image.
         kernels: Kernels of the step by phase: 'forward', 'backward', 'optimizer'.
         memory: Bytes at the peak of memory, by kind: 'weights', 'gradients',
@@ -63,7 +63,7 @@ class StepCost:
     trained: int
     largest_block: int
     outside: int
-    mixed: int
+    mixture_size: int
     flops: float = 0
     kernels: dict[str, KernelCounter] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -146,7 +146,7 @@ def _step_cost(
         trained=_numel(trained),
         largest_block=max((_numel(each.parameters()) for each in blocks), default=0),
         outside=_numel(each for each in model.parameters() if id(each) not in inside),
-        mixed=getattr(model, 'mixture_size', 1),
+        mixture_size=getattr(model, 'mixture_size', 1),
     )
     with ExitStack() as stack:
         if not real:

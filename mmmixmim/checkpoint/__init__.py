@@ -1,7 +1,7 @@
 """Checkpoints of MixMIM in the formats of different projects."""
 
 from .channels import fit_in_channels
-from .encoder import encoder_weights
+from .encoder import split_encoder
 from .files import read_checkpoint, read_file, read_weights, write_weights
 from .formats import FORMATS, detect_format
 from .load import (
@@ -13,7 +13,7 @@ from .load import (
     split_init_cfg,
 )
 from .mmengine_hook import register_loaders, translate_checkpoint
-from .plain import restore_histories, to_plain
+from .plain import to_plain
 from .timm_names import to_timm
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     'adapt_encoder',
     'adapt_part',
     'detect_format',
-    'encoder_weights',
     'fit_in_channels',
     'load_encoder',
     'load_pretrained',
@@ -30,7 +29,7 @@ __all__ = [
     'read_file',
     'read_weights',
     'register_loaders',
-    'restore_histories',
+    'split_encoder',
     'split_init_cfg',
     'to_plain',
     'to_timm',

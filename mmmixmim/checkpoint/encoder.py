@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 
-from mmmixmim.log import warn
 from mmmixmim.validation import UserError
 
 from .formats import DECODER, FORMATS, StateDict, detect_entries, entries_below
@@ -22,7 +21,9 @@ NATIVE_ENCODER = (
 _OTHER_PARTS = (*DECODER, 'head.')
 
 
-def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
+def split_encoder(
+    state: StateDict, prefix: str | None = None
+) -> tuple[StateDict, list[str]]:
     """Extract the encoder from a state dict of any format.
 
     Args:
@@ -32,18 +33,12 @@ def encoder_weights(state: StateDict, prefix: str | None = None) -> StateDict:
             ``'backbone.'``, or the only encoder.
 
     Returns:
-        The encoder's parameters, by the names of ``MixMIMTransformer``.
+        The encoder's parameters, by the names of ``MixMIMTransformer``, and the names
+        of all other entries.
 
     Raises:
         UserError: If there is no encoder, or several and none at ``prefix``.
     """
-    return split_encoder(state, prefix)[0]
-
-
-def split_encoder(
-    state: StateDict, prefix: str | None = None
-) -> tuple[StateDict, list[str]]:
-    """Extract the encoder as :func:`encoder_weights`, and name all other entries."""
     start = _find(state, prefix)
     entries = entries_below(start, state)
     native = FORMATS[detect_entries(entries)].to_native(entries)
@@ -84,7 +79,7 @@ def stock_weights(
     Args:
         state: Weights of the encoder, or of any model that holds one.
         first: Name of a parameter that the encoder has.
-        prefix: See :func:`encoder_weights`.
+        prefix: See :func:`split_encoder`.
 
     Returns:
         The encoder's entries without the prefix, and the names of all others.
@@ -102,23 +97,6 @@ def stock_weights(
     start = _choose(found, prefix)
     others = [name for name in state if not name.startswith(start)]
     return entries_below(start, state), others
-
-
-def keep_encoder(state: StateDict) -> None:
-    """Drop all entries but the encoder's from a state dict, in place.
-
-    Args:
-        state: Weights of any model that holds an encoder. On return those of the
-            encoder, in our format. A warning lists what was dropped.
-    """
-    weights, dropped = split_encoder(state)
-    if dropped:
-        warn(f'Only the encoder is loaded, not: {", ".join(dropped)}.')
-    metadata = getattr(state, '_metadata', None)
-    if metadata is not None:
-        metadata.update(weights._metadata)
-    state.clear()
-    state.update(weights)
 
 
 def find_encoders(state: StateDict) -> list[str]:

@@ -23,7 +23,6 @@ from .encoder import (
     ENCODER,
     find_encoders,
     is_native,
-    keep_encoder,
     split_encoder,
     stock_weights,
 )
@@ -72,7 +71,7 @@ def load_encoder(
     Args:
         backbone: An encoder.
         path: Checkpoint file or address. No code in it is run.
-        prefix: See :func:`.encoder_weights`.
+        prefix: See :func:`.split_encoder`.
         in_channels: How to fit the patch embedding if the file's encoder is made for
             images of another number of channels: 'mean' or 'repeat', see
             :func:`fit_in_channels`. Defaults to None: raise.
@@ -299,7 +298,14 @@ def adapt_encoder(backbone: nn.Module, state: StateDict, prefix: str) -> None:
         UserError: If the weights are of another arch.
     """
     if not prefix and find_encoders(state):
-        keep_encoder(state)
+        weights, dropped = split_encoder(state)
+        if dropped:
+            warn(f'Only the encoder is loaded, not: {", ".join(dropped)}.')
+        metadata = getattr(state, '_metadata', None)
+        if metadata is not None:
+            metadata.update(weights._metadata)
+        state.clear()
+        state.update(weights)
     adapt_part(state, prefix)
     _check_arch(backbone, state, prefix)
     load_position_embedding(state, f'{prefix}absolute_pos_embed', backbone.map_size)

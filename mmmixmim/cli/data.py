@@ -15,6 +15,7 @@ from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.image_files import Skipped, find_images, fingerprint
 from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, is_readable, scan_images
+from mmmixmim.datasets.tables import LISTS
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError
 
@@ -66,18 +67,19 @@ def list_images(data: Path, skipped: Skipped) -> tuple[list[Path], str]:
         data: The folder or list.
         skipped: Gets the files of a folder that have other endings than images.
     """
-    if data.is_file() and data.suffix.lower() in ('.csv', '.txt'):
+    if data.is_file():
+        ending = data.suffix.lower()
+        if ending not in LISTS:
+            raise MissingFileError(
+                f'{str(data)!r} is a file, expected a folder of images, or a list of '
+                'their paths (.csv, .txt or .parquet).'
+            )
         files = read_paths(data)
+        if ending == '.parquet':
+            return files, 'a table'
         with data.open(encoding='utf-8-sig') as file:
             labels = 'label' in file.readline().strip().split(',')
         return files, 'a list with labels, which are not used' if labels else 'a list'
-    if data.is_file() and data.suffix.lower() == '.parquet':
-        return read_paths(data), 'a table'
-    if data.is_file():
-        raise MissingFileError(
-            f'{str(data)!r} is a file, expected a folder of images, or a list of their '
-            'paths (.csv, .txt or .parquet).'
-        )
     files = find_images(data, skipped=skipped)
     folders = {file.relative_to(data).parts[0] for file in files if file.parent != data}
     if len(folders) > 1:

@@ -21,8 +21,8 @@ from .machine import this_machine
 from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_classification, time_of_training
-from .start import describe_weights, known_settings, pretrained
 from .training import announce, goes_on, train
+from .weights import describe_weights, known_settings, pretrained
 
 
 def finetune(

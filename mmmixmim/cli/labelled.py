@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmmixmim.datasets.labelled import Labelled, check_counts, find_labelled, sp
 from mmmixmim.datasets.scan import Scan, check_scan
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.evaluation import find_mistakes
+from mmmixmim.runtime import write_json
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
@@ -23,7 +23,7 @@ from .data import MEAN, MEASURED, STD, cached_scan, measure, print_scan
 from .models import SIZES, encoder
 from .run import Run
 from .settings import Choices
-from .start import known_statistics, warn_of_no_data
+from .weights import known_statistics, warn_of_no_data
 
 _SHOWN = 10  # classes whose images are counted
 _NAMED = 3  # unreadable files that an error names
@@ -165,7 +165,7 @@ def save_mistakes(
     """
     out = run.folder
     found = find_mistakes(scores, labels, files, run.data['classes'])
-    (out / 'mistakes.json').write_text(json.dumps(found, indent=2) + '\n')
+    write_json(out / 'mistakes.json', found)
     draw_confusion(found, out / 'confusion.png')
     low, high = found['top1_interval']
     print(

@@ -62,17 +62,6 @@ def _load(name: str, package: str = 'mmmixmim.cli') -> ModuleType:
         return importlib.import_module(f'{package}.{name}')
 
 
-def _options(*decorators: Callable) -> Callable:
-    """Join decorators, so that commands can share them."""
-
-    def decorate(function: Callable) -> Callable:
-        for each in reversed(decorators):
-            function = each(function)
-        return function
-
-    return decorate
-
-
 def _out(default: str) -> Callable:
     return click.option(
         '--out',
@@ -90,7 +79,7 @@ _FROM = click.option(
     help='Start from this run or checkpoint.',
 )
 _NO_DATA = click.option('--no-data', help="Value of pixels without data, or 'nan'.")
-_SETTINGS = _options(
+_SETTINGS = (
     click.option(
         '--model',
         help='micro, tiny, base, large or huge; or swin-tiny, swin-base, swin-v2-base, '
@@ -111,6 +100,15 @@ _SETTINGS = _options(
     _SEED,
     click.option('--dry-run', is_flag=True, help='Print the settings and stop.'),
 )
+
+
+def _settings(function: Callable) -> Callable:
+    """Add the settings of a training to a command."""
+    for option in reversed(_SETTINGS):
+        function = option(function)
+    return function
+
+
 _VAL_SHARE = click.option(
     '--val-share',
     type=float,
@@ -125,7 +123,7 @@ _VAL_SHARE = click.option(
     '--demo', is_flag=True, help='Use small digits that come with scikit-learn.'
 )
 @_out('runs/pretrain')
-@_SETTINGS
+@_settings
 @click.option(
     '--masks',
     type=_PATH,
@@ -158,7 +156,7 @@ def pretrain(data: str | Path | None, demo: bool, out: Path, **settings) -> None
 @cli.command()
 @click.argument('data', type=_PATH)
 @_out('runs/finetune')
-@_SETTINGS
+@_settings
 @_VAL_SHARE
 def finetune(data: Path, out: Path, **settings) -> None:
     """Train a classifier on labelled images.

@@ -160,7 +160,7 @@ def model_of_weights(weights: dict[str, torch.Tensor]) -> dict:
     """Tell model and image size of an encoder from its weights.
 
     Args:
-        weights: From :func:`mmmixmim.checkpoint.encoder_weights`.
+        weights: From :func:`mmmixmim.checkpoint.split_encoder`.
 
     Raises:
         UserError: If it is none of :data:`SIZES`.

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -23,10 +22,11 @@ from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.scan import is_readable, scan_images
 from mmmixmim.datasets.subsets import evenly_spaced
+from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import load_config, naming_full_memory
 from mmmixmim.runtime.entries import config_entry
-from mmmixmim.runtime.files import created, existing, replacing
+from mmmixmim.runtime.files import check_out, created, replacing
 from mmmixmim.text import printable
 from mmmixmim.validation import (
     MissingFileError,
@@ -38,7 +38,6 @@ from mmmixmim.validation import (
 from .data import list_images, progress
 from .run import Run, as_path
 
-_LISTS = ('.csv', '.parquet', '.txt')
 _SHOWN = 20  # classes and unreadable files that are printed
 _COMPARED = 20  # readable images whose bits are compared
 
@@ -75,7 +74,11 @@ def predict(
         check_positive_int('batch_size', batch_size)
     cfg, checkpoint, folder = _find_classifier(start)
     out = folder / 'predictions.csv' if out is None else as_path('--out', out)
-    _check_out(out)
+    check_out(out, 'a .csv file', ('.csv',))
+    if out.exists():
+        raise UserError(
+            f'{str(out)!r} exists: remove it, or choose another file by --out.'
+        )
     skipped = Skipped()
     files = _find_files(images, skipped)
     classes = list(cfg.val_dataloader.dataset.metainfo.classes)
@@ -133,23 +136,6 @@ def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
     return cfg, checkpoint, folder
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != '.csv' or out.is_dir():
-        raise UserError(f'--out must be the name of a .csv file, got {str(out)!r}.')
-    if out.exists():
-        raise UserError(
-            f'{str(out)!r} exists: remove it, or choose another file by --out.'
-        )
-    there = existing(out.parent)
-    try:
-        TemporaryFile(dir=there).close()  # permissions alone do not tell
-    except OSError as error:
-        raise UserError(
-            f'{str(out)!r} cannot be written in {str(there)!r} ({error.strerror}): '
-            'choose another file by --out.'
-        ) from error
-
-
 def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
     if isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):
         images = [images]
@@ -165,7 +151,7 @@ def _find_files(images: Iterable[str | Path], skipped: Skipped) -> list[Path]:
             raise MissingFileError(
                 f'There is no image, folder or list {str(path)!r}: check the path.'
             )
-        if path.is_file() and path.suffix.lower() not in _LISTS:
+        if path.is_file() and path.suffix.lower() not in LISTS:
             files.append(path)
         else:
             files += list_images(path, skipped)[0]

@@ -25,8 +25,8 @@ from .run import Run
 from .sections import optimizer, runtime_sections
 from .settings import Choices, choose_pretraining, time_of_training
 from .source import find_source
-from .start import known_settings, pretrained, warn_of_no_data
 from .training import announce, goes_on, train
+from .weights import known_settings, pretrained, warn_of_no_data
 
 
 def pretrain(

@@ -26,7 +26,7 @@ from .machine import this_machine
 from .models import largest_patch
 from .run import Run
 from .settings import Choices, choose_classification
-from .start import checkpoint_of, describe_weights, known_settings
+from .weights import checkpoint_of, describe_weights, known_settings
 
 
 @naming_full_memory()

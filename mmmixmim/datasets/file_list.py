@@ -14,7 +14,7 @@ FORMAT = 'mmmixmim files 1'
 _COARSE = 2 * 10**9  # ns between the times of change that any file system knows
 
 
-def list_files(root: str, cache: str) -> list[str]:
+def list_files(root: str, cache: str | None = None) -> list[str]:
     """List the files of a local folder and its subfolders, or read the list.
 
     The list is read if no folder has changed since it was written: adding, removing or
@@ -24,7 +24,7 @@ def list_files(root: str, cache: str) -> list[str]:
     Args:
         root: The folder. Names that start with a dot are left out.
         cache: File of the list. It is written if it is missing, out of date, damaged,
-            or that of another folder.
+            or that of another folder. Defaults to None: the folder is listed.
 
     Returns:
         Sorted paths, relative to ``root``, with slashes.
@@ -33,20 +33,14 @@ def list_files(root: str, cache: str) -> list[str]:
         UserError: If a link leads to a folder above it.
     """
     root = os.path.abspath(os.path.expanduser(root))
-    file = Path(cache).expanduser()
-    names = _read(file, root)
+    file = Path(cache).expanduser() if cache else None
+    names = _read(file, root) if file else None
     if names is None:
         folders: dict[str, int | None] = {}
         names = sorted(_scan(root, folders))
-        _write(file, root, folders, names)
+        if file:
+            _write(file, root, folders, names)
     return names
-
-
-def check_links(root: str) -> None:
-    """Raise if a link below a local folder leads to a folder above it."""
-    for folder, folders, _ in os.walk(root, onerror=not_listed, followlinks=True):
-        for each in folders:
-            check_link(Path(folder, each))
 
 
 def check_link(folder: Path) -> None:
@@ -116,6 +110,6 @@ def _scan(root: str, folders: dict[str, int | None]) -> list[str]:
                 if entry.is_dir():
                     check_link(Path(entry.path))
                     waiting.append(name)
-                else:
+                elif entry.is_file():  # no pipe, and no link to nothing
                     names.append(name)
     return names

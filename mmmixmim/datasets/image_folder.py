@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import heapq
 from collections.abc import Sequence
 from os.path import expanduser
 
-from mmengine.fileio import isdir
+from mmengine.fileio import isdir, list_dir_or_file
 from mmpretrain.datasets import CustomDataset
 
 from mmmixmim.log import warn
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
-from .file_list import check_links, list_files
+from .file_list import list_files
 
 
 @DATASETS.register_module()
@@ -100,25 +99,17 @@ class ImageFolder(CustomDataset):
             raise MissingFileError(
                 f'There is no image folder {self.img_prefix!r}. {hint}'
             )
-        try:
-            if self.list_cache:
-                found = list_files(self.img_prefix, self.list_cache)
-                names = [name for name in found if self.is_valid_file(name)]
-            else:
-                names = super()._find_samples()
-                names = [name for name in names if not _is_hidden(name)]
-            if not names:
-                raise RuntimeError('no images')
-            return names
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-                check_links(self.img_prefix)
-            raise
-        except RuntimeError as error:
+        if '://' in self.img_prefix:
+            found = list_dir_or_file(self.img_prefix, list_dir=False, recursive=True)
+        else:
+            found = list_files(self.img_prefix, self.list_cache)
+        names = [x for x in found if self.is_valid_file(x) and not _is_hidden(x)]
+        if not names:
             raise MissingFileError(
                 f'The folder {self.img_prefix!r} holds no images: no file at any depth '
                 f'ends in {", ".join(sorted(self.extensions))}. {hint}'
-            ) from error
+            )
+        return sorted(names)
 
     def load_data_list(self) -> list[dict]:
         """Return the path of each image of the part, sorted."""

@@ -11,7 +11,7 @@ from mmpretrain.datasets import BaseDataset
 from mmmixmim.registry import DATASETS
 from mmmixmim.validation import MissingFileError, UserError
 
-from .tables import read_columns, read_lines
+from .tables import LISTS, read_columns, read_lines
 
 
 @DATASETS.register_module()
@@ -83,6 +83,11 @@ class ImageTable(BaseDataset):
     def _read(self) -> dict[str, list[str]]:
         """Read the columns by their keys in a sample."""
         ending = os.path.splitext(self.file)[1].lower()
+        if ending not in LISTS:
+            raise UserError(
+                f'{self.file} is no list of images: expected a .txt, .csv or .parquet '
+                'file.'
+            )
         if ending == '.txt':
             if len(self.columns) > 1:
                 raise UserError(
@@ -90,11 +95,6 @@ class ImageTable(BaseDataset):
                     '.parquet file.'
                 )
             return dict(img_path=read_lines(self.file))
-        if ending not in ('.csv', '.parquet'):
-            raise UserError(
-                f'{self.file} is no list of images: expected a .txt, .csv or .parquet '
-                'file.'
-            )
         found = read_columns(
             self.file, [*self.columns.values()], hint=': set column of the dataset'
         )

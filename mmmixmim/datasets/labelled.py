@@ -132,7 +132,10 @@ def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
         UserError: As :func:`check_counts`.
     """
     if not isinstance(share, Real) or not 0 < share < 1:
-        raise UserError(f'--val-share must be above 0 and below 1, got {share!r}.')
+        raise UserError(
+            'The share for validation (val_share, --val-share) must be above 0 and '
+            f'below 1, got {share!r}.'
+        )
     labels = np.array(labelled.labels)
     parts = np.full(len(labels), 'train')
     for label in range(len(labelled.classes)):

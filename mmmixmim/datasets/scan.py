@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+from mmmixmim.runtime import write_json
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
 from .duplicates import find_duplicates
@@ -119,8 +120,7 @@ class Scan:
 
     def save(self, path: Path) -> None:
         """Write the scan to a JSON file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + '\n')
+        write_json(path, asdict(self))
 
     @property
     def is_raster(self) -> bool:
@@ -259,7 +259,7 @@ def read_header(path: Path) -> Header:
 
 
 def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> None:
-    """Raise if nothing can be learned from the images, or --no-data does not fit.
+    """Raise if nothing can be learned from the images, or ``no_data`` does not fit.
 
     Args:
         scan: The scan.
@@ -284,7 +284,8 @@ def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> 
             f'{scan.not_finite} of {scan.sampled} images that were looked at have '
             f'pixels of the value {scan.odd_value}, which is no measurement, such as '
             f'{scan.examples["not_finite"][0]!r}: if they are pixels without data, say '
-            f'--no-data={scan.odd_value}; else remove these files.'
+            f"--no-data={scan.odd_value} (no_data='{scan.odd_value}' in Python); else "
+            'remove these files.'
         )
     if scan.constant == scan.sampled:
         raise UserError(
@@ -295,8 +296,9 @@ def check_scan(scan: Scan, no_data: str | None = None, masked: bool = False) -> 
     if not scan.is_raster:
         if no_data is not None:
             raise UserError(
-                '--no-data is for images that are read with their channels and values, '
-                'not for pictures of 8 bits, which are read as RGB: leave it out.'
+                'no_data (--no-data) is for images that are read with their channels '
+                'and values, not for pictures of 8 bits, which are read as RGB: leave '
+                'it out.'
             )
         return
     for what, counts in (('channels', scan.channels), ('bits', scan.bits)):

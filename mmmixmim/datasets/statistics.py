@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmixmim.runtime import write_json
 from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UnreadableFileError, UserError
 
@@ -46,8 +47,7 @@ class ChannelStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file. Its folder is created if need be."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + '\n')
+        write_json(Path(path), asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> ChannelStatistics:
@@ -168,7 +168,8 @@ def measure_channels(
             try:
                 with _open(path) as image:
                     first = first or (name, image.channels)
-                    _check_channels(image, first, channels)
+                    _check_same(image, first)
+                    check_chosen(channels, image.channels)
                     _measure(attempt, image, weights, no_data, channels)
             except UnreadableImageError:  # of opening or reading, not of what is read
                 if not skip_unreadable:
@@ -208,15 +209,12 @@ def _pairs(paths: Iterable, masks: Iterable | None) -> Iterator[tuple]:
         yield pair
 
 
-def _check_channels(
-    image: ImageReader, first: tuple[str | Path, int], channels: Sequence[int] | None
-) -> None:
+def _check_same(image: ImageReader, first: tuple[str | Path, int]) -> None:
     if image.channels != first[1]:
         raise UnreadableFileError(
             f'it has {image.channels} channels, {str(first[0])!r} has '
             f'{first[1]}; pretrain on images of one number of channels'
         )
-    check_chosen(channels, image.channels)
 
 
 def _check_varies(

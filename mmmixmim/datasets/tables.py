@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmmixmim.validation import MissingDependencyError, UserError
 
+LISTS = ('.csv', '.parquet', '.txt')  # endings of lists of images
+
 
 def read_lines(file: str | Path) -> list[str]:
     """Read the lines of a list in UTF-8, without blanks around them.

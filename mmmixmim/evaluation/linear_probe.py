@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmixmim.datasets.subsets import sample_per_class
-from mmmixmim.runtime.config import datasets_of
+from mmmixmim.runtime.entries import datasets_of
 from mmmixmim.validation import MissingDependencyError
 
 

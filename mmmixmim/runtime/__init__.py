@@ -3,7 +3,7 @@
 from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
 from .errors import is_out_of_memory, naming_full_memory, one_line_errors
-from .files import replace_file
+from .files import replace_file, write_json
 from .options import add_cfg_options, add_run_arguments, positive_int, random_seed
 from .random_state import kept_random_state
 from .runner import build_runner, passes_of_step
@@ -25,4 +25,5 @@ __all__ = [
     'random_seed',
     'replace_file',
     'require',
+    'write_json',
 ]

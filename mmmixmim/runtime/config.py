@@ -6,7 +6,6 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from mmmixmim.validation import (
 )
 
 from .dependencies import check_dependencies, require
-from .entries import config_entry
+from .entries import config_entry, datasets_of, dicts_of
 
 # Top-level entries that MMEngine reads but does not pass to the Runner.
 _EXTRA_ENTRIES = {
@@ -236,36 +235,12 @@ def _import_custom_modules(custom_imports: object) -> None:
 
 def _check_init(model: object) -> None:
     """Raise if an ``init_cfg`` anywhere in a model has entries, but no type."""
-    for key, node in _dicts(model, 'model'):
+    for key, node in dicts_of(model, 'model'):
         if re.search(r'\.init_cfg(\.\d+)?$', key) and node and 'type' not in node:
             raise UserError(
                 f'{key} has no type: to start from the weights in '
                 f'{node.get("checkpoint", "a file")}, set {key}.type=Pretrained.'
             )
-
-
-def _dicts(node: object, key: str) -> Iterator[tuple[str, dict]]:
-    """Yield every dict of a config with its dotted key, the outer ones first."""
-    if isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    elif isinstance(node, dict):
-        yield key, node
-        items = node.items()
-    else:
-        return
-    for name, value in items:
-        yield from _dicts(value, f'{key}.{name}')
-
-
-def datasets_of(node: dict, key: str) -> Iterator[tuple[str, dict]]:
-    """Yield the datasets of a dataloader, those in wrappers, with their keys."""
-    if isinstance(node.get('dataset'), dict):  # not images from Python
-        yield from datasets_of(node['dataset'], f'{key}.dataset')
-    elif 'datasets' in node:
-        for i, part in enumerate(node['datasets']):
-            yield from datasets_of(part, f'{key}.datasets.{i}')
-    elif 'type' in node:
-        yield key, node
 
 
 def _check_dataloader(loader: dict, key: str) -> None:

@@ -2,14 +2,13 @@
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 
 from mmengine.config import Config
 
 from mmmixmim.validation import MissingDependencyError, UserError
 
-from .entries import type_name
+from .entries import dicts_of, type_name
 
 # Install commands: with the onedl-* forks of OpenMMLab, and with upstream.
 _COMMANDS = {
@@ -125,19 +124,13 @@ def install_command(module: str) -> str:
 
 def _scopes(cfg: dict) -> set[str]:
     """Collect the registry scopes that a config uses."""
-    return {str(name).split('.')[0] for name in _names(cfg)}
-
-
-def _names(node: object) -> Iterator[object]:
-    """Walk a config and yield the values of its ``type`` and scope entries."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ('type', '_scope_', 'default_scope'):
-                yield value
-            yield from _names(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _names(value)
+    keys = ('type', '_scope_', 'default_scope')
+    return {
+        str(node[key]).split('.')[0]
+        for _, node in dicts_of(cfg, '')
+        for key in keys
+        if key in node
+    }
 
 
 def _has_forks() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mmengine.config import Config
 
 
@@ -22,6 +24,30 @@ def type_name(config: dict, default: str = '') -> str:
     """
     kind = config.get('type', default)
     return getattr(kind, '__name__', str(kind).rpartition('.')[2])
+
+
+def dicts_of(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    """Yield every dict of a config with its dotted key, the outer ones first."""
+    if isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    elif isinstance(node, dict):
+        yield key, node
+        items = node.items()
+    else:
+        return
+    for name, value in items:
+        yield from dicts_of(value, f'{key}.{name}')
+
+
+def datasets_of(node: dict, key: str) -> Iterator[tuple[str, dict]]:
+    """Yield the datasets of a dataloader, those in wrappers, with their keys."""
+    if isinstance(node.get('dataset'), dict):  # not images from Python
+        yield from datasets_of(node['dataset'], f'{key}.dataset')
+    elif 'datasets' in node:
+        for i, part in enumerate(node['datasets']):
+            yield from datasets_of(part, f'{key}.datasets.{i}')
+    elif 'type' in node:
+        yield key, node
 
 
 def training_precision(config: dict) -> str | None:

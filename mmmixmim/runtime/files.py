@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 from mmmixmim.validation import UserError
@@ -58,18 +60,35 @@ def replace_file(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file as :func:`replace_file` does."""
+    replace_file(path, json.dumps(content, indent=2) + '\n')
+
+
 def existing(path: Path) -> Path:
     """The path, or the closest of its parents that exists."""
     return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
-def check_out_file(file: Path) -> None:
-    """Raise a UserError unless the file that --out names can be written."""
-    above = existing(file.absolute().parent)
-    if file.is_dir() or not above.is_dir():
-        found = file if file.is_dir() else above
-        kind = 'folder' if file.is_dir() else 'file'
+def check_out(file: Path, kind: str, endings: Collection[str] = ()) -> None:
+    """Raise unless the file that --out names can be written. Nothing is left behind.
+
+    Args:
+        file: The file.
+        kind: What it is, for the message, such as 'a .csv file'.
+        endings: Which endings it may have. Defaults to (): any.
+
+    Raises:
+        UserError: It names the file.
+    """
+    if file.is_dir() or endings and file.suffix.lower() not in endings:
+        what = 'is a folder' if file.is_dir() else 'is none'
+        raise UserError(f'--out must be the name of {kind}: {str(file)!r} {what}.')
+    there = existing(file.parent)
+    try:
+        TemporaryFile(dir=there).close()  # permissions alone do not tell
+    except OSError as error:
         raise UserError(
-            f'--out {str(file)!r} cannot be written, since {str(found)!r} is a {kind}: '
-            'name a JSON file in a folder.'
-        )
+            f'--out {str(file)!r} cannot be written in {str(there)!r} '
+            f'({error.strerror}): choose another file.'
+        ) from error

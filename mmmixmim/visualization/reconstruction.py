@@ -19,6 +19,7 @@ from mmmixmim.checkpoint import load_whole
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime.files import check_out
 from mmmixmim.validation import UserError
 
 from .colours import RGBProjection
@@ -30,13 +31,10 @@ _DEVIATION = 57
 
 
 def check_picture(path: str | Path) -> None:
-    """Raise a UserError unless a picture can have this name."""
-    path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if path.is_dir() or kind not in Image.SAVE:
-        raise UserError(
-            f'{str(path)!r} must be the name of a picture, ending in .png or .jpg.'
-        )
+    """Raise a UserError unless --out can be the name of a picture."""
+    kinds = Image.registered_extensions()
+    endings = [ending for ending, kind in kinds.items() if kind in Image.SAVE]
+    check_out(Path(path), 'a picture, ending in .png or .jpg', endings)
 
 
 def draw_reconstruction(

@@ -337,14 +337,14 @@ def test_images_of_a_part_or_another_dataset_are_not_known(dataset, part):
 
 
 def test_passes_of_a_step_mix_whole_groups():
-    mixed = [
-        step_cost(Config(TINY | dict(model=TINY['model'] | options)), 6).mixed
+    sizes = [
+        step_cost(Config(TINY | dict(model=TINY['model'] | options)), 6).mixture_size
         for options in ({}, dict(num_images=3), dict(filling='mask_token'))
     ]
-    assert mixed == [2, 3, 1]
+    assert sizes == [2, 3, 1]
     # 40 images fit. 32 cannot be mixed 3 by 3.
-    assert [_part(96, 40, each) for each in mixed] == [32, 24, 32]
-    assert [_part(96, 1, each) for each in mixed] == [None, None, 1]
+    assert [_part(96, 40, each) for each in sizes] == [32, 24, 32]
+    assert [_part(96, 1, each) for each in sizes] == [None, None, 1]
     assert _part(33, 11, 2) == 11
 
 

@@ -7,9 +7,9 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmmixmim.checkpoint import (
-    encoder_weights,
     load_encoder,
     load_whole,
+    split_encoder,
     write_weights,
 )
 from mmmixmim.checkpoint.files import unwrap
@@ -195,18 +195,18 @@ def test_encoder_is_chosen_by_prefix(make_backbone):
     first, second = make_backbone().state_dict(), make_backbone().state_dict()
     state = {f'student.{name}': value for name, value in first.items()}
     state |= {f'teacher.net.{name}': value for name, value in second.items()}
-    picked = encoder_weights(state, 'teacher.net')
+    picked, _ = split_encoder(state, 'teacher.net')
     assert picked.keys() == second.keys()
     assert all(picked[name] is value for name, value in second.items())
     with pytest.raises(ValueError, match="encoders at 'student.', 'teacher.net.', not"):
-        encoder_weights(state)
+        split_encoder(state)
 
 
 def test_prefix_of_no_encoder_is_refused(make_backbone):
     state = {f'student.{name}': v for name, v in make_backbone().state_dict().items()}
-    assert len(encoder_weights(state)) == len(encoder_weights(state, 'student'))
+    assert len(split_encoder(state)[0]) == len(split_encoder(state, 'student')[0])
     with pytest.raises(ValueError, match="encoders at 'student.', not at 'teacher.'"):
-        encoder_weights(state, 'teacher')
+        split_encoder(state, 'teacher')
 
 
 @pytest.mark.parametrize('format', FORMATS)

@@ -18,8 +18,8 @@ from mmmixmim.checkpoint import load_encoder
 from mmmixmim.cli.labelled import _per_class
 from mmmixmim.cli.machine import Machine
 from mmmixmim.cli.models import SIZES, Size, encoder
-from mmmixmim.cli.start import describe_weights
-from mmmixmim.cli.start import pretrained as pretrained_cfg
+from mmmixmim.cli.weights import describe_weights
+from mmmixmim.cli.weights import pretrained as pretrained_cfg
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.labelled import (
     Labelled,

@@ -51,7 +51,7 @@ def test_options_are_checked_before_measuring(tmp_path):
     (tmp_path / 'file').touch()
     for options, said in (
         (['--out', 'images'], "'images' is a folder"),
-        (['--out', 'file/s.json'], "file' is a file"),
+        (['--out', 'file/s.json'], "in 'file' (Not a directory)"),
         (['--out', 's.json', '--mask-suffix', '.png'], 'add --mask-root'),
     ):
         result = call('measure_channels.py', 'images', *options, cwd=tmp_path)

@@ -6,10 +6,18 @@ import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
 from mmpretrain.datasets import RandomResizedCrop
+from torch import Tensor
 
 from mmmixmim.registry import TRANSFORMS
-from mmmixmim.validation import UnreadableFileError, UserError
+from mmmixmim.validation import (
+    MissingFileError,
+    UnreadableFileError,
+    UserError,
+    check_share,
+)
 
+from ..readers import UnreadableImageError
+from ..readers.base import naming
 from ..unreadable import unreadable_images
 from .encoded_image import EncodedImage
 
@@ -75,8 +83,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             raise UserError(
                 f"interpolation must be 'bicubic' or 'bilinear', got {interpolation!r}."
             )
-        if not 0 <= flip_prob <= 1:
-            raise UserError(f'flip_prob must be from 0 to 1, got {flip_prob}.')
+        check_share('flip_prob', flip_prob)
         if reducing_gap is not None and reducing_gap < 1:
             raise UserError(
                 f'reducing_gap must be at least 1 or None, got {reducing_gap}.'
@@ -96,37 +103,46 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         self._record = unreadable_images()
 
     def transform(self, results: dict) -> dict | None:
-        """Load the image at ``results['img_path']``, crop, resize and flip it."""
-        path = results['img_path']
+        """Load a crop of the image, resize and flip it."""
+        path = results.get('img_path') or 'of the dataset'
         try:
-            with self._record.reading(path):
-                data = results.get('img_bytes')
-                if data is None:
-                    data = fileio.get(path, backend_args=self.backend_args)
-                image = EncodedImage(data)
-                # The parent class reads nothing but the shape.
-                box = self.rand_crop_params(np.empty((*image.size, 0)))
-                crop = image.resized_crop(
-                    box, tuple(self.scale), self.interpolation, self._reduction(box)
-                )
-        except Exception as error:
+            with self._record.reading(path), naming(path):
+                crop, size, weight = self._load(results)
+        except (MissingFileError, UnreadableImageError) as error:
             if self.ignore_empty:
                 self._record.add(path, error)
                 return None
             raise UnreadableFileError(
-                f'The image {str(path)!r} cannot be read: {str(error).rstrip(".")}. '
-                'Repair or remove the file. In training, ignore_empty=True of '
+                f'{error} Repair or remove the file. In training, ignore_empty=True of '
                 f'{type(self).__name__} skips such files.'
             ) from error
-        flip = self.rand_flip()
-        # RGB to BGR and the horizontal flip in a single copy.
-        crop = crop.flip((0, 2) if flip else 0)
-        results['img'] = crop.permute(1, 2, 0).numpy()
+        horizontal, vertical = self.rand_flip(), self.rand_vertical_flip()
+        axes = [-1] * horizontal + [-2] * vertical  # of the crop and of its weights
+        results['img'] = crop.flip(axes).permute(1, 2, 0).numpy()
         results['img_shape'] = tuple(self.scale)
-        results['ori_shape'] = image.size
-        results['flip'] = flip
-        results['flip_direction'] = 'horizontal' if flip else None
+        results['ori_shape'] = size
+        results['flip'] = bool(axes)
+        directions = (None, 'horizontal', 'vertical', 'diagonal')
+        results['flip_direction'] = directions[horizontal + 2 * vertical]
+        if weight is not None:
+            results['pixel_weight'] = weight.flip(axes)
         return results
+
+    def _load(self, results: dict) -> tuple[Tensor, tuple[int, int], Tensor | None]:
+        """Crop (C, H, W), size of the image, and weights (H, W) of the pixels."""
+        data = results.get('img_bytes')
+        if data is None:
+            data = fileio.get(results['img_path'], backend_args=self.backend_args)
+        image = EncodedImage(data)
+        # The parent class reads nothing but the shape.
+        box = self.rand_crop_params(np.empty((*image.size, 0)))
+        size = tuple(self.scale)
+        crop = image.resized_crop(box, size, self.interpolation, self._reduction(box))
+        return crop.flip(0), image.size, None  # RGB to BGR
+
+    def rand_vertical_flip(self) -> bool:
+        """Crops of pictures are not turned upside down."""
+        return False
 
     @cache_randomness
     def rand_flip(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,16 +13,15 @@ from torch import Tensor
 
 from mmmixmim.registry import TRANSFORMS
 from mmmixmim.validation import (
-    MissingFileError,
     UnreadableFileError,
-    UserError,
     check_positive_int,
+    check_share,
 )
 
 from ..masks import check_mask_image
 from ..no_data import check_no_data, pixel_weights
-from ..readers import ArrayReader, Box, ImageReader, UnreadableImageError, open_image
-from ..readers.base import check_chosen, naming
+from ..readers import ArrayReader, Box, ImageReader, open_image
+from ..readers.base import check_chosen
 from .load_random_resized_crop import LoadRandomResizedCrop
 
 
@@ -92,12 +92,8 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        for name, value in (
-            ('vertical_flip_prob', vertical_flip_prob),
-            ('min_valid', min_valid),
-        ):
-            if not 0 <= value <= 1:
-                raise UserError(f'{name} must be from 0 to 1, got {value}.')
+        check_share('vertical_flip_prob', vertical_flip_prob)
+        check_share('min_valid', min_valid)
         if max_crop is not None:
             check_positive_int('max_crop', max_crop)
         self.max_crop = max_crop
@@ -107,37 +103,17 @@ class LoadRasterCrop(LoadRandomResizedCrop):
         self.min_valid = min_valid
         self.vertical_flip_prob = vertical_flip_prob
 
-    def transform(self, results: dict) -> dict | None:
-        """Load a crop of the image, resize and flip it."""
-        path = results.get('img_path') or 'of the dataset'
-        try:
-            with (
-                self._record.reading(path),
-                naming(path),
-                self._open(results, 'img') as image,
-            ):
-                crop, weight = self._load(image, results)
-                results['ori_shape'] = image.size
-        except (MissingFileError, UnreadableImageError) as error:
-            if self.ignore_empty:
-                self._record.add(path, error)
-                return None
-            raise UnreadableFileError(
-                f'{error} Repair or remove the file. In training, ignore_empty=True of '
-                f'{type(self).__name__} skips such files.'
-            ) from error
-        horizontal, vertical = self.rand_flip(), self.rand_vertical_flip()
-        axes = [-1] * horizontal + [-2] * vertical  # of the crop and of its weights
-        crop = crop.flip(axes)
-        results['img'] = crop.permute(1, 2, 0).contiguous().numpy()
-        results['img_shape'] = tuple(self.scale)
-        results['flip'] = bool(axes)
-        directions = (None, 'horizontal', 'vertical', 'diagonal')
-        results['flip_direction'] = directions[horizontal + 2 * vertical]
-        if weight is not None:
-            results['pixel_weight'] = weight.flip(axes)
+    def _load(self, results: dict) -> tuple[Tensor, tuple[int, int], Tensor | None]:
+        """Draw a crop with valid pixels, float32 or uint8."""
+        with self._open(results, 'img') as image:
+            self._check(image)
+            masked = results.get('mask') is not None or results.get('mask_path')
+            with self._open(results, 'mask') if masked else nullcontext() as mask:
+                if masked:
+                    check_mask_image(image, mask)
+                crop, weight = self._draw(image, mask)
         results.pop('mask', None)  # the packer would keep the whole
-        return results
+        return crop, image.size, weight
 
     @cache_randomness
     def rand_vertical_flip(self) -> bool:
@@ -165,15 +141,6 @@ class LoadRasterCrop(LoadRandomResizedCrop):
             return ArrayReader(np.asarray(results[key]))
         path = results[f'{key}_path']
         return open_image(path, self.backend_args, results.get(f'{key}_bytes'))
-
-    def _load(self, image: ImageReader, results: dict) -> tuple[Tensor, Tensor | None]:
-        """Draw a crop with valid pixels: float32 or uint8 (C, H, W), weights (H, W)."""
-        self._check(image)
-        if results.get('mask') is None and not results.get('mask_path'):
-            return self._draw(image, None)
-        with self._open(results, 'mask') as mask:
-            check_mask_image(image, mask)
-            return self._draw(image, mask)
 
     def _check(self, image: ImageReader) -> None:
         if self.num_channels not in (None, image.channels):

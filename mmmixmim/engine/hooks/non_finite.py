@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from mmmixmim.registry import HOOKS
+from mmmixmim.runtime import write_json
 from mmmixmim.validation import StoppedRunError, UserError
 
 from ..wrappers import optim_wrappers, unwrapped
@@ -276,7 +276,7 @@ def _write_report(
     path = Path(runner.work_dir, f'non_finite_{runner.iter + 1}.json')
     if get_world_size() > 1:  # each has files of its own
         path = path.with_stem(f'{path.stem}_rank{get_rank()}')
-    path.write_text(json.dumps(report, indent=2))
+    write_json(path, report)
     return _text(report, path)
 
 

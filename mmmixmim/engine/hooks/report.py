@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.datasets.seeding import SeededDataset
 from mmmixmim.evaluation.history import COUNTS
 from mmmixmim.registry import HOOKS
+from mmmixmim.runtime import write_json
 from mmmixmim.validation import UserError
 from mmmixmim.visualization import write_report
 
@@ -87,9 +87,7 @@ class ReportHook(Hook):
             parameters = runner.model.parameters()
             counts['parameters'] = sum(each.numel() for each in parameters)
         try:
-            path = Path(runner.log_dir, COUNTS)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(counts))
+            write_json(Path(runner.log_dir, COUNTS), counts)
         except OSError as error:  # the report does without
             runner.logger.warning(f'{COUNTS} was not written: {error}')
 

@@ -84,7 +84,12 @@ class SafeCheckpointHook(CheckpointHook):
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Find out whether the folder can be written."""
+        """Check the folder, find what it holds already, and start counting.
+
+        The folder must be writable. The best checkpoint is looked up where the folder
+        is now, and older ones are removed. A run from scratch notes the checkpoints of
+        an earlier run, and one that goes on names the checkpoint that it comes from.
+        """
         super().before_train(runner)
         # The best checkpoint is noted in the last one, also after resuming.
         self.last_ckpt = runner.message_hub.get_info('last_ckpt')

@@ -20,7 +20,7 @@ from mmmixmim.datasets.samples import ENDLESS
 from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.runtime import replace_file
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, check_share
 
 STREAMED = 1000  # images that a stream counts by, which has no epochs
 
@@ -48,8 +48,7 @@ class UnreadableImagesHook(Hook):
     FILE = 'unreadable_images.txt'
 
     def __init__(self, max_share: float = 0.01) -> None:
-        if not isinstance(max_share, (int, float)) or not 0 <= max_share <= 1:
-            raise UserError(f'max_share must be from 0 to 1, got {max_share!r}.')
+        check_share('max_share', max_share)
         self.max_share = max_share
 
     def before_train(self, runner: Runner) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mmmixmim.validation import (
     UserError,
-    as_list,
     as_pair,
     check_image_size,
     check_positive_int,
@@ -179,12 +178,15 @@ def _read_windows(
     """Read the window of each stage, at most as large as its map."""
     stages = len(maps)
     given_per_stage = isinstance(window_size, (list, tuple))
+    sizes = list(window_size) if given_per_stage else [window_size] * stages
     if window_size is None:
-        window_size = [14] * (stages - 1) + [7]
-    windows = [
-        as_pair('window_size', size)
-        for size in as_list('window_size', window_size, stages, 'stages')
-    ]
+        sizes = [14] * (stages - 1) + [7]
+    if len(sizes) != stages:
+        raise UserError(
+            f'window_size needs one entry for each of the {stages} stages, got '
+            f'{len(sizes)}: {sizes}.'
+        )
+    windows = [as_pair('window_size', size) for size in sizes]
     fitting = [
         tuple(map(min, window, size))
         for window, size in zip(windows, maps, strict=True)

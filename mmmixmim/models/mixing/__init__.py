@@ -2,13 +2,12 @@
 
 from .encoder import MixingEncoder, check_encoder_attributes
 from .encoder_check import check_encoder
-from .filling import FILLINGS, Filling, build_filling
+from .filling import FILLINGS, build_filling
 from .ownership import TokenOwnership
 from .stage_features import stage_features
 
 __all__ = [
     'FILLINGS',
-    'Filling',
     'MixingEncoder',
     'TokenOwnership',
     'build_filling',

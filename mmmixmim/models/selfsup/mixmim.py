@@ -148,7 +148,11 @@ class MixMIM(BaseSelfSupervisor):
 
     @property
     def mixture_size(self) -> int:
-        """Number of images that are mixed with one another; 1 with a filling."""
+        """Number of images that are mixed with one another: K, or 1 with a filling.
+
+        ``num_images``, and ``images`` of :class:`TokenOwnership` and
+        :class:`MixtureGroups`, are K whatever the filling.
+        """
         return self.num_images if self.filling is None else 1
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor'):

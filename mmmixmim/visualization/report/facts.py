@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmmixmim.runtime.entries import config_entry, training_precision
+from mmmixmim.text import plural
 
 from .run import RecordedRun, pretrained_model
 
@@ -106,7 +107,7 @@ def _image_size(run: RecordedRun) -> str:
     if size is None:
         return ''
     size = ' x '.join(map(str, size)) if isinstance(size, list) else f'{size} x {size}'
-    channels = f', {channels} channel{"s" * (channels != 1)}' if channels else ''
+    channels = f', {plural(channels, "channel")}' if channels else ''
     return f'{size} pixels{channels}'
 
 

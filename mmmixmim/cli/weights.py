@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmmixmim.checkpoint import encoder_weights, read_checkpoint, read_weights
+from mmmixmim.checkpoint import read_checkpoint, read_weights, split_encoder
 from mmmixmim.datasets import ChannelStatistics
 from mmmixmim.datasets.scan import Scan
 from mmmixmim.runtime.entries import config_entry
@@ -31,7 +31,8 @@ def known_settings(start: str | Path | None) -> dict | None:
         names = ('model', 'image_size', 'patch_size', 'in_channels')
         return {name: settings[name] for name in names}
     try:
-        return model_of_weights(encoder_weights(read_weights(checkpoint)))
+        weights, _ = split_encoder(read_weights(checkpoint))
+        return model_of_weights(weights)
     except MissingFileError:
         raise
     except UserError as error:
