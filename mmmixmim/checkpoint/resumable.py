@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from mmmixmim.log import warn
@@ -15,13 +16,15 @@ from mmmixmim.validation import StoppedRunError, UserError
 from .formats import StateDict
 
 # What training saves, as default names of MMEngine's CheckpointHook and ours.
-NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
+LATEST = 'latest.pth'
+NAMES = ('epoch_*.pth', 'iter_*.pth', LATEST)
 NOTE = 'last_checkpoint'  # file that names the last one
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
 # File that is newer than all checkpoints of earlier runs in the same folder. It names
 # the last of them.
 EARLIER = 'earlier_checkpoint'
+_ASIDE = 'earlier_latest_'
 OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
 
@@ -108,13 +111,18 @@ def start_afresh(folder: str | Path) -> str | None:
         folder: Work folder of a run that starts from scratch.
 
     Returns:
-        The last checkpoint of the earlier run; None if there is none.
+        The last checkpoint of the earlier run, by its name once it is set aside; None
+        if there is none.
     """
     folder = Path(folder)
     found = _newest_first(folder, [folder])
     last = noted(folder) or (str(found[0]) if found else None)
     if not last:
         return None
+    path = Path(last)
+    if path.name == LATEST and path.exists():  # which the new run would replace
+        names = (path.with_name(f'{_ASIDE}{number}.pth') for number in count(1))
+        last = str(next(name for name in names if not name.exists()))
     (folder / f'{EARLIER}{PARTIAL}').write_text(last)
     return last
 
@@ -122,7 +130,7 @@ def start_afresh(folder: str | Path) -> str | None:
 def set_earlier_aside(folder: str | Path) -> None:
     """Let :func:`find_resumable` leave out what :func:`start_afresh` has noted.
 
-    The checkpoints themselves stay.
+    The checkpoints themselves stay. ``latest.pth`` gets another name if it is the last.
 
     Args:
         folder: Work folder of the run.
@@ -130,6 +138,10 @@ def set_earlier_aside(folder: str | Path) -> None:
     folder = Path(folder)
     partial, note = folder / f'{EARLIER}{PARTIAL}', folder / NOTE
     if partial.exists():
+        last = Path(partial.read_text())
+        latest = last.with_name(LATEST)
+        if last.name.startswith(_ASIDE) and latest.exists() and not last.exists():
+            latest.replace(last)
         partial.replace(folder / EARLIER)  # which keeps the time of the start
     if note.exists() and not _of_this_run(folder, note):
         note.unlink()

@@ -360,5 +360,5 @@ def _note_earlier(folder: Path) -> None:
         warn(
             f'{folder} holds checkpoints of an earlier run. This run starts from '
             'scratch: once it trains, --resume leaves them out. To continue the '
-            f'earlier run: --resume {earlier}'
+            f'earlier run then: --resume {earlier}'
         )

@@ -190,7 +190,7 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
     log = max(interrupted.glob('*/*.log')).read_text()
-    assert f'To continue the earlier run: --resume {interrupted / "iter_6.pth"}' in log
+    assert f'To continue the earlier run then: --resume {interrupted / "iter_6.pth"}' in log
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 4)) < 0
     path = interrupted / 'iter_2.pth'
     assert find_resumable(interrupted) == str(path)
@@ -203,6 +203,25 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
     resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
+
+
+def test_a_start_from_scratch_keeps_the_latest_of_each_earlier_run(tmp_path):
+    """It names it, and saves a ``latest.pth`` of its own."""
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.preemption.minutes = 1e-9
+    cfg.default_hooks.checkpoint.interval = 100
+    latest, kept = tmp_path / 'latest.pth', []
+    for number in (1, 2, 3):
+        assert train(cfg, (KillHook, 'before_train_iter', 1 + number)) < 0
+        kept.append(latest.read_bytes())
+    names = [tmp_path / f'earlier_latest_{number}.pth' for number in (1, 2)]
+    assert [path.read_bytes() for path in (*names, latest)] == kept
+    assert (tmp_path / 'earlier_checkpoint').read_text() == str(names[1])
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert f'To continue the earlier run then: --resume {names[1]}' in log
+    cfg.update(resume=True, load_from=str(names[1]))
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(tmp_path) == str(names[1])
 
 
 def test_checkpoints_count_also_after_the_clock_was_set_back(tmp_path):
