@@ -22,7 +22,7 @@ NOTE = 'last_checkpoint'  # file that names the last one
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
 # File that is newer than all checkpoints of earlier runs in the same folder. It names
-# the last of them.
+# the last of them, or that of another folder from which the run continues.
 EARLIER = 'earlier_checkpoint'
 _ASIDE = 'earlier_latest_'
 OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
@@ -66,8 +66,8 @@ def find_resumable(folder: str | Path) -> str | None:
     mark = folder / EARLIER
     if mark.exists():
         warn(
-            f'{folder} has no checkpoint of the run that was started last, but of an '
-            f'earlier one. To continue that one: --resume {mark.read_text()}'
+            f'{folder} has no checkpoint of the run that was started last, so it '
+            f'starts anew. To continue from an earlier one: --resume {mark.read_text()}'
         )
     return None
 

@@ -106,7 +106,7 @@ class SafeCheckpointHook(CheckpointHook):
             if is_main_process() and self._fresh:
                 _note_earlier(work_dir)
             elif is_main_process() and runner._load_from:
-                _take_up(work_dir, runner._load_from)
+                _take_up(work_dir, Path(self.out_dir), runner._load_from)
         # Iterations done at the checkpoint that --resume takes.
         self.saved_iter = runner.iter if _is_last(runner) else None
 
@@ -345,12 +345,13 @@ def _is_last(runner: Runner) -> bool:
     return os.path.realpath(runner._load_from) == os.path.realpath(last)
 
 
-def _take_up(folder: Path, checkpoint: str) -> None:
-    """Name the checkpoint of an earlier run that goes on, also if it dies soon."""
+def _take_up(folder: Path, out_dir: Path, checkpoint: str) -> None:
+    """Note the checkpoint that a run continues from, for it may die before its next."""
     path = Path(checkpoint)
-    inside = path.exists() and path.resolve().parent == folder.resolve()
-    if inside and (folder / EARLIER).exists():
+    if path.exists() and path.resolve().parent in (folder.resolve(), out_dir.resolve()):
         name_last(folder, checkpoint)
+    elif not (folder / NOTE).exists():  # a new run, of which --resume finds nothing
+        (folder / EARLIER).write_text(checkpoint)
 
 
 def _note_earlier(folder: Path) -> None:

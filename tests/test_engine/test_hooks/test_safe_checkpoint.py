@@ -190,7 +190,8 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
     log = max(interrupted.glob('*/*.log')).read_text()
-    assert f'To continue the earlier run then: --resume {interrupted / "iter_6.pth"}' in log
+    last = interrupted / 'iter_6.pth'
+    assert f'To continue the earlier run then: --resume {last}' in log
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 4)) < 0
     path = interrupted / 'iter_2.pth'
     assert find_resumable(interrupted) == str(path)
@@ -198,11 +199,39 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     with pytest.raises(UserError, match='No checkpoint in .* is complete'):
         find_resumable(interrupted)
     cfg = tiny_pretraining(interrupted)
-    cfg.update(resume=True, load_from=str(interrupted / 'iter_6.pth'))
+    cfg.update(resume=True, load_from=str(last))
     assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
-    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
+    assert find_resumable(interrupted) == str(last)
     resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
+
+
+@pytest.mark.parametrize('elsewhere', [False, True], ids=['work_dir', 'out_dir'])
+def test_a_roll_back_stays_one_also_if_the_run_dies(interrupted, elsewhere):
+    """It goes on with an older checkpoint, and dies before it saves the next."""
+    cfg = tiny_pretraining(interrupted)
+    if elsewhere:
+        work_dir = interrupted / 'run' / interrupted.name
+        work_dir.mkdir(parents=True)
+        (interrupted / 'last_checkpoint').rename(work_dir / 'last_checkpoint')
+        cfg.work_dir = str(work_dir)
+        cfg.default_hooks.checkpoint.out_dir = str(interrupted.parent)
+    cfg.update(resume=True, load_from=str(interrupted / 'iter_4.pth'))
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(cfg.work_dir) == str(interrupted / 'iter_4.pth')
+
+
+def test_a_run_in_a_new_folder_says_where_it_came_from(killed, tmp_path):
+    """If it dies before it saves, so that there is nothing to continue."""
+    cfg = tiny_pretraining(tmp_path / 'run')
+    cfg.update(resume=True, load_from=str(killed / 'iter_6.pth'))
+    assert train(cfg, (KillHook, 'before_train_iter', 2)) < 0
+    MMLogger.get_instance('new folder', log_file=str(tmp_path / 'log'))
+    assert find_resumable(tmp_path / 'run') is None
+    expected = f'so it starts anew. To continue from an earlier one: --resume {killed}'
+    assert expected in (tmp_path / 'log').read_text()
+    assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
+    assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
 
 
 def test_a_start_from_scratch_keeps_the_latest_of_each_earlier_run(tmp_path):
