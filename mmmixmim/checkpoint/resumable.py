@@ -203,19 +203,23 @@ def restore(folder: Path) -> None:
                 os.replace(old, path)
 
 
-def check_resumable(checkpoint: dict, own: StateDict | None, path: str | None) -> None:
+def check_resumable(
+    checkpoint: dict, own: StateDict | None, path: str | None, scheduled: bool = False
+) -> None:
     """Raise unless training can continue from a checkpoint.
 
     Args:
         checkpoint: Its content.
         own: State dict of the model. None if it cannot be compared.
         path: Where it comes from, for the message.
+        scheduled: Whether the run has schedules, whose state is needed then.
 
     Raises:
         UserError: If it has no state of a training, or is of another model.
     """
     path = path or 'The checkpoint'
-    missing = [key for key in STATE if key not in checkpoint]
+    needed = (*STATE, 'param_schedulers') if scheduled else STATE
+    missing = [key for key in needed if key not in checkpoint]
     if missing:
         raise UserError(
             f'{path} has no {" and no ".join(missing)}, so no training can continue '

@@ -116,7 +116,12 @@ class SafeCheckpointHook(CheckpointHook):
             return
         # DeepSpeed keeps weights and optimizer elsewhere.
         if isinstance(runner.model, nn.Module):
-            check_resumable(checkpoint, _own_state(runner), runner._load_from)
+            check_resumable(
+                checkpoint,
+                _own_state(runner),
+                runner._load_from,
+                scheduled=bool(runner.param_schedulers),
+            )
         _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
         _drop_empty_scale(checkpoint)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
@@ -152,7 +157,7 @@ class SafeCheckpointHook(CheckpointHook):
             step = runner.epoch if self.by_epoch else runner.iter
         if step is not None:
             self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
-        if self.last_ckpt and not self.save_optimizer:
+        if self.last_ckpt and not self._saves_all(runner):
             self._note_last(runner)  # latest.pth goes
         super().after_train(runner)
 
@@ -275,7 +280,7 @@ class SafeCheckpointHook(CheckpointHook):
         name: str,
         meta: dict,
         by_epoch: bool,
-        whole: bool = False,  # with the optimizer's state, whatever the config says
+        whole: bool = False,  # with all that training needs, whatever the config says
     ) -> str:
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -292,10 +297,15 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._meta = None
-        if whole or self.save_optimizer:  # else no training can continue from it
+        if whole or self._saves_all(runner):
             self.saved_iter = meta['iter']
             self._note_last(runner)
         return self.last_ckpt
+
+    def _saves_all(self, runner: Runner) -> bool:
+        """Whether the config saves all that training needs to continue."""
+        schedules = self.save_param_scheduler or not runner.param_schedulers
+        return self.save_optimizer and schedules
 
     def _note_last(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)

@@ -271,9 +271,10 @@ def test_a_home_folder_is_found(interrupted, monkeypatch):
     assert runner._load_from == str(interrupted / 'iter_6.pth')
 
 
-def test_a_run_goes_on_with_a_checkpoint_that_has_an_optimizer(tmp_path):
+@pytest.mark.parametrize('key', ['optimizer', 'param_scheduler'])
+def test_a_run_goes_on_with_a_checkpoint_that_has_all(tmp_path, key):
     cfg = tiny_pretraining(tmp_path)
-    cfg.default_hooks.checkpoint.save_optimizer = False
+    cfg.default_hooks.checkpoint[f'save_{key}'] = False
     cfg.default_hooks.preemption.minutes = 1e-9
     assert train(cfg, (KillHook, 'before_train_iter', 7)) < 0
     # Before latest.pth of the same iteration.
@@ -518,12 +519,13 @@ def test_damage_of_the_directory_of_a_file_is_no_crash(interrupted):
         is_complete(path)  # True or False, and no error
 
 
-def test_checkpoint_without_training_state_is_refused(interrupted):
+@pytest.mark.parametrize('key', ['optimizer', 'param_schedulers'])
+def test_checkpoint_without_training_state_is_refused(interrupted, key):
     path = interrupted / 'iter_6.pth'
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint['optimizer']
+    del checkpoint[key]
     torch.save(checkpoint, path)
-    with pytest.raises(UserError, match='has no optimizer, so no .*load_from=FILE'):
+    with pytest.raises(UserError, match=f'has no {key}, so no .*load_from=FILE'):
         resume(interrupted, path)
 
 
