@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -116,6 +116,8 @@ class SafeCheckpointHook(CheckpointHook):
             return
         # DeepSpeed keeps weights and optimizer elsewhere.
         if isinstance(runner.model, nn.Module):
+            if not any(isinstance(each, EMAHook) for each in runner.hooks):
+                _take_trained_weights(checkpoint)
             check_resumable(
                 checkpoint,
                 _own_state(runner),
@@ -320,6 +322,19 @@ def _own_state(runner: Runner) -> StateDict | None:
         strategy = getattr(runner, 'strategy', None)
         return getattr(strategy, 'whole_state', None)
     return unwrapped(runner.model).state_dict()
+
+
+def _take_trained_weights(checkpoint: dict) -> None:
+    """Undo that EMAHook puts the average in the place of the weights as it saves."""
+    saved = checkpoint.get('ema_state_dict', {})
+    if saved:
+        warn(
+            'The checkpoint is of a run with EMAHook, which the config leaves out. The '
+            'run continues from the trained weights, without their average.'
+        )
+    for name, value in saved.items():
+        if name.startswith('module.'):
+            checkpoint['state_dict'][name.removeprefix('module.')] = value
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:

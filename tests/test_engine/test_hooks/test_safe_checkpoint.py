@@ -529,6 +529,24 @@ def test_checkpoint_without_training_state_is_refused(interrupted, key):
         resume(interrupted, path)
 
 
+def test_without_its_average_a_run_continues_from_the_trained_weights(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.01)]
+    assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
+    saved = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'), custom_hooks=[])
+    cfg.train_cfg = dict(type='ResumableIterLoop', max_iters=2)  # which are done
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    runner = build_runner(cfg)
+    runner.train()
+    name = 'backbone.patch_embed.proj.weight'
+    got = runner.model.state_dict()[name]
+    assert torch.equal(got, saved['ema_state_dict'][f'module.{name}'])
+    assert not torch.equal(got, saved['state_dict'][name])
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert 'is of a run with EMAHook, which the config leaves out' in log
+
+
 def test_checkpoint_of_another_model_is_refused(interrupted):
     def widen(cfg):
         cfg.model.neck.update(decoder_embed_dims=32)
