@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -31,10 +32,10 @@ OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 def find_resumable(folder: str | Path) -> str | None:
     """Return the newest undamaged checkpoint of a run, or None if it has none.
 
-    It is the one that ``last_checkpoint`` names, if it is complete, and else the one
-    that was written last. A run whose folder was moved finds its own, also where
-    another run is now in the folder that it came from. See :func:`start_afresh` for
-    several runs in one folder.
+    It is the one that ``last_checkpoint`` names, if it is complete and has the state of
+    an optimizer, and else the last one of this kind that was written. A run whose
+    folder was moved finds its own, also where another run is now in the folder that it
+    came from. See :func:`start_afresh` for several runs in one folder.
 
     Args:
         folder: Work folder of the run.
@@ -49,15 +50,20 @@ def find_resumable(folder: str | Path) -> str | None:
         return last
     # Another folder is ``out_dir`` of the checkpoint hook.
     folders = [folder, Path(last).parent] if last else [folder]
-    found = _newest_first(folder, folders)
-    for path in [Path(last), *found] if last else found:
-        if is_complete(path):
-            if named and os.path.realpath(path) != os.path.realpath(named):
-                warn(
-                    f'{named}, the last checkpoint, is damaged or no longer there, as '
-                    f'in a folder that was moved. The run continues from {path}.'
-                )
-            return str(path)
+    found = _newest_first(folder, folders, last)
+    paths = [Path(last), *found] if last else found
+    complete = filter(is_complete, paths)
+    # Another hook may save weights alone, and name them last.
+    path = next(filter(_has_optimizer, complete), None)
+    path = path or next(filter(is_complete, paths), None)
+    if path:
+        if named and os.path.realpath(path) != os.path.realpath(named):
+            warn(
+                f'{named}, the last checkpoint, is damaged, without optimizer, or no '
+                'longer there, as in a folder that was moved. The run continues from '
+                f'{path}.'
+            )
+        return str(path)
     if last or found:
         raise StoppedRunError(
             f'No checkpoint in {folder} is complete; the last one is '
@@ -176,9 +182,10 @@ def _of_this_run(folder: Path, path: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= since
 
 
-def _newest_first(folder: Path, folders: list[Path]) -> list[Path]:
-    """Checkpoints of the run of a work folder, in some folders."""
-    found = (path for each in folders for name in NAMES for path in each.glob(name))
+def _newest_first(folder: Path, folders: list[Path], last: str = '') -> list[Path]:
+    """Checkpoints of a run in some folders: ``NAMES``, and others named as the last."""
+    names = {*NAMES, re.sub(r'\d+', '*', Path(last).name)} - {''}
+    found = (path for each in folders for name in names for path in each.glob(name))
     paths = without_earlier(folder, found)
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
@@ -192,6 +199,16 @@ def is_complete(path: str | Path) -> bool:
             return archive.testzip() is None
     except Exception:  # zipfile raises anything at damaged headers
         return False
+
+
+def _has_optimizer(path: Path) -> bool:
+    """Whether a complete checkpoint has the state of an optimizer."""
+    if path.is_dir():
+        return True
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith('.pkl')]
+        # The key of the dictionary, after its length.
+        return any(b'\x09\0\0\0optimizer' in archive.read(name) for name in pickles)
 
 
 def restore(folder: Path) -> None:

@@ -129,6 +129,29 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
         find_resumable(interrupted)
 
 
+def test_weights_that_another_hook_saves_last_are_left_out(interrupted):
+    """As of MMEngine's hook for weights, which writes ``last_checkpoint`` too."""
+    weights = torch.load(interrupted / 'iter_6.pth', weights_only=True)
+    del weights['optimizer']
+    torch.save(weights, interrupted / 'weights_6.pth')
+    (interrupted / 'last_checkpoint').write_text(str(interrupted / 'weights_6.pth'))
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
+    for path in interrupted.glob('iter_*.pth'):
+        path.unlink()
+    # The refusal says what it lacks.
+    assert find_resumable(interrupted) == str(interrupted / 'weights_6.pth')
+
+
+def test_damaged_checkpoint_gives_way_also_with_names_of_its_own(interrupted):
+    """As of ``filename_tmpl``."""
+    for number in (4, 6):
+        path = interrupted / f'model_{number}.pth'
+        (interrupted / f'iter_{number}.pth').rename(path)
+    (interrupted / 'last_checkpoint').write_text(str(path))
+    path.write_text('damaged')
+    assert find_resumable(interrupted) == str(interrupted / 'model_4.pth')
+
+
 def test_a_moved_run_finds_its_own_checkpoints(killed, tmp_path):
     """Also if another run has begun where it was."""
     moved, other = tmp_path / 'moved', tmp_path / 'run'
@@ -166,7 +189,9 @@ def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_pa
     files.rename(tmp_path / 'elsewhere')
     MMLogger.get_instance('named', log_file=str(tmp_path / 'log'))
     assert find_resumable(work_dir) == str(work_dir / 'iter_6.pth')
-    expected = 'disk/run/iter_6.pth, the last checkpoint, is damaged or no longer there'
+    expected = (
+        'disk/run/iter_6.pth, the last checkpoint, is damaged, without optimizer, or'
+    )
     assert expected in (tmp_path / 'log').read_text()
 
 
