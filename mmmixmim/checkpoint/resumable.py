@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from mmmixmim.log import warn
@@ -15,23 +17,25 @@ from mmmixmim.validation import StoppedRunError, UserError
 from .formats import StateDict
 
 # What training saves, as default names of MMEngine's CheckpointHook and ours.
-NAMES = ('epoch_*.pth', 'iter_*.pth', 'latest.pth')
+LATEST = 'latest.pth'
+NAMES = ('epoch_*.pth', 'iter_*.pth', LATEST)
 NOTE = 'last_checkpoint'  # file that names the last one
 STATE = ('meta', 'message_hub', 'optimizer')
 PARTIAL = '.partial'  # suffix of files that are being written
 # File that is newer than all checkpoints of earlier runs in the same folder. It names
-# the last of them.
+# the last of them, or that of another folder from which the run continues.
 EARLIER = 'earlier_checkpoint'
+_ASIDE = 'earlier_latest_'
 OLD = f'.old{PARTIAL}'  # suffix of folders that are being replaced
 
 
 def find_resumable(folder: str | Path) -> str | None:
     """Return the newest undamaged checkpoint of a run, or None if it has none.
 
-    It is the one that ``last_checkpoint`` names, if it is complete, and else the one
-    that was written last. A run whose folder was moved finds its own, also where
-    another run is now in the folder that it came from. See :func:`start_afresh` for
-    several runs in one folder.
+    It is the one that ``last_checkpoint`` names, if it is complete and has the state of
+    an optimizer, and else the last one of this kind that was written. A run whose
+    folder was moved finds its own, also where another run is now in the folder that it
+    came from. See :func:`start_afresh` for several runs in one folder.
 
     Args:
         folder: Work folder of the run.
@@ -46,15 +50,20 @@ def find_resumable(folder: str | Path) -> str | None:
         return last
     # Another folder is ``out_dir`` of the checkpoint hook.
     folders = [folder, Path(last).parent] if last else [folder]
-    found = _newest_first(folder, folders)
-    for path in [Path(last), *found] if last else found:
-        if is_complete(path):
-            if named and os.path.realpath(path) != os.path.realpath(named):
-                warn(
-                    f'{named}, the last checkpoint, is damaged or no longer there, as '
-                    f'in a folder that was moved. The run continues from {path}.'
-                )
-            return str(path)
+    found = _newest_first(folder, folders, last)
+    paths = [Path(last), *found] if last else found
+    complete = filter(is_complete, paths)
+    # Another hook may save weights alone, and name them last.
+    path = next(filter(_has_optimizer, complete), None)
+    path = path or next(filter(is_complete, paths), None)
+    if path:
+        if named and os.path.realpath(path) != os.path.realpath(named):
+            warn(
+                f'{named}, the last checkpoint, is damaged, without optimizer, or no '
+                'longer there, as in a folder that was moved. The run continues from '
+                f'{path}.'
+            )
+        return str(path)
     if last or found:
         raise StoppedRunError(
             f'No checkpoint in {folder} is complete; the last one is '
@@ -63,8 +72,8 @@ def find_resumable(folder: str | Path) -> str | None:
     mark = folder / EARLIER
     if mark.exists():
         warn(
-            f'{folder} has no checkpoint of the run that was started last, but of an '
-            f'earlier one. To continue that one: --resume {mark.read_text()}'
+            f'{folder} has no checkpoint of the run that was started last, so it '
+            f'starts anew. To continue from an earlier one: --resume {mark.read_text()}'
         )
     return None
 
@@ -108,13 +117,18 @@ def start_afresh(folder: str | Path) -> str | None:
         folder: Work folder of a run that starts from scratch.
 
     Returns:
-        The last checkpoint of the earlier run; None if there is none.
+        The last checkpoint of the earlier run, by its name once it is set aside; None
+        if there is none.
     """
     folder = Path(folder)
     found = _newest_first(folder, [folder])
     last = noted(folder) or (str(found[0]) if found else None)
     if not last:
         return None
+    path = Path(last)
+    if path.name == LATEST and path.exists():  # which the new run would replace
+        names = (path.with_name(f'{_ASIDE}{number}.pth') for number in count(1))
+        last = str(next(name for name in names if not name.exists()))
     (folder / f'{EARLIER}{PARTIAL}').write_text(last)
     return last
 
@@ -122,7 +136,7 @@ def start_afresh(folder: str | Path) -> str | None:
 def set_earlier_aside(folder: str | Path) -> None:
     """Let :func:`find_resumable` leave out what :func:`start_afresh` has noted.
 
-    The checkpoints themselves stay.
+    The checkpoints themselves stay. ``latest.pth`` gets another name if it is the last.
 
     Args:
         folder: Work folder of the run.
@@ -130,6 +144,10 @@ def set_earlier_aside(folder: str | Path) -> None:
     folder = Path(folder)
     partial, note = folder / f'{EARLIER}{PARTIAL}', folder / NOTE
     if partial.exists():
+        last = Path(partial.read_text())
+        latest = last.with_name(LATEST)
+        if last.name.startswith(_ASIDE) and latest.exists() and not last.exists():
+            latest.replace(last)
         partial.replace(folder / EARLIER)  # which keeps the time of the start
     if note.exists() and not _of_this_run(folder, note):
         note.unlink()
@@ -164,9 +182,10 @@ def _of_this_run(folder: Path, path: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= since
 
 
-def _newest_first(folder: Path, folders: list[Path]) -> list[Path]:
-    """Checkpoints of the run of a work folder, in some folders."""
-    found = (path for each in folders for name in NAMES for path in each.glob(name))
+def _newest_first(folder: Path, folders: list[Path], last: str = '') -> list[Path]:
+    """Checkpoints of a run in some folders: ``NAMES``, and others named as the last."""
+    names = {*NAMES, re.sub(r'\d+', '*', Path(last).name)} - {''}
+    found = (path for each in folders for name in names for path in each.glob(name))
     paths = without_earlier(folder, found)
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
@@ -182,6 +201,16 @@ def is_complete(path: str | Path) -> bool:
         return False
 
 
+def _has_optimizer(path: Path) -> bool:
+    """Whether a complete checkpoint has the state of an optimizer."""
+    if path.is_dir():
+        return True
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith('.pkl')]
+        # The key of the dictionary, after its length.
+        return any(b'\x09\0\0\0optimizer' in archive.read(name) for name in pickles)
+
+
 def restore(folder: Path) -> None:
     """Give folders their names back whose replacement was interrupted."""
     for old in folder.glob(f'*{OLD}'):
@@ -191,19 +220,23 @@ def restore(folder: Path) -> None:
                 os.replace(old, path)
 
 
-def check_resumable(checkpoint: dict, own: StateDict | None, path: str | None) -> None:
+def check_resumable(
+    checkpoint: dict, own: StateDict | None, path: str | None, scheduled: bool = False
+) -> None:
     """Raise unless training can continue from a checkpoint.
 
     Args:
         checkpoint: Its content.
         own: State dict of the model. None if it cannot be compared.
         path: Where it comes from, for the message.
+        scheduled: Whether the run has schedules, whose state is needed then.
 
     Raises:
         UserError: If it has no state of a training, or is of another model.
     """
     path = path or 'The checkpoint'
-    missing = [key for key in STATE if key not in checkpoint]
+    needed = (*STATE, 'param_schedulers') if scheduled else STATE
+    missing = [key for key in needed if key not in checkpoint]
     if missing:
         raise UserError(
             f'{path} has no {" and no ".join(missing)}, so no training can continue '

@@ -18,6 +18,7 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmmixmim.checkpoint.resumable import LATEST
 from mmmixmim.registry import HOOKS
 from mmmixmim.validation import UserError, check_positive
 
@@ -26,7 +27,6 @@ from ..wrappers import accumulated
 from .safe_checkpoint import SafeCheckpointHook
 
 INTERRUPTED = 75  # exit status, EX_TEMPFAIL of sysexits.h: try again later
-NAME = 'latest.pth'
 
 
 class Interrupted(SystemExit):
@@ -113,7 +113,7 @@ class PreemptionHook(Hook):
             all_reduce(due, 'max')
         save, stop = due.tolist()
         if (save or stop) and self._checkpoints.saved_iter != runner.iter + 1:
-            path = self._checkpoints.save_now(runner, NAME)
+            path = self._checkpoints.save_now(runner, LATEST)
             runner.logger.info(f'Saved {path} after {runner.iter + 1} iterations')
         if stop:
             self._stop(runner)
@@ -133,8 +133,8 @@ class PreemptionHook(Hook):
             return
         for each, handler in self._before.items():
             signal.signal(each, handler)
-        if Path(str(self._checkpoints.last_ckpt)).name != NAME:
-            self._checkpoints.remove_checkpoint(NAME)
+        if Path(str(self._checkpoints.last_ckpt)).name != LATEST:
+            self._checkpoints.remove_checkpoint(LATEST)
 
     def _notice(self, number: int, frame) -> None:
         self._received = signal.Signals(number)

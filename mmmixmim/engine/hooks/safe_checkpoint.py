@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -111,7 +111,7 @@ class SafeCheckpointHook(CheckpointHook):
             if is_main_process() and self._fresh:
                 _note_earlier(work_dir)
             elif is_main_process() and runner._load_from:
-                _take_up(work_dir, runner._load_from)
+                _take_up(work_dir, Path(self.out_dir), runner._load_from)
         # Iterations done at the checkpoint that --resume takes.
         self.saved_iter = runner.iter if _is_last(runner) else None
 
@@ -121,7 +121,14 @@ class SafeCheckpointHook(CheckpointHook):
             return
         # DeepSpeed keeps weights and optimizer elsewhere.
         if isinstance(runner.model, nn.Module):
-            check_resumable(checkpoint, _own_state(runner), runner._load_from)
+            if not any(isinstance(each, EMAHook) for each in runner.hooks):
+                _take_trained_weights(checkpoint)
+            check_resumable(
+                checkpoint,
+                _own_state(runner),
+                runner._load_from,
+                scheduled=bool(runner.param_schedulers),
+            )
         _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
         _drop_empty_scale(checkpoint)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
@@ -157,7 +164,7 @@ class SafeCheckpointHook(CheckpointHook):
             step = runner.epoch if self.by_epoch else runner.iter
         if step is not None:
             self._save_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
-        if self.last_ckpt and not self.save_optimizer:
+        if self.last_ckpt and not self._saves_all(runner):
             self._note_last(runner)  # latest.pth goes
         super().after_train(runner)
 
@@ -280,7 +287,7 @@ class SafeCheckpointHook(CheckpointHook):
         name: str,
         meta: dict,
         by_epoch: bool,
-        whole: bool = False,  # with the optimizer's state, whatever the config says
+        whole: bool = False,  # with all that training needs, whatever the config says
     ) -> str:
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -297,10 +304,15 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args,
         )
         self._meta = None
-        if whole or self.save_optimizer:  # else no training can continue from it
+        if whole or self._saves_all(runner):
             self.saved_iter = meta['iter']
             self._note_last(runner)
         return self.last_ckpt
+
+    def _saves_all(self, runner: Runner) -> bool:
+        """Whether the config saves all that training needs to continue."""
+        schedules = self.save_param_scheduler or not runner.param_schedulers
+        return self.save_optimizer and schedules
 
     def _note_last(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)
@@ -315,6 +327,19 @@ def _own_state(runner: Runner) -> StateDict | None:
         strategy = getattr(runner, 'strategy', None)
         return getattr(strategy, 'whole_state', None)
     return unwrapped(runner.model).state_dict()
+
+
+def _take_trained_weights(checkpoint: dict) -> None:
+    """Undo that EMAHook puts the average in the place of the weights as it saves."""
+    saved = checkpoint.get('ema_state_dict', {})
+    if saved:
+        warn(
+            'The checkpoint is of a run with EMAHook, which the config leaves out. The '
+            'run continues from the trained weights, without their average.'
+        )
+    for name, value in saved.items():
+        if name.startswith('module.'):
+            checkpoint['state_dict'][name.removeprefix('module.')] = value
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
@@ -350,12 +375,13 @@ def _is_last(runner: Runner) -> bool:
     return os.path.realpath(runner._load_from) == os.path.realpath(last)
 
 
-def _take_up(folder: Path, checkpoint: str) -> None:
-    """Name the checkpoint of an earlier run that goes on, also if it dies soon."""
+def _take_up(folder: Path, out_dir: Path, checkpoint: str) -> None:
+    """Note the checkpoint that a run continues from, for it may die before its next."""
     path = Path(checkpoint)
-    inside = path.exists() and path.resolve().parent == folder.resolve()
-    if inside and (folder / EARLIER).exists():
+    if path.exists() and path.resolve().parent in (folder.resolve(), out_dir.resolve()):
         name_last(folder, checkpoint)
+    elif not (folder / NOTE).exists():  # a new run, of which --resume finds nothing
+        (folder / EARLIER).write_text(checkpoint)
 
 
 def _note_earlier(folder: Path) -> None:
@@ -365,5 +391,5 @@ def _note_earlier(folder: Path) -> None:
         warn(
             f'{folder} holds checkpoints of an earlier run. This run starts from '
             'scratch: once it trains, --resume leaves them out. To continue the '
-            f'earlier run: --resume {earlier}'
+            f'earlier run then: --resume {earlier}'
         )

@@ -129,6 +129,29 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
         find_resumable(interrupted)
 
 
+def test_weights_that_another_hook_saves_last_are_left_out(interrupted):
+    """As of MMEngine's hook for weights, which writes ``last_checkpoint`` too."""
+    weights = torch.load(interrupted / 'iter_6.pth', weights_only=True)
+    del weights['optimizer']
+    torch.save(weights, interrupted / 'weights_6.pth')
+    (interrupted / 'last_checkpoint').write_text(str(interrupted / 'weights_6.pth'))
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
+    for path in interrupted.glob('iter_*.pth'):
+        path.unlink()
+    # The refusal says what it lacks.
+    assert find_resumable(interrupted) == str(interrupted / 'weights_6.pth')
+
+
+def test_damaged_checkpoint_gives_way_also_with_names_of_its_own(interrupted):
+    """As of ``filename_tmpl``."""
+    for number in (4, 6):
+        path = interrupted / f'model_{number}.pth'
+        (interrupted / f'iter_{number}.pth').rename(path)
+    (interrupted / 'last_checkpoint').write_text(str(path))
+    path.write_text('damaged')
+    assert find_resumable(interrupted) == str(interrupted / 'model_4.pth')
+
+
 def test_a_moved_run_finds_its_own_checkpoints(killed, tmp_path):
     """Also if another run has begun where it was."""
     moved, other = tmp_path / 'moved', tmp_path / 'run'
@@ -166,7 +189,9 @@ def test_what_is_named_counts_not_its_namesake_in_the_work_folder(killed, tmp_pa
     files.rename(tmp_path / 'elsewhere')
     MMLogger.get_instance('named', log_file=str(tmp_path / 'log'))
     assert find_resumable(work_dir) == str(work_dir / 'iter_6.pth')
-    expected = 'disk/run/iter_6.pth, the last checkpoint, is damaged or no longer there'
+    expected = (
+        'disk/run/iter_6.pth, the last checkpoint, is damaged, without optimizer, or'
+    )
     assert expected in (tmp_path / 'log').read_text()
 
 
@@ -190,7 +215,8 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
     log = max(interrupted.glob('*/*.log')).read_text()
-    assert f'To continue the earlier run: --resume {interrupted / "iter_6.pth"}' in log
+    last = interrupted / 'iter_6.pth'
+    assert f'To continue the earlier run then: --resume {last}' in log
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 4)) < 0
     path = interrupted / 'iter_2.pth'
     assert find_resumable(interrupted) == str(path)
@@ -198,11 +224,58 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     with pytest.raises(UserError, match='No checkpoint in .* is complete'):
         find_resumable(interrupted)
     cfg = tiny_pretraining(interrupted)
-    cfg.update(resume=True, load_from=str(interrupted / 'iter_6.pth'))
+    cfg.update(resume=True, load_from=str(last))
     assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
-    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
+    assert find_resumable(interrupted) == str(last)
     resume(interrupted, find_resumable(interrupted))
     assert find_resumable(interrupted) == str(interrupted / 'iter_9.pth')
+
+
+@pytest.mark.parametrize('elsewhere', [False, True], ids=['work_dir', 'out_dir'])
+def test_a_roll_back_stays_one_also_if_the_run_dies(interrupted, elsewhere):
+    """It goes on with an older checkpoint, and dies before it saves the next."""
+    cfg = tiny_pretraining(interrupted)
+    if elsewhere:
+        work_dir = interrupted / 'run' / interrupted.name
+        work_dir.mkdir(parents=True)
+        (interrupted / 'last_checkpoint').rename(work_dir / 'last_checkpoint')
+        cfg.work_dir = str(work_dir)
+        cfg.default_hooks.checkpoint.out_dir = str(interrupted.parent)
+    cfg.update(resume=True, load_from=str(interrupted / 'iter_4.pth'))
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(cfg.work_dir) == str(interrupted / 'iter_4.pth')
+
+
+def test_a_run_in_a_new_folder_says_where_it_came_from(killed, tmp_path):
+    """If it dies before it saves, so that there is nothing to continue."""
+    cfg = tiny_pretraining(tmp_path / 'run')
+    cfg.update(resume=True, load_from=str(killed / 'iter_6.pth'))
+    assert train(cfg, (KillHook, 'before_train_iter', 2)) < 0
+    MMLogger.get_instance('new folder', log_file=str(tmp_path / 'log'))
+    assert find_resumable(tmp_path / 'run') is None
+    expected = f'so it starts anew. To continue from an earlier one: --resume {killed}'
+    assert expected in (tmp_path / 'log').read_text()
+    assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
+    assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
+
+
+def test_a_start_from_scratch_keeps_the_latest_of_each_earlier_run(tmp_path):
+    """It names it, and saves a ``latest.pth`` of its own."""
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.preemption.minutes = 1e-9
+    cfg.default_hooks.checkpoint.interval = 100
+    latest, kept = tmp_path / 'latest.pth', []
+    for number in (1, 2, 3):
+        assert train(cfg, (KillHook, 'before_train_iter', 1 + number)) < 0
+        kept.append(latest.read_bytes())
+    names = [tmp_path / f'earlier_latest_{number}.pth' for number in (1, 2)]
+    assert [path.read_bytes() for path in (*names, latest)] == kept
+    assert (tmp_path / 'earlier_checkpoint').read_text() == str(names[1])
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert f'To continue the earlier run then: --resume {names[1]}' in log
+    cfg.update(resume=True, load_from=str(names[1]))
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(tmp_path) == str(names[1])
 
 
 def test_checkpoints_count_also_after_the_clock_was_set_back(tmp_path):
@@ -223,9 +296,10 @@ def test_a_home_folder_is_found(interrupted, monkeypatch):
     assert runner._load_from == str(interrupted / 'iter_6.pth')
 
 
-def test_a_run_goes_on_with_a_checkpoint_that_has_an_optimizer(tmp_path):
+@pytest.mark.parametrize('key', ['optimizer', 'param_scheduler'])
+def test_a_run_goes_on_with_a_checkpoint_that_has_all(tmp_path, key):
     cfg = tiny_pretraining(tmp_path)
-    cfg.default_hooks.checkpoint.save_optimizer = False
+    cfg.default_hooks.checkpoint[f'save_{key}'] = False
     cfg.default_hooks.preemption.minutes = 1e-9
     assert train(cfg, (KillHook, 'before_train_iter', 7)) < 0
     # Before latest.pth of the same iteration.
@@ -470,13 +544,32 @@ def test_damage_of_the_directory_of_a_file_is_no_crash(interrupted):
         is_complete(path)  # True or False, and no error
 
 
-def test_checkpoint_without_training_state_is_refused(interrupted):
+@pytest.mark.parametrize('key', ['optimizer', 'param_schedulers'])
+def test_checkpoint_without_training_state_is_refused(interrupted, key):
     path = interrupted / 'iter_6.pth'
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint['optimizer']
+    del checkpoint[key]
     torch.save(checkpoint, path)
-    with pytest.raises(UserError, match='has no optimizer, so no .*load_from=FILE'):
+    with pytest.raises(UserError, match=f'has no {key}, so no .*load_from=FILE'):
         resume(interrupted, path)
+
+
+def test_without_its_average_a_run_continues_from_the_trained_weights(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.01)]
+    assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
+    saved = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'), custom_hooks=[])
+    cfg.train_cfg = dict(type='ResumableIterLoop', max_iters=2)  # which are done
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    runner = build_runner(cfg)
+    runner.train()
+    name = 'backbone.patch_embed.proj.weight'
+    got = runner.model.state_dict()[name]
+    assert torch.equal(got, saved['ema_state_dict'][f'module.{name}'])
+    assert not torch.equal(got, saved['state_dict'][name])
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert 'is of a run with EMAHook, which the config leaves out' in log
 
 
 def test_checkpoint_of_another_model_is_refused(interrupted):
