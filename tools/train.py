@@ -2,9 +2,12 @@
 
 import argparse
 import os
+from contextlib import nullcontext
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.datasets import naming_lost_files
@@ -18,6 +21,7 @@ from mmmixmim.runtime import (
     prepare_run,
 )
 from mmmixmim.runtime.entries import config_entry, is_amp
+from mmmixmim.runtime.files import locked
 from mmmixmim.validation import UserError
 
 
@@ -100,8 +104,12 @@ def main() -> None:
     check_data_roots(cfg, ('train', 'val'))
     runner = build_runner(cfg)  # which connects the processes
     file = cfg.get('resume') and cfg.get('load_from')
-    check_same_start(f'resumes {os.path.basename(file)}' if file else 'starts afresh')
-    with naming_lost_files():
+    first = is_main_process()
+    lock = locked(Path(cfg.work_dir), '--work-dir') if first else nullcontext()
+    with lock, naming_lost_files():
+        check_same_start(
+            f'resumes {os.path.basename(file)}' if file else 'starts afresh'
+        )
         runner.train()
 
 

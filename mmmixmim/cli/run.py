@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import reprlib
@@ -18,7 +17,7 @@ from mmmixmim.checkpoint.resumable import noted
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.runtime import replace_file
-from mmmixmim.runtime.files import created, existing
+from mmmixmim.runtime.files import LOCK, created, existing, locked
 from mmmixmim.text import printable
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -35,7 +34,6 @@ _CHOSEN = (
     'precision',
     'workers',
 )
-_LOCK = '.lock'
 # MMEngine's scope, loggers and signal handlers belong to the process.
 _RUNNING = threading.Lock()
 # What a command that was interrupted before its run began has written, scan.json first.
@@ -154,18 +152,11 @@ class Run:
             UserError: If another one does, or has begun a run since this one was
                 opened; or if this process prepares or trains another run.
         """
-        file = self.folder / _LOCK
-        with _only_run(self.folder), created(self.folder), file.open('a') as lock:
-            try:
-                # Loader processes do not inherit this kind of lock.
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise UserError(
-                    f'Another process uses {str(self.folder)!r}: wait for its end, or '
-                    'choose another --out.'
-                ) from error
-            except OSError:  # a disk without locks
-                pass
+        with (
+            _only_run(self.folder),
+            created(self.folder),
+            locked(self.folder, '--out'),
+        ):
             if self.exists and not (self.settings or self.finished):
                 raise UserError(
                     f'Another process has just begun a run in {str(self.folder)!r}: '
@@ -175,8 +166,8 @@ class Run:
                 yield
             finally:
                 with suppress(OSError):
-                    if os.listdir(self.folder) == [_LOCK]:  # nothing was begun
-                        file.unlink()
+                    if os.listdir(self.folder) == [LOCK]:  # nothing was begun
+                        (self.folder / LOCK).unlink()
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -243,7 +234,7 @@ class Run:
                 raise UserError(text)
             return run
         _check_outside(folder, arguments['data'])
-        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, _LOCK}
+        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, LOCK}
         if 'scan.json' in others:
             others -= _PREPARED
         if others:

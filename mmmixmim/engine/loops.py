@@ -90,14 +90,19 @@ class _ResumableLoop:
             ranks=get_world_size(),
             batch_size=self.dataloader.batch_sampler.batch_size,
             per_epoch=len(self.dataloader),
+            samples=len(self.dataloader.dataset),
         )
         before = hub.get_info('batches') or self._likely(batches)
+        before = dict(samples=batches['samples']) | before  # of older checkpoints
         hub.update_info('batches', batches)
         if before != batches:
+            way = self.with_other_batches
+            if before['per_epoch'] == batches['per_epoch']:
+                way = 'It goes on at the same iteration.'
             warn(
                 'The run was interrupted with other batches, so it does not continue '
                 f'bit for bit: {_text(before)} then, {_text(batches)} now. '
-                f'{self.with_other_batches}'
+                f'{way}'
             )
         return self._done(before['per_epoch'])
 
@@ -321,5 +326,5 @@ def _resumable(loader: DataLoader, endless: bool) -> DataLoader:
 def _text(batches: dict) -> str:
     return (
         f'{batches["per_epoch"]} batches of {batches["batch_size"]} on '
-        f'{batches["ranks"]} ranks'
+        f'{batches["ranks"]} ranks from {batches["samples"]} samples'
     )

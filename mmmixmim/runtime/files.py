@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -11,6 +12,8 @@ from tempfile import TemporaryFile
 from uuid import uuid4
 
 from mmmixmim.validation import UserError
+
+LOCK = '.lock'
 
 
 @contextmanager
@@ -27,6 +30,36 @@ def created(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # one is not empty
             for each in new:
                 each.rmdir()
+
+
+@contextmanager
+def locked(folder: Path, option: str) -> Iterator[None]:
+    """Keep other processes from writing a run into a folder.
+
+    A disk without locks is no error. The same process may lock a folder twice, but the
+    end of one lock ends both.
+
+    Args:
+        folder: The folder of the run.
+        option: The option that names it.
+
+    Raises:
+        UserError: If another process has locked it.
+    """
+    file = folder / LOCK
+    with file.open('a') as lock:
+        try:
+            # Loader processes do not inherit this kind of lock.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(
+                f'Another process uses {str(folder)!r}: wait for its end, or choose '
+                f'another {option}. If there is none, since its machine has died, '
+                f'remove {str(file)!r}.'
+            ) from error
+        except OSError:  # a disk without locks
+            pass
+        yield
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 
-from mmengine._strategy import FSDPStrategy
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.registry import RUNNERS
@@ -52,7 +51,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
             not trust.
         UserError: If the work folder cannot be written, a launcher is named that did
             not start this process, a visualizer backend is no backend, or ``EMAHook``
-            meets FSDP.
+            meets ``FlexibleRunner``.
     """
     prepare_backends(cfg)
     _check_trust(cfg)
@@ -101,13 +100,17 @@ def _check_trust(cfg: Config) -> None:
 
 
 def _check_average(runner: Runner | FlexibleRunner) -> None:
-    """Raise for a moving average of weights that are sharded, which MMEngine copies."""
-    strategy = getattr(runner, 'strategy', None)
+    """Raise for a moving average that could not be resumed.
+
+    ``FlexibleRunner`` loads the checkpoint before the hook has its model. FSDP shards
+    the weights, which the hook copies.
+    """
     averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
-    if averaged and isinstance(strategy, FSDPStrategy):
+    if averaged and isinstance(runner, FlexibleRunner):
         raise UserError(
-            'EMAHook cannot average the weights of a model that FSDPStrategy shards: '
-            'leave it out of custom_hooks, or train without the strategy, by DDP.'
+            'EMAHook does not work with FlexibleRunner, whose runs it cannot resume: '
+            'leave it out of custom_hooks, or train without runner_type and strategy, '
+            'by DDP.'
         )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     runner.train()
     assert runner.iter == 8 and runner.epoch == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
-    assert '3 batches of 8 on 1 ranks then, 4 batches of 8 on 1 ranks now. It' in log
+    assert re.search('3 batches of 8 on 1 ranks .* then, 4 batches of 8 .* It', log)
     assert 'goes on at the start of the epoch: WarmupCosineLR by epochs' in log
 
 
@@ -194,8 +195,23 @@ def test_other_batches_by_iterations_continue_with_a_warning(tmp_path):
     assert train(cfg) == 0
     assert content(tmp_path / 'iter_4.pth')['meta']['iter'] == 4
     log = '\n'.join(path.read_text() for path in tmp_path.glob('*/*.log'))
-    assert '10 batches of 4 on 1 ranks now. It goes on at the same iteration' in log
+    assert '10 batches of 4 on 1 ranks from 40 samples now. It goes on at the' in log
     assert 'the start of the epoch' not in log
+
+
+def test_more_images_in_as_many_batches_are_a_warning(tmp_path):
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_dataloader.pop('num_batch_per_epoch')
+    cfg.train_dataloader.update(drop_last=True)
+    cfg.train_dataloader.dataset.indices = 24
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    assert train(cfg, (KillHook, 'before_train_iter', 3)) == -9
+    cfg.update(resume=True, load_from=find_resumable(tmp_path))
+    cfg.train_dataloader.dataset.indices = 31
+    assert train(cfg) == 0
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert '1 ranks from 24 samples then, 3 batches of 8 on 1 ranks from 31' in log
+    assert 'now. It goes on at the same iteration.' in log
 
 
 class Stray(Hook):
@@ -369,6 +385,19 @@ def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):
     assert 'LinearLR goes on as in the checkpoint: end=4 (config: 5), total' in log
     assert 'StepLR goes on as in the checkpoint: end=1 (config: 2).' in log
     assert runner.optim_wrapper.param_groups[0]['lr'] == pytest.approx(0.02)
+
+
+def test_another_type_of_schedule_is_a_warning(tmp_path):
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg.max_iters = 2
+    assert train(cfg) == 0
+    cfg.train_cfg.max_iters = 4
+    cfg.param_scheduler[1] = dict(type='PolyLR', begin=4, end=9, by_epoch=False)
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    assert train(cfg) == 0
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert 'PolyLR is another schedule than that of the checkpoint, so' in log
+    assert 'LinearLR is another' not in log
 
 
 def continue_mmengines(work_dir, name, batches, **hook):

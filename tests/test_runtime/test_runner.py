@@ -213,6 +213,13 @@ def test_hooks_for_plain_checkpoints_and_bad_images_are_always_there(cfg):
     assert bad_images.max_share == 0.5
 
 
+def test_a_moving_average_that_cannot_resume_is_refused(cfg):
+    cfg.runner_type = 'FlexibleRunner'
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    with pytest.raises(UserError, match='EMAHook does not work with FlexibleRunner'):
+        build_runner(cfg)
+
+
 def test_work_folder_must_be_possible(cfg, tmp_path):
     (tmp_path / 'file').touch()
     cfg.work_dir = str(tmp_path / 'file' / 'work')

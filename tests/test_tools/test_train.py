@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import mmpretrain
 import pytest
@@ -175,6 +176,24 @@ def test_terminated_training_ends_with_status_75_and_goes_on(hooked, tmp_path):
     result = call('train.py', config, '--resume', *options, cwd=tmp_path)
     assert 'resumed epoch: 0, iter: 1' in passed(result)
     assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    """As of a job that was submitted twice; mixmim takes the same lock."""
+    code = (
+        'import fcntl; file = open(".lock", "a"); fcntl.lockf(file, fcntl.LOCK_EX)\n'
+        'print("locked", flush=True); input()'
+    )
+    options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
+    command = [sys.executable, '-c', code]
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=tmp_path) as other:
+        assert other.stdout.readline() == 'locked\n'
+        line = error_line(call('train.py', PRETRAIN, *options, cwd=tmp_path))
+        other.communicate('\n')
+    assert f'Another process uses {str(tmp_path)!r}: wait for its end, or' in line
+    assert 'another --work-dir.' in line
+    assert not list(tmp_path.glob('*.pth'))
+    assert (tmp_path / '.lock').exists()
 
 
 @pytest.fixture

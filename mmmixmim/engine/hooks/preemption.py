@@ -59,7 +59,8 @@ class PreemptionHook(Hook):
             to None: this command with ``--resume``.
 
     Raises:
-        UserError: If ``minutes`` is not positive, or a signal is unknown.
+        UserError: If ``minutes`` is not positive, or a signal is unknown or is SIGKILL
+            or SIGSTOP.
     """
 
     priority = 'LOWEST'  # after all that a checkpoint holds
@@ -73,8 +74,11 @@ class PreemptionHook(Hook):
         if minutes is not None:
             check_positive('minutes', minutes)
         for name in signals:
-            if name not in signal.Signals.__members__:
-                raise UserError(f'signals must be names such as SIGTERM, got {name!r}.')
+            if name not in {*signal.Signals.__members__} - {'SIGKILL', 'SIGSTOP'}:
+                raise UserError(
+                    'signals must be names such as SIGTERM, of signals that a process '
+                    f'can handle, got {name!r}.'
+                )
         self.minutes = minutes
         self.signals = [signal.Signals[name] for name in signals]
         self.resume_by = resume_by
@@ -97,10 +101,11 @@ class PreemptionHook(Hook):
         main = threading.current_thread() is threading.main_thread()
         signals = self.signals if main else []  # Python allows no other thread
         self._before = {each: signal.signal(each, self._notice) for each in signals}
+        keep = signal.SIGTERM in signals
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
-                loader.worker_init_fn = partial(_detach, loader.worker_init_fn)
+                loader.worker_init_fn = partial(_detach, loader.worker_init_fn, keep)
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Save, and stop, if one of the processes is to."""
@@ -158,11 +163,29 @@ class PreemptionHook(Hook):
         raise Interrupted(self._received)
 
 
-def _detach(init: Callable | None, worker: int) -> None:
-    """Initialise a worker out of reach of signals to the process group (Ctrl-C)."""
+def _detach(init: Callable | None, keep: bool, worker: int) -> None:
+    """Initialise a worker out of reach of signals that stop the run.
+
+    Ctrl-C goes to the process group, SIGTERM of schedulers often to all processes.
+
+    Args:
+        init: The user's function, if there is one.
+        keep: Whether SIGTERM ends the worker only if the main process sends it.
+        worker: Number of the worker.
+    """
     os.setsid()
+    if keep and hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parent, daemon=True).start()
     if init is not None:
         init(worker)
+
+
+def _await_parent() -> None:
+    """End this process upon SIGTERM of its parent, as PyTorch's workers do."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _command() -> str:

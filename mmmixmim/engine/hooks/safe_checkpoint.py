@@ -343,7 +343,7 @@ def _take_trained_weights(checkpoint: dict) -> None:
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
-    """Raise if other weights are trained, or in other groups."""
+    """Raise if other weights are trained, in other groups or by another optimizer."""
     state = checkpoint.get('optimizer') or {}
     if len(optim_wrappers(wrapper)) != 1 or 'param_groups' not in state:
         return
@@ -357,6 +357,20 @@ def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> 
             f'groups with {sum(theirs)} weight tensors, that of the config {len(own)} '
             f'with {sum(own)}. Resume with the same frozen_stages and '
             'optim_wrapper.paramwise_cfg.'
+        )
+    lacking = [
+        name
+        for name, value in wrapper.optimizer.defaults.items()
+        # PyTorch adds switches that are newer than the checkpoint.
+        if value is not None and not isinstance(value, bool)
+        if not all(name in group for group in state['param_groups'])
+    ]
+    if lacking:
+        raise UserError(
+            f'{path or "The checkpoint"} does not fit: its optimizer has no '
+            f'{lacking[0]}, as {type(wrapper.optimizer).__name__} of the config has. '
+            'Resume with the same optim_wrapper.optimizer.type; to start from the '
+            'weights alone, set load_from=FILE without --resume.'
         )
 
 

@@ -109,6 +109,12 @@ def _compare(scheduler: _ParamScheduler, state: dict) -> None:
     if isinstance(scheduler, WarmupCosineLR):
         return
     own = scheduler.state_dict()
+    if (own.keys() ^ state.keys()) - _POSITION:
+        warn(
+            f'{type(scheduler).__name__} is another schedule than that of the '
+            'checkpoint, so the learning rate may jump.'
+        )
+        return
     names = own.keys() & state.keys() - _POSITION
     odd = sorted(name for name in names if own[name] != state[name])
     if odd:

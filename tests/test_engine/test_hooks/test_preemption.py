@@ -1,6 +1,8 @@
+import multiprocessing
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,15 @@ from mmmixmim.engine import PreemptionHook
 from mmmixmim.engine.hooks import preemption
 from mmmixmim.validation import UserError
 
-from ..runs import CONFIGS, LAST, content, differences, tiny_finetuning, train
+from ..runs import (
+    CONFIGS,
+    LAST,
+    content,
+    differences,
+    tiny_finetuning,
+    tiny_pretraining,
+    train,
+)
 
 
 class SignalHook(Hook):
@@ -61,6 +71,26 @@ def test_signal_saves_and_the_run_goes_on_later(
     expected, got = map(content, (left_alone(loop, processes), tmp_path / LAST[loop]))
     assert not differences(expected, got)
     assert not (tmp_path / 'latest.pth').exists()
+
+
+class SignalToAll(Hook):
+    """Let another process send SIGTERM to this one and its workers."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2:
+            workers = [each.pid for each in multiprocessing.active_children()]
+            assert len(workers) == 2
+            subprocess.run(['kill', '-TERM', *map(str, [*workers, os.getpid()])])
+
+
+@pytest.mark.skipif(not hasattr(signal, 'sigwaitinfo'), reason='needs Linux')
+def test_a_signal_to_all_processes_does_not_kill_the_workers(tmp_path):
+    """As of Slurm's scancel. The main process still ends them: else it would hang."""
+    cfg = tiny_pretraining(tmp_path, workers=2)
+    assert train(cfg, (SignalToAll,)) == 75
+    assert (tmp_path / 'latest.pth').exists()
 
 
 def test_validation_ends_at_once_where_the_checkpoint_exists(tmp_path):
@@ -163,7 +193,8 @@ def test_command_continues_from_the_last_checkpoint(arguments, more, monkeypatch
     'options, message',
     [
         (dict(minutes=0), 'minutes must be a positive'),
-        (dict(signals=['SIGNAL']), "such as SIGTERM, got 'SIGNAL'"),
+        (dict(signals=['SIGNAL']), "such as SIGTERM, .* got 'SIGNAL'"),
+        (dict(signals=['SIGKILL']), "a process can handle, got 'SIGKILL'"),
     ],
 )
 def test_bad_options(options, message):

@@ -145,15 +145,6 @@ def test_gathered_checkpoints_of_another_model_are_refused(process, tmp_path):
             build_runner(cfg).train()
 
 
-def test_a_moving_average_of_shards_is_refused(process, tmp_path):
-    cfg = tiny_pretraining(tmp_path)
-    cfg.runner_type = 'FlexibleRunner'
-    cfg.strategy = dict(type='mmmixmim.FSDPStrategy')
-    cfg.custom_hooks = [dict(type='EMAHook')]
-    with pytest.raises(UserError, match='EMAHook cannot average .* FSDPStrategy'):
-        build_runner(cfg)
-
-
 def test_activations_of_blocks_are_recomputed(process, make, make_mixmim):
     for recomputed, count in ((('TransformerBlock',), 7), ((), 0)):
         model = prepare(make(recomputed=recomputed), make_mixmim()).model
