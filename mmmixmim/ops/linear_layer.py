@@ -146,13 +146,19 @@ class _Linear(torch.autograd.Function):
         ctx.gradient = recipe.gradient if fused else None
         ctx.x_dtype = x.dtype
         ctx.autocast = _autocast_state(x.device.type)
-        ctx.save_for_backward(recipe.source.detach() if recipe else x, weight)
+        # Detached, parameters stay those of the forward pass where .data is replaced.
+        # One that is changed in place is an error, as everywhere in autograd.
+        source, *parameters = (
+            None if each is None else each.detach()
+            for each in ((recipe.source, *recipe.parameters) if recipe else (x,))
+        )
+        ctx.save_for_backward(weight, source, *parameters)
         return _forward(x, weight, bias)
 
     @staticmethod
     @first_gradients_only
     def backward(ctx, grad: Tensor) -> tuple:
-        source, weight = ctx.saved_tensors
+        weight, source, *parameters = ctx.saved_tensors
         needs_root, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_root = grad_weight = grad_bias = None
         if needs_root:
@@ -164,7 +170,7 @@ class _Linear(torch.autograd.Function):
             x = source
             if ctx.function is not None:
                 with ctx.autocast():
-                    x = ctx.function(source)
+                    x = ctx.function(source, *parameters)
             x = x.flatten(0, -2).to(grad.dtype)  # (N, in_features)
             grad_weight = _grad_weight(rows, x).to(weight.dtype)
         if needs_bias:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -172,6 +173,45 @@ def test_an_input_that_was_changed_in_place_is_stored():
     hidden = 2 * F.gelu(x)
     (wanted,) = torch.autograd.grad(layer(hidden).square().sum(), layer.weight)
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('low_precision', [False, True])
+@pytest.mark.parametrize('bias', [True, False])
+def test_norms_are_recomputed_with_the_parameters_of_the_forward_pass(
+    bias, low_precision
+):
+    """Even if the module has others by then."""
+    model = nn.Sequential(ops.LayerNorm(4), ops.Linear(4, 5, bias))
+    x = torch.randn(2, 4)
+    ops.set_low_precision(model, low_precision)
+    others = {
+        name: torch.randn_like(each).requires_grad_()
+        for name, each in model.named_parameters()
+    }
+
+    def gradients():
+        with torch.autocast('cpu', torch.bfloat16, enabled=low_precision):
+            out = functional_call(model, others, x)
+        return torch.autograd.grad(out.float().square().sum(), list(others.values()))
+
+    found = gradients()
+    with ops.plain():
+        torch.testing.assert_close(found, gradients())
+
+
+@pytest.mark.parametrize('trained', [True, False])
+def test_parameters_of_norms_that_change_before_the_backward_pass(trained):
+    norm, layer, x = ops.LayerNorm(4), ops.Linear(4, 5), torch.randn(2, 4)
+    norm.requires_grad_(trained)
+    (wanted,) = torch.autograd.grad(layer(norm(x)).square().sum(), layer.weight)
+    loss = layer(norm(x)).square().sum()
+    norm.weight.data = torch.rand(4)
+    (found,) = torch.autograd.grad(loss, layer.weight)
+    assert torch.equal(found, wanted)
+    loss = layer(norm(x)).square().sum()
+    nn.init.zeros_(norm.weight)  # as an optimizer's step, in place
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        loss.backward()
 
 
 class Adapted(ops.Linear):
