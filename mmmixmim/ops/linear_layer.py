@@ -21,7 +21,6 @@ from .compiled_linear import compiled_heads, compiled_linear, fuses
 from .recompute import gelu, recipe_of
 from .switch import (
     first_gradients_only,
-    has_hooks,
     is_watched,
     runs_eagerly,
     runs_on_cpu,
@@ -93,7 +92,7 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """Compute ``gelu(layer(x))``.
 
     At inference oneDNN applies GELU while the result is in the cache. A layer with
-    hooks is called normally, since they want its own output.
+    hooks or another ``forward`` is called normally, since they want its own output.
 
     Args:
         layer: The linear layer.
@@ -106,7 +105,7 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
         torch.is_grad_enabled()
         or not runs_eagerly()
         or type(layer) is not Linear
-        or has_hooks(layer)
+        or is_watched(layer)
         or not _uses_onednn(x, layer.weight, layer.bias)
     ):
         return gelu(layer(x), getattr(layer, 'recompute', None))

@@ -383,6 +383,11 @@ def test_gelu_of_a_linear_layer(bias, monkeypatch):
         torch.testing.assert_close(
             ops.linear_gelu(adapted, x), F.gelu(adapted(x)), rtol=0, atol=0
         )
+        replaced = ops.Linear(4, 5, bias=bias)
+        replaced.forward = lambda x: 3 * F.linear(x, layer.weight)
+        torch.testing.assert_close(
+            ops.linear_gelu(replaced, x), F.gelu(replaced(x)), rtol=0, atol=0
+        )
     assert 'gelu' not in activations
 
 
