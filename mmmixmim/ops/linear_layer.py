@@ -152,7 +152,8 @@ class _Linear(torch.autograd.Function):
             for each in ((recipe.source, *recipe.parameters) if recipe else (x,))
         )
         ctx.save_for_backward(weight, source, *parameters)
-        return _forward(x, weight, bias)
+        # The output is a view, which autograd would forbid to change in place.
+        return _forward(x, weight, bias).data
 
     @staticmethod
     @first_gradients_only

@@ -214,6 +214,22 @@ def test_parameters_of_norms_that_change_before_the_backward_pass(trained):
         loss.backward()
 
 
+@pytest.mark.parametrize('before', ['nothing', 'gelu', 'norm'])
+@pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4)])
+def test_outputs_may_be_changed_in_place(shape, before):
+    """As adapters add to them."""
+    layer, before, x = ops.Linear(4, 5), BEFORE[before], torch.randn(shape)
+
+    def gradients():
+        out = layer(before(x))
+        out += 1
+        return torch.autograd.grad(out.square().sum(), [layer.weight, layer.bias])
+
+    found = gradients()
+    with ops.plain():
+        torch.testing.assert_close(found, gradients())
+
+
 class Adapted(ops.Linear):
     """As adapters make of a layer."""
 
