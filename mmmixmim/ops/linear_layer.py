@@ -73,7 +73,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return compiled_linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias)
-    recipe = recipe_of(x)
+    recipe = recipe_of(x) if _are_plain(x, weight, bias) else None
     if recipe is None and not _uses_onednn(x, weight, bias):
         return F.linear(x, weight, bias)
     # Send the gradient straight to the source, unless a hook or retain_grad needs that
@@ -236,10 +236,16 @@ def _transposed(matrix: Tensor) -> Tensor:
     return torch.native_channel_shuffle(pixel, rows).view(columns, rows)
 
 
+def _are_plain(*tensors: Tensor | None) -> bool:
+    """Whether no tensor is of a subclass, which may have products of its own."""
+    return all(type(each) in (Tensor, nn.Parameter, type(None)) for each in tensors)
+
+
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         ONEDNN_LINEAR is not None
         and runs_on_cpu(x)
+        and _are_plain(x, weight, bias)
         and x.ndim > 1
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)

@@ -230,6 +230,37 @@ def test_outputs_may_be_changed_in_place(shape, before):
         torch.testing.assert_close(found, gradients())
 
 
+def doubled(product):
+    """With the gradient of the product."""
+    return product + product.detach()
+
+
+class Doubled(torch.Tensor):
+    """Weights with products and gradients of their own, as quantised ones."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        out = super().__torch_function__(function, types, args, kwargs)
+        return doubled(out.as_subclass(torch.Tensor)) if function is F.linear else out
+
+
+@pytest.mark.parametrize('grad', [True, False])
+@pytest.mark.parametrize('before', ['nothing', 'gelu', 'norm'])
+def test_subclasses_of_tensors_keep_their_products(before, grad):
+    layer, before = ops.Linear(4, 5, bias=False), BEFORE[before]
+    weight = layer.weight.detach()
+    layer.weight = nn.Parameter(weight.as_subclass(Doubled), requires_grad=False)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    with torch.set_grad_enabled(grad):
+        found = ops.linear_gelu(layer, before(x))
+        wanted = F.gelu(doubled(F.linear(before(x), weight)))
+        torch.testing.assert_close(found, wanted)
+    if grad:
+        (found,) = torch.autograd.grad(found.sum(), x)
+        (wanted,) = torch.autograd.grad(wanted.sum(), x)
+        torch.testing.assert_close(found, wanted)
+
+
 class Adapted(ops.Linear):
     """As adapters make of a layer."""
 
