@@ -63,6 +63,16 @@ def test_a_classifier_as_the_page_on_usage_exports_it(tmp_path, monkeypatch):
     np.testing.assert_allclose(found, model(others).detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_traces_can_be_saved(encoder_and_images, tmp_path):
+    encoder, images = encoder_and_images
+    path = str(tmp_path / 'encoder.pt')
+    torch.jit.trace(encoder, images, check_trace=False).save(path)
+    others = torch.rand(5, *images.shape[1:])
+    torch.testing.assert_close(
+        torch.jit.load(path)(others), encoder(others), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_exported_programs_take_other_batches(encoder_and_images):
     encoder, images = encoder_and_images
     batch = Dim('batch', min=2, max=64)
