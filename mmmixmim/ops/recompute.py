@@ -10,6 +10,7 @@ stores that recipe instead of the output.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ class Recipe(NamedTuple):
     version: int
     parameters: tuple[Tensor | None, ...] = ()
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __reduce__(self) -> tuple:
+        """Leave it out of files of the tensor, which load without running code."""
+        return OrderedDict, ()
 
 
 def set_recompute(model: nn.Module, mode: str | None, with_cp: bool = False) -> None:
