@@ -36,8 +36,8 @@ class TransformerBlock(nn.Module):
         hidden = int(dim * mlp_ratio)
         if hidden < 1:
             raise UserError(
-                f'mlp_ratio {mlp_ratio:g} gives an FFN of {dim} channels {hidden} hidden '
-                'ones: use a larger one.'
+                f'mlp_ratio {mlp_ratio:g} gives an FFN of {dim} channels '
+                f'{hidden} hidden ones: use a larger ratio.'
             )
         self.norm1 = Norm(dim)
         self.attn = attn
