@@ -91,7 +91,7 @@ def check_mask(mask: Tensor, images: int = 2) -> None:
 
 
 def check_image(images: Tensor, in_channels: int) -> None:
-    """Raise unless ``images`` is (B, in_channels, H, W)."""
+    """Raise unless ``images`` is (B, in_channels, H, W) of a floating-point type."""
     if not isinstance(images, Tensor):
         raise UserError(
             f'Expected one tensor of images, got a {type(images).__name__}: set '
@@ -104,6 +104,11 @@ def check_image(images: Tensor, in_channels: int) -> None:
             f'{tuple(images.shape)}. Set in_channels of the backbone to the channels '
             'of the images, or color_type of LoadImageFromFile to what the backbone '
             'takes; mean, std and to_rgb of the data preprocessor go with them.'
+        )
+    if not images.is_floating_point():
+        raise UserError(
+            f'Expected images of a floating-point type, got {images.dtype}: normalise '
+            "them by model.data_preprocessor(dict(inputs=images))['inputs']."
         )
 
 

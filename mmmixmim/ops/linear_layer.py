@@ -21,7 +21,6 @@ from .compiled_linear import compiled_heads, compiled_linear, fuses
 from .recompute import gelu, recipe_of
 from .switch import (
     first_gradients_only,
-    has_hooks,
     is_watched,
     runs_eagerly,
     runs_on_cpu,
@@ -74,7 +73,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return compiled_linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias)
-    recipe = recipe_of(x)
+    recipe = recipe_of(x) if _are_plain(x, weight, bias) else None
     if recipe is None and not _uses_onednn(x, weight, bias):
         return F.linear(x, weight, bias)
     # Send the gradient straight to the source, unless a hook or retain_grad needs that
@@ -93,7 +92,7 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """Compute ``gelu(layer(x))``.
 
     At inference oneDNN applies GELU while the result is in the cache. A layer with
-    hooks is called normally, since they want its own output.
+    hooks or another ``forward`` is called normally, since they want its own output.
 
     Args:
         layer: The linear layer.
@@ -106,7 +105,7 @@ def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
         torch.is_grad_enabled()
         or not runs_eagerly()
         or type(layer) is not Linear
-        or has_hooks(layer)
+        or is_watched(layer)
         or not _uses_onednn(x, layer.weight, layer.bias)
     ):
         return gelu(layer(x), getattr(layer, 'recompute', None))
@@ -146,13 +145,20 @@ class _Linear(torch.autograd.Function):
         ctx.gradient = recipe.gradient if fused else None
         ctx.x_dtype = x.dtype
         ctx.autocast = _autocast_state(x.device.type)
-        ctx.save_for_backward(recipe.source.detach() if recipe else x, weight)
-        return _forward(x, weight, bias)
+        # Detached, parameters stay those of the forward pass where .data is replaced.
+        # One that is changed in place is an error, as everywhere in autograd.
+        source, *parameters = (
+            None if each is None else each.detach()
+            for each in ((recipe.source, *recipe.parameters) if recipe else (x,))
+        )
+        ctx.save_for_backward(weight, source, *parameters)
+        # The output is a view, which autograd would forbid to change in place.
+        return _forward(x, weight, bias).data
 
     @staticmethod
     @first_gradients_only
     def backward(ctx, grad: Tensor) -> tuple:
-        source, weight = ctx.saved_tensors
+        weight, source, *parameters = ctx.saved_tensors
         needs_root, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_root = grad_weight = grad_bias = None
         if needs_root:
@@ -164,7 +170,7 @@ class _Linear(torch.autograd.Function):
             x = source
             if ctx.function is not None:
                 with ctx.autocast():
-                    x = ctx.function(source)
+                    x = ctx.function(source, *parameters)
             x = x.flatten(0, -2).to(grad.dtype)  # (N, in_features)
             grad_weight = _grad_weight(rows, x).to(weight.dtype)
         if needs_bias:
@@ -234,10 +240,16 @@ def _transposed(matrix: Tensor) -> Tensor:
     return torch.native_channel_shuffle(pixel, rows).view(columns, rows)
 
 
+def _are_plain(*tensors: Tensor | None) -> bool:
+    """Whether no tensor is of a subclass, which may have products of its own."""
+    return all(type(each) in (Tensor, nn.Parameter, type(None)) for each in tensors)
+
+
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         ONEDNN_LINEAR is not None
         and runs_on_cpu(x)
+        and _are_plain(x, weight, bias)
         and x.ndim > 1
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)

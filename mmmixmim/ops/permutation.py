@@ -22,7 +22,8 @@ def permute(tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     Returns:
         (B, N, C).
     """
-    if is_plain():
+    # A saved trace holds no function of autograd.
+    if is_plain() or torch.jit.is_tracing():
         return tokens[:, order]
     return _Permute.apply(tokens, order, inverse)
 

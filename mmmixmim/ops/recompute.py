@@ -10,6 +10,7 @@ stores that recipe instead of the output.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,16 +27,21 @@ MODES = ('none', 'norms', 'blocks')
 
 
 class Recipe(NamedTuple):
-    """How to compute a tensor again: ``function(source)``.
+    """How to compute a tensor again: ``function(source, *parameters)``.
 
     ``gradient(grad, source)``, if there is one, turns the gradient of the tensor into
     that of ``source`` in place.
     """
 
-    function: Callable[[Tensor], Tensor]
+    function: Callable[..., Tensor]
     source: Tensor
     version: int
+    parameters: tuple[Tensor | None, ...] = ()
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __reduce__(self) -> tuple:
+        """Leave it out of files of the tensor, which load without running code."""
+        return OrderedDict, ()
 
 
 def set_recompute(model: nn.Module, mode: str | None, with_cp: bool = False) -> None:
@@ -97,14 +103,18 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., C)."""
-        return _note(self._normalise(x), self._normalise, x, self.recompute)
+        parameters = self.weight, self.bias
+        out = self._normalise(x, *parameters)
+        return _note(out, self._normalise, x, self.recompute, parameters)
 
-    def _normalise(self, x: Tensor) -> Tensor:
+    def _normalise(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
         device = x.device.type
         if not (self.low_precision and torch.is_autocast_enabled(device)):
-            return super().forward(x)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         dtype = torch.get_autocast_dtype(device)
-        x, weight, bias = (each.to(dtype) for each in (x, self.weight, self.bias))
+        x, weight, bias = (each.to(dtype) for each in (x, weight, bias))
         with torch.autocast(device, enabled=False):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
@@ -119,7 +129,7 @@ def gelu(x: Tensor, recompute: str | None = None) -> Tensor:
         x: Any tensor.
         recompute: See :func:`set_recompute`.
     """
-    return _note(F.gelu(x), F.gelu, x, recompute, _gelu_gradient)
+    return _note(F.gelu(x), F.gelu, x, recompute, gradient=_gelu_gradient)
 
 
 def recipe_of(x: Tensor) -> Recipe | None:
@@ -134,12 +144,13 @@ def _gelu_gradient(grad: Tensor, source: Tensor) -> Tensor:
 
 def _note(
     out: Tensor,
-    function: Callable[[Tensor], Tensor],
+    function: Callable[..., Tensor],
     source: Tensor,
     mode: str | None,
+    parameters: tuple[Tensor | None, ...] = (),
     gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     wanted = runs_on_cpu(out) if mode is None else mode == 'norms'
     if wanted and runs_eagerly() and torch.is_grad_enabled():
-        out._recipe = Recipe(function, source, out._version, gradient)
+        out._recipe = Recipe(function, source, out._version, parameters, gradient)
     return out

@@ -84,13 +84,12 @@ def first_gradients_only(backward: Callable) -> Callable:
     return wrapper
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether forward hooks watch a module. PyTorch has no public way to ask."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def is_watched(module: nn.Module) -> bool:
-    """Whether to skip a module's ``forward`` would show: hooks, or another one."""
+    """Whether to skip a module's ``forward`` would show: hooks, or another one.
+
+    PyTorch has no public way to ask for hooks.
+    """
+    forward = module._forward_hooks or module._forward_pre_hooks
     backward = module._backward_hooks or module._backward_pre_hooks
     # PyTorch 2.6 cannot compile vars().
-    return has_hooks(module) or bool(backward) or 'forward' in module.__dict__
+    return bool(forward or backward) or 'forward' in module.__dict__

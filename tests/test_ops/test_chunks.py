@@ -57,6 +57,14 @@ def test_hooks_see_all_tokens_in_one_call(ffn, layer, kind):
     assert seen == [(3, 5, 7)]
 
 
+def test_another_forward_sees_all_tokens_in_one_call(ffn):
+    seen, forward = [], ffn.fc2.forward
+    ffn.fc2.forward = lambda x: seen.append(x.shape[:-1]) or forward(x)
+    with torch.no_grad():
+        ffn(TOKENS)
+    assert seen == [(3, 5, 7)]
+
+
 def test_few_tokens_are_one_chunk(ffn):
     with torch.no_grad():
         ffn(TOKENS[0, :2, :5])

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -172,6 +173,92 @@ def test_an_input_that_was_changed_in_place_is_stored():
     hidden = 2 * F.gelu(x)
     (wanted,) = torch.autograd.grad(layer(hidden).square().sum(), layer.weight)
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('low_precision', [False, True])
+@pytest.mark.parametrize('bias', [True, False])
+def test_norms_are_recomputed_with_the_parameters_of_the_forward_pass(
+    bias, low_precision
+):
+    """Even if the module has others by then."""
+    model = nn.Sequential(ops.LayerNorm(4), ops.Linear(4, 5, bias))
+    x = torch.randn(2, 4)
+    ops.set_low_precision(model, low_precision)
+    others = {
+        name: torch.randn_like(each).requires_grad_()
+        for name, each in model.named_parameters()
+    }
+
+    def gradients():
+        with torch.autocast('cpu', torch.bfloat16, enabled=low_precision):
+            out = functional_call(model, others, x)
+        return torch.autograd.grad(out.float().square().sum(), list(others.values()))
+
+    found = gradients()
+    with ops.plain():
+        torch.testing.assert_close(found, gradients())
+
+
+@pytest.mark.parametrize('trained', [True, False])
+def test_parameters_of_norms_that_change_before_the_backward_pass(trained):
+    norm, layer, x = ops.LayerNorm(4), ops.Linear(4, 5), torch.randn(2, 4)
+    norm.requires_grad_(trained)
+    (wanted,) = torch.autograd.grad(layer(norm(x)).square().sum(), layer.weight)
+    loss = layer(norm(x)).square().sum()
+    norm.weight.data = torch.rand(4)
+    (found,) = torch.autograd.grad(loss, layer.weight)
+    assert torch.equal(found, wanted)
+    loss = layer(norm(x)).square().sum()
+    nn.init.zeros_(norm.weight)  # as an optimizer's step, in place
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        loss.backward()
+
+
+@pytest.mark.parametrize('before', ['nothing', 'gelu', 'norm'])
+@pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4)])
+def test_outputs_may_be_changed_in_place(shape, before):
+    """As adapters add to them."""
+    layer, before, x = ops.Linear(4, 5), BEFORE[before], torch.randn(shape)
+
+    def gradients():
+        out = layer(before(x))
+        out += 1
+        return torch.autograd.grad(out.square().sum(), [layer.weight, layer.bias])
+
+    found = gradients()
+    with ops.plain():
+        torch.testing.assert_close(found, gradients())
+
+
+def doubled(product):
+    """With the gradient of the product."""
+    return product + product.detach()
+
+
+class Doubled(torch.Tensor):
+    """Weights with products and gradients of their own, as quantised ones."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        out = super().__torch_function__(function, types, args, kwargs)
+        return doubled(out.as_subclass(torch.Tensor)) if function is F.linear else out
+
+
+@pytest.mark.parametrize('grad', [True, False])
+@pytest.mark.parametrize('before', ['nothing', 'gelu', 'norm'])
+def test_subclasses_of_tensors_keep_their_products(before, grad):
+    layer, before = ops.Linear(4, 5, bias=False), BEFORE[before]
+    weight = layer.weight.detach()
+    layer.weight = nn.Parameter(weight.as_subclass(Doubled), requires_grad=False)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    with torch.set_grad_enabled(grad):
+        found = ops.linear_gelu(layer, before(x))
+        wanted = F.gelu(doubled(F.linear(before(x), weight)))
+        torch.testing.assert_close(found, wanted)
+    if grad:
+        (found,) = torch.autograd.grad(found.sum(), x)
+        (wanted,) = torch.autograd.grad(wanted.sum(), x)
+        torch.testing.assert_close(found, wanted)
 
 
 class Adapted(ops.Linear):
@@ -342,6 +429,11 @@ def test_gelu_of_a_linear_layer(bias, monkeypatch):
         adapted = Adapted(4, 5, bias=bias)
         torch.testing.assert_close(
             ops.linear_gelu(adapted, x), F.gelu(adapted(x)), rtol=0, atol=0
+        )
+        replaced = ops.Linear(4, 5, bias=bias)
+        replaced.forward = lambda x: 3 * F.linear(x, layer.weight)
+        torch.testing.assert_close(
+            ops.linear_gelu(replaced, x), F.gelu(replaced(x)), rtol=0, atol=0
         )
     assert 'gelu' not in activations
 

@@ -92,6 +92,15 @@ def test_the_default_depends_on_the_device():
         assert (recipe_of(norm(x)) is not None) == (mode == 'norms')
 
 
+@pytest.mark.parametrize('op', [ops.LayerNorm(4), ops.gelu])
+def test_files_of_features_hold_no_code(op, tmp_path):
+    features = op(torch.rand(2, 4))
+    torch.save(features, tmp_path / 'features.pt')
+    loaded = torch.load(tmp_path / 'features.pt', weights_only=True)
+    assert torch.equal(loaded, features) and recipe_of(loaded) is None
+    assert recipe_of(features) is not None
+
+
 @pytest.mark.parametrize(
     'options, repeats',
     [

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
-from mmmixmim.validation import UserError
+from mmmixmim.validation import UserError, check_int_between
 
 from ..mixing import TokenOwnership
 from ._pretrained import LoadsPretrained
@@ -31,6 +31,8 @@ class ShiftedWindowEncoder(LoadsPretrained, ReturningTrain):
     ) -> None:
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
         out_indices = read_out_indices(out_indices, stages)
+        frozen = kwargs.get('frozen_stages', -1)
+        check_int_between('frozen_stages', frozen, -1, stages - 1)
         super().__init__(arch, *args, out_indices=out_indices, **kwargs)
 
     def _set_sizes(self) -> None:

@@ -11,7 +11,12 @@ from mmpretrain.models.utils.norm import LayerNorm2d
 from torch import Tensor
 
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_image_size
+from mmmixmim.validation import (
+    UserError,
+    as_pair,
+    check_image_size,
+    check_int_between,
+)
 
 from ..mixing import TokenOwnership
 from ._pretrained import LoadsPretrained
@@ -65,6 +70,7 @@ class MixMIMConvNeXt(LoadsPretrained, ReturningTrain, ConvNeXt):
         custom = isinstance(arch, dict) and 'depths' in arch
         stages = len(arch['depths']) if custom else 4
         out_indices = read_out_indices(out_indices, stages)
+        check_int_between('frozen_stages', kwargs.get('frozen_stages', 0), -1, stages)
         super().__init__(arch, out_indices=out_indices, **kwargs)
         replace_blocks(self, ConvNeXtBlock, MixMIMConvNeXtBlock)
         stem, norm = self.downsample_layers[0]

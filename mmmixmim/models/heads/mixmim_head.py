@@ -102,6 +102,12 @@ class MixMIMPretrainHead(BaseModule):
                 "norm_pix=False needs target='pixels', got target='hog', whose "
                 'histograms are always normalised: leave norm_pix out.'
             )
+        if norm_pix and stride == in_channels == 1:
+            raise UserError(
+                'norm_pix=True normalises the values of a cell, and with stride 1 and '
+                '1 channel it has a single one: set norm_pix=False of the head, or use '
+                'larger cells.'
+            )
         loss = loss or dict(type='PixelReconstructionLoss', criterion='L2')
         with MODELS.switch_scope_and_registry('mmmixmim') as registry:
             self.loss_module = registry.build(loss)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from mmmixmim.validation import UserError
+
 from .attention import WindowAttention
 from .ffn import FFN
 from .norm import Norm
@@ -31,11 +33,17 @@ class TransformerBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        hidden = int(dim * mlp_ratio)
+        if hidden < 1:
+            raise UserError(
+                f'mlp_ratio {mlp_ratio:g} gives an FFN of {dim} channels '
+                f'{hidden} hidden ones: use a larger ratio.'
+            )
         self.norm1 = Norm(dim)
         self.attn = attn
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = Norm(dim)
-        self.mlp = FFN(dim, int(dim * mlp_ratio), drop)
+        self.mlp = FFN(dim, hidden, drop)
 
     def forward(self, x: Tensor, *layout) -> Tensor:
         """Transform tokens (B, N, C).

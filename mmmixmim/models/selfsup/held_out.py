@@ -63,6 +63,8 @@ def measure(
 ) -> list[DataSample]:
     """See :meth:`MixMIM.predict`."""
     grouped = not isinstance(inputs, Tensor)
+    if not len(inputs[0] if grouped else inputs):
+        return []
     groups = list(inputs) if grouped else _divide(inputs, model.num_images)
     samples = data_samples if grouped else None
     count = len(groups[0])

@@ -31,7 +31,11 @@ from .options import (
     decodes_cells,
     with_sizes,
 )
-from .pixel_weight import blank_unweighted, collect_pixel_weight
+from .pixel_weight import (
+    blank_unweighted,
+    check_pixel_weight,
+    collect_pixel_weight,
+)
 
 _ALONE = (
     'A batch of one image: images are mixed within the batch of a process, so this one '
@@ -241,8 +245,11 @@ class MixMIM(BaseSelfSupervisor):
             are (B, C, H, W) in the pixel space of the inputs.
 
         Raises:
-            UserError: If the target is not the pixels.
+            UserError: If the target is not the pixels, or ``mask`` or ``pixel_weight``
+                does not fit the images.
         """
+        if pixel_weight is not None:
+            check_pixel_weight(pixel_weight, inputs)
         inputs = blank_unweighted(inputs, pixel_weight)
         ownership = self.ownership(inputs, mask)
         pred = self.encode_decode(inputs, ownership)
@@ -280,7 +287,7 @@ class MixMIM(BaseSelfSupervisor):
         if mask is None:
             hidden = self.count_hidden(grid)
             mask = TokenOwnership.random(grid, hidden, inputs.device, **options)
-        elif isinstance(mask, Tensor):
+        elif not isinstance(mask, TokenOwnership):
             mask = TokenOwnership(mask, **options)
             check_hidden(mask)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmmixmim.ops import runs_eagerly, runs_on_cpu
 from mmmixmim.validation import UserError
 
 
@@ -19,7 +20,8 @@ def collect_pixel_weight(samples: list | None, images: Tensor) -> Tensor | None:
         (B, H, W) on the device of the images, or None if there are no weights.
 
     Raises:
-        UserError: If some weights are missing or do not fit the images.
+        UserError: If some weights are missing or do not fit the images, or, on a CPU,
+            are negative.
     """
     weights = [getattr(sample, 'pixel_weight', None) for sample in samples or ()]
     if all(weight is None for weight in weights):
@@ -31,7 +33,27 @@ def collect_pixel_weight(samples: list | None, images: Tensor) -> Tensor | None:
             'pixels needs a pixel_weight of this size, or none does; got '
             f'{len(weights)} of the sizes {sorted(map(str, sizes))}.'
         )
-    return torch.stack(weights).to(images.device)
+    weight = torch.stack(weights)
+    check_pixel_weight(weight, images)
+    return weight.to(images.device)
+
+
+def check_pixel_weight(weight: Tensor, images: Tensor) -> None:
+    """Raise unless weights are (B, H, W) as the images, and none is negative."""
+    wanted = (len(images), *images.shape[2:])
+    if tuple(weight.shape) != wanted:
+        raise UserError(
+            f'pixel_weight must have the shape {wanted} of the images, got '
+            f'{tuple(weight.shape)}.'
+        )
+    # A look at weights on a GPU would wait for it.
+    if runs_eagerly() and runs_on_cpu(weight):
+        odd = weight[~(weight >= 0)]
+        if len(odd):
+            raise UserError(
+                'pixel_weight must be 0 where a pixel does not count, and positive '
+                f'elsewhere, got {odd[0].item():g}.'
+            )
 
 
 def blank_unweighted(images: Tensor, weight: Tensor | None) -> Tensor:

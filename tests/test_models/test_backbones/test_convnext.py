@@ -178,6 +178,7 @@ def test_frozen_stages_stay_frozen_in_training():
     'options, message',
     [
         (dict(out_indices=(4,)), r'stages 0 to 3, got \(4,\)'),
+        (dict(frozen_stages=5), 'frozen_stages.*between -1 and 4, got 5'),
         (dict(img_size=65), 'img_size 65x65 is not divisible by the stride 32'),
         (dict(img_size='64'), "img_size must be a positive int.*got '64'"),
         (dict(norm_cfg=dict(type='BN')), 'norms over the channels.*got BatchNorm2d'),

@@ -5,8 +5,10 @@ import onnxruntime
 import pytest
 import torch
 from mmpretrain.models import GlobalAveragePooling, ImageClassifier, LinearClsHead
+from torch import nn
 from torch.export import Dim
 
+from mmmixmim import ops
 from mmmixmim.models import MixMIMTransformer
 
 from ...conftest import ROOT
@@ -61,6 +63,30 @@ def test_a_classifier_as_the_page_on_usage_exports_it(tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession('model.onnx')
     (found,) = session.run(None, {session.get_inputs()[0].name: others.numpy()})
     np.testing.assert_allclose(found, model(others).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_traces_can_be_saved(encoder_and_images, tmp_path):
+    encoder, images = encoder_and_images
+    path = str(tmp_path / 'encoder.pt')
+    torch.jit.trace(encoder, images, check_trace=False).save(path)
+    others = torch.rand(5, *images.shape[1:])
+    torch.testing.assert_close(
+        torch.jit.load(path)(others), encoder(others), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_layers_are_quantised_as_the_page_on_usage_says(encoder_and_images):
+    encoder, images = encoder_and_images
+    wanted = encoder(images)
+    layers = [each for each in encoder.modules() if type(each) is ops.Linear]
+    for layer in layers:
+        layer.__class__ = nn.Linear
+    quantised = torch.ao.quantization.quantize_dynamic(encoder, {nn.Linear})
+    kind = torch.ao.nn.quantized.dynamic.Linear
+    assert sum(type(each) is kind for each in quantised.modules()) == len(layers) > 0
+    for each, full in zip(quantised(images), wanted, strict=True):
+        assert 0 < (each - full).norm() < 0.1 * full.norm()
 
 
 def test_exported_programs_take_other_batches(encoder_and_images):

@@ -409,6 +409,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
         (dict(frozen_stages=None), 'between -1 and 4.*got None'),
         (dict(mlp_ratio='4'), "mlp_ratio must be a positive number, got '4'"),
         (dict(mlp_ratio=0), 'mlp_ratio must be a positive number, got 0'),
+        (dict(mlp_ratio=0.01), 'mlp_ratio 0.01 gives.* 0 hidden'),
         (dict(drop_path_rate=None), 'drop_path_rate must be.*got None'),
         (dict(drop_path_rate=1.5), 'drop_path_rate must be.*got 1.5'),
     ],

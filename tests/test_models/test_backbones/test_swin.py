@@ -76,6 +76,7 @@ def test_train_and_eval_return_the_encoder():
             r'those of downsample_cfg in stage 0 .*kernel size \(3, 3\), stride \(2, 2',
         ),
         (dict(patch_cfg=dict(dilation=2)), r'dilation \(2, 2\)'),
+        (dict(frozen_stages=3), 'frozen_stages.*between -1 and 2, got 3'),
         (dict(patch_size=(4, 2)), r'same stride in height and width, got \(4, 2\)'),
     ],
 )

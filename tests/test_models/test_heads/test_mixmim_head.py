@@ -3,6 +3,7 @@ import torch
 
 from mmmixmim.models import MixMIMPretrainHead
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
 
 
 @pytest.fixture(params=[True, False], ids=['norm-pix', 'pixels'])
@@ -28,6 +29,14 @@ def test_target_is_normalised_cell_by_cell():
     target = head.construct_target(5 + 3 * torch.rand(2, 2, 8, 12))
     torch.testing.assert_close(target.mean(-1), torch.zeros(2, 6), atol=1e-5, rtol=0)
     torch.testing.assert_close(target.var(-1), torch.ones(2, 6), atol=1e-4, rtol=0)
+
+
+def test_refuses_to_normalise_a_single_value():
+    with pytest.raises(UserError, match='norm_pix=True.*it has a single one'):
+        MixMIMPretrainHead(stride=1, in_channels=1)
+    head = MixMIMPretrainHead(stride=1, in_channels=1, norm_pix=False)
+    mask = torch.tensor([[[1, 0], [0, 1]]])
+    assert head.loss(torch.rand(2, 4, 1), torch.rand(2, 1, 2, 2), mask).isfinite()
 
 
 def test_flat_cells_have_a_target_of_zero():

@@ -1,5 +1,6 @@
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from mmpretrain.models import ImageClassifier
@@ -7,6 +8,7 @@ from torch import nn
 
 from mmmixmim.models import MixMIM, MixMIMPretrainDecoder, MixMIMTransformer
 from mmmixmim.registry import MODELS
+from mmmixmim.validation import UserError
 
 BACKBONE = dict(arch=dict(embed_dims=8, depths=[1, 1], num_heads=[2, 2]), img_size=32)
 
@@ -207,6 +209,20 @@ def test_refuses_a_size_that_the_stride_does_not_divide(make_mixmim):
 def test_refuses_several_views(make_mixmim):
     with pytest.raises(ValueError, match='got a list.*default_collate.*one view'):
         make_mixmim().loss([torch.rand(2, 3, 64, 64)] * 2)
+
+
+@pytest.mark.parametrize('mask', [[[[1, 0], [0, 1]]], np.ones((1, 2, 2))])
+def test_refuses_masks_that_are_no_tensors(make_mixmim, mask):
+    for method in ('loss', 'reconstruct'):
+        with pytest.raises(UserError, match='A mask must be a tensor.*got <class'):
+            getattr(make_mixmim(), method)(torch.rand(2, 3, 64, 64), mask=mask)
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
+def test_refuses_integers(make_mixmim, dtype):
+    images = torch.ones(2, 3, 64, 64, dtype=dtype)
+    with pytest.raises(UserError, match=f'got {dtype}: .*data_preprocessor'):
+        make_mixmim().loss(images)
 
 
 def test_training_on_a_batch_of_one_warns(make_mixmim):

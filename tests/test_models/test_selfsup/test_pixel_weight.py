@@ -155,6 +155,17 @@ def test_what_takes_no_weights_says_so(make_mixmim, model, images, weight):
         model.loss(images, samples(weight[:, :32]), MASK)
     with pytest.raises(UserError, match='pixel_weight of this size'):
         model.loss(images, [*samples(weight[:3]), DataSample()], MASK)
+    with pytest.raises(UserError, match=r'\(4, 64, 64\) of the images, got \(4, 32'):
+        model.reconstruct(images, MASK, weight[:, :32])
     hog = make_mixmim(head=dict(target='hog'))
     with pytest.raises(UserError, match="need target='pixels'"):
         hog.loss(torch.randn(4, 3, 64, 64), samples(weight), MASK)
+
+
+@pytest.mark.parametrize('odd', [-0.5, torch.nan])
+def test_negative_weights_are_refused(model, images, weight, odd):
+    weight[1, 2, 3] = odd
+    with pytest.raises(UserError, match=f'pixel_weight must be 0 .* got {odd}'):
+        model.loss(images, samples(weight), MASK)
+    with pytest.raises(UserError, match=f'pixel_weight must be 0 .* got {odd}'):
+        model.reconstruct(images, MASK, weight)

@@ -139,6 +139,11 @@ def test_a_plain_batch_gives_one_sample_for_each_image(make_model, count, images
         assert sample.reconstruction_loss.isfinite()
 
 
+def test_no_images_give_no_samples(make_model):
+    model, none = make_model(), torch.randn(0, 3, 64, 64)
+    assert model.predict(none) == model.predict([none, none], []) == []
+
+
 def test_a_plain_batch_is_measured_as_its_groups(make_model):
     """With weights of pixels, which are used."""
     model = make_model()
