@@ -7,6 +7,7 @@ from .formats import FORMATS, detect_format
 from .load import (
     adapt_encoder,
     adapt_part,
+    fit_stock,
     load_encoder,
     load_pretrained,
     load_whole,
@@ -23,6 +24,7 @@ __all__ = [
     'detect_format',
     'encoder_weights',
     'fit_in_channels',
+    'fit_stock',
     'load_encoder',
     'load_pretrained',
     'load_whole',
