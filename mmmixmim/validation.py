@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -124,7 +125,9 @@ def check_image_size(
             of the images.
     """
     if any(side < stride or side % stride for side in size):
-        fits = (str(max(1, round(side / stride)) * stride) for side in size)
+        # Images can be cropped. img_size should not become smaller than they are.
+        near = math.ceil if option else round
+        fits = (str(max(1, near(side / stride)) * stride) for side in size)
         raise UserError(
             f'{option or "The image size"} {size[0]}x{size[1]} is not divisible by the '
             f'stride {stride} of the encoder, the side of the cells that are mixed: '

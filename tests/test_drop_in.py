@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -117,6 +118,24 @@ def segmentation_sample():
     sample = SegDataSample(metainfo=dict(img_shape=(90, 120)))
     sample.gt_sem_seg = PixelData(data=torch.randint(0, 5, (1, 90, 120)))
     return sample
+
+
+@pytest.mark.parametrize('build', [detector, segmentor])
+@pytest.mark.parametrize('options', [{}, dict(prefix='backbone.')])
+def test_swin_of_mmdet_and_mmseg_takes_the_weights(build, options, tmp_path):
+    source = pretrained_swin()
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'epoch_1.pth')
+    checkpoint = str(tmp_path / 'epoch_1.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoint, **options)
+    cfg = dict(type='SwinTransformer', window_size=4, init_cfg=ConfigDict(init_cfg))
+    model = build(cfg | SWIN['arch'])
+    model.init_weights()
+    encoder, backbone = source.get_submodule('backbone').eval(), model.backbone
+    backbone.eval()  # returns None
+    assert type(backbone).__module__.split('.')[0] in ('mmdet', 'mmseg')
+    image = torch.randn(2, 3, 97, 131)
+    with torch.no_grad():
+        assert torch.equal(backbone(image)[-1], encoder(image)[-1])
 
 
 @pytest.mark.parametrize(

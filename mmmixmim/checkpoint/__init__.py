@@ -7,6 +7,7 @@ from .formats import FORMATS, detect_format
 from .load import (
     adapt_encoder,
     adapt_part,
+    fit_stock,
     load_encoder,
     load_pretrained,
     load_whole,
@@ -22,6 +23,7 @@ __all__ = [
     'adapt_part',
     'detect_format',
     'fit_in_channels',
+    'fit_stock',
     'load_encoder',
     'load_pretrained',
     'load_whole',

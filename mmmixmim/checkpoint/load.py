@@ -111,7 +111,7 @@ def _find_weights(
         return split_encoder(state, prefix)
     first, _ = next(backbone.named_parameters())
     weights, others = stock_weights(state, first, prefix)
-    return _fit_stock(backbone, own, weights), others
+    return fit_stock(backbone, own, weights), others
 
 
 def _check_fits(own: StateDict, weights: StateDict) -> tuple[list[str], list[str]]:
@@ -124,12 +124,18 @@ def _check_fits(own: StateDict, weights: StateDict) -> tuple[list[str], list[str
     unused = [name for name in weights if name not in own]
     stages = [int(found[1]) for found in map(STAGE.match, own) if found]
     last = f'norm{max(stages, default=0)}.'
+    hint = 'Build the backbone with the arguments that it was trained with.'
+    if is_native(own):
+        hint = 'Set arch and qkv_bias to those that it was trained with.'
+        if not is_native(weights):
+            hint = (
+                'It holds another encoder: give the backbone the type that it was '
+                'trained with.'
+            )
     _check_names(
         [n for n in new if not MAP_NORM.match(n) or n.startswith(last)],
         [name for name in unused if not NORM.match(name)],
-        'Set arch and qkv_bias to those that it was trained with.'
-        if is_native(own)
-        else 'Build the backbone with the arguments that it was trained with.',
+        hint,
     )
     return new, unused
 
@@ -155,7 +161,7 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
             if source != NATIVE:  # ours may have necks that no other format has
                 weights = to_native(weights, source)
         else:
-            weights = _fit_stock(model.backbone, own, weights)
+            weights = fit_stock(model.backbone, own, weights)
         result = model.load_state_dict(weights, strict=False)
         _check_names(
             [n for n in result.missing_keys if not n.endswith(DERIVED)],
@@ -168,7 +174,7 @@ def load_whole(model: nn.Module, path: str | Path) -> None:
         ) from error
 
 
-def _fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateDict:
+def fit_stock(encoder: nn.Module, own: StateDict, weights: StateDict) -> StateDict:
     """Resize what depends on the image size, and replace buffers that follow from it.
 
     mmpretrain's Swin resizes its tables by a function that SciPy 1.14 removed. HiViT

@@ -11,7 +11,12 @@ from torch import nn
 
 from mmmixmim.checkpoint import load_encoder, load_whole, split_init_cfg
 from mmmixmim.geometry import load_bias_table, resize_position_embedding
-from mmmixmim.models import MixMIM, MixMIMHiViT, MixMIMSwinTransformer
+from mmmixmim.models import (
+    MixMIM,
+    MixMIMHiViT,
+    MixMIMSwinTransformer,
+    MixMIMTransformer,
+)
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8])
@@ -124,6 +129,15 @@ def test_what_does_not_fit_is_refused_and_nothing_loaded(build, source, message,
         load_encoder(backbone, save(source()))
     for name, value in before.items():
         assert torch.equal(backbone.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    'build, options', [(swin, {}), (swin, dict(use_abs_pos_embed=True)), (hivit, {})]
+)
+def test_weights_of_another_encoder_are_named_as_such(build, options, save):
+    model = MixMIMTransformer(ARCH, img_size=64)
+    with pytest.raises(UserError, match='It holds another encoder: give the backbone'):
+        load_encoder(model, save(build(**options)))
 
 
 @pytest.mark.parametrize('indices', [True, False])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmmixmim.models.backbones.layer_depth import layer_depths
 from mmmixmim.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmmixmim.validation import UserError
 
 from ..wrappers import original_name
-from .layer_depth import layer_depths
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from mmmixmim.validation import UserError, check_int_between
 
 from ..mixing import TokenOwnership
-from ._pretrained import LoadsPretrained
-from ._stock import ReturningTrain, cell_side, run_recomputed
+from ._stock import StockTransformer, cell_side, run_recomputed
 from .arch import read_out_indices
 
 _PADDING = 255  # an owner that no token has
 
 
-class ShiftedWindowEncoder(LoadsPretrained, ReturningTrain):
+class ShiftedWindowEncoder(StockTransformer):
     """Mixin of the encoders made of ``SwinTransformer`` and ``SwinTransformerV2``."""
 
     def __init__(

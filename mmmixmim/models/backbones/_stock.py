@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute_activations
 
+from mmmixmim.checkpoint import fit_stock
 from mmmixmim.validation import UserError
+
+from ._pretrained import LoadsPretrained
+from .layer_depth import NumbersLayers
 
 
 class ReturningTrain:
@@ -18,6 +23,20 @@ class ReturningTrain:
         """Set the mode and return the module."""
         super().train(mode)
         return self
+
+
+class StockTransformer(LoadsPretrained, NumbersLayers, ReturningTrain):
+    """Mixin of all but ConvNeXt: resizes what depends on the image size in any load.
+
+    That includes ``load_from`` of a config, where a detector loads its weights.
+    """
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        start = prefix.removesuffix('.')
+        tensors = chain(self.named_parameters(start), self.named_buffers(start))
+        own = {name: value for name, value in tensors if name in state_dict}
+        state_dict.update(fit_stock(self, own, state_dict))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def replace_blocks(encoder: nn.Module, stock: type, mixing: type) -> None:

@@ -10,17 +10,22 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmmixmim import ops
+from mmmixmim.log import warn
 from mmmixmim.registry import MODELS
-from mmmixmim.validation import UserError, as_pair, check_image_size
+from mmmixmim.validation import (
+    UserError,
+    as_pair,
+    check_image_size,
+    renamed_arguments,
+)
 
 from ..mixing import TokenOwnership
-from ._pretrained import LoadsPretrained
-from ._stock import ReturningTrain, cell_side, replace_blocks
+from ._stock import StockTransformer, cell_side, replace_blocks
 from .arch import read_out_indices
 
 
 @MODELS.register_module()
-class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
+class MixMIMHiViT(StockTransformer, HiViT):
     """HiViT (arXiv 2205.14949), which can encode mixed images.
 
     Without an ownership it is mmpretrain's ``HiViT``, bit by bit and by the same
@@ -38,7 +43,10 @@ class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
         img_size: Height and width in pixels. With ``ape`` alone images may have another
             size, to which the position embedding is resized. With ``rpe`` they may not.
             Defaults to 224.
-        out_indices: Blocks of the last stage whose maps are returned. Negative ones
+        in_channels: Channels of the images; the stock name ``in_chans`` works, too.
+            Defaults to 3.
+        out_indices: Blocks of the last stage whose maps are returned, all with stride
+            16 and the channels of that stage. Several give a warning. Negative ones
             count from the end. (The stock class replaces the last entry by the last
             block.) Defaults to -1.
         **kwargs: Other arguments of mmpretrain's ``HiViT``.
@@ -51,11 +59,13 @@ class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
             ``out_indices`` names no block.
     """
 
+    @renamed_arguments(in_chans='in_channels')
     def __init__(
         self,
         arch: str | dict = 'base',
         img_size: int | Sequence[int] = 224,
         *,
+        in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         **kwargs,
     ) -> None:
@@ -72,7 +82,9 @@ class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
                 f'got frozen_stages={kwargs["frozen_stages"]}: leave it out.'
             )
         # The stock class writes into the list.
-        super().__init__(arch, img_size, out_indices=[-1], **kwargs)
+        super().__init__(
+            arch, img_size, in_chans=in_channels, out_indices=[-1], **kwargs
+        )
         stages, inner = self.num_stages, self.patch_embed.inner_patches
         if inner != (merged := 2 ** (stages - 1)):
             raise UserError(
@@ -85,9 +97,16 @@ class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
             out_indices, self.num_main_blocks, 'blocks of the last stage'
         )
         self.last_index = self.num_main_blocks - 1
+        if len(self.out_indices) > 1:
+            warn(
+                f'{type(self).__name__} returns {len(self.out_indices)} maps of its '
+                f'last stage, all with stride {self.patch_size} and {self.embed_dims} '
+                'channels. An FPN or a UperNet wants strides of 4 to 32: put '
+                'mmseg.Feature2Pyramid before it.'
+            )
         projection = self.patch_embed.proj
         cell_side(self, {'kernel_size and pad_size': projection})
-        self.in_channels = projection.in_channels
+        self.in_channels = in_channels
         self.stride = self.patch_size
         check_image_size(img_size, self.stride, 'img_size')
         self.img_size = img_size
@@ -114,6 +133,13 @@ class MixMIMHiViT(LoadsPretrained, ReturningTrain, HiViT):
             raise UserError(
                 f'With rpe=True images must be {self.img_size[0]}x{self.img_size[1]}, '
                 f'got {height}x{width}: set img_size to it, or use ape alone.'
+            )
+        if ownership is None and (height % self.stride or width % self.stride):
+            raise UserError(
+                f'{type(self).__name__} needs images whose sides {self.stride} '
+                f'divides, got {height}x{width}: pad the batch by '
+                f'data_preprocessor=dict(pad_size_divisor={self.stride}) (mmdet, '
+                f'mmpretrain) or size_divisor={self.stride} (mmseg, also in test_cfg).'
             )
         check_image_size((height, width), self.stride)
         grid = height // self.stride, width // self.stride

@@ -12,7 +12,6 @@ from mmmixmim.geometry import resize_position_embedding, sincos_position_embeddi
 from mmmixmim.ops import set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
-    UserError,
     check_image,
     check_image_size,
     check_int_between,
@@ -48,7 +47,8 @@ class MixMIMTransformer(LoadsPretrained, BaseModule):
             ``embed_dims`` (channels of the first stage, doubled by each next one),
             ``depths`` and ``num_heads`` (one entry per stage). Defaults to 'base'.
         img_size: Height and width in pixels that position embeddings and bias tables
-            are made for. Other inputs use resized position embeddings. Defaults to 224.
+            are made for, multiples of the stride. Images may have any other size, with
+            resized position embeddings. Defaults to 224.
         patch_size: Side of a patch in pixels. Defaults to 4.
         in_channels: Channels of the images. Defaults to 3.
         window_size: Window height and width in tokens, one per stage, each at most as
@@ -126,7 +126,7 @@ class MixMIMTransformer(LoadsPretrained, BaseModule):
         pretrained: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(_with_pretrained(init_cfg, pretrained))
+        super().__init__(pretrained=pretrained, init_cfg=init_cfg)
         sizes = Arch.read(arch, img_size, patch_size, window_size)
         check_positive_int('in_channels', in_channels)
         check_positive('mlp_ratio', mlp_ratio)
@@ -292,16 +292,3 @@ class MixMIMTransformer(LoadsPretrained, BaseModule):
         for module in (*self._frozen_modules(), *unused):
             if module is not None:
                 module.requires_grad_(False)
-
-
-def _with_pretrained(
-    init_cfg: dict | list[dict] | None, pretrained: str | None
-) -> dict | list[dict] | None:
-    if pretrained is None:
-        return init_cfg
-    if init_cfg is not None:
-        raise UserError(
-            f'pretrained={pretrained!r} and init_cfg={init_cfg} both say how to start: '
-            'leave one of them out.'
-        )
-    return dict(type='Pretrained', checkpoint=pretrained)

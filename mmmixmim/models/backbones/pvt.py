@@ -11,8 +11,7 @@ from mmmixmim.runtime.dependencies import require
 from mmmixmim.validation import MissingDependencyError, UserError, as_pair
 
 from ..mixing import TokenOwnership
-from ._pretrained import LoadsPretrained
-from ._stock import cell_side, replace_blocks
+from ._stock import StockTransformer, cell_side, replace_blocks
 from .arch import read_out_indices
 
 try:
@@ -40,7 +39,7 @@ except ImportError as error:
 
 
 @MODELS.register_module()
-class MixMIMPyramidVisionTransformer(LoadsPretrained, PyramidVisionTransformer):
+class MixMIMPyramidVisionTransformer(StockTransformer, PyramidVisionTransformer):
     """PVT (arXiv 2102.12122), which can encode mixed images. Needs mmdet.
 
     Without an ownership it is mmdet's ``PyramidVisionTransformer``, bit by bit and by
@@ -65,7 +64,8 @@ class MixMIMPyramidVisionTransformer(LoadsPretrained, PyramidVisionTransformer):
         MissingDependencyError: If mmdet is not installed, or cannot be imported.
         UserError: If information would pass from cell to cell outside attention: with
             ``use_conv_ffn`` or overlapping patches, as in PVT v2 and MiT, or with
-            ``sr_ratios`` that don't divide a cell.
+            ``sr_ratios`` that don't divide a cell. Also with ``frozen_stages``, which
+            mmdet's class doesn't have.
     """
 
     def __init__(
@@ -75,6 +75,12 @@ class MixMIMPyramidVisionTransformer(LoadsPretrained, PyramidVisionTransformer):
         **kwargs,
     ) -> None:
         img_size = as_pair('pretrain_img_size', pretrain_img_size)
+        if 'frozen_stages' in kwargs:
+            raise UserError(
+                f'{type(self).__name__} cannot freeze stages, as '
+                'PyramidVisionTransformer of mmdet, got '
+                f'frozen_stages={kwargs["frozen_stages"]}: leave it out.'
+            )
         out_indices = read_out_indices(out_indices, kwargs.get('num_stages', 4))
         super().__init__(img_size, out_indices=out_indices, **kwargs)
         replace_blocks(self, PVTEncoderLayer, MixMIMPVTLayer)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import HiViT
 from mmpretrain.registry import MODELS as STOCK
@@ -236,6 +237,24 @@ def test_maps_of_all_blocks():
         assert not torch.equal(*maps)
 
 
+def test_several_maps_of_one_stride_give_a_warning(tmp_path):
+    log = tmp_path / 'log.txt'
+    MMLogger.get_instance('hivit-maps', log_file=str(log))
+    ours()
+    assert 'maps of its last stage' not in log.read_text()
+    ours(out_indices=(0, 1))
+    text = log.read_text()
+    assert 'MixMIMHiViT returns 2 maps of its last stage, all with stride 16' in text
+    assert 'and 32 channels' in text and 'mmseg.Feature2Pyramid' in text
+
+
+@pytest.mark.parametrize('name', ['in_channels', 'in_chans'])
+def test_channels_have_our_name_and_the_stock_one(name):
+    model = ours(**{name: 2})
+    assert model.in_channels == 2
+    assert model.patch_embed.proj.weight.shape[1] == 2
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -267,6 +286,11 @@ def test_refused_images():
         with pytest.raises(UserError, match='must be 64x64, got 32x128'):
             model(torch.rand(2, 3, 32, 128), given)
     with pytest.raises(UserError, match='66x64 is not divisible by the stride 16'):
+        ours()(torch.rand(2, 3, 66, 64), ownership)
+
+
+def test_a_detector_is_told_to_pad_its_batches():
+    with pytest.raises(UserError, match=r'16 divides, got 66x64: .*size_divisor=16\) '):
         ours()(torch.rand(2, 3, 66, 64))
 
 

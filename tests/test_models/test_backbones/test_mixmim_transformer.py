@@ -398,7 +398,7 @@ def test_init_weights_does_not_overwrite_loaded_weights(make_backbone, tmp_path)
             dict(arch=dict(embed_dims=8, depths=[1], num_heads=2)),
             'num_heads must be a list, got 2',
         ),
-        (dict(img_size=100), 'img_size 100x100 is not divisible.*32.*96x96'),
+        (dict(img_size=100), 'img_size 100x100 is not divisible.*32.*128x128'),
         (dict(img_size=(64, 64, 3)), r'img_size must be.*\(64, 64, 3\)'),
         (dict(out_indices=(4,)), r'stages 0 to 3, got \(4,\)'),
         (dict(out_indices=()), r'stages 0 to 3, got \(\)'),

@@ -118,6 +118,7 @@ def test_one_graph_is_compiled():
         (dict(sr_ratios=[8, 2, 1]), r'sr_ratios\[0\] must divide the 4 tokens'),
         (dict(sr_ratios=[4, 2, 2]), r'sr_ratios\[2\] must divide the 1 tokens'),
         (dict(sr_ratios=[3, 2, 1]), r'got sr_ratios=\[3, 2, 1\]'),
+        (dict(frozen_stages=1), 'cannot freeze stages.*frozen_stages=1: leave it out'),
         (dict(pretrain_img_size='224'), "positive int or .height, width., got '224'"),
     ],
 )

@@ -99,14 +99,39 @@ def layer_depths(
             ConvNeXt's does without four stages.
     """
     for cls in type(backbone).__mro__:
-        key = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
-        if key in LAYERS_OF:
-            return _look_up(backbone, LAYERS_OF[key](backbone), names)
+        if list_layers := LAYERS_OF.get(_key(cls)):
+            return _look_up(backbone, list_layers(backbone), names)
         method = vars(cls).get('get_layer_depth')
         # mmpretrain's classifiers have a method of this name, without the prefix.
         if method is not None and 'prefix' in inspect.signature(method).parameters:
             return _ask(backbone, names)
     return None
+
+
+class NumbersLayers:
+    """Mixin: ``get_layer_depth`` by the table, which mmpretrain's constructor asks."""
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Tell the layer of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: Prefix of the backbone's parameters.
+
+        Returns:
+            The layer, and the number of layers. The last layer is the head, to which
+            all names without ``prefix`` belong.
+        """
+        (list_layers,) = filter(None, map(LAYERS_OF.get, map(_key, type(self).__mro__)))
+        layers = list_layers(self)
+        if not param_name.startswith(prefix):
+            return len(layers), len(layers) + 1
+        name = param_name.removeprefix(prefix)
+        return _look_up(self, layers, [name])[name]
+
+
+def _key(cls: type) -> str:
+    return f'{cls.__module__.split(".")[0]}.{cls.__name__}'
 
 
 def _look_up(

@@ -10,8 +10,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmmixmim.engine.optimizers.layer_depth import layer_depths
 from mmmixmim.models import MixMIMSwinTransformer
+from mmmixmim.models.backbones.layer_depth import layer_depths
 from mmmixmim.validation import UserError
 
 ARCH = dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 4])
