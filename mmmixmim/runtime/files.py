@@ -69,9 +69,13 @@ def replacing(path: Path) -> Iterator[Path]:
     If writing fails, the old file stays and the new one is removed.
 
     Args:
-        path: The file to replace. Missing parent folders are created.
+        path: The file to replace. Missing parent folders are created. A device or pipe
+            is written to instead.
     """
     path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():  # a device, such as /dev/stdout
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
     part = path.with_name(f'.{path.name}.{uuid4().hex}.part')

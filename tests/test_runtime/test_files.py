@@ -1,0 +1,34 @@
+"""How files are replaced."""
+
+import os
+
+import pytest
+
+from mmmixmim.runtime import replace_file, write_json
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    """As /dev/stdout and /dev/null are, which a superuser could replace."""
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(pipe, dict(a=1))
+    assert os.read(reader, 99) == b'{\n  "a": 1\n}\n'
+    os.close(reader)
+    assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
+
+
+def test_a_failure_keeps_the_old_file(tmp_path):
+    file = tmp_path / 'a' / 'b.json'
+    write_json(file, dict(a=1))
+    with pytest.raises(UnicodeEncodeError):
+        replace_file(file, '\ud800')
+    assert file.read_text() == '{\n  "a": 1\n}\n' and [*file.parent.iterdir()] == [file]
+
+
+def test_a_link_stays_one(tmp_path):
+    file, link = tmp_path / 'a.txt', tmp_path / 'link.txt'
+    file.write_text('old')
+    link.symlink_to(file)
+    replace_file(link, 'new')
+    assert link.is_symlink() and file.read_text() == 'new'
