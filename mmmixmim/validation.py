@@ -92,7 +92,7 @@ def check_mask(mask: Tensor, images: int = 2) -> None:
 
 
 def check_image(images: Tensor, in_channels: int) -> None:
-    """Raise unless ``images`` is (B, in_channels, H, W) of a floating-point type."""
+    """Raise unless ``images`` is (B, in_channels, H, W)."""
     if not isinstance(images, Tensor):
         raise UserError(
             f'Expected one tensor of images, got a {type(images).__name__}: set '
@@ -106,6 +106,10 @@ def check_image(images: Tensor, in_channels: int) -> None:
             'of the images, or color_type of LoadImageFromFile to what the backbone '
             'takes; mean, std and to_rgb of the data preprocessor go with them.'
         )
+
+
+def check_floats(images: Tensor) -> None:
+    """Raise unless images are of a floating-point type, as normalised ones are."""
     if not images.is_floating_point():
         raise UserError(
             f'Expected images of a floating-point type, got {images.dtype}: normalise '

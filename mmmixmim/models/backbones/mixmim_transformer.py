@@ -12,6 +12,7 @@ from mmmixmim.geometry import resize_position_embedding, sincos_position_embeddi
 from mmmixmim.ops import set_low_precision, set_recompute
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
+    check_floats,
     check_image,
     check_image_size,
     check_int_between,
@@ -196,6 +197,7 @@ class MixMIMTransformer(LoadsPretrained, BaseModule):
             One map (B, C, H / s, W / s), rounded up, for each stage in ``out_indices``.
         """
         check_image(x, self.in_channels)
+        check_floats(x)
         ownership = None
         if mask is not None:
             check_image_size(tuple(x.shape[2:]), self.stride)

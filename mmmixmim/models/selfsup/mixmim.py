@@ -15,6 +15,7 @@ from mmmixmim.registry import MODELS
 from mmmixmim.validation import (
     UserError,
     as_pair,
+    check_floats,
     check_image,
     check_image_size,
     check_int_between,
@@ -301,6 +302,7 @@ class MixMIM(BaseSelfSupervisor):
             What the neck returns: :class:`MixMIMPretrainDecoder` gives for each cell
             the pixels, or target, of an image that it hides.
         """
+        check_floats(inputs)
         # A compiler refuses to set attributes inside of activation checkpointing.
         ownership.mixed = torch.compiler.is_compiling()
         maps = self.backbone(inputs, ownership)
