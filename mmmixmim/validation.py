@@ -113,7 +113,8 @@ def check_floats(images: Tensor) -> None:
     if not images.is_floating_point():
         raise UserError(
             f'Expected images of a floating-point type, got {images.dtype}: normalise '
-            "them by model.data_preprocessor(dict(inputs=images))['inputs']."
+            'them by model.data_preprocessor(dict(inputs=images, data_samples=None))'
+            "['inputs']."
         )
 
 

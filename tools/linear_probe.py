@@ -1,7 +1,6 @@
 """Evaluate an encoder by linear probing: classify its frozen, pooled features."""
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from mmmixmim.runtime import (
     random_seed,
 )
 from mmmixmim.runtime.entries import config_entry
-from mmmixmim.runtime.files import check_out
+from mmmixmim.runtime.files import check_out, write_json
 from mmmixmim.validation import UserError
 
 
@@ -110,8 +109,7 @@ def main() -> None:
         figures[str(name)] = round(float(accuracy), 2)
         print(f'{name:>5} labels per class: {accuracy:.2f} %')
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(figures, indent=2) + '\n')
+        write_json(args.out, figures)
 
 
 if __name__ == '__main__':

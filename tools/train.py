@@ -2,12 +2,9 @@
 
 import argparse
 import os
-from contextlib import nullcontext
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.datasets import naming_lost_files
@@ -17,11 +14,11 @@ from mmmixmim.runtime import (
     build_runner,
     check_data_roots,
     load_config,
+    locked_run,
     one_line_errors,
     prepare_run,
 )
 from mmmixmim.runtime.entries import config_entry, is_amp
-from mmmixmim.runtime.files import locked
 from mmmixmim.validation import UserError
 
 
@@ -102,11 +99,9 @@ def main() -> None:
     prepare_run(cfg, args.config, args.launcher, args.work_dir, args.local_rank)
     apply_options(cfg, args)
     check_data_roots(cfg, ('train', 'val'))
-    runner = build_runner(cfg)  # which connects the processes
-    file = cfg.get('resume') and cfg.get('load_from')
-    first = is_main_process()
-    lock = locked(Path(cfg.work_dir), '--work-dir') if first else nullcontext()
-    with lock, naming_lost_files():
+    with locked_run(cfg), naming_lost_files():
+        runner = build_runner(cfg)  # which connects the processes
+        file = cfg.get('resume') and cfg.get('load_from')
         check_same_start(
             f'resumes {os.path.basename(file)}' if file else 'starts afresh'
         )

@@ -207,8 +207,9 @@ def _has_optimizer(path: Path) -> bool:
         return True
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith('.pkl')]
-        # The key of the dictionary, after its length.
-        return any(b'\x09\0\0\0optimizer' in archive.read(name) for name in pickles)
+        # The key of the dictionary, after its length, in protocols 2 and 4.
+        key = re.compile(rb'(X\x09\0\0\0|\x8c\x09)optimizer')
+        return any(key.search(archive.read(name)) for name in pickles)
 
 
 def restore(folder: Path) -> None:

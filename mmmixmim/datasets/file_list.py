@@ -107,9 +107,13 @@ def _scan(root: str, folders: dict[str, int | None]) -> list[str]:
                 if entry.name.startswith('.'):
                     continue
                 name = prefix + entry.name
-                if entry.is_dir():
+                try:
+                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                except OSError:  # a link to itself
+                    continue
+                if is_folder:
                     check_link(Path(entry.path))
                     waiting.append(name)
-                elif entry.is_file():  # no pipe, and no link to nothing
+                elif is_file:  # no pipe, and no link to nothing
                     names.append(name)
     return names

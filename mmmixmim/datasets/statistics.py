@@ -90,7 +90,9 @@ def mean_and_std(
             )
         measured = ChannelStatistics.load(statistics)
         mean, std = measured.mean, measured.std
-    counts = [None if each is None else len(each) for each in (mean, std)]
+    counts = [
+        None if each is None else np.ndim(each) and len(each) for each in (mean, std)
+    ]
     if counts[0] != counts[1] or counts[0] == 0:
         raise UserError(
             f'mean and std need one number per channel each, got {mean} and {std}.'

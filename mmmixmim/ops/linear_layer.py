@@ -15,6 +15,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .compiled_linear import compiled_heads, compiled_linear, fuses
@@ -31,6 +32,8 @@ from .switch import (
 ONEDNN_LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 if not torch.backends.mkldnn.is_available():
     ONEDNN_LINEAR = None
+
+_PLAIN = (Tensor, nn.Parameter, FakeTensor, type(None))
 
 
 def _has_intel_mkl() -> bool:
@@ -73,7 +76,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return compiled_linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias)
-    recipe = recipe_of(x) if _are_plain(x, weight, bias) else None
+    recipe = recipe_of(x) if x.ndim > 1 and _are_plain(x, weight, bias) else None
     if recipe is None and not _uses_onednn(x, weight, bias):
         return F.linear(x, weight, bias)
     # Send the gradient straight to the source, unless a hook or retain_grad needs that
@@ -241,8 +244,11 @@ def _transposed(matrix: Tensor) -> Tensor:
 
 
 def _are_plain(*tensors: Tensor | None) -> bool:
-    """Whether no tensor is of a subclass, which may have products of its own."""
-    return all(type(each) in (Tensor, nn.Parameter, type(None)) for each in tensors)
+    """Whether no tensor is of a subclass, which may have products of its own.
+
+    Fake tensors, which plans are made with, stand for plain ones.
+    """
+    return all(type(each) in _PLAIN for each in tensors)
 
 
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

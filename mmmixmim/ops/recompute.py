@@ -114,7 +114,9 @@ class LayerNorm(nn.LayerNorm):
         if not (self.low_precision and torch.is_autocast_enabled(device)):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         dtype = torch.get_autocast_dtype(device)
-        x, weight, bias = (each.to(dtype) for each in (x, weight, bias))
+        x, weight, bias = (
+            None if each is None else each.to(dtype) for each in (x, weight, bias)
+        )
         with torch.autocast(device, enabled=False):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 

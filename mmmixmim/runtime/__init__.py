@@ -6,7 +6,7 @@ from .errors import is_out_of_memory, naming_full_memory, one_line_errors
 from .files import replace_file, write_json
 from .options import add_cfg_options, add_run_arguments, positive_int, random_seed
 from .random_state import kept_random_state
-from .runner import build_runner, passes_of_step
+from .runner import build_runner, locked_run, passes_of_step
 
 __all__ = [
     'add_cfg_options',
@@ -17,6 +17,7 @@ __all__ = [
     'is_out_of_memory',
     'kept_random_state',
     'load_config',
+    'locked_run',
     'naming_full_memory',
     'one_line_errors',
     'passes_of_step',

@@ -121,6 +121,8 @@ def check_out(file: Path, kind: str, endings: Collection[str] = ()) -> None:
     if file.is_dir() or endings and file.suffix.lower() not in endings:
         what = 'is a folder' if file.is_dir() else 'is none'
         raise UserError(f'--out must be the name of {kind}: {str(file)!r} {what}.')
+    if file.exists() and not file.is_file():  # a device, such as /dev/stdout
+        return
     there = existing(file.parent)
     try:
         TemporaryFile(dir=there).close()  # permissions alone do not tell

@@ -69,6 +69,12 @@ def init_processes(cfg: Config) -> None:
         )
 
 
+def is_first(launcher: str) -> bool:
+    """Whether this process has rank 0, before :func:`init_processes`."""
+    rank = _NAMES.get(launcher, {}).get('RANK', '')
+    return os.environ.get(rank, '0') == '0'
+
+
 def _import_yapf() -> None:
     """Import what prints configs, one process at a time.
 

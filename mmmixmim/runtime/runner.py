@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
@@ -21,7 +24,8 @@ from mmmixmim.validation import (
 
 from .dependencies import prepare_backends
 from .entries import type_name
-from .launchers import init_processes
+from .files import locked
+from .launchers import init_processes, is_first
 
 # Their engines read checkpoints by themselves, as pickles.
 _UNSAFE_STRATEGIES = ('DeepSpeedStrategy', 'ColossalAIStrategy')
@@ -68,6 +72,19 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     _keep_weights_of_resumed(runner)
     runner.build_dataloader = functools.partial(_build_dataloader, runner)
     return runner
+
+
+@contextmanager
+def locked_run(cfg: Config) -> Iterator[None]:
+    """Make the work folder, and let the first process keep other runs out of it.
+
+    Raises:
+        UserError: If another run has locked it, or it cannot be written.
+    """
+    _make_work_dir(cfg.work_dir)
+    first = is_first(cfg.launcher)
+    with locked(Path(cfg.work_dir), '--work-dir') if first else nullcontext():
+        yield
 
 
 def _make_work_dir(folder: str) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,16 @@ def test_hidden_files_are_left_out_with_a_list_and_without(tmp_path):
         dataset = ImageFolder(str(tmp_path / 'images'), **options)
         names = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
         assert [name[-5:] for name in names] == ['a.png', 'e.png']
+
+
+@pytest.mark.parametrize('cached', [False, True])
+def test_what_is_neither_file_nor_folder_is_left_out(image_folder, tmp_path, cached):
+    options = dict(list_cache=str(tmp_path / 'files.list')) if cached else {}
+    before = len(build(image_folder, **options))
+    (image_folder / 'self.png').symlink_to('self.png')
+    (image_folder / 'lost.png').symlink_to('nothing.png')
+    os.mkfifo(image_folder / 'pipe.png')
+    assert len(build(image_folder, **options)) == before
 
 
 @pytest.mark.parametrize('cached', [False, True])

@@ -73,6 +73,7 @@ def test_a_classifier_refuses_the_same():
         dict(mean=[1.0]),
         dict(mean=[1.0], std=[1.0, 2.0]),
         dict(mean=[], std=[]),
+        dict(mean=1.0, std=1.0),
         dict(mean=[1.0], std=[0.0]),
     ):
         with pytest.raises(UserError, match='mean and std need|std must be positive'):

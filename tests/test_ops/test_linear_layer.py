@@ -86,7 +86,7 @@ def test_outputs_of_norms_and_activations_are_not_stored(before, autocast):
 
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('before', BEFORE)
-@pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4)])
+@pytest.mark.parametrize('shape', [(2, 3, 4), (7, 4), (4,)])
 def test_values_and_gradients(shape, before, bias, intel):
     layer, before = ops.Linear(4, 5, bias=bias), BEFORE[before]
     x = torch.randn(shape, requires_grad=True)
@@ -95,7 +95,8 @@ def test_values_and_gradients(shape, before, bias, intel):
     with ops.plain():
         wanted = layer(before(x))
         assert type(wanted.grad_fn).__name__ != '_LinearBackward'
-    assert type(out.grad_fn).__name__ == '_LinearBackward'
+    fast = type(out.grad_fn).__name__ == '_LinearBackward'
+    assert fast == (len(shape) > 1)
     torch.testing.assert_close(out, wanted)
     torch.testing.assert_close(
         torch.autograd.grad(out.square().sum(), leaves),

@@ -81,6 +81,16 @@ def test_low_precision_norms_have_float32_statistics():
     torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize('affine', [False, True])
+def test_norms_without_parameters_in_low_precision(affine):
+    norm = ops.LayerNorm(8, elementwise_affine=affine, bias=False)
+    norm.low_precision, x = True, torch.randn(2, 8)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = norm(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), F.layer_norm(x, (8,)), atol=0.02, rtol=0)
+
+
 def test_the_default_depends_on_the_device():
     """Norms are recomputed on a CPU, nothing on a GPU."""
     norm, x = ops.LayerNorm(4), torch.rand(2, 4)

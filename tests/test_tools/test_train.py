@@ -186,14 +186,15 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
     )
     options = ['--work-dir', tmp_path, '--cfg-options', *ONE_ITERATION]
     command = [sys.executable, '-c', code]
+    (tmp_path / 'config.py').write_text('mine')
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=tmp_path) as other:
         assert other.stdout.readline() == 'locked\n'
         line = error_line(call('train.py', PRETRAIN, *options, cwd=tmp_path))
         other.communicate('\n')
     assert f'Another process uses {str(tmp_path)!r}: wait for its end, or' in line
     assert 'another --work-dir.' in line
-    assert not list(tmp_path.glob('*.pth'))
-    assert (tmp_path / '.lock').exists()
+    assert (tmp_path / 'config.py').read_text() == 'mine'
+    assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'config.py'}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmmixmim.checkpoint.resumable import LATEST
 from mmmixmim.registry import HOOKS
@@ -101,10 +103,10 @@ class PreemptionHook(Hook):
         main = threading.current_thread() is threading.main_thread()
         signals = self.signals if main else []  # Python allows no other thread
         self._before = {each: signal.signal(each, self._notice) for each in signals}
-        keep = signal.SIGTERM in signals
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
+                keep = signal.SIGTERM in signals and _is_forked(loader)
                 loader.worker_init_fn = partial(_detach, loader.worker_init_fn, keep)
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
@@ -161,6 +163,12 @@ class PreemptionHook(Hook):
             f'{self.resume_by or _command()}'
         )
         raise Interrupted(self._received)
+
+
+def _is_forked(loader: DataLoader) -> bool:
+    """Whether workers have no other threads at first, which a signal would reach."""
+    context = loader.multiprocessing_context or multiprocessing
+    return context.get_start_method() == 'fork'
 
 
 def _detach(init: Callable | None, keep: bool, worker: int) -> None:

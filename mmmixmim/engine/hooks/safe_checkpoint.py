@@ -28,6 +28,8 @@ from mmmixmim.checkpoint.resumable import (
 )
 from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
+from mmmixmim.runtime.entries import config_entry, type_name
+from mmmixmim.runtime.saved_config import read_config_text
 from mmmixmim.validation import UserError
 
 from ..schedulers.resuming import follow_config
@@ -129,6 +131,7 @@ class SafeCheckpointHook(CheckpointHook):
                 runner._load_from,
                 scheduled=bool(runner.param_schedulers),
             )
+        _check_optimizer(runner.cfg, checkpoint, runner._load_from)
         _check_groups(runner.optim_wrapper, checkpoint, runner._load_from)
         _drop_empty_scale(checkpoint)
         follow_config(runner.optim_wrapper, runner.param_schedulers, checkpoint)
@@ -343,7 +346,7 @@ def _take_trained_weights(checkpoint: dict) -> None:
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
-    """Raise if other weights are trained, in other groups or by another optimizer."""
+    """Raise if other weights are trained, or in other groups."""
     state = checkpoint.get('optimizer') or {}
     if len(optim_wrappers(wrapper)) != 1 or 'param_groups' not in state:
         return
@@ -358,19 +361,20 @@ def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> 
             f'with {sum(own)}. Resume with the same frozen_stages and '
             'optim_wrapper.paramwise_cfg.'
         )
-    lacking = [
-        name
-        for name, value in wrapper.optimizer.defaults.items()
-        # PyTorch adds switches that are newer than the checkpoint.
-        if value is not None and not isinstance(value, bool)
-        if not all(name in group for group in state['param_groups'])
-    ]
-    if lacking:
+
+
+def _check_optimizer(cfg: dict, checkpoint: dict, path: str | None) -> None:
+    """Raise for an optimizer of another type, whose state would not fit."""
+    before = read_config_text(checkpoint['meta'].get('config_text', ''))
+    entries = [config_entry(each, 'optim_wrapper.optimizer') for each in (cfg, before)]
+    if not all(isinstance(each, dict) for each in entries):
+        return
+    own, theirs = map(type_name, entries)
+    if own != theirs:
         raise UserError(
-            f'{path or "The checkpoint"} does not fit: its optimizer has no '
-            f'{lacking[0]}, as {type(wrapper.optimizer).__name__} of the config has. '
-            'Resume with the same optim_wrapper.optimizer.type; to start from the '
-            'weights alone, set load_from=FILE without --resume.'
+            f'{path or "The checkpoint"} does not fit: its optimizer is {theirs}, that '
+            f'of the config {own}. Resume with the same optim_wrapper.optimizer.type; '
+            'to start from the weights alone, set load_from=FILE without --resume.'
         )
 
 

@@ -76,7 +76,7 @@ class MixMIMHiViT(StockTransformer, HiViT):
                 f'rpe=True needs a square img_size, got {height}x{width}: use '
                 'ape alone.'
             )
-        if kwargs.get('frozen_stages', -1) > 0:
+        if kwargs.get('frozen_stages', -1) not in (-1, 0):
             raise UserError(
                 f'{type(self).__name__} cannot freeze stages, as HiViT of mmpretrain, '
                 f'got frozen_stages={kwargs["frozen_stages"]}: leave it out.'
@@ -139,7 +139,8 @@ class MixMIMHiViT(StockTransformer, HiViT):
                 f'{type(self).__name__} needs images whose sides {self.stride} '
                 f'divides, got {height}x{width}: pad the batch by '
                 f'data_preprocessor=dict(pad_size_divisor={self.stride}) (mmdet, '
-                f'mmpretrain) or size_divisor={self.stride} (mmseg, also in test_cfg).'
+                f'mmpretrain) or dict(size=None, size_divisor={self.stride}, '
+                f'test_cfg=dict(size_divisor={self.stride})) (mmseg).'
             )
         check_image_size((height, width), self.stride)
         grid = height // self.stride, width // self.stride

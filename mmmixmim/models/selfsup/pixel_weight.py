@@ -48,11 +48,11 @@ def check_pixel_weight(weight: Tensor, images: Tensor) -> None:
         )
     # A look at weights on a GPU would wait for it.
     if runs_eagerly() and runs_on_cpu(weight):
-        odd = weight[~(weight >= 0)]
+        odd = weight[~((weight >= 0) & (weight < torch.inf))]
         if len(odd):
             raise UserError(
-                'pixel_weight must be 0 where a pixel does not count, and positive '
-                f'elsewhere, got {odd[0].item():g}.'
+                'pixel_weight must be 0 where a pixel does not count, and positive and '
+                f'finite elsewhere, got {odd[0].item():g}.'
             )
 
 

@@ -386,23 +386,13 @@ def test_other_trained_parameters_are_refused(interrupted):
         resume(interrupted, interrupted / 'iter_6.pth', freeze)
 
 
-@pytest.mark.parametrize('kind, name', [('SGD', 'momentum'), ('Adagrad', 'lr_decay')])
-def test_another_optimizer_is_refused(interrupted, kind, name):
+@pytest.mark.parametrize('kind', ['SGD', 'Adam', 'Adamax'])
+def test_another_optimizer_is_refused(interrupted, kind):
     def change(cfg):
         cfg.optim_wrapper.optimizer = dict(type=kind, lr=0.1)
 
-    with pytest.raises(UserError, match=f'has no {name}, as {kind} of the config has'):
+    with pytest.raises(UserError, match=f'is AdamW, that of the config {kind}. Resume'):
         resume(interrupted, interrupted / 'iter_6.pth', change)
-
-
-def test_options_that_pytorch_has_added_since_are_no_other_optimizer(interrupted):
-    path = interrupted / 'iter_6.pth'
-    checkpoint = torch.load(path, weights_only=True)
-    for group in checkpoint['optimizer']['param_groups']:
-        for name in ('maximize', 'foreach', 'differentiable', 'fused'):
-            del group[name]
-    torch.save(checkpoint, path)
-    resume(interrupted, path)
 
 
 def test_run_without_checkpoints_has_none_to_resume(tmp_path):

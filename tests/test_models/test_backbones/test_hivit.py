@@ -290,7 +290,7 @@ def test_refused_images():
 
 
 def test_a_detector_is_told_to_pad_its_batches():
-    with pytest.raises(UserError, match=r'16 divides, got 66x64: .*size_divisor=16\) '):
+    with pytest.raises(UserError, match=r'16 divides, got 66x64: .*size_divisor=16\)'):
         ours()(torch.rand(2, 3, 66, 64))
 
 

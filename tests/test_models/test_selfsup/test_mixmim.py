@@ -221,8 +221,12 @@ def test_refuses_masks_that_are_no_tensors(make_mixmim, mask):
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.int64])
 def test_refuses_integers(make_mixmim, dtype):
     images = torch.ones(2, 3, 64, 64, dtype=dtype)
-    with pytest.raises(UserError, match=f'got {dtype}: .*data_preprocessor'):
-        make_mixmim().loss(images)
+    model = make_mixmim()
+    with pytest.raises(UserError, match=f'got {dtype}: .*data_preprocessor') as error:
+        model.loss(images)
+    advice = str(error.value).partition('by ')[2].rstrip('.')
+    normalised = eval(advice, dict(model=model, images=images))
+    assert normalised.is_floating_point()
 
 
 def test_training_on_a_batch_of_one_warns(make_mixmim):

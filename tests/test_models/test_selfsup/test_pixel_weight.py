@@ -162,8 +162,8 @@ def test_what_takes_no_weights_says_so(make_mixmim, model, images, weight):
         hog.loss(torch.randn(4, 3, 64, 64), samples(weight), MASK)
 
 
-@pytest.mark.parametrize('odd', [-0.5, torch.nan])
-def test_negative_weights_are_refused(model, images, weight, odd):
+@pytest.mark.parametrize('odd', [-0.5, torch.nan, torch.inf])
+def test_odd_weights_are_refused(model, images, weight, odd):
     weight[1, 2, 3] = odd
     with pytest.raises(UserError, match=f'pixel_weight must be 0 .* got {odd}'):
         model.loss(images, samples(weight), MASK)
