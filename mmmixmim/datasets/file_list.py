@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -109,7 +110,9 @@ def _scan(root: str, folders: dict[str, int | None]) -> list[str]:
                 name = prefix + entry.name
                 try:
                     is_folder, is_file = entry.is_dir(), entry.is_file()
-                except OSError:  # a link to itself
+                except OSError as error:
+                    if error.errno != errno.ELOOP:  # a link to itself
+                        raise
                     continue
                 if is_folder:
                     check_link(Path(entry.path))

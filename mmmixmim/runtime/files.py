@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
@@ -47,15 +47,16 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         UserError: If another process has locked it.
     """
     file = folder / LOCK
-    with file.open('a') as lock:
+    with ExitStack() as stack:
         try:
+            lock = stack.enter_context(file.open('a'))
             # Loader processes do not inherit this kind of lock.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise UserError(
                 f'Another process uses {str(folder)!r}: wait for its end, or choose '
-                f'another {option}. If there is none, since its machine has died, '
-                f'remove {str(file)!r}.'
+                f'another {option}. If there is none, since its machine has died or '
+                f'its user was another one, remove {str(file)!r}.'
             ) from error
         except OSError:  # a disk without locks
             pass
@@ -72,10 +73,10 @@ def replacing(path: Path) -> Iterator[Path]:
         path: The file to replace. Missing parent folders are created. A device or pipe
             is written to instead.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
     if path.exists() and not path.is_file():  # a device, such as /dev/stdout
         yield path
         return
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
     part = path.with_name(f'.{path.name}.{uuid4().hex}.part')

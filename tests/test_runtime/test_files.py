@@ -1,6 +1,8 @@
 """How files are replaced."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,15 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     assert os.read(reader, 99) == b'{\n  "a": 1\n}\n'
     os.close(reader)
     assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
+
+
+def test_the_output_of_a_command_goes_into_a_pipe():
+    code = (
+        'from pathlib import Path; from mmmixmim.runtime import write_json\n'
+        "write_json(Path('/dev/stdout'), dict(a=1))"
+    )
+    process = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    assert process.stdout == b'{\n  "a": 1\n}\n'
 
 
 def test_a_failure_keeps_the_old_file(tmp_path):

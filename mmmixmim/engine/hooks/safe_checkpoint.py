@@ -346,7 +346,7 @@ def _take_trained_weights(checkpoint: dict) -> None:
 
 
 def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> None:
-    """Raise if other weights are trained, or in other groups."""
+    """Raise if other weights are trained, in other groups or by another optimizer."""
     state = checkpoint.get('optimizer') or {}
     if len(optim_wrappers(wrapper)) != 1 or 'param_groups' not in state:
         return
@@ -361,15 +361,31 @@ def _check_groups(wrapper: OptimWrapper, checkpoint: dict, path: str | None) -> 
             f'with {sum(own)}. Resume with the same frozen_stages and '
             'optim_wrapper.paramwise_cfg.'
         )
+    lacking = [
+        name
+        for name, value in wrapper.optimizer.defaults.items()
+        # PyTorch adds switches that are newer than the checkpoint.
+        if value is not None and not isinstance(value, bool)
+        if not all(name in group for group in state['param_groups'])
+    ]
+    if lacking:  # where no config tells the type
+        raise UserError(
+            f'{path or "The checkpoint"} does not fit: its optimizer has no '
+            f'{lacking[0]}, as {type(wrapper.optimizer).__name__} of the config has. '
+            'Resume with the same optim_wrapper.optimizer.type; to start from the '
+            'weights alone, set load_from=FILE without --resume.'
+        )
 
 
 def _check_optimizer(cfg: dict, checkpoint: dict, path: str | None) -> None:
     """Raise for an optimizer of another type, whose state would not fit."""
-    before = read_config_text(checkpoint['meta'].get('config_text', ''))
+    text = checkpoint['meta'].get('config_text')
+    before = read_config_text(text) if isinstance(text, str) else {}
     entries = [config_entry(each, 'optim_wrapper.optimizer') for each in (cfg, before)]
     if not all(isinstance(each, dict) for each in entries):
         return
-    own, theirs = map(type_name, entries)
+    # A sharding optimizer is none itself.
+    own, theirs = (each.get('optimizer_type') or type_name(each) for each in entries)
     if own != theirs:
         raise UserError(
             f'{path or "The checkpoint"} does not fit: its optimizer is {theirs}, that '

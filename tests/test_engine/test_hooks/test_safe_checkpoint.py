@@ -395,6 +395,29 @@ def test_another_optimizer_is_refused(interrupted, kind):
         resume(interrupted, interrupted / 'iter_6.pth', change)
 
 
+@pytest.mark.parametrize('text', [None, dict(a=1)])
+def test_another_optimizer_is_refused_also_without_its_config(interrupted, text):
+    def change(cfg):
+        cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1)
+
+    path = interrupted / 'iter_6.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta']['cfg'] = text
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match='has no momentum, as SGD of the config has'):
+        resume(interrupted, path, change)
+
+
+def test_options_that_pytorch_has_added_since_are_no_other_optimizer(interrupted):
+    path = interrupted / 'iter_6.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    for group in checkpoint['optimizer']['param_groups']:
+        for name in ('maximize', 'foreach', 'differentiable', 'fused'):
+            del group[name]
+    torch.save(checkpoint, path)
+    resume(interrupted, path)
+
+
 def test_run_without_checkpoints_has_none_to_resume(tmp_path):
     assert find_resumable(tmp_path) is None
 
