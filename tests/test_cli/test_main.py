@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import BashComplete
 
+from mmmixmim.benchmarking.roofline import CARDS
 from mmmixmim.cli.doctor import run_checks
 from mmmixmim.cli.machine import Machine
 from mmmixmim.cli.main import cli
@@ -27,6 +28,11 @@ def test_help_lists_the_commands():
     assert code == 0
     for command in cli.commands:
         assert re.search(rf'^  {command} +\w', printed, re.M)
+
+
+def test_help_names_every_card():
+    _, printed, _ = mixmim('plan', '--help')
+    assert all(re.search(rf'\b{name}\b', printed) for name in CARDS)
 
 
 def test_the_shell_completes_commands_and_options():

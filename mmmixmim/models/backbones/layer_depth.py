@@ -122,7 +122,8 @@ class NumbersLayers:
             The layer, and the number of layers. The last layer is the head, to which
             all names without ``prefix`` belong.
         """
-        (list_layers,) = filter(None, map(LAYERS_OF.get, map(_key, type(self).__mro__)))
+        entries = (LAYERS_OF.get(_key(cls)) for cls in type(self).__mro__)
+        list_layers = next(filter(None, entries))
         layers = list_layers(self)
         if not param_name.startswith(prefix):
             return len(layers), len(layers) + 1
