@@ -23,7 +23,7 @@ def list_files(root: str, cache: str | None = None) -> list[str]:
     the folders, not at the files.
 
     Args:
-        root: The folder. Names that start with a dot are left out.
+        root: The folder. Names that start with a dot are left out, and ``lost+found``.
         cache: File of the list. It is written if it is missing, out of date, damaged,
             or that of another folder. Defaults to None: the folder is listed.
 
@@ -31,7 +31,7 @@ def list_files(root: str, cache: str | None = None) -> list[str]:
         Sorted paths, relative to ``root``, with slashes.
 
     Raises:
-        UserError: If a link leads to a folder above it.
+        UserError: If a link leads to a folder above it, or a folder cannot be listed.
     """
     root = os.path.abspath(os.path.expanduser(root))
     file = Path(cache).expanduser() if cache else None
@@ -57,6 +57,12 @@ def check_link(folder: Path) -> None:
                 f'{str(folder)!r} is a link to {str(target)!r}, a folder above it, so '
                 'the search for images would never end: remove the link.'
             )
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name belongs to the system, not to the data."""
+    # ext4 puts lost+found at the root of a disk; only root may list it.
+    return name.startswith('.') or name == 'lost+found'
 
 
 def not_listed(error: OSError) -> None:
@@ -98,14 +104,18 @@ def _scan(root: str, folders: dict[str, int | None]) -> list[str]:
     while waiting:
         folder = waiting.pop()
         path = os.path.join(root, folder)
-        # Before its files are read: what comes later changes the time again, unless
-        # it comes at once and the disk has coarse times.
-        changed = os.stat(path).st_mtime_ns
+        try:
+            # Before its files are read: what comes later changes the time again, unless
+            # it comes at once and the disk has coarse times.
+            changed = os.stat(path).st_mtime_ns
+            listing = os.scandir(path)
+        except OSError as error:
+            not_listed(error)
         folders[folder] = changed if changed < time.time_ns() - _COARSE else None
         prefix = f'{folder}/' if folder else ''
-        with os.scandir(path) as entries:
+        with listing as entries:
             for entry in entries:
-                if entry.name.startswith('.'):
+                if is_left_out(entry.name):
                     continue
                 name = prefix + entry.name
                 try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError, UserError
 
-from .file_list import check_link, not_listed
+from .file_list import check_link, is_left_out, not_listed
 from .raster_folder import RASTERS
 
 # Beside run.json, in the folder of a run of ``mixmim``.
@@ -92,7 +92,7 @@ def find_images(
     skipped = Skipped() if skipped is None else skipped
     found, run = [], None
     for folder, folders, names in os.walk(root, onerror=not_listed, followlinks=True):
-        folders[:] = [each for each in folders if not _is_left_out(each)]
+        folders[:] = [each for each in folders if not is_left_out(each)]
         for each in folders:
             check_link(Path(folder, each))
         if 'run.json' in names and not _RUN.isdisjoint(names):
@@ -100,7 +100,7 @@ def find_images(
             folders.clear()
             continue
         for each in names:
-            if each.startswith('.'):
+            if is_left_out(each):
                 continue
             if each.lower().endswith(endings):
                 found.append(Path(folder, each))
@@ -127,11 +127,6 @@ def _is_dicom(file: Path) -> bool:
             with file.open('rb') as stream:
                 return stream.read(132)[128:] == b'DICM'
     return False
-
-
-def _is_left_out(folder: str) -> bool:
-    # ext4 puts lost+found at the root of a disk; only root may list it.
-    return folder.startswith('.') or folder == 'lost+found'
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -38,7 +38,10 @@ def test_links_that_lead_to_each_other_are_refused(look, tmp_path):
         look(tmp_path / 'images')
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('look', 'named'), [(find_images, 'images/closed'), (list_files, '/.*/images/.*')]
+)
+def test_a_folder_that_cannot_be_listed_is_named(look, named, tmp_path, monkeypatch):
     (tmp_path / 'images' / 'closed').mkdir(parents=True)
     (tmp_path / 'images' / 'a.png').touch()
     (tmp_path / 'images' / 'closed').chmod(0)
@@ -48,8 +51,8 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     try:
         if user == 0:  # root may list anything
             os.seteuid(65534)
-        with pytest.raises(UserError, match="'images/closed' cannot be listed .Perm"):
-            find_images(Path('images'))
+        with pytest.raises(UserError, match=f"'{named}' cannot be listed .Permission"):
+            look(Path('images'))
     finally:
         os.seteuid(user)
 
@@ -109,3 +112,4 @@ def test_what_disks_keep_at_their_top_is_left_out(tmp_path):
     for name in ('a.png', 'lost+found/b.png'):
         (tmp_path / name).touch()
     assert find_images(tmp_path) == [tmp_path / 'a.png']
+    assert list_files(str(tmp_path)) == ['a.png']
