@@ -13,9 +13,8 @@ import numpy as np
 
 from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.image_files import Skipped, find_images, fingerprint
-from mmmixmim.datasets.labelled import read_paths
 from mmmixmim.datasets.scan import Scan, is_readable, scan_images
-from mmmixmim.datasets.tables import LISTS
+from mmmixmim.datasets.tables import LISTS, read_paths
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError
 

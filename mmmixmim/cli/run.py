@@ -35,11 +35,16 @@ _CHOSEN = (
     'workers',
 )
 # MMEngine's scope, loggers and signal handlers belong to the process.
-_RUNNING = threading.Lock()
+_RUNNING: dict[int, threading.Lock] = {}  # by process: a forked one has no run
 # What a command that was interrupted before its run began has written, scan.json first.
 _PREPARED = {
-    *('scan.json', 'statistics.json', 'images.txt', 'train.txt', 'val.txt'),
-    *('held_out', STORED_FOLDER),
+    'scan.json',
+    'statistics.json',
+    'images.txt',
+    'train.txt',
+    'val.txt',
+    'held_out',
+    STORED_FOLDER,
 }
 
 
@@ -247,7 +252,7 @@ class Run:
 
 @contextmanager
 def _only_run(folder: Path) -> Iterator[None]:
-    lock = _RUNNING  # another one after a fork
+    lock = _RUNNING.setdefault(os.getpid(), threading.Lock())
     if not lock.acquire(blocking=False):
         raise UserError(
             f'--out {str(folder)!r}: another run of this process has not ended. Wait '
@@ -257,15 +262,6 @@ def _only_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _after_fork() -> None:
-    """A forked process has no run, whatever its parent does."""
-    global _RUNNING
-    _RUNNING = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _plain(value: object) -> float | str:

@@ -6,7 +6,6 @@ Each setting that the user leaves out has a rule in ``rules.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mmmixmim.datasets.scan import Scan
@@ -39,14 +38,14 @@ class Choices(dict[str, Choice]):
         super().__init__()
         self.given = {name: each for name, each in given.items() if each is not None}
 
-    def add(self, name: str, choose: Callable[[], tuple[object, str]]):
-        """Take the user's value, or choose one. Returns the value."""
+    def add(self, name: str, rule: tuple[object, str]):
+        """Take the user's value, or else what a rule says. Returns the value."""
         if name in self:  # follows from given weights
             return self[name].value
         if name in self.given:
             value, reason = self.given[name], 'as given'
         else:
-            value, reason = choose()
+            value, reason = rule
         self[name] = Choice(value, reason)
         return value
 
@@ -72,20 +71,18 @@ def choose_pretraining(
         UserError: If a setting that the user gave cannot work.
     """
     chosen, cost = _choose_model(scan, machine, known, given)
-    images = scan.images - chosen.add('held_out', lambda: rules.held_out(scan))
+    images = scan.images - chosen.add('held_out', rules.held_out(scan))
     total = rules.total_batch(images)
     batch = _choose_batch(chosen, images, total, cost, machine)
-    chosen.add('epochs', lambda: rules.epochs(images, cost, machine))
+    chosen.add('epochs', rules.epochs(images, cost, machine))
     if chosen.held_out:
         cost_of_one = chosen.held_out / images
-        chosen.add(
-            'val_interval', lambda: rules.val_interval(chosen.epochs, cost_of_one)
-        )
-    chosen.add('lr', lambda: rules.learning_rate(batch, chosen.model))
-    chosen.add('warmup', lambda: rules.warmup(chosen.epochs))
+        chosen.add('val_interval', rules.val_interval(chosen.epochs, cost_of_one))
+    chosen.add('lr', rules.learning_rate(batch, chosen.model))
+    chosen.add('warmup', rules.warmup(chosen.epochs))
     size = batch_bytes(chosen, scan)
     shards = scan.shards - bool(chosen.held_out) if scan.shards else None
-    chosen.add('workers', lambda: rules.workers(machine, size, shards))
+    chosen.add('workers', rules.workers(machine, size, shards))
     if shards and chosen.workers > shards:
         raise UserError(
             f'--workers {chosen.workers} are more than the {plural(shards, "shard")} '
@@ -112,13 +109,13 @@ def choose_classification(
     chosen, cost = _choose_model(scan, machine, known, given)
     total = min(256, rules.total_batch(images))
     batch = _choose_batch(chosen, images, total, cost, machine)
-    chosen.add('epochs', lambda: rules.epochs_of_classification(images, batch))
+    chosen.add('epochs', rules.epochs_of_classification(images, batch))
     pretrained = known is not None
-    chosen.add('layer_decay', lambda: rules.layer_decay(chosen.model, pretrained))
-    chosen.add('lr', lambda: rules.learning_rate(batch, chosen.model))
-    chosen.add('warmup', lambda: rules.warmup(chosen.epochs, 5 / 100))
+    chosen.add('layer_decay', rules.layer_decay(chosen.model, pretrained))
+    chosen.add('lr', rules.learning_rate(batch, chosen.model))
+    chosen.add('warmup', rules.warmup(chosen.epochs, 5 / 100))
     size = batch_bytes(chosen, scan)
-    chosen.add('workers', lambda: rules.workers(machine, size))
+    chosen.add('workers', rules.workers(machine, size))
     return chosen, cost
 
 
@@ -128,15 +125,15 @@ def _choose_model(
     """Choose what the model looks like, and compute what it costs."""
     chosen = Choices(**given)
     _known(chosen, known)
-    chosen.add('image_size', lambda: rules.image_size(scan, machine))
-    chosen.add('model', lambda: rules.model(scan.images, machine, chosen.image_size))
-    chosen.add('patch_size', lambda: rules.patch_size(chosen.model, chosen.image_size))
-    chosen.add('in_channels', lambda: rules.in_channels(scan))
+    chosen.add('image_size', rules.image_size(scan, machine))
+    chosen.add('model', rules.model(scan.images, machine, chosen.image_size))
+    chosen.add('patch_size', rules.patch_size(chosen.model, chosen.image_size))
+    chosen.add('in_channels', rules.in_channels(scan))
     check_sizes(chosen, scan)
     sizes = (chosen.image_size, chosen.patch_size, chosen.in_channels)
     model = pretraining_model(chosen.model, *sizes)
     cost = training_cost(model, chosen.in_channels, chosen.image_size)
-    chosen.add('precision', lambda: rules.precision(machine))
+    chosen.add('precision', rules.precision(machine))
     check_precision(chosen.precision, machine)
     if chosen.precision != 'float32':  # halves all but norms and residual sums
         cost = replace(cost, activations=round(0.6 * cost.activations))
@@ -152,9 +149,9 @@ def _choose_batch(
         Images of an update; a batch size that the user gave may change it.
     """
     fits = largest_batch(cost, machine)
-    chosen.add('batch_size', lambda: rules.batch_size(images, total, fits))
+    chosen.add('batch_size', rules.batch_size(images, total, fits))
     check_batch(chosen.batch_size, fits, cost, machine, images)
-    chosen.add('accumulation', lambda: rules.accumulation(total, chosen.batch_size))
+    chosen.add('accumulation', rules.accumulation(total, chosen.batch_size))
     return chosen.batch_size * chosen.accumulation
 
 
@@ -169,8 +166,7 @@ def _known(chosen: Choices, known: dict | None) -> None:
             f'which are of the model {model}: leave out --model.'
         )
     for name in ('model', 'image_size', 'patch_size'):
-        value = known[name]
-        chosen.add(name, lambda value=value: (value, 'as in the weights of --from'))
+        chosen.add(name, (known[name], 'as in the weights of --from'))
 
 
 def time_of_training(chosen: Choices, images: int, cost: Cost, machine: Machine) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from mmmixmim.datasets.image_files import Skipped
 from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
-from mmmixmim.datasets.samples import has_mask
 from mmmixmim.datasets.scan import get_sample, scan_dataset
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.text import plural
@@ -140,17 +139,13 @@ class PythonDataset(Source):
         return _split(dict(type='WrappedDataset', dataset=self.scan.root), held_out)
 
     def _have_masks(self) -> bool:
-        indices = evenly_spaced(len(self.dataset), MEASURED)
-        found = {i: has_mask(get_sample(self.dataset, i)) for i in indices}
-        with_mask, without = (
-            next((i for i, has in found.items() if has == wanted), None)
-            for wanted in (True, False)
-        )
-        if with_mask is not None and without is not None:
+        with_mask = self.scan.examples.get('with mask')
+        without = self.scan.examples.get('without mask')
+        if with_mask and without:
             raise UserError(
-                f'Item {without} of the {self.scan.root} has no mask, but item '
-                f'{with_mask} has one: give all items a mask, of ones where all pixels '
-                'are data, or none.'
+                f'{without[0].capitalize()} of the {self.scan.root} has no mask, but '
+                f'{with_mask[0]} has one: give all items a mask, of ones where all '
+                'pixels are data, or none.'
             )
         return with_mask is not None
 

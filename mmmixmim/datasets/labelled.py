@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmixmim.validation import MissingFileError, UserError
+from mmmixmim.validation import UserError
 
 from .image_files import Skipped, find_images
-from .tables import read_columns, read_lines
+from .tables import check_paths, read_columns
 
 PARTS = ('train', 'val')
 # What people call the parts, as in seg_train or val2017.
@@ -100,23 +100,6 @@ def labelled_folder_of(folder: Path) -> Path | None:
         return None
     train, val = ({x.name for x in part.iterdir() if x.is_dir()} for part in parts)
     return folder.parent if train and train == val else None
-
-
-def read_paths(file: Path) -> list[Path]:
-    """Read the paths of a list: a table with a column ``path``, or one per line.
-
-    Args:
-        file: A ``.csv`` or ``.parquet`` file, or a text file.
-
-    Raises:
-        MissingFileError: If an image does not exist.
-        UserError: If the list is empty, or has no column ``path``.
-    """
-    if file.suffix.lower() in ('.csv', '.parquet'):
-        names = read_columns(file, ['path'])['path']
-    else:
-        names = [line for line in read_lines(file) if line]
-    return check_paths(file, [file.parent / name for name in names])
 
 
 def split(labelled: Labelled, share: float = 0.2, seed: int = 0) -> Labelled:
@@ -242,21 +225,3 @@ def _read_table(file: Path) -> list[tuple[Path, str, str]]:
             )
     # An image that is repeated would be drawn for training and for validation.
     return [row for _, row in seen.values()]
-
-
-def check_paths(file: Path, paths: list[Path]) -> list[Path]:
-    """Return the paths of a list as absolute ones.
-
-    Raises:
-        MissingFileError: If an image does not exist.
-        UserError: If there are none.
-    """
-    if not paths:
-        raise UserError(f'{str(file)!r} lists no images.')
-    for path in paths:
-        if not path.is_file():
-            raise MissingFileError(
-                f'{str(file)!r} lists {str(path)!r}, which does not exist. Paths are '
-                'relative to the list.'
-            )
-    return [path.absolute() for path in paths]

@@ -6,7 +6,7 @@ import json
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -23,7 +23,7 @@ from .no_data import odd_value
 from .pillow_limits import open_picture
 from .readers import EXTENSIONS, ImageReader, middle_of, open_image
 from .readers.base import naming
-from .samples import as_sample, open_sample
+from .samples import as_sample, has_mask, open_sample
 from .subsets import evenly_spaced
 
 _SAMPLE = 500  # images whose pixels are looked at
@@ -203,8 +203,14 @@ def scan_dataset(name: str, dataset: Sequence) -> Scan:
     """
     scan = Scan(name, images=len(dataset), as_arrays=True)
     indices = evenly_spaced(len(dataset), _SAMPLE)
-    samples = ((f'item {i}', get_sample(dataset, i)) for i in indices)
-    return _look_at_samples(scan, samples, 'array')
+
+    def samples() -> Iterator[tuple[str, dict]]:
+        for i in indices:
+            name, sample = f'item {i}', get_sample(dataset, i)
+            scan.add_example('with mask' if has_mask(sample) else 'without mask', name)
+            yield name, sample
+
+    return _look_at_samples(scan, samples(), 'array')
 
 
 def get_sample(dataset: Sequence, index: int) -> dict:

@@ -405,9 +405,10 @@ def _find_image(sample: dict) -> dict:
         )
     pictures = [each for each in found if _last(each) in ImageFolder.EXTENSIONS]
     alone = [each for each in found if '.' not in each]
-    # Labels are no JPEGs, so beside one any array is something else.
     photos = [each for each in alone if _last(each) in ('.jpg', '.jpeg')]
-    if photos and photos == [each for each in alone if each in pictures]:
+    others = [each for each in alone if each not in photos]
+    # Labels are no JPEGs, so beside one any array is something else.
+    if photos and not any(each in pictures for each in others):
         alone = photos
     if len(alone) > 1:
         raise UnreadableFileError(

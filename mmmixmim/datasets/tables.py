@@ -1,4 +1,4 @@
-"""Read columns of tables: CSV files and Parquet files."""
+"""Read lists of images: CSV and Parquet files, and plain lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmixmim.validation import MissingDependencyError, UserError
+from mmmixmim.validation import MissingDependencyError, MissingFileError, UserError
 
 LISTS = ('.csv', '.parquet', '.txt')  # endings of lists of images
 
@@ -55,6 +55,41 @@ def read_columns(
                 f'{", ".join(names) or "none"}{hint}.'
             )
     return columns
+
+
+def read_paths(file: Path) -> list[Path]:
+    """Read the paths of a list: a table with a column ``path``, or one per line.
+
+    Args:
+        file: A ``.csv`` or ``.parquet`` file, or a text file.
+
+    Raises:
+        MissingFileError: If an image does not exist.
+        UserError: If the list is empty, or has no column ``path``.
+    """
+    if file.suffix.lower() in ('.csv', '.parquet'):
+        names = read_columns(file, ['path'])['path']
+    else:
+        names = [line for line in read_lines(file) if line]
+    return check_paths(file, [file.parent / name for name in names])
+
+
+def check_paths(file: Path, paths: list[Path]) -> list[Path]:
+    """Return the paths of a list as absolute ones.
+
+    Raises:
+        MissingFileError: If an image does not exist.
+        UserError: If there are none.
+    """
+    if not paths:
+        raise UserError(f'{str(file)!r} lists no images.')
+    for path in paths:
+        if not path.is_file():
+            raise MissingFileError(
+                f'{str(file)!r} lists {str(path)!r}, which does not exist. Paths are '
+                'relative to the list.'
+            )
+    return [path.absolute() for path in paths]
 
 
 def _read_csv(file: str, wanted: list[str]) -> tuple[list[str], dict]:

@@ -29,15 +29,15 @@ _NEEDS = {
     'pycocotools': ('pycocotools',),
 }
 
-# MMEngine's visualizer backends that need a package: the module, and what installs it.
+# MMEngine's visualizer backends that need a package.
 _BACKENDS = {
-    'TensorboardVisBackend': ('tensorboard', 'tensorboard'),
-    'WandbVisBackend': ('wandb', 'wandb'),
-    'MLflowVisBackend': ('mlflow', 'mlflow'),
-    'ClearMLVisBackend': ('clearml', 'clearml'),
-    'NeptuneVisBackend': ('neptune', 'neptune'),
-    'DVCLiveVisBackend': ('dvclive', 'dvclive'),
-    'AimVisBackend': ('aim', 'aim'),
+    'TensorboardVisBackend': 'tensorboard',
+    'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow',
+    'ClearMLVisBackend': 'clearml',
+    'NeptuneVisBackend': 'neptune',
+    'DVCLiveVisBackend': 'dvclive',
+    'AimVisBackend': 'aim',
 }
 
 
@@ -66,8 +66,8 @@ def prepare_backends(cfg: Config) -> None:
                 f'[LocalVisBackend,TensorboardVisBackend], got {backend!r}.'
             )
         name = type_name(backend)
-        module, package = _BACKENDS.get(name, (None, None))
-        if module and importlib.util.find_spec(module) is None:
+        package = _BACKENDS.get(name)
+        if package and importlib.util.find_spec(package) is None:
             raise MissingDependencyError(
                 f'The visualizer backend {name} needs {package}, which is not '
                 f'installed. Install it with: pip install {package}'

@@ -25,9 +25,9 @@ from mmmixmim.datasets.labelled import (
     Labelled,
     check_counts,
     find_labelled,
-    read_paths,
     split,
 )
+from mmmixmim.datasets.tables import read_paths
 from mmmixmim.evaluation import extract_features, find_mistakes
 from mmmixmim.models import RasterClsDataPreprocessor
 from mmmixmim.registry import MODELS

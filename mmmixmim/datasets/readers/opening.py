@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -79,18 +80,12 @@ def _reader(path: str, source: Path | BytesIO) -> ImageReader:
             raise UnreadableFileError('rasterio reads local files only: download it')
         return _optional('raster', 'RasterioReader', 'rasterio', path)(source)
     if name.endswith('.png'):
-        if isinstance(source, BytesIO):
-            header = source.getvalue()[:26]
-        else:
-            with source.open('rb') as file:
-                header = file.read(26)
-        if Png16Reader.recognises(header):
-            data = (
-                source.getvalue()
-                if isinstance(source, BytesIO)
-                else source.read_bytes()
-            )
-            return Png16Reader(data)
+        with (
+            source.open('rb') if isinstance(source, Path) else nullcontext(source) as f
+        ):
+            header = f.read(26)
+            if Png16Reader.recognises(header):
+                return Png16Reader(header + f.read())
     return PillowReader(source)
 
 

@@ -87,40 +87,35 @@ class TiffReader(ImageReader):
         if page.imagedepth > 1:
             raise UnreadableFileError('its tiles are volumes, expected images')
         tile_height, tile_width = self.tile
-        down, right = (
-            -(-page.imagelength // tile_height),
-            -(-page.imagewidth // tile_width),
-        )
+        planes = self.samples if self.planar else 1
+        down = -(-page.imagelength // tile_height)
+        right = -(-page.imagewidth // tile_width)
+        # Numbers of the tiles: planes, rows and columns.
+        tiles = np.arange(planes * down * right).reshape(planes, down, right)
+        touched = tiles[
+            :,
+            rows.start // tile_height : -(-rows.stop // tile_height),
+            columns.start // tile_width : -(-columns.stop // tile_width),
+        ]
         height, width = rows.stop - rows.start, columns.stop - columns.start
         window = np.full((height, width, self.samples), page.nodata, page.dtype)
-        for plane in range(self.samples if self.planar else 1):
-            for i in range(rows.start // tile_height, -(-rows.stop // tile_height)):
-                for j in range(
-                    columns.start // tile_width, -(-columns.stop // tile_width)
-                ):
-                    index = (plane * down + i) * right + j
-                    tile = self._decode(frame, index)
-                    if tile is None:  # not stored
-                        continue
-                    y, x = i * tile_height - rows.start, j * tile_width - columns.start
-                    part = tile[max(-y, 0) : height - y, max(-x, 0) : width - x]
-                    y, x = max(y, 0), max(x, 0)
-                    samples = slice(plane, plane + 1) if self.planar else slice(None)
-                    window[y : y + part.shape[0], x : x + part.shape[1], samples] = part
+        for number in map(int, touched.flat):
+            tile, (plane, _, top, left, _) = self._decode(frame, number)
+            if tile is None:  # not stored
+                continue
+            y, x = top - rows.start, left - columns.start
+            part = tile[max(-y, 0) : height - y, max(-x, 0) : width - x]
+            y, x = max(y, 0), max(x, 0)
+            samples = slice(plane, plane + 1) if self.planar else slice(None)
+            window[y : y + part.shape[0], x : x + part.shape[1], samples] = part
         return window
 
-    def _decode(self, frame, index: int) -> np.ndarray | None:
-        """Decode a tile or strip, (height, width, samples), or None."""
-        count = frame.databytecounts[index]
-        if not count:
-            return None
-        self.file.filehandle.seek(frame.dataoffsets[index])
-        data = self.file.filehandle.read(count)
-        page = frame.keyframe
-        tables = {}
-        if page.jpegtables is not None:
-            tables['jpegtables'] = page.jpegtables
-        if page.jpegheader is not None:
-            tables['jpegheader'] = page.jpegheader
-        tile, _, shape = page.decode(data, index, **tables)
-        return None if tile is None else tile[0, : shape[1], : shape[2]]
+    def _decode(self, frame, number: int) -> tuple[np.ndarray | None, tuple]:
+        """Decode a tile or strip, (height, width, samples) or None; where it lies."""
+        count, page = frame.databytecounts[number], frame.keyframe
+        self.file.filehandle.seek(frame.dataoffsets[number])
+        data = self.file.filehandle.read(count) if count else None
+        tables = dict(jpegtables=page.jpegtables, jpegheader=page.jpegheader)
+        given = {name: table for name, table in tables.items() if table is not None}
+        tile, place, shape = page.decode(data, number, **given)
+        return None if tile is None else tile[0, : shape[1], : shape[2]], place
