@@ -38,6 +38,14 @@ def test_no_guess_sees_its_own_cell(decoder):
         assert torch.equal(seen, owner != owner[cell])
 
 
+def test_defaults_are_the_authors():
+    with torch.device('meta'):
+        decoder = MixMIMPretrainDecoder()
+    assert len(decoder.decoder_blocks) == 8 and decoder.mask_token.shape[-1] == 512
+    assert {block.attn.num_heads for block in decoder.decoder_blocks} == {16}
+    assert decoder.decoder_blocks[0].mlp.fc1.out_features == 2048
+
+
 def test_mlp_ratio_reaches_the_blocks():
     decoder = MixMIMPretrainDecoder(decoder_depth=1, mlp_ratio=2)
     assert decoder.decoder_blocks[0].mlp.fc1.out_features == 1024

@@ -78,6 +78,8 @@ def test_mask_ratio_and_its_range(make_mixmim):
     images = torch.rand(1, 3, 224, 224)
     assert make_mixmim().ownership(images).mask.sum() == 24
     assert make_mixmim(mask_ratio=0.25).ownership(images).mask.sum() == 12
+    small = torch.rand(1, 3, 96, 160)  # 3.75 of its 15 cells
+    assert make_mixmim(mask_ratio=0.25).ownership(small).mask.sum() == 3
     ranged = make_mixmim(mask_ratio=0.25, range_mask_ratio=0.5)
     counts = {int(ranged.ownership(images).mask.sum()) for _ in range(200)}
     assert min(counts) >= 12 and max(counts) <= 36 and len(counts) > 15
@@ -199,6 +201,12 @@ def test_range_of_ratios_fails_at_once_if_it_can_fail(make_mixmim):
 def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):
     with pytest.raises(ValueError, match=message):
         make_mixmim(mask_ratio=ratio).loss(torch.rand(2, 3, *size))
+
+
+def test_refuses_a_ratio_that_leaves_a_partner_no_cell(make_mixmim):
+    model = make_mixmim(num_images=3, mask_ratio=0.25)
+    with pytest.raises(ValueError, match='hides 1 of the 4 .* need at least 2'):
+        model.loss(torch.rand(3, 3, 64, 64))
 
 
 def test_refuses_a_size_that_the_stride_does_not_divide(make_mixmim):
