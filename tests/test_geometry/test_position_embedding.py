@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
 from mmmixmim.geometry import (
@@ -34,6 +35,22 @@ def test_resizing_keeps_rows_and_columns_apart():
     resized = resize_position_embedding(rows, (4, 4), (8, 2)).view(8, 2)
     assert torch.equal(resized[:, 0], resized[:, 1])
     assert (resized[:, 0].diff() > 0).all()
+
+
+def test_resizing_is_bicubic_and_keeps_the_type():
+    embedding = torch.rand(1, 12, 4).bfloat16()
+    resized = resize_position_embedding(embedding, (3, 4), (5, 6))
+    maps = embedding.float().view(1, 3, 4, 4).permute(0, 3, 1, 2)
+    wanted = F.interpolate(maps, size=(5, 6), mode='bicubic')
+    wanted = wanted.permute(0, 2, 3, 1).reshape(1, 30, 4).bfloat16()
+    assert torch.equal(resized, wanted)
+
+
+def test_codes_are_computed_in_float64():
+    codes = sincos_position_embedding((1, 2000), 16)[0, -1, :8].double()
+    angles = 1999 * 10000.0 ** -(torch.arange(4, dtype=torch.float64) / 4)
+    wanted = torch.cat([angles.sin(), angles.cos()])
+    torch.testing.assert_close(codes, wanted, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmmixmim.geometry import load_bias_table, relative_position_index
 
@@ -24,6 +25,16 @@ def test_bias_table_is_resized_to_a_window_that_is_not_square():
     state = dict(table=torch.rand(49, 2))
     load_bias_table(state, 'table', (4, 8), source=None)
     assert state['table'].shape == (7 * 15, 2)
+
+
+def test_bias_table_is_an_image_that_is_resized_bicubically():
+    table = torch.rand(49, 2, dtype=torch.bfloat16)
+    state = dict(table=table)
+    load_bias_table(state, 'table', (4, 8), source=None)
+    image = table.float().view(1, 7, 7, 2).permute(0, 3, 1, 2)
+    wanted = F.interpolate(image, size=(7, 15), mode='bicubic')
+    wanted = wanted.permute(0, 2, 3, 1).reshape(105, 2).bfloat16()
+    assert torch.equal(state['table'], wanted)
 
 
 def test_bias_table_of_the_same_window_is_left_alone():

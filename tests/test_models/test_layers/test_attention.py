@@ -95,6 +95,29 @@ def test_attention_dropout_is_off_in_evaluation():
     assert torch.equal(attention(tokens), attention(tokens))
 
 
+@pytest.mark.parametrize('masks', [None, 1, 2], ids=['no-mask', 'shared', 'per-image'])
+def test_dropout_inside_windows_is_off_in_evaluation(masks):
+    attention = WindowAttention(8, 2, (4, 4), attn_drop=0.5)
+    ownership = masks and TokenOwnership(torch.rand(masks, 2, 2) < 0.5)
+    layout = WindowLayout((4, 4), (4, 4), ownership, torch.device('cpu'))
+    tokens = torch.randn(2, 16, 8)
+    assert not torch.equal(attention(tokens, layout), attention(tokens, layout))
+    attention.eval()
+    assert torch.equal(attention(tokens, layout), attention(tokens, layout))
+
+
+def test_outputs_are_dropped():
+    layout = WindowLayout((4, 4), (4, 4), None, torch.device('cpu'))
+    tokens = torch.randn(2, 16, 8)
+    for attention, more in (
+        (Attention(8, 2, proj_drop=0.5), ()),
+        (WindowAttention(8, 2, (4, 4), proj_drop=0.5), (layout,)),
+    ):
+        dropped = (attention(tokens, *more) == 0).float().mean()
+        assert 0.3 < dropped < 0.7
+        assert (attention.eval()(tokens, *more) != 0).all()
+
+
 def test_attention_stays_in_the_low_precision(monkeypatch):
     """What PyTorch's kernels get and return under autocast, the bias included."""
     kernel, types = torch.nn.functional.scaled_dot_product_attention, []
