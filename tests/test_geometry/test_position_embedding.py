@@ -83,6 +83,9 @@ def test_loading_leaves_an_embedding_of_another_kind_alone():
     before = state['pos']
     load_position_embedding(state, 'pos', (3, 4))
     assert state['pos'] is before
+    before[0, 5] = before[0, 0]  # 5 is no width of 12 positions
+    load_position_embedding(state, 'pos', (3, 4))
+    assert state['pos'] is before
 
 
 def test_loading_an_embedding_of_unknown_shape_is_refused():

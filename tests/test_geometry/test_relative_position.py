@@ -45,6 +45,13 @@ def test_bias_table_of_the_same_window_is_left_alone():
         assert state['table'] is table
 
 
+def test_bias_table_with_the_rows_of_the_window_is_taken_for_its():
+    table = torch.rand(9, 2)  # also those of a 2x2 window
+    state = dict(table=table)
+    load_bias_table(state, 'table', (1, 5), source=None)
+    assert state['table'] is table
+
+
 def test_bias_table_of_another_window_with_as_many_rows_is_resized():
     rows = torch.arange(7.0)[:, None].expand(7, 15).reshape(105, 1)
     state = dict(table=rows)

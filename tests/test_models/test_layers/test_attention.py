@@ -74,6 +74,20 @@ def test_windows_and_owners(size, window, masks, shift):
     torch.testing.assert_close(again, expected)
 
 
+@pytest.mark.parametrize('masks', [1, 2])
+@pytest.mark.parametrize('window', [(8, 8), (4, 4)])
+def test_owners_that_are_not_isolated_change_nothing(window, masks):
+    attention = WindowAttention(8, 2, window)
+    torch.nn.init.normal_(attention.relative_position_bias_table)
+    maps = torch.randn(2, 8, 8, 8)
+    cells = torch.eye(4).expand(masks, -1, -1)
+    outputs = []
+    for ownership in (None, TokenOwnership(cells, isolated=False)):
+        layout = WindowLayout((8, 8), window, ownership, maps.device)
+        outputs.append(layout.restore(attention(layout.arrange(maps), layout)))
+    torch.testing.assert_close(*outputs)
+
+
 def test_masks_that_hide_nothing_or_everything():
     attention = WindowAttention(8, 2, (4, 4))
     maps = torch.randn(2, 4, 4, 8)
