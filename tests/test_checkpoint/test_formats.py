@@ -80,6 +80,9 @@ def test_entries_of_parts_are_told_apart(make_mixmim):
         theirs = FORMATS['mmpretrain'].from_native(entries)
         assert detect_entries(theirs) == 'mmpretrain'
         assert detect_entries(entries) == 'mmmixmim'
+    assert (
+        detect_entries({'ln1.weight': torch.ones(1)}) is None
+    )  # of any mmpretrain ViT
 
 
 @pytest.mark.parametrize('buffer', ['layers.0.blocks.1.attn_mask', 'x.logit_scale'])

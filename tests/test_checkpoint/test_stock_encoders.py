@@ -95,6 +95,15 @@ def test_prefix_chooses_among_encoders(save, prefix):
         load_encoder(backbone, path)
 
 
+def test_prefix_of_init_cfg_chooses_among_encoders(save):
+    first, second, backbone = (swin(MixMIMSwinTransformer) for _ in range(3))
+    others = {f'a.{name}': value for name, value in first.state_dict().items()}
+    path = save(second, 'b.net.', **others)
+    backbone.init_cfg = dict(type='Pretrained', checkpoint=path, prefix='b.net')
+    backbone.init_weights()
+    assert_equal(backbone, second)
+
+
 @pytest.mark.parametrize('build', [swin, swin_v2, convnext])
 def test_norms_of_other_maps_may_be_new_or_unused(build, save, tmp_path):
     log = tmp_path / 'log.txt'
@@ -118,6 +127,7 @@ def test_norms_of_other_maps_may_be_new_or_unused(build, save, tmp_path):
         (convnext, lambda: convnext(use_grn=True), 'unknown stages.0.0.grn.gamma'),
         (hivit, lambda: hivit(ape=False), 'it has no pos_embed'),
         (pvt, lambda: pvt(embed_dims=16), r'size mismatch .* The first of \d+ prob'),
+        (convnext, lambda: convnext(in_channels=5), 'size mismatch'),
         (swin, lambda: swin(arch=ARCH | dict(depths=[1] * 4)), 'it lacks stages.2.bl'),
         (swin, lambda: swin(out_indices=(2,)), 'it lacks norm3.weight, norm3.bias'),
     ],

@@ -4,6 +4,7 @@ from mmpretrain.structures import DataSample
 
 from mmmixmim.datasets import MixtureGroups
 from mmmixmim.registry import DATASETS
+from mmmixmim.validation import UnreadableFileError
 
 
 class Numbers:
@@ -59,6 +60,9 @@ def test_samples_know_their_position_and_members():
 def test_an_image_that_is_given_up_is_replaced_by_the_next():
     dataset = MixtureGroups(Numbers(4, broken=(1, 2)), 2)
     assert members(dataset) == members(dataset) == [[0, 3], [3, 3]]
+    assert members(MixtureGroups(Numbers(4, broken=(3,)), 2)) == [[0, 2], [1, 0]]
+    with pytest.raises(UnreadableFileError, match='None of the held-out images'):
+        MixtureGroups(Numbers(4, broken=range(4)), 2)[0]
 
 
 def test_works_on_a_dataset_by_its_config():

@@ -1,4 +1,5 @@
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -134,5 +135,7 @@ def test_keys_give_unrelated_numbers():
     drawn = set()
     for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2**40)):
         set_seeds(*key)
-        drawn.add((torch.rand(()).item(), np.random.rand()))
-    assert len(drawn) == 5 and len({each for pair in drawn for each in pair}) == 10
+        drawn.add((torch.rand(()).item(), np.random.rand(), random.random()))
+    assert len(drawn) == 5 and len({each for some in drawn for each in some}) == 15
+    set_seeds(1, 1)
+    assert (torch.rand(()).item(), np.random.rand(), random.random()) in drawn

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
 from mmmixmim.geometry import (
@@ -36,6 +37,22 @@ def test_resizing_keeps_rows_and_columns_apart():
     assert (resized[:, 0].diff() > 0).all()
 
 
+def test_resizing_is_bicubic_and_keeps_the_type():
+    embedding = torch.rand(1, 12, 4).bfloat16()
+    resized = resize_position_embedding(embedding, (3, 4), (5, 6))
+    maps = embedding.float().view(1, 3, 4, 4).permute(0, 3, 1, 2)
+    wanted = F.interpolate(maps, size=(5, 6), mode='bicubic')
+    wanted = wanted.permute(0, 2, 3, 1).reshape(1, 30, 4).bfloat16()
+    assert torch.equal(resized, wanted)
+
+
+def test_codes_are_computed_in_float64():
+    codes = sincos_position_embedding((1, 2000), 16)[0, -1, :8].double()
+    angles = 1999 * 10000.0 ** -(torch.arange(4, dtype=torch.float64) / 4)
+    wanted = torch.cat([angles.sin(), angles.cos()])
+    torch.testing.assert_close(codes, wanted, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     'source', [(16, 16), (8, 32), (4, 7), (56, 56), (12, 3), (1, 16), (16, 1), (1, 4)]
 )
@@ -64,6 +81,9 @@ def test_loading_finds_the_map_of_mmpretrains_embedding(source, target):
 def test_loading_leaves_an_embedding_of_another_kind_alone():
     state = dict(pos=torch.rand(1, 12, 4))
     before = state['pos']
+    load_position_embedding(state, 'pos', (3, 4))
+    assert state['pos'] is before
+    before[0, 5] = before[0, 0]  # 5 is no width of 12 positions
     load_position_embedding(state, 'pos', (3, 4))
     assert state['pos'] is before
 

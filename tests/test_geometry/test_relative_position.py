@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmmixmim.geometry import load_bias_table, relative_position_index
 
@@ -26,12 +27,29 @@ def test_bias_table_is_resized_to_a_window_that_is_not_square():
     assert state['table'].shape == (7 * 15, 2)
 
 
+def test_bias_table_is_an_image_that_is_resized_bicubically():
+    table = torch.rand(49, 2, dtype=torch.bfloat16)
+    state = dict(table=table)
+    load_bias_table(state, 'table', (4, 8), source=None)
+    image = table.float().view(1, 7, 7, 2).permute(0, 3, 1, 2)
+    wanted = F.interpolate(image, size=(7, 15), mode='bicubic')
+    wanted = wanted.permute(0, 2, 3, 1).reshape(105, 2).bfloat16()
+    assert torch.equal(state['table'], wanted)
+
+
 def test_bias_table_of_the_same_window_is_left_alone():
     table = torch.rand(7 * 15, 2)
     state = dict(table=table)
     for source in (None, (4, 8)):
         load_bias_table(state, 'table', (4, 8), source)
         assert state['table'] is table
+
+
+def test_bias_table_with_the_rows_of_the_window_is_taken_for_its():
+    table = torch.rand(9, 2)  # also those of a 2x2 window
+    state = dict(table=table)
+    load_bias_table(state, 'table', (1, 5), source=None)
+    assert state['table'] is table
 
 
 def test_bias_table_of_another_window_with_as_many_rows_is_resized():

@@ -129,6 +129,17 @@ def test_values_and_gradients_under_autocast(before, inputs):
         assert error < 0.01
 
 
+def test_autocast_leaves_float64_alone():
+    layers = nn.Sequential(ops.LayerNorm(8), ops.Linear(8, 4)).double()
+    x = torch.randn(3, 8, dtype=torch.double, requires_grad=True)
+    wanted = layers(x)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = layers(x)
+    assert torch.equal(found, wanted)
+    gradients = [torch.autograd.grad(out.sum(), x)[0] for out in (found, wanted)]
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize('before', BEFORE)
 def test_without_gradients(before, onednn):
     layer, before = ops.Linear(4, 5), BEFORE[before]
@@ -352,6 +363,9 @@ def test_what_onednn_does_not_compute(onednn):
     layer.to('meta')(x.to('meta'))
     with torch.autocast('cpu', torch.bfloat16):
         assert ops.Linear(4, 5)(x).dtype == torch.bfloat16
+        with torch.no_grad():
+            assert ops.Linear(4, 5)(x).dtype == torch.bfloat16
+            assert ops.linear_gelu(ops.Linear(4, 5), x).dtype == torch.bfloat16
     frozen = ops.Linear(4, 5).requires_grad_(False)
     torch.jit.trace(frozen, x.detach(), check_trace=False)
     assert not onednn

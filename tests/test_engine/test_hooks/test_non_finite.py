@@ -9,6 +9,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.engine import NonFiniteHook
+from mmmixmim.engine.hooks.non_finite import _largest
 from mmmixmim.models import MixMIM
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import build_runner
@@ -72,6 +73,15 @@ def test_the_run_stops_with_all_that_helps(make_runner, tmp_path):
         runner.model.parameters(), runner.poison.before, strict=True
     ):
         assert torch.equal(now, before)
+
+
+def test_norms_that_are_not_finite_are_listed_first_then_the_largest(make_runner):
+    runner = make_runner()
+    names, parameters = zip(*runner.model.named_parameters(), strict=True)
+    norms = [float(number) for number in range(len(names))]
+    norms[2] = float('nan')
+    found = list(_largest(runner, parameters, norms))
+    assert found == [names[2], *names[:-5:-1]]
 
 
 def test_files_of_the_batch_are_named(make_runner, image_folder, tmp_path):

@@ -81,6 +81,17 @@ def test_continues_where_it_was_saved():
     assert first.get_last_value() == second.get_last_value()
 
 
+def test_resuming_keeps_the_times_of_the_config():
+    saved = WarmupCosineLR(optimizer(1.0), warmup=3, end=10).state_dict()
+    schedule = WarmupCosineLR(optimizer(1.0), warmup=1, end=20, min_lr=0.1)
+    schedule.load_state_dict(saved)
+    assert (schedule.warmup, schedule.end, schedule.min_lr) == (1, 21, 0.1)
+    # A position in another unit comes with its own times.
+    schedule = WarmupCosineLR(optimizer(1.0), warmup=7, end=140, by_epoch=False)
+    schedule.load_state_dict(saved)
+    assert (schedule.by_epoch, schedule.warmup, schedule.end) == (True, 3, 11)
+
+
 def test_rates_by_epoch_and_by_iteration():
     for by_epoch in (True, False):
         wrapper = optimizer(1.0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmixmim.models import MixMIMPretrainHead
+from mmmixmim.models import MixMIMPretrainHead, TokenOwnership
 from mmmixmim.registry import MODELS
 from mmmixmim.validation import UserError
 
@@ -34,6 +34,7 @@ def test_target_is_normalised_cell_by_cell():
 def test_refuses_to_normalise_a_single_value():
     with pytest.raises(UserError, match='norm_pix=True.*it has a single one'):
         MixMIMPretrainHead(stride=1, in_channels=1)
+    MixMIMPretrainHead(stride=1, in_channels=2)  # two values
     head = MixMIMPretrainHead(stride=1, in_channels=1, norm_pix=False)
     mask = torch.tensor([[[1, 0], [0, 1]]])
     assert head.loss(torch.rand(2, 4, 1), torch.rand(2, 1, 2, 2), mask).isfinite()
@@ -60,7 +61,9 @@ def test_perfect_guess_has_no_loss_and_gives_the_image(head, masks):
     cells = head.construct_target(images)
     pred = torch.where(mask.flatten(1)[..., None], cells, cells.flip(0))
     assert head.loss(pred, images, mask) == 0
-    torch.testing.assert_close(head.reconstruct(pred, images, mask), images)
+    pictures = head.reconstruct(pred.requires_grad_(), images, mask)
+    torch.testing.assert_close(pictures, images)
+    assert not pictures.requires_grad
 
 
 def test_loss_is_the_mean_over_hidden_pixels():
@@ -144,3 +147,40 @@ def test_hog_stays_in_float32():
     found = head.bfloat16().construct_target(images)
     assert found.dtype == torch.float32 and torch.equal(found, expected)
     assert head.construct_target(images.bfloat16()).dtype == torch.float32
+
+
+def test_hog_refuses_sizes_that_its_window_does_not_divide():
+    head = MixMIMPretrainHead(8, target='hog')
+    for size in ((24, 24), (16, 32)):
+        with pytest.raises(UserError, match='square images of a multiple of 16'):
+            head.construct_target(torch.rand(1, 3, *size))
+    with pytest.raises(UserError, match='cells of a multiple of 8 pixels.*stride=4'):
+        MixMIMPretrainHead(4, target='hog')
+
+
+@pytest.fixture
+def own():
+    """Two cells, of which the second is hidden, and the one image that counts."""
+    return TokenOwnership(torch.tensor([[[0, 1]]]), passes=1)
+
+
+def test_channels_of_the_loss_divide_it_with_weights_too(own):
+    loss = dict(type='PixelReconstructionLoss', criterion='L2', channel=2)
+    head = MixMIMPretrainHead(stride=4, in_channels=2, loss=loss)
+    pred, images = torch.randn(2, 2, 32), torch.randn(2, 2, 4, 8)
+    plain = head.loss(pred, images, own)
+    weighted = head.loss(pred, images, own, torch.full((2, 4, 8), 0.5))
+    torch.testing.assert_close(weighted, plain)
+
+
+def test_pixels_without_weight_may_be_nan(head, own):
+    """They reach neither the loss nor the shown pixels."""
+    images, weight = torch.rand(2, 2, 4, 8), (torch.rand(2, 4, 8) > 0.3).float()
+    hole = (weight == 0)[:, None].expand_as(images)
+    broken = images.masked_fill(hole, torch.nan)
+    pred = torch.randn(2, 2, 32)
+    wanted = head.loss(pred, images, own, weight)
+    assert wanted.isfinite() and head.loss(pred, broken, own, weight) == wanted
+    shown = head.reconstruct(pred, images, own, weight)[..., :4]
+    valid = ~hole[..., :4]
+    torch.testing.assert_close(shown[valid], images[..., :4][valid])

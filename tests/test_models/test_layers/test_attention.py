@@ -74,6 +74,20 @@ def test_windows_and_owners(size, window, masks, shift):
     torch.testing.assert_close(again, expected)
 
 
+@pytest.mark.parametrize('masks', [1, 2])
+@pytest.mark.parametrize('window', [(8, 8), (4, 4)])
+def test_owners_that_are_not_isolated_change_nothing(window, masks):
+    attention = WindowAttention(8, 2, window)
+    torch.nn.init.normal_(attention.relative_position_bias_table)
+    maps = torch.randn(2, 8, 8, 8)
+    cells = torch.eye(4).expand(masks, -1, -1)
+    outputs = []
+    for ownership in (None, TokenOwnership(cells, isolated=False)):
+        layout = WindowLayout((8, 8), window, ownership, maps.device)
+        outputs.append(layout.restore(attention(layout.arrange(maps), layout)))
+    torch.testing.assert_close(*outputs)
+
+
 def test_masks_that_hide_nothing_or_everything():
     attention = WindowAttention(8, 2, (4, 4))
     maps = torch.randn(2, 4, 4, 8)
@@ -93,6 +107,29 @@ def test_attention_dropout_is_off_in_evaluation():
     assert not torch.equal(attention(tokens), attention(tokens))
     attention.eval()
     assert torch.equal(attention(tokens), attention(tokens))
+
+
+@pytest.mark.parametrize('masks', [None, 1, 2], ids=['no-mask', 'shared', 'per-image'])
+def test_dropout_inside_windows_is_off_in_evaluation(masks):
+    attention = WindowAttention(8, 2, (4, 4), attn_drop=0.5)
+    ownership = masks and TokenOwnership(torch.rand(masks, 2, 2) < 0.5)
+    layout = WindowLayout((4, 4), (4, 4), ownership, torch.device('cpu'))
+    tokens = torch.randn(2, 16, 8)
+    assert not torch.equal(attention(tokens, layout), attention(tokens, layout))
+    attention.eval()
+    assert torch.equal(attention(tokens, layout), attention(tokens, layout))
+
+
+def test_outputs_are_dropped():
+    layout = WindowLayout((4, 4), (4, 4), None, torch.device('cpu'))
+    tokens = torch.randn(2, 16, 8)
+    for attention, more in (
+        (Attention(8, 2, proj_drop=0.5), ()),
+        (WindowAttention(8, 2, (4, 4), proj_drop=0.5), (layout,)),
+    ):
+        dropped = (attention(tokens, *more) == 0).float().mean()
+        assert 0.3 < dropped < 0.7
+        assert (attention.eval()(tokens, *more) != 0).all()
 
 
 def test_attention_stays_in_the_low_precision(monkeypatch):

@@ -24,6 +24,8 @@ def test_visible_tokens_stay_and_hidden_ones_go(name, hidden):
     visible = ownership.at(4, 6).expand(4, -1, -1) == 0
     assert torch.equal(filled[visible], maps[visible])
     assert (filled[~visible] != maps[~visible]).any(-1).all()
+    assert ownership.passes == 1
+    assert fill(name, hidden, maps.bfloat16())[1].dtype == torch.bfloat16
 
 
 def test_what_fills(hidden):
@@ -35,6 +37,12 @@ def test_what_fills(hidden):
     noise = fill('noise', hidden, torch.rand(4, 40, 60, 8))[1]
     seen = hidden.expand(4, -1, -1).repeat_interleave(20, 1).repeat_interleave(20, 2)
     assert abs(noise[seen].mean()) < 0.1 and abs(noise[seen].std() - 1) < 0.1
+
+
+def test_each_image_gets_noise_of_its_own(hidden):
+    maps = torch.rand(1, 4, 6, 8).expand(4, -1, -1, -1)
+    _, filled = fill('noise', hidden[:1], maps)
+    assert (filled[0] != filled[1]).any()
 
 
 def test_shuffled_cells_are_visible_cells_of_the_same_image(hidden):

@@ -24,7 +24,8 @@ def test_partners_share_the_hidden_cells_equally(images):
         ownership = TokenOwnership.random(GRID, hidden, images=images)
         counts = ownership.owners.flatten().bincount(minlength=images).tolist()
         assert counts[0] == 15 - hidden and sum(counts) == 15
-        assert max(counts[1:]) - min(counts[1:]) <= 1
+        assert counts[1] - counts[-1] <= 1  # the first ones get the remainder
+        assert counts[1:] == sorted(counts[1:], reverse=True)
         assert ownership.order(*GRID)[1] == counts  # known without counting
 
 
@@ -90,6 +91,14 @@ def test_regroup_returns_predictions_to_their_images(images, batch, cells):
     nothing = torch.full_like(number, -1)
     regrouped = ownership.regroup(ownership.select_masked(targets), nothing)
     assert torch.equal(regrouped, number)
+
+
+def test_regroup_prefers_the_prediction_of_the_least_owner():
+    ownership = draw(3, 1)
+    passes = [torch.full((6, 15, 1), k) for k in range(3)]
+    regrouped = ownership.regroup(ownership.select_masked(passes), passes[0])
+    own_is_shown = ownership.owners.flatten(1) == 0
+    assert torch.equal(regrouped.squeeze(-1), own_is_shown.long().expand(6, -1))
 
 
 def test_regroup_with_cells_of_each_image():

@@ -51,6 +51,15 @@ def test_order_puts_own_tokens_first():
     assert (order[:own].diff() > 0).all() and (order[own:].diff() > 0).all()
 
 
+def test_order_counts_owners_without_tokens():
+    assert TokenOwnership(torch.zeros(1, 2, 2)).order(4, 4)[1] == [16, 0]
+
+
+def test_of_moves_the_cells_to_the_tokens():
+    ownership = TokenOwnership.of(random_mask(), 2, (3, 5), 'meta')
+    assert ownership.owners.is_meta
+
+
 def test_unmix_leaves_each_pass_one_image():
     mask = random_mask()
     tokens, mask_token = torch.rand(2, 15, 4), torch.full((1, 1, 4), -1.0)

@@ -38,6 +38,30 @@ def test_no_guess_sees_its_own_cell(decoder):
         assert torch.equal(seen, owner != owner[cell])
 
 
+def test_defaults_are_the_authors():
+    with torch.device('meta'):
+        decoder = MixMIMPretrainDecoder()
+    assert len(decoder.decoder_blocks) == 8 and decoder.mask_token.shape[-1] == 512
+    assert {block.attn.num_heads for block in decoder.decoder_blocks} == {16}
+    assert decoder.decoder_blocks[0].mlp.fc1.out_features == 2048
+
+
+def test_recompute_reaches_the_blocks():
+    with torch.device('meta'):
+        decoder = MixMIMPretrainDecoder(decoder_depth=1, recompute='blocks')
+    assert decoder.decoder_blocks[0].recompute == 'blocks'
+
+
+def test_residual_stream_is_float32_under_autocast(decoder):
+    types = []
+    decoder.decoder_blocks[0].register_forward_pre_hook(
+        lambda module, args: types.append(args[0].dtype)
+    )
+    with torch.autocast('cpu', torch.bfloat16):
+        decoder(torch.randn(2, 16, 4, 4), torch.eye(4)[None])
+    assert types == [torch.float32]
+
+
 def test_mlp_ratio_reaches_the_blocks():
     decoder = MixMIMPretrainDecoder(decoder_depth=1, mlp_ratio=2)
     assert decoder.decoder_blocks[0].mlp.fc1.out_features == 1024

@@ -60,6 +60,7 @@ def test_reconstruct_shows_the_mixture_and_hides_what_it_should(make_mixmim):
     model, images = make_mixmim().eval(), torch.rand(2, 3, 64, 96)
     mask = torch.tensor([[[1, 0, 0], [0, 1, 1]]])
     result = model.reconstruct(images, mask)
+    assert result['mask'].dtype == torch.bool
     assert torch.equal(result['mask'], mask.bool())
     assert torch.equal(result['mixed'][0, :, :32, :32], images[1, :, :32, :32])
     assert torch.equal(result['mixed'][0, :, :32, 32:], images[0, :, :32, 32:])
@@ -78,6 +79,10 @@ def test_mask_ratio_and_its_range(make_mixmim):
     images = torch.rand(1, 3, 224, 224)
     assert make_mixmim().ownership(images).mask.sum() == 24
     assert make_mixmim(mask_ratio=0.25).ownership(images).mask.sum() == 12
+    three = make_mixmim(num_images=3).ownership(torch.rand(3, 3, 96, 96))
+    assert three.owners.flatten().bincount().tolist() == [3, 3, 3]
+    small = torch.rand(1, 3, 96, 160)  # 3.75 of its 15 cells
+    assert make_mixmim(mask_ratio=0.25).ownership(small).mask.sum() == 3
     ranged = make_mixmim(mask_ratio=0.25, range_mask_ratio=0.5)
     counts = {int(ranged.ownership(images).mask.sum()) for _ in range(200)}
     assert min(counts) >= 12 and max(counts) <= 36 and len(counts) > 15
@@ -199,6 +204,12 @@ def test_range_of_ratios_fails_at_once_if_it_can_fail(make_mixmim):
 def test_refuses_a_ratio_that_leaves_no_cell(make_mixmim, size, ratio, message):
     with pytest.raises(ValueError, match=message):
         make_mixmim(mask_ratio=ratio).loss(torch.rand(2, 3, *size))
+
+
+def test_refuses_a_ratio_that_leaves_a_partner_no_cell(make_mixmim):
+    model = make_mixmim(num_images=3, mask_ratio=0.25)
+    with pytest.raises(ValueError, match='hides 1 of the 4 .* need at least 2'):
+        model.loss(torch.rand(3, 3, 64, 64))
 
 
 def test_refuses_a_size_that_the_stride_does_not_divide(make_mixmim):

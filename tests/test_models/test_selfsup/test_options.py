@@ -177,6 +177,7 @@ def test_simmim_reconstructs_hidden_cells_only():
     model = build(swin, filling='mask_token', **simmim_parts()).eval()
     images, mask = torch.randn(2, 3, 64, 64), torch.eye(4)[None]
     result = model.reconstruct(images, mask)
+    assert not result['reconstruction'].requires_grad
     hidden = mask.repeat_interleave(16, 1).repeat_interleave(16, 2).bool()
     changed = (result['reconstruction'] != images).any(1)
     assert torch.equal(changed, hidden.expand(2, -1, -1))

@@ -150,6 +150,15 @@ def test_pictures_leave_out_what_has_no_data(model, images, weight):
         assert found[key].isfinite().all() and torch.equal(found[key], wanted[key])
 
 
+def test_held_out_images_are_measured_by_what_has_data(model, images, weight):
+    wanted = model.predict(images, samples(weight))
+    changed = torch.where(weight[:, None] > 0, images, torch.nan)
+    found = model.predict(changed, samples(weight))
+    for a, b in zip(found, wanted, strict=True):
+        assert identical([a.reconstruction_loss], [b.reconstruction_loss])
+        assert a.reconstruction_loss.isfinite() and identical(a.features, b.features)
+
+
 def test_what_takes_no_weights_says_so(make_mixmim, model, images, weight):
     with pytest.raises(UserError, match='pixel_weight of this size'):
         model.loss(images, samples(weight[:, :32]), MASK)

@@ -62,6 +62,7 @@ def test_loss_is_that_of_training_with_the_same_masks(make_model, method):
     images, ownership = fixed_mixtures(model, inputs, [3])
     wanted = model.loss(images, mask=ownership.mask[:1])['loss']
     torch.testing.assert_close(sample.reconstruction_loss, wanted)
+    assert wanted.requires_grad and not sample.reconstruction_loss.requires_grad
 
 
 @pytest.mark.parametrize('method', ['two images', 'three images', 'simmim'])
@@ -108,6 +109,20 @@ def test_masks_differ_by_position_and_hide_the_share_of_the_training(make_model)
     assert (masks.sum(1) == 3).all() and len(masks.unique(dim=0)) > 3
     _, again = fixed_mixtures(model, groups(model, 2), [4, 1])
     assert torch.equal(again.mask[:2], ownership.mask[[4, 1]])
+
+
+def test_masks_hide_the_middle_of_the_range(make_model):
+    model = make_model(mask_ratio=0.5, range_mask_ratio=0.4)
+    _, ownership = fixed_mixtures(model, groups(model, 1), [0])
+    assert ownership.mask[0].sum() == 4  # of 6 cells: 0.7
+
+
+def test_noise_differs_by_position(make_model):
+    model, seeds = make_model(filling='noise'), []
+    model.neck.register_forward_pre_hook(lambda *_: seeds.append(torch.initial_seed()))
+    for position in (3, 4, 3):
+        model.predict(groups(model, 1), positions([position]))
+    assert seeds[0] == seeds[2] != seeds[1]
 
 
 @pytest.mark.parametrize('filling', ['partner', 'noise', 'shuffled_cells'])
@@ -162,6 +177,30 @@ def test_a_plain_batch_is_measured_as_its_groups(make_model):
                 found[i].reconstruction_loss, wanted.reconstruction_loss
             )
             assert found[i].reconstruction_loss != plain[i].reconstruction_loss
+
+
+def test_weights_of_pixels_count_as_in_training(make_model):
+    model = make_model()
+    inputs, weight = groups(model, 1), (torch.rand(2, 64, 96) > 0.3).float()
+
+    def group(*weights):
+        (sample,) = positions([3])
+        sample.members = [DataSample() for _ in weights]
+        for member, each in zip(sample.members, weights, strict=True):
+            if each is not None:
+                member.set_field(each, 'pixel_weight')
+        return sample
+
+    def measure(sample):
+        return model.predict(inputs, [sample])[0].reconstruction_loss
+
+    images, ownership = fixed_mixtures(model, inputs, [3])
+    both = group(*weight)
+    wanted = model.loss(images, both.members, ownership.mask[:1])['loss']
+    torch.testing.assert_close(measure(both), wanted)
+    # An image without weights counts everywhere.
+    wanted = measure(group(weight[0], torch.ones(64, 96)))
+    torch.testing.assert_close(measure(group(weight[0], None)), wanted)
 
 
 def test_val_step_normalises_and_predicts(make_model):
