@@ -366,6 +366,17 @@ def test_bands_without_data_count_nowhere(tmp_path):
     assert 'convert it, or train on images of 12 channels' in line
 
 
+def test_only_images_to_train_on_are_measured(tmp_path):
+    for part, levels in (('train', (900, 300)), ('val', (5900, 5300))):
+        for name, level in zip('ab', levels, strict=True):
+            write_rasters(tmp_path / 'data' / part / name, 1, np.int16, 'tif', level)
+    options = ['--out', tmp_path / 'run', '--image-size', 32, '--model', 'micro']
+    code, _, err = mixmim('probe', tmp_path / 'data', *options)
+    assert code == 0, err
+    measured = ChannelStatistics.load(tmp_path / 'run' / 'statistics.json')
+    assert measured.images == 16 and 500 < measured.mean[0] < 700
+
+
 def test_pixels_without_data_show_the_mean():
     preprocessor = RasterClsDataPreprocessor(mean=[10.0, 20], std=[2.0, 4])
     inputs = torch.full((1, 2, 2, 2), 14.0)
