@@ -40,6 +40,7 @@ from .run import Run, as_path
 
 _SHOWN = 20  # classes and unreadable files that are printed
 _COMPARED = 20  # readable images whose bits are compared
+_OVERFLOW = 'its scores are not finite: its values are far from those of the training'
 
 
 @naming_full_memory('choose a smaller --batch-size')
@@ -65,7 +66,8 @@ def predict(
         batch_size: Images per batch. Defaults to None: as the run has validated.
 
     Returns:
-        The file. Images that cannot be read have an empty class in it.
+        The file. Images that cannot be read, or whose scores are not finite, have an
+        empty class in it.
 
     Raises:
         UserError: If there are no images, no classifier, or the file exists.
@@ -231,7 +233,8 @@ def _classify(model: nn.Module, loader: DataLoader) -> Iterator[np.ndarray | str
         samples = iter(model.test_step(batch) if batch else ())
         for reason in reasons:
             if reason is None:
-                yield next(samples).pred_score.float().cpu().numpy()
+                scores = next(samples).pred_score.float().cpu().numpy()
+                yield scores if np.isfinite(scores).all() else _OVERFLOW
             else:
                 yield reason
 
