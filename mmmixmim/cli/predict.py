@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets.image_files import Skipped
-from mmmixmim.datasets.scan import is_readable, scan_images
+from mmmixmim.datasets.scan import readable_header
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
@@ -168,15 +168,9 @@ def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
         return
     spread = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
     others = dict.fromkeys([*spread, *files])  # in place of unreadable ones
-    tried = islice(others, 10 * _COMPARED)
-    some = list(islice(filter(is_readable, tried), _COMPARED))
-    trained, found = (
-        {max(8, int(bits)) for bits in counts}
-        for counts in (
-            Run.load(folder).data['bits'],
-            scan_images(folder, some).bits,
-        )
-    )
+    headers = filter(None, map(readable_header, islice(others, 10 * _COMPARED)))
+    found = {max(8, each.bits) for each in islice(headers, _COMPARED)}
+    trained = {max(8, int(bits)) for bits in Run.load(folder).data['bits']}
     odd = found - trained
     if odd:
         here, there = (', '.join(map(str, sorted(each))) for each in (odd, trained))
