@@ -13,7 +13,7 @@ import numpy as np
 
 from mmmixmim.datasets import measure_channels
 from mmmixmim.datasets.image_files import Skipped, find_images, fingerprint
-from mmmixmim.datasets.scan import Scan, is_readable, scan_images
+from mmmixmim.datasets.scan import Scan, readable_header, scan_images
 from mmmixmim.datasets.tables import LISTS, read_paths
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError
@@ -94,7 +94,7 @@ def cached_scan(data: Path, files: list[Path], cache: Path) -> Scan:
     scan = Scan.load(cache)
     if scan and (scan.root, scan.fingerprint) == (str(data), fingerprint(files)):
         unreadable = map(Path, scan.examples.get('unreadable', ()))
-        if not any(map(is_readable, unreadable)):
+        if not any(map(readable_header, unreadable)):
             return scan
     with progress(len(files), 'Looking at the images') as advance:
         scan = scan_images(data, files, progress=advance)

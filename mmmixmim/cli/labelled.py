@@ -125,15 +125,15 @@ def prepare(run: Run, labelled: Labelled, scan: Scan, chosen: Choices) -> dict:
 
 
 def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
-    """Mean and deviation of the run to start from, or measured."""
+    """Mean and deviation of the run to start from, or of the images to train on."""
     file = run.folder / 'statistics.json'
     known, _ = known_statistics(run.arguments['start'], scan)
     if known:
         known.save(file)
         print('  mean and standard deviation of the channels are those of --from')
         return known
-    chosen = evenly_spaced(len(labelled.files), MEASURED)
-    files = [labelled.files[i] for i in chosen]
+    train = labelled.part('train')
+    files = [train[i][0] for i in evenly_spaced(len(train), MEASURED)]
     measure(scan, files, run.folder, run.arguments['no_data'])
     return ChannelStatistics.load(file)
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmixmim.checkpoint import load_whole
 from mmmixmim.datasets.image_files import Skipped
-from mmmixmim.datasets.scan import is_readable, scan_images
+from mmmixmim.datasets.scan import readable_header
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
@@ -40,6 +40,7 @@ from .run import Run, as_path
 
 _SHOWN = 20  # classes and unreadable files that are printed
 _COMPARED = 20  # readable images whose bits are compared
+_OVERFLOW = 'its scores are not finite: its values are far from those of the training'
 
 
 @naming_full_memory('choose a smaller --batch-size')
@@ -65,7 +66,8 @@ def predict(
         batch_size: Images per batch. Defaults to None: as the run has validated.
 
     Returns:
-        The file. Images that cannot be read have an empty class in it.
+        The file. Images that cannot be read, or whose scores are not finite, have an
+        empty class in it.
 
     Raises:
         UserError: If there are no images, no classifier, or the file exists.
@@ -166,15 +168,9 @@ def _compare_bits(cfg: Config, folder: Path, files: list[Path]) -> None:
         return
     spread = [files[i] for i in evenly_spaced(len(files), _COMPARED)]
     others = dict.fromkeys([*spread, *files])  # in place of unreadable ones
-    tried = islice(others, 10 * _COMPARED)
-    some = list(islice(filter(is_readable, tried), _COMPARED))
-    trained, found = (
-        {max(8, int(bits)) for bits in counts}
-        for counts in (
-            Run.load(folder).data['bits'],
-            scan_images(folder, some).bits,
-        )
-    )
+    headers = filter(None, map(readable_header, islice(others, 10 * _COMPARED)))
+    found = {max(8, each.bits) for each in islice(headers, _COMPARED)}
+    trained = {max(8, int(bits)) for bits in Run.load(folder).data['bits']}
     odd = found - trained
     if odd:
         here, there = (', '.join(map(str, sorted(each))) for each in (odd, trained))
@@ -231,7 +227,8 @@ def _classify(model: nn.Module, loader: DataLoader) -> Iterator[np.ndarray | str
         samples = iter(model.test_step(batch) if batch else ())
         for reason in reasons:
             if reason is None:
-                yield next(samples).pred_score.float().cpu().numpy()
+                scores = next(samples).pred_score.float().cpu().numpy()
+                yield scores if np.isfinite(scores).all() else _OVERFLOW
             else:
                 yield reason
 

@@ -15,6 +15,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmmixmim.checkpoint import load_encoder
 from mmmixmim.evaluation import extract_features
 from mmmixmim.evaluation.linear_probe import fit_linear_classifier
+from mmmixmim.evaluation.mistakes import check_finite
 from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
 from mmmixmim.runtime import naming_full_memory
@@ -98,7 +99,9 @@ def _probe(run: Run, data: Path) -> dict:
     for part in ('train', 'val'):
         dataset = labelled_dataset(out, part, labelled.classes, pipeline)
         config = loader(chosen, dataset) | dict(batch_size=64, pin_memory=on_gpu)
-        features.append(extract_features(built, Runner.build_dataloader(config)))
+        found = extract_features(built, Runner.build_dataloader(config))
+        check_finite(found[0], [file for file, _ in labelled.part(part)])
+        features.append(found)
     train_features, (val_features, labels) = features
     classifier = fit_linear_classifier(*train_features)
     scores = np.zeros((len(labels), len(labelled.classes)), np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmmixmim.validation import UnreadableFileError, UserError
 
-HUGE = 1e30
+HUGE = 1e30  # counts of molecules or electrons reach 1e25, and train as well
 
 
 def check_no_data(no_data: float | str | None) -> float | None:

@@ -402,13 +402,14 @@ def _odd_tiffs(found: dict[Path, Header]) -> list[Path]:
     return [] if others.is_raster else odd
 
 
-def is_readable(path: Path) -> bool:
-    """Whether an image can be read, header and pixels."""
-    if isinstance(_try_header(path), str):
-        return False
+def readable_header(path: Path) -> Header | None:
+    """Return the header of an image, None if it or the pixels cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        return _look_at_pixels(path)[0] != 'unreadable'
+        header = _try_header(path)
+        if isinstance(header, str) or _look_at_pixels(path)[0] == 'unreadable':
+            return None
+    return header
 
 
 def _try_header(path: Path) -> Header | str:

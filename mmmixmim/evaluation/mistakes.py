@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmmixmim.text import plural, summarise_keys
+from mmmixmim.validation import UserError
+
 _WORST = 24  # mistakes that are listed
 
 
@@ -31,7 +34,11 @@ def find_mistakes(
         true class (row) and answer (column); ``recall`` of each class in percent, None
         without images; and ``worst``, a list of dicts with ``file``, ``label``,
         ``answer`` and ``confidence``.
+
+    Raises:
+        UserError: If a score is not finite.
     """
+    check_finite(scores, files)
     labels = np.asarray(labels)
     answers = scores.argmax(axis=1)
     confusion = np.zeros((len(classes), len(classes)), dtype=int)
@@ -60,6 +67,27 @@ def find_mistakes(
             for i in wrong
         ],
     )
+
+
+def check_finite(values: np.ndarray, files: Sequence[str]) -> None:
+    """Raise if features or scores are not finite: ``argmax`` takes NaN for the largest.
+
+    Args:
+        values: What the model gives for each image, (N, C).
+        files: Path of each image.
+
+    Raises:
+        UserError: It names the first of these images.
+    """
+    odd = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(odd):
+        named = summarise_keys([repr(str(files[i])) for i in odd])
+        raise UserError(
+            f'{len(odd):,} of {plural(len(files), "image")} overflow in the model: '
+            f'{named}. Expected values like those of the other images. Say no_data '
+            '(--no-data) if they mark pixels without data; else remove these files, '
+            'and their lines in val.txt of the run, and give the same command again.'
+        )
 
 
 def wilson_interval(right: int, total: int) -> list[float]:

@@ -366,6 +366,48 @@ def test_bands_without_data_count_nowhere(tmp_path):
     assert 'convert it, or train on images of 12 channels' in line
 
 
+def test_only_images_to_train_on_are_measured(tmp_path):
+    for part, levels in (('train', (900, 300)), ('val', (5900, 5300))):
+        for name, level in zip('ab', levels, strict=True):
+            write_rasters(tmp_path / 'data' / part / name, 1, np.int16, 'tif', level)
+    options = ['--out', tmp_path / 'run', '--image-size', 32, '--model', 'micro']
+    code, _, err = mixmim('probe', tmp_path / 'data', *options)
+    assert code == 0, err
+    measured = ChannelStatistics.load(tmp_path / 'run' / 'statistics.json')
+    assert measured.images == 16 and 500 < measured.mean[0] < 700
+
+
+def test_an_image_that_overflows_gets_no_class(tmp_path):
+    for part in ('train', 'val'):
+        for name, level in (('a', 900), ('b', 300)):
+            folder = tmp_path / 'data' / part / name
+            write_rasters(folder, 1, np.float32, 'npy', level)
+    file = tmp_path / 'data' / 'val' / 'b' / '3.npy'
+    pixels = np.load(file)
+    pixels[0, 20, 20] = 1e25
+    np.save(file, pixels)
+    said = f"1 of 16 images overflow in the model: '{file}'. Expected values like"
+    options = ['--model', 'micro', '--image-size', 32]
+    line = error_line('probe', tmp_path / 'data', '--out', tmp_path / 'probe', *options)
+    assert said in line
+    run = tmp_path / 'run'
+    command = ['finetune', tmp_path / 'data', '--out', run, *options, '--epochs', 1]
+    code, _, err = mixmim(*command)
+    assert code == 1 and said in err
+    # The way out that the line names, without training again.
+    file.rename(tmp_path / 'bad.npy')
+    lines = (run / 'val.txt').read_text().splitlines(keepends=True)
+    (run / 'val.txt').write_text(''.join(x for x in lines if str(file) not in x))
+    code, printed, err = mixmim(*command)
+    assert code == 0 and 'of 15 validation images' in printed, err
+    files, out = [tmp_path / 'bad.npy', file.with_name('4.npy')], tmp_path / 'a.csv'
+    code, printed, err = mixmim('predict', *files, '--from', run, '--out', out)
+    assert code == 0, err
+    assert f'  {files[0]}: its scores are not finite: its values are far' in printed
+    lines = out.read_text().splitlines()
+    assert lines[1] == f'{files[0]},,,,' and len(lines) == 3 and 'nan' not in lines[2]
+
+
 def test_pixels_without_data_show_the_mean():
     preprocessor = RasterClsDataPreprocessor(mean=[10.0, 20], std=[2.0, 4])
     inputs = torch.full((1, 2, 2, 2), 14.0)

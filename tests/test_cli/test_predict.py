@@ -81,12 +81,14 @@ def test_a_run_on_pictures_says_that_it_reads_8_bits(classifier, photos, tmp_pat
 
 
 def test_bits_of_readable_images_are_compared(classifier, photos, tmp_path):
-    """Those that are looked at first, every second one, cannot be read."""
-    bad, deep = tmp_path / 'bad.png', tmp_path / 'deep.tif'
+    """Of those that are looked at first, two of three cannot be read."""
+    bad, torn, deep = (tmp_path / name for name in ('bad.png', 'torn.tif', 'deep.tif'))
     bad.write_bytes(b'no image')
+    tifffile.imwrite(torn, np.ones((40, 40), np.uint16))
+    torn.write_bytes(torn.read_bytes()[:-9])  # its header is whole
     pixels = np.ones((40, 40, 3), np.float32)
     tifffile.imwrite(deep, pixels, photometric='rgb')
-    images = [bad, deep] * 20 + [photos / 'sea' / 'sea01.jpg']
+    images = [bad, torn, deep] * 20 + [photos / 'sea' / 'sea01.jpg']
     options = ['--from', classifier[0], '--out', tmp_path / 'a.csv']
     code, printed, err = mixmim('predict', *images, *options)
     assert code == 0, printed + err

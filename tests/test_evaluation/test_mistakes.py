@@ -8,6 +8,7 @@ from PIL import Image
 
 from mmmixmim.evaluation import find_mistakes
 from mmmixmim.evaluation.mistakes import wilson_interval
+from mmmixmim.validation import UserError
 from mmmixmim.visualization import draw_confusion, draw_worst
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3], [0.05, 0.95]])
@@ -50,6 +51,13 @@ def test_the_most_confident_mistake_comes_first(monkeypatch):
 def test_a_class_without_images_has_no_recall():
     found = find_mistakes(SCORES[:3], LABELS[:3], FILES, ['cat', 'dog'])
     assert found['recall'] == [33.33, None]
+
+
+def test_scores_that_are_not_finite_are_no_answer():
+    scores = SCORES.copy()
+    scores[1], scores[4, 1] = np.nan, np.inf
+    with pytest.raises(UserError, match="2 of 5 images overflow .*: 'b', 'e'. Expect"):
+        find_mistakes(scores, LABELS, FILES, ['cat', 'dog'])
 
 
 def test_both_pictures_are_drawn(tmp_path):
