@@ -65,9 +65,10 @@ def diagnose(
     ============================ ===================================================
     verdict                      threshold and reason
     ============================ ===================================================
-    loss is not finite           the last two training losses, or the last held-out
-                                 one, are NaN or infinite: mixed precision skips
-                                 single bad steps, which change nothing
+    loss is not finite           the last two training losses, of ten iterations or
+                                 more, or the last held-out one, are NaN or infinite:
+                                 mixed precision skips single bad steps, which change
+                                 nothing but the ten means that they are part of
     diverged                     last level 25 % above the lowest, or, after the
                                  warm-up, more than half of the way back from it to
                                  predicting the mean; and six standard errors above it,
@@ -84,9 +85,10 @@ def diagnose(
                                  plateau is normal
     loss near zero               last level below 2 % of predicting the mean, or, if
                                  that is unknown, 0.5 % of the first loss: real images
-                                 are never predicted that well. Or predicting the mean
-                                 costs 0.005: one cell of 200 is not blank. With labels,
-                                 a loss may be as low as it likes
+                                 are never predicted that well. Below 0.02 if predicting
+                                 the mean costs less than 0.01: 99 % of the cells are
+                                 blank then. With labels, a loss may be as low as it
+                                 likes
     collapse                     last stage: effective rank below 2 (1 is one direction
                                  for all images), deviation below 0.005 (healthy runs
                                  came down to 0.02, since pooled features share a large
@@ -174,10 +176,11 @@ def _not_finite(history: History) -> list[Finding]:
     loss = all_values(history, 'loss')
     held_out = all_values(history, 'reconstruction/loss')
     finite = np.isfinite(loss)
-    if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
-        return []
     after = int(finite.nonzero()[0].max(initial=-1)) + 1
     step = history['loss'][min(after, len(loss) - 1)][0]
+    single = after and (finite[-2:].any() or history['loss'][-1][0] - step < 10)
+    if single and np.isfinite(held_out[-1:]).all():
+        return []
     return [
         Finding(
             'not-finite',
@@ -286,8 +289,10 @@ def _nothing_learned(
 
 def _near_zero(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     last = last_level(loss)
-    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
-    if abs(last) >= abs(zero) and (mean_loss is None or mean_loss >= 0.005):
+    zero = 0.005 * loss[0]
+    if mean_loss is not None:
+        zero = 0.02 * (mean_loss if mean_loss >= 0.01 else 1.0)
+    if abs(last) >= abs(zero):
         return []
     return [
         Finding(

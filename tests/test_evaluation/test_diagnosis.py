@@ -84,6 +84,16 @@ def test_a_single_spike_and_a_single_skipped_step_change_no_verdict():
     assert titles({'loss': loss}) == ['Healthy']
 
 
+def test_a_single_skipped_step_is_none_in_means_that_overlap():
+    """With epochs of two iterations, means of ten are logged every two."""
+    loss = [(step, value) for step, (_, value) in enumerate(curve(1.1, 0.5), start=1)]
+    loss[150:160] = [(step, float('nan')) for step, _ in loss[150:160]]
+    for end in range(151, 161):
+        assert titles({'loss': loss[:end:2]}) == ['Healthy']
+    loss[160:] = [(step, float('nan')) for step, _ in loss[160:]]
+    assert titles({'loss': loss[::2]}) == ['Loss is not finite']
+
+
 def test_nan_is_an_error_that_names_the_first_iteration():
     loss = curve(1.1, 0.5)
     loss[150:] = [(step, float('nan')) for step, _ in loss[150:]]

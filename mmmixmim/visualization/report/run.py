@@ -13,6 +13,7 @@ from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
 from mmmixmim.evaluation.curves import measured_mean_loss
 from mmmixmim.evaluation.history import (
+    judged_history,
     read_counts,
     rescaled,
     run_starts,
@@ -143,7 +144,7 @@ def read_run(folder: str | Path) -> RecordedRun:
         counts=read_counts(starts[-1]),
         history=history,
         findings=diagnose(
-            history,
+            judged_history(starts[-1], history),
             mean_loss,
             mask_ratio,
             pretraining=pretrained_model(config) is not None,
