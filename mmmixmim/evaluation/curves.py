@@ -31,6 +31,14 @@ def _running(values: np.ndarray, window: int) -> np.ndarray:
     return np.median(windows, axis=1)
 
 
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """Medians of blocks of a long run, so that its levels take linear time."""
+    block = len(values) // 500
+    if block < 2:
+        return values
+    return np.median(values[: len(values) // block * block].reshape(-1, block), axis=1)
+
+
 def first_level(values: np.ndarray) -> float:
     """Median of the first tenth."""
     return float(np.median(values[: _window(values)]))
@@ -43,11 +51,22 @@ def last_level(values: np.ndarray) -> float:
 
 def lowest_level(values: np.ndarray) -> float:
     """Lowest running median of a tenth."""
-    block = len(values) // 500  # of a long run, medians of blocks: linear in its length
-    if block > 1:
-        blocks = values[: len(values) // block * block].reshape(-1, block)
-        values = np.median(blocks, axis=1)
+    values = _blocks(values)
     return float(_running(values, _window(values)).min())
+
+
+def lowest_level_noise(values: np.ndarray) -> float:
+    """Standard error of the lowest level, a median, by the points up to it.
+
+    Later ones are noisy in themselves if a run diverges. Differences of neighbours tell
+    the noise whatever the trend, and their median knows no spike.
+    """
+    values = _blocks(values)
+    window = _window(values)
+    end = int(_running(values, window).argmin()) + window
+    steps = np.abs(np.diff(values[: max(end, 6)]))  # fewer tell no noise
+    deviation = 1.4826 * np.median(steps) / np.sqrt(2)
+    return float(1.2533 * deviation / np.sqrt(window))
 
 
 def largest_rise(values: np.ndarray) -> float:
@@ -74,6 +93,12 @@ def past_warmup(history: History) -> bool:
     if not len(rates) or rates[-1] < rates.max() or rates[0] == rates.max():
         return True
     return rates.argmax() < len(rates) - max(3, len(rates) // 20)
+
+
+def measured_mean_loss(history: History, otherwise: float | None) -> float | None:
+    """Loss of predicting the mean on held-out images; ``otherwise`` if not measured."""
+    measured = finite_values(history, 'reconstruction/mean_loss')
+    return float(measured[-1]) if len(measured) else otherwise
 
 
 def measured_stages(history: History) -> list[int]:

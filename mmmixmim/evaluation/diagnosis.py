@@ -14,6 +14,8 @@ from .curves import (
     largest_rise,
     last_level,
     lowest_level,
+    lowest_level_noise,
+    measured_mean_loss,
     measured_stages,
     past_warmup,
     when,
@@ -63,24 +65,30 @@ def diagnose(
     ============================ ===================================================
     verdict                      threshold and reason
     ============================ ===================================================
-    loss is not finite           the last two training losses, or the last held-out
-                                 one, are NaN or infinite: mixed precision skips
-                                 single bad steps, which change nothing
-    diverged                     last level 25 % above the lowest: noise of a batch
-                                 moves a level by a few per cent
+    loss is not finite           the last two training losses, of ten iterations or
+                                 more, or the last held-out one, are NaN or infinite:
+                                 mixed precision skips single bad steps, which change
+                                 nothing but the ten means that they are part of
+    diverged                     last level 25 % above the lowest, or, after the
+                                 warm-up, more than half of the way back from it to
+                                 predicting the mean; and six standard errors above it,
+                                 by the noise of the points up to it, since the lowest
+                                 of many levels is low by chance
     learning rate too high       learned nothing, and either the loss rose by 15 % at
                                  some time (medians of three points), as no flat curve
                                  does, or the features collapsed
-    nothing learned              lowest level within 15 % of predicting the mean (cells
-                                 of one colour have the target 0, so that it costs 0.89
-                                 on digits); the second half of the points lowers it by
-                                 less than 2 %; 20 points or more; and the learning
-                                 rate is constant, or a quarter below its peak, after a
-                                 third of a cosine schedule: before, a plateau is normal
+    nothing learned              lowest level, and all held-out losses, above 85 % of
+                                 predicting the mean; the second half of the points
+                                 lowers the level by less than 2 %; 20 points or more;
+                                 and the learning rate is constant, or a quarter below
+                                 its peak, after a third of a cosine schedule: before, a
+                                 plateau is normal
     loss near zero               last level below 2 % of predicting the mean, or, if
                                  that is unknown, 0.5 % of the first loss: real images
-                                 are never predicted that well. With labels, a loss may
-                                 be as low as it likes
+                                 are never predicted that well. Below 0.02 if predicting
+                                 the mean costs less than 0.01: 99 % of the cells are
+                                 blank then. With labels, a loss may be as low as it
+                                 likes
     collapse                     last stage: effective rank below 2 (1 is one direction
                                  for all images), deviation below 0.005 (healthy runs
                                  came down to 0.02, since pooled features share a large
@@ -88,19 +96,21 @@ def diagnose(
     features shrink              effective rank of a stage below a quarter of its
                                  highest, or half of its channels dead
     held-out loss rises          median of the last three held-out losses 2 % above the
-                                 lowest before them, while the training loss fell. Masks
-                                 and crops of held-out images are fixed, so that 2 % are
-                                 no noise
+                                 lowest before them, or both of the last two 10 %, while
+                                 the training loss fell. Masks and crops of held-out
+                                 images are fixed, so that 2 % are no noise
     most of an image is hidden   mask ratio above 0.8: published methods hide 50 %
                                  (MixMAE), 60 % (SimMIM) and 75 % (MAE)
     ============================ ===================================================
 
     Args:
         history: Scalars by name, each a list of (iteration, value): ``loss``, and, as
-            far as they were measured, ``lr``, ``epoch``, ``reconstruction/loss`` and
+            far as they were measured, ``lr``, ``epoch``,
+            ``reconstruction/{loss,mean_loss}`` and
             ``features/{rank,std,dead}_stageN``. Other names are ignored.
-        mean_loss: Loss of predicting the mean of each cell. Defaults to 1.0, that of
-            normalised pixels. None if it is unknown.
+        mean_loss: Loss of predicting the mean of each cell, if
+            ``reconstruction/mean_loss`` was not measured. Defaults to 1.0, that of
+            normalised pixels without cells of one colour. None if it is unknown.
         mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
         pretraining: Whether the run pretrains an encoder, rather than learning labels.
             Defaults to True.
@@ -108,7 +118,8 @@ def diagnose(
     Returns:
         The errors; without errors, the warnings, which errors would explain; without
         either, one finding of severity 'info'. In pretraining that is 'Not learned yet'
-        while the last level is above 97 % of predicting the mean.
+        while the last level and the last held-out loss are above 97 % of predicting the
+        mean.
     """
     loss = all_values(history, 'loss')
     if not len(loss):
@@ -121,6 +132,7 @@ def diagnose(
                 'Wait for the first log lines, or check that the run started.',
             )
         ]
+    mean_loss = measured_mean_loss(history, mean_loss)
     findings = [
         *_not_finite(history),
         *_loss_level(history, mean_loss, pretraining),
@@ -164,10 +176,11 @@ def _not_finite(history: History) -> list[Finding]:
     loss = all_values(history, 'loss')
     held_out = all_values(history, 'reconstruction/loss')
     finite = np.isfinite(loss)
-    if finite[-2:].any() and np.isfinite(held_out[-1:]).all():
-        return []
     after = int(finite.nonzero()[0].max(initial=-1)) + 1
     step = history['loss'][min(after, len(loss) - 1)][0]
+    single = after and (finite[-2:].any() or history['loss'][-1][0] - step < 10)
+    if single and np.isfinite(held_out[-1:]).all():
+        return []
     return [
         Finding(
             'not-finite',
@@ -187,18 +200,23 @@ def _loss_level(
     loss = finite_values(history, 'loss')
     if len(loss) < 6:
         return []
-    if found := _diverged(loss) or (pretraining and _near_zero(loss, mean_loss)):
+    if found := _diverged(loss, mean_loss if past_warmup(history) else None):
+        return found
+    if pretraining and (found := _near_zero(loss, mean_loss)):
         return found
     if mean_loss is None or not _is_flat(history, loss, mean_loss):
         return []
     if found := _high_rate(history, loss, mean_loss):
         return found
-    return _nothing_learned(loss, mean_loss) if _is_late(history) else []
+    return _nothing_learned(history, loss, mean_loss) if _is_late(history) else []
 
 
-def _diverged(loss: np.ndarray) -> list[Finding]:
+def _diverged(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     last, best = last_level(loss), lowest_level(loss)
-    if last <= 1.25 * best:
+    much = 0.25 * abs(best)
+    if mean_loss is not None and best < 0.97 * mean_loss:
+        much = min(much, 0.5 * (mean_loss - best))
+    if last - best <= max(much, 6 * lowest_level_noise(loss)):
         return []
     return [
         Finding(
@@ -216,7 +234,10 @@ def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
     half = len(loss) // 2
     flat = lowest_level(loss[half:]) > 0.98 * lowest_level(loss[:half])
     warm = past_warmup(history) and len(loss) >= 20
-    return lowest_level(loss) >= 0.85 * mean_loss and flat and warm
+    # Crops of the training may have more or fewer blank cells than held-out images.
+    held_out = finite_values(history, 'reconstruction/loss').min(initial=np.inf)
+    lowest = min(lowest_level(loss), held_out)
+    return lowest >= 0.85 * mean_loss and flat and warm
 
 
 def _is_late(history: History) -> bool:
@@ -246,16 +267,20 @@ def _high_rate(history: History, loss: np.ndarray, mean_loss: float) -> list[Fin
     ]
 
 
-def _nothing_learned(loss: np.ndarray, mean_loss: float) -> list[Finding]:
+def _nothing_learned(
+    history: History, loss: np.ndarray, mean_loss: float
+) -> list[Finding]:
     """Say that a loss is flat."""
+    measured = measured_mean_loss(history, None) is not None
+    where = 'on held-out images' if measured else 'or less with cells of one colour'
     return [
         Finding(
             'nothing-learned',
             'error',
             'Nothing learned',
             f'The training loss stays at {last_level(loss):.3g}. Predicting the mean '
-            f'of each cell costs {mean_loss:.3g} (less if many cells have one colour), '
-            'so the model predicts little else.',
+            f'of each cell costs {mean_loss:.3g} {where}, so the model predicts little '
+            'else.',
             'Look at the pictures: are the images what you expect? Then try another '
             'learning rate (a tenth and ten times of it).',
         )
@@ -264,8 +289,10 @@ def _nothing_learned(loss: np.ndarray, mean_loss: float) -> list[Finding]:
 
 def _near_zero(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     last = last_level(loss)
-    zero = 0.005 * loss[0] if mean_loss is None else 0.02 * mean_loss
-    if last >= zero:
+    zero = 0.005 * loss[0]
+    if mean_loss is not None:
+        zero = 0.02 * (mean_loss if mean_loss >= 0.01 else 1.0)
+    if abs(last) >= abs(zero):
         return []
     return [
         Finding(
@@ -341,7 +368,8 @@ def _held_out_rise(history: History) -> list[Finding]:
         return []
     at = int(values.argmin())
     best, last = values[at], last_level(values[-3:])
-    if at > len(values) - 4 or last < 1.02 * best:
+    much = 0.02 if at <= len(values) - 4 else 0.1
+    if at > len(values) - 3 or last - best < much * abs(best):
         return []
     step = points[at][0]
     train = history['loss']
@@ -401,7 +429,8 @@ def _healthy(history: History, mean_loss: float | None, pretraining: bool) -> Fi
     seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
         seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
-    if pretraining and mean_loss is not None and last > 0.97 * mean_loss:
+    lowest = min([last, *held_out[-1:]])
+    if pretraining and mean_loss is not None and lowest > 0.97 * mean_loss:
         return Finding(
             'plateau',
             'info',
@@ -418,16 +447,20 @@ def _healthy(history: History, mean_loss: float | None, pretraining: bool) -> Fi
             'No images are held out, so whether the features are healthy is not '
             'known: set train_dataloader.dataset.held_out, or try the encoder.'
         )
-    elif (
-        last < 0.99 * last_level(loss[: max(3, len(loss) * 3 // 4)])
-        and held_out[-1] <= held_out.min()
+    elif held_out[-1] == held_out.min() and _falls(
+        held_out[(len(held_out) - 1) * 3 // 4], held_out[-1], 0.01
     ):
-        advice = 'Both still fall, so longer training may help.'
+        advice = 'The held-out loss still falls, so longer training may help.'
     else:
         advice = (
             'The loss does not tell how good the features are: try the encoder on '
             'your task.'
         )
-    if last < 0.98 * first:
+    if _falls(first, last, 0.02):
         return Finding('healthy', 'info', 'Healthy', f'{seen}.', advice)
     return Finding('unclear', 'info', 'Nothing wrong seen', f'{seen}.', advice)
+
+
+def _falls(before: float, after: float, share: float) -> bool:
+    """Whether a loss, which may be negative, falls by more than a share."""
+    return before - after > share * abs(before)

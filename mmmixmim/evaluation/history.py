@@ -13,6 +13,8 @@ from .curves import History
 _SCALARS = 'vis_data/scalars.json'
 # Where a start of a run has counted what it trains on.
 COUNTS = 'vis_data/counts.json'
+# Where DiagnosisHook has saved the curves that its verdicts come from.
+CURVES = 'vis_data/curves.json'
 _COUNTERS = {'iter', 'step'}
 # Of validation; they would mix with those of training, which have the same names.
 _TIMES = {'time', 'data_time'}
@@ -70,6 +72,30 @@ def read_counts(start: Path) -> dict[str, int]:
     if not isinstance(counts, dict):
         return {}
     return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
+
+
+def judged_history(start: Path, history: History) -> History:
+    """Put the curves that the log's verdicts came from into what was logged.
+
+    Args:
+        start: The folder of the last start. Without curves, as of an older version, the
+            history is returned as it is.
+        history: Its scalars, counted as this start does. They go on where the curves
+            end, at the last validation.
+    """
+    try:
+        curves = json.loads((start / CURVES).read_text('utf8'))
+        saved = {
+            name: [(int(at), float(value)) for at, value in points]
+            for name, points in curves.items()
+            if points
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return history
+    for name, points in saved.items():
+        later = [each for each in history.get(name, []) if each[0] > points[-1][0]]
+        saved[name] = points + later
+    return history | saved
 
 
 def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> History:

@@ -84,6 +84,16 @@ def test_a_single_spike_and_a_single_skipped_step_change_no_verdict():
     assert titles({'loss': loss}) == ['Healthy']
 
 
+def test_a_single_skipped_step_is_none_in_means_that_overlap():
+    """With epochs of two iterations, means of ten are logged every two."""
+    loss = [(step, value) for step, (_, value) in enumerate(curve(1.1, 0.5), start=1)]
+    loss[150:160] = [(step, float('nan')) for step, _ in loss[150:160]]
+    for end in range(151, 161):
+        assert titles({'loss': loss[:end:2]}) == ['Healthy']
+    loss[160:] = [(step, float('nan')) for step, _ in loss[160:]]
+    assert titles({'loss': loss[::2]}) == ['Loss is not finite']
+
+
 def test_nan_is_an_error_that_names_the_first_iteration():
     loss = curve(1.1, 0.5)
     loss[150:] = [(step, float('nan')) for step, _ in loss[150:]]
@@ -96,6 +106,97 @@ def test_a_loss_that_rises_and_stays_up_has_diverged():
     loss = curve(1.1, 0.5)
     loss[120:] = [(step, 2.0) for step, _ in loss[120:]]
     assert titles({'loss': loss}) == ['Loss diverged']
+
+
+@pytest.mark.parametrize('noise', (0.2, 0.4))
+@pytest.mark.parametrize('points', (20, 40))
+def test_a_noisy_loss_that_stays_has_not_diverged(noise, points):
+    found = []
+    for seed in range(40):
+        values = 0.5 * np.exp(noise * np.random.default_rng(seed).normal(size=points))
+        loss = list(zip(STEPS.tolist(), values, strict=False))
+        found += titles({'loss': loss}, mean_loss=None)
+    assert found.count('Loss diverged') <= 2
+
+
+@pytest.mark.parametrize('points', (20, 50))
+def test_a_loss_that_diverges_wildly_has_diverged(points):
+    rng = np.random.default_rng(0)
+    part = np.arange(points) / points
+    values = (0.5 + 0.6 * np.exp(-8 * part)) * (1 + 0.02 * rng.normal(size=points))
+    wild = part >= 0.4
+    values[wild] = 3 * np.exp(rng.normal(size=wild.sum()))
+    loss = list(zip(STEPS.tolist(), values, strict=False))
+    assert titles({'loss': loss}) == ['Loss diverged']
+
+
+@pytest.mark.parametrize('at', (70, 120, 170))
+@pytest.mark.parametrize('best', (0.9, 0.82))
+def test_a_loss_that_returns_to_the_mean_has_diverged(best, at):
+    noise = 1 + 0.005 * np.random.default_rng(0).normal(size=200)
+    falling = 1 - (1 - best) * np.minimum(1, np.arange(200) / (0.9 * at))
+    values = np.where(np.arange(200) < at, falling, 1.0) * noise
+    loss = list(zip(STEPS.tolist(), values, strict=True))
+    assert titles({'loss': loss}) == ['Loss diverged']
+    # Not yet where the learning rate still rises: it may recover.
+    rising = [(step, step * 1e-6) for step, _ in loss]
+    assert titles({'loss': loss, 'lr': rising}) == ['Too early to say']
+    values[at:] = (0.3 + 0.7 * best) * noise[at:]  # a part of what was learned
+    loss = list(zip(STEPS.tolist(), values, strict=True))
+    assert 'Loss diverged' not in titles({'loss': loss})
+
+
+def test_a_negative_loss_is_judged_by_its_changes():
+    """That of CosineSimilarityLoss goes to -1."""
+    for start, end, title in (
+        (-0.1, -0.95, 'Healthy'),
+        (-0.95, -0.95, 'Nothing wrong seen'),
+    ):
+        assert titles({'loss': curve(start, end)}, mean_loss=None) == [title]
+    loss = curve(-0.1, -0.9)
+    loss[120:] = flat(-0.1)[120:]
+    assert titles({'loss': loss}, mean_loss=None) == ['Loss diverged']
+    held_out = [(step, -value) for step, value in every(flat(0.9, 0.005))]
+    history = {'loss': curve(-0.1, -0.9), 'reconstruction/loss': held_out}
+    assert titles(history, mean_loss=None) == ['Healthy']
+
+
+def blank(history, share):
+    """The same run on images of which a share of the cells has one colour."""
+    scaled = {
+        name: [(step, (1 - share) * value) for step, value in points]
+        for name, points in history.items()
+    }
+    level = (1 - share) * np.ones(10)
+    steps = STEPS[19::20].tolist()
+    return scaled | {'reconstruction/mean_loss': list(zip(steps, level, strict=True))}
+
+
+@pytest.mark.parametrize('share', (0.2, 0.5, 0.985))
+def test_images_with_blank_cells_are_judged_by_their_own_mean(share):
+    history = {'loss': flat(1.0), 'reconstruction/loss': every(flat(1.0))}
+    (finding,) = diagnose(blank(history, share))
+    assert finding.title == 'Nothing learned'
+    assert f'costs {1 - share:.3g} on held-out images' in finding.seen
+    short = {name: points[:15] for name, points in blank(history, share).items()}
+    assert titles(short) == ['Not learned yet']
+    history = {'loss': curve(1.1, 0.5), 'reconstruction/loss': every(curve(1.1, 0.6))}
+    assert titles(blank(history, share)) == ['Healthy']
+    spoilt = {'loss': flat(1e-3), 'reconstruction/loss': every(flat(1e-3))}
+    assert titles(blank(spoilt, share)) == ['Loss near zero']
+
+
+def test_images_that_vanish_have_a_loss_near_zero_although_it_is_that_of_the_mean():
+    history = {'loss': flat(1.0), 'reconstruction/loss': every(flat(1.0))}
+    assert titles(blank(history, 0.998)) == ['Loss near zero']
+
+
+def test_held_out_images_that_are_predicted_show_that_something_is_learned():
+    """Crops of the training may have fewer blank cells."""
+    history = {'loss': flat(0.95), 'reconstruction/loss': every(flat(0.8))}
+    for end in (15, 200):
+        short = {name: points[:end] for name, points in history.items()}
+        assert titles(short) == ['Nothing wrong seen']
 
 
 def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
@@ -165,6 +266,32 @@ def test_a_rise_of_the_held_out_loss_while_training_falls_is_a_warning():
     finding = diagnose(history)[0]
     assert (finding.severity, finding.title) == ('warning', 'Held-out loss rises')
     assert '10 % of ImageNet' in finding.advice
+
+
+@pytest.mark.parametrize(
+    'values, title',
+    [
+        ((0.9, 0.7, 0.8, 0.95), 'Held-out loss rises'),
+        ((0.9, 0.7, 0.72, 0.73), 'Healthy'),
+        ((0.9, 0.8, 0.7, 0.95), 'Healthy'),
+    ],
+)
+def test_a_steep_rise_shows_in_four_validations(values, title):
+    held_out = list(zip((500, 1000, 1500, 2000), values, strict=True))
+    history = {'loss': curve(1.1, 0.3), 'reconstruction/loss': held_out}
+    assert titles(history) == [title]
+
+
+def test_longer_training_is_advised_if_the_held_out_loss_still_falls():
+    for seed in range(20):
+        history = {'loss': curve(1.1, 0.5, 0.05, seed)}
+        for name, values in (
+            ('converged', 0.52 + 0.4 * np.exp(-0.6 * np.arange(20))),
+            ('falls', 0.9 - 0.02 * np.arange(20)),
+        ):
+            held_out = list(zip(STEPS[9::10].tolist(), values, strict=True))
+            (finding,) = diagnose(history | {'reconstruction/loss': held_out})
+            assert ('still falls' in finding.advice) == (name == 'falls')
 
 
 def test_a_rise_within_the_noise_is_none():

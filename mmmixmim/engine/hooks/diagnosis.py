@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 
 from mmmixmim.evaluation import diagnose, read_history
+from mmmixmim.evaluation.history import CURVES
 from mmmixmim.registry import HOOKS
+from mmmixmim.runtime import replace_file
 from mmmixmim.validation import check_positive_int
 
 from ..wrappers import unwrapped
@@ -28,7 +32,8 @@ class DiagnosisHook(Hook):
     It looks at the training loss, the learning rate and what validation measures, after
     each validation and every ``interval`` iterations. A warning or error is written
     when it appears, and again if it has gone and comes back. The end of the training
-    repeats what still holds, or that nothing is wrong.
+    repeats what still holds, or that nothing is wrong. Validations and the end save the
+    curves for the report, which has the same verdicts.
 
     Args:
         interval: Iterations between two looks. Defaults to 500.
@@ -88,11 +93,20 @@ class DiagnosisHook(Hook):
             if isinstance(value, (int, float)):
                 self._note(name, runner.iter, value)
         self._look()
+        self._save(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Sum up."""
         self.said.clear()
         self._look(least=logging.INFO)
+        self._save(runner)
+
+    @master_only
+    def _save(self, runner: Runner) -> None:
+        try:
+            replace_file(Path(runner.log_dir, CURVES), json.dumps(self.history))
+        except OSError as error:  # the report takes what was logged
+            runner.logger.warning(f'{CURVES} was not written: {error}')
 
     def _note(self, name: str, step: int, value: float) -> None:
         curve = self.history.setdefault(name, [])

@@ -86,24 +86,31 @@ def measure(
     numbers = torch.arange(len(images), device=images.device)
     partners = [ownership.partner(numbers, k) for k in range(model.num_images)]
     members = torch.stack(partners, dim=1)[:count]  # (M, K)
-    losses = [
-        model.compare(
-            pred[:, group].flatten(0, 1),
-            images[group],
-            model.ownership(images[group], ownership.mask[j : j + 1]),
-            None if weight is None else weight[group],
-        )
-        for j, group in enumerate(members)
-    ]
+
+    def losses(pred: Tensor) -> list[Tensor]:
+        return [
+            model.compare(
+                pred[:, group].flatten(0, 1),
+                images[group],
+                model.ownership(images[group], ownership.mask[j : j + 1]),
+                None if weight is None else weight[group],
+            )
+            for j, group in enumerate(members)
+        ]
+
+    measures = dict(reconstruction_loss=losses(pred))
+    if getattr(model.head, 'mean_loss', None) is not None:  # normalised: the mean is 0
+        measures['mean_loss'] = losses(torch.zeros_like(pred))
     if not grouped:  # a sample for each image
-        losses = [losses[i % count] for i in range(len(inputs))]
+        for name, each in measures.items():
+            measures[name] = [each[i % count] for i in range(len(inputs))]
         members = members.T.flatten()[: len(inputs), None]
     return [
         DataSample(
-            reconstruction_loss=loss.float(),
-            features=[each[chosen] for each in features],
+            **{name: each[i].float() for name, each in measures.items()},
+            features=[stage[group] for stage in features],
         )
-        for loss, chosen in zip(losses, members, strict=True)
+        for i, group in enumerate(members)
     ]
 
 

@@ -218,8 +218,10 @@ class MixMIM(BaseSelfSupervisor):
 
         Returns:
             For each group, or image of a single tensor, a sample with
-            ``reconstruction_loss``, the loss of the group, and ``features``, of each
-            stage the pooled features (K, C) of the plain images, or (1, C).
+            ``reconstruction_loss``, the loss of the group; ``mean_loss``, that of
+            predicting the mean of each cell, if the head's loss and target are the
+            default ones; and ``features``, of each stage the pooled features (K, C) of
+            the plain images, or (1, C).
         """
         return measure(self, inputs, data_samples)
 

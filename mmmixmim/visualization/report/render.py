@@ -129,6 +129,7 @@ def _spread(items: list, number: int) -> list:
 def _table(run: RecordedRun) -> tuple[list[str], list[list[str]]]:
     """Values of the curves at some iterations: header and rows."""
     hidden = {'epoch', 'time', 'data_time', 'base_lr', 'memory'}
+    hidden |= {'reconstruction/mean_loss'}  # always the same
     names = [name for name in run.history if name not in hidden]
     steps = [step for step, _ in run.history.get('reconstruction/loss', [])]
     if not steps:  # the training's; some models log no scalar of the name loss

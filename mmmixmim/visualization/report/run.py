@@ -11,7 +11,9 @@ from PIL import Image
 
 from mmmixmim.checkpoint.resumable import without_earlier
 from mmmixmim.evaluation import Finding, History, diagnose, read_history
+from mmmixmim.evaluation.curves import measured_mean_loss
 from mmmixmim.evaluation.history import (
+    judged_history,
     read_counts,
     rescaled,
     run_starts,
@@ -126,8 +128,9 @@ def read_run(folder: str | Path) -> RecordedRun:
         (each.read_text('utf8', 'replace') for each in texts if each.is_file()), ''
     )
     config, first = read_config_text(text), start_config(starts[0])
-    mean_loss, mask_ratio = _mean_loss(config), _mask_ratio(config)
     history = read_history(folder)
+    mean_loss = measured_mean_loss(history, _mean_loss(config))
+    mask_ratio = _mask_ratio(config)
     if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
         history['lr'] = history['base_lr']
     return RecordedRun(
@@ -141,7 +144,7 @@ def read_run(folder: str | Path) -> RecordedRun:
         counts=read_counts(starts[-1]),
         history=history,
         findings=diagnose(
-            history,
+            judged_history(starts[-1], history),
             mean_loss,
             mask_ratio,
             pretraining=pretrained_model(config) is not None,

@@ -6,6 +6,8 @@ from mmengine.runner import Runner
 
 from mmmixmim.engine import DiagnosisHook
 from mmmixmim.evaluation import diagnose, read_history
+from mmmixmim.evaluation.history import judged_history
+from mmmixmim.visualization.report.run import read_run
 
 from ...scripts import CLASSIFY
 from ...watched_run import config, log, train
@@ -87,6 +89,30 @@ def test_a_run_resumed_with_other_batches_keeps_its_epochs(tmp_path):
     # The checkpoint was written before the validation of its epoch, which runs again.
     assert [step for step, _ in found['reconstruction/loss']] == [4, 8, 8, 12]
     assert [step for step, _ in found['loss']] == [2, 4, 6, 8, 9, 10, 11, 12]
+
+
+def test_log_and_report_have_the_same_verdicts(tmp_path):
+    """Although the log has a single value of the loss for each epoch."""
+    cfg = config(tmp_path, custom_hooks=HOOK)
+    cfg.train_dataloader.num_batch_per_epoch = 6
+    cfg.default_hooks.logger.interval = 100
+    runner = train(cfg)
+    (hook,) = [h for h in runner.hooks if isinstance(h, DiagnosisHook)]
+    said = diagnose(hook.history, hook.mean_loss, hook.mask_ratio)
+    assert said[0].message in log(tmp_path)
+    assert read_run(tmp_path).findings == said
+    # It goes on where the curves of the last validation end.
+    (curves,) = tmp_path.glob('*/vis_data/curves.json')
+    with curves.with_name('scalars.json').open('a') as file:
+        for step in (20, 30):
+            file.write(f'{{"loss": NaN, "iter": {step}, "step": {step}}}\n')
+    assert [each.kind for each in read_run(tmp_path).findings] == ['not-finite']
+    for content in ('[1', '[]', '{"loss": 1}', '{"loss": [1]}', '{"loss": [[1, "a"]]}'):
+        curves.write_text(content)
+        assert len(judged_history(curves.parents[1], read_history(tmp_path))['loss'])
+    curves.unlink()  # as of an older version
+    history = read_history(tmp_path)
+    assert len(judged_history(curves.parents[1], history)['loss']) == 4
 
 
 def test_a_run_of_few_iterations_has_begun(tmp_path):

@@ -91,6 +91,39 @@ def test_a_group_is_measured_alike_in_every_batch(make_model, method):
             torch.testing.assert_close(sample.features, wanted.features)
 
 
+@pytest.mark.parametrize('weighted', [False, True])
+def test_predicting_the_mean_costs_the_share_of_cells_that_are_not_blank(
+    make_model, weighted
+):
+    model = make_model()
+    zeros = torch.zeros(6, 6, 32 * 32 * 3)
+    model.neck.forward = lambda maps, ownership: zeros
+    inputs = groups(model, 3)
+    for each in inputs:
+        each[1, :, :32] = 7  # three of six cells
+        each[2, :, :, :32] = 7  # two of six
+    samples = positions([3, 4, 5])
+    if weighted:  # these two don't count
+        weight = torch.ones(3, 64, 96)
+        weight[2, :, :32] = 0
+        for sample, each in zip(samples, weight, strict=True):
+            sample.members = [DataSample(), DataSample()]
+            for member in sample.members:
+                member.set_field(each, 'pixel_weight')
+    found = model.predict(inputs, samples)
+    for sample, level in zip(found, (1, 1 / 2, 1 if weighted else 2 / 3), strict=True):
+        assert float(sample.mean_loss) == pytest.approx(level, abs=2e-3)
+        assert sample.mean_loss == sample.reconstruction_loss
+
+
+@pytest.mark.parametrize('method', ['hog', 'simmim'])
+def test_the_mean_is_not_measured_where_it_is_not_zero(make_model, method):
+    model = make_model(**METHODS[method])
+    images = [torch.randn(1, 3, 64, 64) for _ in range(2)]
+    (sample,) = model.predict(images, positions([0]))
+    assert 'mean_loss' not in sample
+
+
 def test_features_are_those_of_plain_images_in_the_order_of_the_group(make_model):
     model = make_model()
     inputs = groups(model, 3)
