@@ -16,7 +16,7 @@ from mmmixmim.checkpoint.formats import (
     from_native,
     to_native,
 )
-from mmmixmim.checkpoint.names import TABLE
+from mmmixmim.checkpoint.names import RESIZED, TABLE
 from mmmixmim.models import MixMIMPretrainDecoder, MixMIMTransformer
 from mmmixmim.text import summarise_keys
 from mmmixmim.validation import UserError
@@ -89,8 +89,7 @@ def _check_complete(state: StateDict, source: str) -> None:
             )
     for name, shape in expected.items():
         found = tuple(state[name].shape)
-        # Image and window sizes determine the number of these rows.
-        start = len(shape) - 1 if name.endswith(('pos_embed', TABLE)) else 0
+        start = len(shape) - 1 if name.endswith(RESIZED) else 0
         if len(found) != len(shape) or found[start:] != shape[start:]:
             raise UserError(
                 f'This checkpoint in the format {source} has {name} (in our names) of '

@@ -5,9 +5,10 @@ import statistics
 from pathlib import Path
 
 # Beside this file.
-from ablation_runs import ARMS, BUDGETS, ENCODERS, LABELS, write_json
+from ablation_runs import ARMS, BUDGETS, ENCODERS, LABELS
 
 from mmmixmim.benchmarking import markdown_table
+from mmmixmim.runtime import write_json
 
 SCORES = {
     **{f'probe-{n or "all"}': f'probe, {n or "all"} labels' for n in LABELS},

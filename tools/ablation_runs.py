@@ -1,6 +1,5 @@
 """One run of the ablations: what it may compare, its configs, training and scores."""
 
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmmixmim.evaluation import extract_features, linear_probe
 from mmmixmim.evaluation.linear_probe import labelled_loaders
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import build_runner, load_config, prepare_run, replace_file
+from mmmixmim.runtime import build_runner, load_config, prepare_run
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 # Batches hold 2, 3 and 4 times as many images as there are mixtures.
@@ -297,8 +296,3 @@ def probe(cfg: Config, seed: int, quick: bool) -> dict[str, float]:
         found = [linear_probe(train, test, count, draw) for draw in draws]
         scores[f'probe-{count or "all"}'] = statistics.mean(found)
     return scores
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file."""
-    replace_file(path, json.dumps(content, indent=1) + '\n')

@@ -27,7 +27,6 @@ from ablation_runs import (  # beside this script
     execute,
     read_config,
     shapes_config,
-    write_json,
 )
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -35,7 +34,13 @@ from steps import Step, run_steps  # beside this script
 
 from mmmixmim.benchmarking import interleave, machine, pairwise_ratio
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import one_line_errors, positive_int, random_seed, require
+from mmmixmim.runtime import (
+    one_line_errors,
+    positive_int,
+    random_seed,
+    require,
+    write_json,
+)
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.text import duration
 from mmmixmim.validation import UserError

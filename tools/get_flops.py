@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.shape and len(args.shape) > 2:
         parser.error('--shape takes one or two numbers')
+    if args.shape and len(args.shape) == 1:
+        args.shape *= 2
     return args
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     boxes = scope == 'mmdet'
     device = torch.device('cpu' if boxes else 'meta')
     model = (MODELS.build if boxes else build_on_meta)(cfg.model).eval()
-    size = image_size(model, args.shape and args.shape * (3 - len(args.shape)))
+    size = image_size(model, args.shape)
     with device:
         # As many images as are mixed, or two: some parts differ for a single one.
         number = getattr(model, 'num_images', 2)

@@ -11,7 +11,7 @@ from mmengine.utils import track_iter_progress
 from mmmixmim.datasets import RasterFolder, measure_channels
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.datasets.subsets import evenly_spaced
-from mmmixmim.runtime import one_line_errors
+from mmmixmim.runtime import one_line_errors, positive_int
 from mmmixmim.runtime.files import check_out
 from mmmixmim.validation import UserError
 
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         '--channels', nargs='+', type=int, help='channels to take, from 0 (all)'
     )
     parser.add_argument(
-        '--max-images', type=int, help='measure this many, evenly spread (all)'
+        '--max-images', type=positive_int, help='measure this many, evenly spread (all)'
     )
     return parser.parse_args()
 
@@ -38,8 +38,6 @@ def main() -> None:
     """Measure, print and write."""
     args = parse_args()
     no_data = check_no_data(args.no_data)
-    if args.max_images is not None and args.max_images < 1:
-        raise UserError(f'--max-images must be positive, got {args.max_images}.')
     if args.mask_suffix and not args.mask_root:
         raise UserError(
             f'--mask-suffix {args.mask_suffix!r} needs the folder of the masks: add '

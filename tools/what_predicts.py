@@ -19,13 +19,12 @@ from ablation_runs import (  # beside this script
     set_length,
     start_from,
     train,
-    write_json,
 )
 from mmengine.config import Config
 
 from mmmixmim.benchmarking import markdown_table
 from mmmixmim.evaluation import read_history
-from mmmixmim.runtime import one_line_errors, positive_int, random_seed
+from mmmixmim.runtime import one_line_errors, positive_int, random_seed, write_json
 from mmmixmim.validation import check_int_between
 
 # What differs from the first run: title, and config entries.

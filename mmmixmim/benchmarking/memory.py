@@ -39,6 +39,8 @@ def peak_memory(step: Callable[[], object], device: torch.device | str) -> int:
         step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     before = _resident('VmRSS')
     Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM
     step()
@@ -69,8 +71,5 @@ def _set_malloc(option: int, size: int) -> None:
 
 def _resident(key: str) -> int:
     """Read the current ('VmRSS') or peak ('VmHWM') resident memory in bytes."""
-    if key == 'VmRSS':
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
     status = Path('/proc/self/status').read_text()
     return int(re.search(rf'{key}:\s+(\d+) kB', status)[1]) * 1024

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -224,15 +225,8 @@ def gpu_operators() -> Iterator[None]:
     names = ('layer_norm', 'group_norm', 'softmax', 'log_softmax')
     replaced = {name: _in_float32(getattr(F, name)) for name in names}
     replaced['scaled_dot_product_attention'] = _efficient_attention
-    before = {name: getattr(F, name) for name in replaced}
-    try:
-        for name, function in replaced.items():
-            setattr(F, name, function)
-        with ops.as_on_gpu():
-            yield
-    finally:
-        for name, function in before.items():
-            setattr(F, name, function)
+    with patch.multiple(F, **replaced), ops.as_on_gpu():
+        yield
 
 
 def _in_float32(function: Callable) -> Callable:

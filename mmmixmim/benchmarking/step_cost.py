@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
@@ -166,22 +167,18 @@ def _step_cost(
         memory.track_external(model, optimizer)
         stack.enter_context(memory)
 
-        @contextmanager
-        def phase(name: str) -> Iterator[None]:
-            cost.kernels[name] = KernelCounter(compute=not (real and gpu))
-            with cost.kernels[name]:
-                yield
-
+        phases = ('forward', 'backward', 'optimizer')
+        cost.kernels = {each: KernelCounter(not (real and gpu)) for each in phases}
         low = precision != 'fp32'
-        with phase('forward'):
+        with cost.kernels['forward']:
             data = model.data_preprocessor(inputs, training=True)
             with torch.autocast('cpu', PRECISIONS[precision], enabled=low):
                 losses = model(**data, mode='loss')
             loss = model.parse_losses(losses)[0]
-        with phase('backward'):
+        with cost.kernels['backward']:
             loss.backward()
         del loss, losses, data
-        with phase('optimizer'):
+        with cost.kernels['optimizer']:
             optimizer.step()
     cost.memory = _by_kind(memory.get_tracker_snapshot('peak'))
     cost.widest = memory.widest
@@ -210,7 +207,7 @@ def measured_step(
         ``memory['activations']``, and the median seconds of forward and backward pass.
     """
     init_default_scope(cfg.get('default_scope', 'mmmixmim'))
-    model = MODELS.build(_model_config(cfg)).train()
+    model = MODELS.build(cfg.model).train()
     inputs = random_batch(cfg, model, batch, image_size(model, size))
 
     def step() -> None:
@@ -238,8 +235,7 @@ class _PeakMemory(MemTracker):
             self.widest = now
 
 
-@contextmanager
-def _nms_in_float32() -> Iterator[None]:
+def _nms_in_float32() -> AbstractContextManager:
     """Mmcv's NMS takes low precision on a GPU only."""
     # mmcv.ops.nms is the function of that name.
     module = importlib.import_module('mmcv.ops.nms')
@@ -248,17 +244,12 @@ def _nms_in_float32() -> Iterator[None]:
     def nms(boxes, scores, **kwargs):
         return compiled.nms(boxes.float(), scores.float(), **kwargs)
 
-    module.ext_module = SimpleNamespace(nms=nms)
-    try:
-        yield
-    finally:
-        module.ext_module = compiled
+    return patch.object(module, 'ext_module', SimpleNamespace(nms=nms))
 
 
 def build_model(cfg: Config, real: bool) -> nn.Module:
     """Build the model, where it is possible without memory."""
-    config = _model_config(cfg)
-    return MODELS.build(config) if real else build_on_meta(config)
+    return MODELS.build(cfg.model) if real else build_on_meta(cfg.model)
 
 
 def image_size(model: nn.Module, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -285,14 +276,6 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
-
-
-def _model_config(cfg: Config) -> dict:
-    """As MMEngine's Runner: a data preprocessor may stand beside the model."""
-    model = cfg.model.copy()
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return model
 
 
 def make_fake(model: nn.Module) -> None:

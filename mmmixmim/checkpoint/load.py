@@ -36,7 +36,7 @@ from .formats import (
     entries_below,
     to_native,
 )
-from .names import DERIVED, MAP_NORM, TABLE
+from .names import DERIVED, MAP_NORM, RESIZED, TABLE
 
 PRETRAINED = (
     'Pretrained',
@@ -334,9 +334,7 @@ def _check_arch(backbone: nn.Module, state: StateDict, prefix: str) -> None:
             )
     for name, parameter in own.items():
         given = state.get(prefix + name)
-        # Of these, only the number of rows may differ: they are resized.
-        resized = name.endswith(('pos_embed', 'bias_table'))
-        start = parameter.ndim - 1 if resized else 0
+        start = parameter.ndim - 1 if name.endswith(RESIZED) else 0
         if given is not None and given.shape[start:] != parameter.shape[start:]:
             channels = given.shape[1:2] != parameter.shape[1:2]
             raise UserError(

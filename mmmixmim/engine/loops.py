@@ -119,14 +119,12 @@ class _ResumableLoop:
     def _validate(self, time: int) -> None:
         """Validate if it is time, unless that was done before the checkpoint."""
         self._decide_current_val_interval()
+        if self.runner.val_loop is None or time < max(self.val_begin, 1):
+            return
+        if time % self.val_interval and time != self._end:
+            return
         hub = self.runner.message_hub
-        if (
-            self.runner.val_loop is None
-            or time < max(self.val_begin, 1)
-            or time % self.val_interval
-            and time != self._end
-            or hub.get_info('last_validation') == self._iter
-        ):
+        if hub.get_info('last_validation') == self._iter:
             return
         # Checkpoints that the validation writes hold this already.
         hub.update_info('last_validation', self._iter)

@@ -134,7 +134,9 @@ def _read(path: str | Path) -> Config:
 
 
 def _complete(cfg: Config) -> None:
-    """Check and complete loaders, seed, hooks and learning rate, in place."""
+    """Check and complete model, loaders, seed, hooks and learning rate, in place."""
+    if cfg.get('model') and cfg.get('data_preprocessor'):  # as MMEngine's Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)

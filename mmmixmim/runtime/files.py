@@ -98,7 +98,7 @@ def replace_file(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write a JSON file as :func:`replace_file` does."""
     replace_file(path, json.dumps(content, indent=2) + '\n')
 

@@ -55,6 +55,15 @@ def test_saved_config_does_not_duplicate_a_config_name(config):
     assert 'num_workers=2' in cfg.text
 
 
+def test_a_preprocessor_beside_the_model_goes_into_it(write):
+    """As MMEngine's Runner puts it there; some tools build the model alone."""
+    beside = 'data_preprocessor = dict(mean=[1])\n'
+    for inside, mean in (('', [1]), (', data_preprocessor=dict(mean=[2])', [2])):
+        cfg = load(write(f"{beside}model = dict(type='A'{inside})\n"))
+        assert cfg.model.data_preprocessor == dict(mean=mean)
+    assert 'model' not in load(write(beside))
+
+
 def test_work_dir_comes_from_option_then_config_then_name(config):
     assert load(config).work_dir == os.path.join('work_dirs', 'some_name')
     assert load(config, '--cfg-options', 'work_dir=a').work_dir == 'a'

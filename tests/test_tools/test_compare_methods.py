@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmmixmim.models import MixMIMSwinTransformer, MixMIMTransformer
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime import write_json
 from mmmixmim.validation import UserError
 
 from ..scripts import call, error_line, load, passed
@@ -106,9 +107,9 @@ def test_measuring_costs_again_discards_runs_at_equal_compute(
         for budget in ablations.BUDGETS
     ]
     for run in runs:
-        ablations.write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
+        write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
     costs = dict(swin=dict(k3=1.1))
-    ablations.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
+    write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
     args = argparse.Namespace(work_dir=tmp_path, quick=True)
     assert script.read_costs('digits', args) == costs
     assert [script.is_done(run, tmp_path) for run in runs] == [True, True]
@@ -131,7 +132,7 @@ def test_steps_choose_the_tasks(script, steps, tasks):
 
 def test_what_is_named_twice_is_done_once(script, ablations, tmp_path):
     costs = dict(mixmim=dict(mixmim=1.0))
-    ablations.write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
+    write_json(tmp_path / 'costs-digits.json', dict(costs=costs))
     names = dict(encoders=['mixmim'] * 2, arms=['mixmim'] * 2, seeds=[0, 0, 1])
     args = argparse.Namespace(
         steps=['digits'] * 2, quick=True, work_dir=tmp_path, **names
@@ -142,7 +143,7 @@ def test_what_is_named_twice_is_done_once(script, ablations, tmp_path):
 def test_a_run_of_another_length_is_done_again(script, ablations, tmp_path):
     run = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 14)
     assert not script.is_done(run, tmp_path)
-    ablations.write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
+    write_json(tmp_path / 'runs' / f'{run.name}.json', asdict(run))
     assert script.is_done(run, tmp_path)
     longer = ablations.Run('digits', 'swin', 'k3', 'compute', 0, 15)
     assert not script.is_done(longer, tmp_path)

@@ -159,17 +159,13 @@ def draw(curves: dict[str, list[dict]], path: Path) -> None:
 
     Curves of a single point are left out.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return
-    figure, axes = plt.subplots(
-        2, len(curves), figsize=(3.2 * len(curves), 5.6), squeeze=False
-    )
+    figure = Figure((3.2 * len(curves), 5.6))
+    axes = figure.subplots(2, len(curves), squeeze=False)
     kinds = (('seconds', 1, 'seconds'), ('peak_bytes', 2**30, 'peak GiB'))
     for column, (name, points) in zip(axes.T, curves.items(), strict=True):
         sizes = [point['size'] for point in points]

@@ -31,29 +31,15 @@ augmentation = [
         fill_std=bgr_std,
     ),
 ]
-train_pipeline = [
-    dict(type='LoadImageOrSkip'),
-    dict(
-        type='RandomResizedCrop',
-        scale=img_size,
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    *augmentation,
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale=256,  # 224 / 0.875, a margin around the crop
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='CenterCrop', crop_size=img_size),
-    dict(type='PackInputs'),
-]
+load, test_load = dict(type='LoadImageOrSkip'), dict(type='LoadImageFromFile')
+pack = dict(type='PackInputs')
+bicubic = dict(backend='pillow', interpolation='bicubic')
+train_crop = dict(type='RandomResizedCrop', scale=img_size, **bicubic)
+train_pipeline = [load, train_crop, *augmentation, pack]
+# 224 / 0.875, a margin around the crop
+test_resize = dict(type='ResizeEdge', scale=256, edge='short', **bicubic)
+test_crop = dict(type='CenterCrop', crop_size=img_size)
+test_pipeline = [test_load, test_resize, test_crop, pack]
 
 train_dataloader = dict(
     batch_size=128,

@@ -2,15 +2,6 @@
 
 _base_ = 'in1k_finetune.py'
 
-train_pipeline = [
-    dict(type='LoadImageOrSkip'),
-    dict(
-        type='RandomResizedCrop',
-        scale=_base_.img_size,
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
-]
+flip = dict(type='RandomFlip', prob=0.5)
+train_pipeline = [_base_.load, _base_.train_crop, flip, _base_.pack]
 train_dataloader = dict(batch_size=2048, dataset=dict(pipeline=train_pipeline))

@@ -11,29 +11,11 @@ img_size = 384
 
 model = dict(backbone=dict(img_size=img_size, window_size=[16, 16, 24, 12]))
 
-train_pipeline = [
-    dict(type='LoadImageOrSkip'),
-    dict(
-        type='RandomResizedCrop',
-        scale=img_size,
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    *_base_.augmentation,
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale=img_size,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='CenterCrop', crop_size=img_size),
-    dict(type='PackInputs'),
-]
+train_crop = _base_.train_crop | dict(scale=img_size)
+train_pipeline = [_base_.load, train_crop, *_base_.augmentation, _base_.pack]
+test_resize = _base_.test_resize | dict(scale=img_size)
+test_crop = _base_.test_crop | dict(crop_size=img_size)
+test_pipeline = [_base_.test_load, test_resize, test_crop, _base_.pack]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -21,29 +21,12 @@ model = dict(
 )
 
 img_size = _base_.stock_encoder.img_size
-train_pipeline = [
-    dict(type='LoadImageOrSkip'),
-    dict(
-        type='RandomResizedCrop',
-        scale=img_size,
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    *_base_.augmentation,
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale=292,  # 256 / 0.875, a margin around the crop
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='CenterCrop', crop_size=img_size),
-    dict(type='PackInputs'),
-]
+train_crop = _base_.train_crop | dict(scale=img_size)
+train_pipeline = [_base_.load, train_crop, *_base_.augmentation, _base_.pack]
+# 256 / 0.875, a margin around the crop
+test_resize = _base_.test_resize | dict(scale=292)
+test_crop = _base_.test_crop | dict(crop_size=img_size)
+test_pipeline = [_base_.test_load, test_resize, test_crop, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

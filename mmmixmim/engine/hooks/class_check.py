@@ -117,8 +117,7 @@ def check_class_names(train_data: Dataset, val_data: Dataset) -> None:
         UserError: The message names a class that differs.
     """
     train, val = (
-        tuple(getattr(data, 'metainfo', {}).get('classes') or ())
-        for data in (train_data, val_data)
+        _classes(getattr(data, 'metainfo', None)) for data in (train_data, val_data)
     )
     if not train or not val:
         return

@@ -173,14 +173,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint if the ``save_best`` metrics were measured."""
-        wanted = set(self.key_indicators) - {'auto'} if self.save_best else set()
+        if not self.save_best:
+            return
+        wanted = set(self.key_indicators) - {'auto'}
         if metrics and not wanted <= metrics.keys():
             warn(
                 f'No best checkpoint: save_best={", ".join(sorted(wanted))} was not '
                 f'measured, but {", ".join(metrics)}.'
             )
-            return
-        if not self.save_best:
             return
         old, self._best = self._best, {}  # else MMEngine removes it first
         try:

@@ -114,15 +114,13 @@ def read_out_indices(
         UserError: If it names none, or one that does not exist.
     """
     given = (out_indices,) if isinstance(out_indices, int) else out_indices
-    if not isinstance(given, (list, tuple)) or not given:
-        given = (None,)
-    indices = [i + count if type(i) is int and i < 0 else i for i in given]
-    if any(type(i) is not int or not 0 <= i < count for i in indices):
+    some = isinstance(given, (list, tuple)) and given
+    if not some or not all(type(i) is int and -count <= i < count for i in given):
         raise UserError(
             f'out_indices must name some of the {what} 0 to {count - 1}, got '
             f'{out_indices!r}.'
         )
-    return tuple(sorted(set(indices)))
+    return tuple(sorted({i % count for i in given}))
 
 
 def _maps(img_size: Size, patch_size: int, stages: int) -> list[Size]:
@@ -186,12 +184,10 @@ def _read_windows(
             f'window_size needs one entry for each of the {stages} stages, got '
             f'{len(sizes)}: {sizes}.'
         )
-    windows = [as_pair('window_size', size) for size in sizes]
-    fitting = [
-        tuple(map(min, window, size))
-        for window, size in zip(windows, maps, strict=True)
-    ]
-    for i, (window, fit) in enumerate(zip(windows, fitting, strict=True)):
+    windows = []
+    for i, size in enumerate(sizes):
+        window = as_pair('window_size', size)
+        fit = tuple(map(min, window, maps[i]))
         if given_per_stage and window != fit:
             raise UserError(
                 f'window_size[{i}] is {window[0]}x{window[1]}, larger than the map of '
@@ -199,4 +195,5 @@ def _read_windows(
                 f'{img_size[0]}x{img_size[1]}: make it {fit[0]}x{fit[1]} or smaller, '
                 'or set img_size to that of the task.'
             )
-    return tuple(fitting)
+        windows.append(fit)
+    return tuple(windows)

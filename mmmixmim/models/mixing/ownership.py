@@ -229,7 +229,7 @@ class TokenOwnership:
         Returns:
             The mixed maps, of the same shape.
         """
-        if not self.mixed:
+        if not self.mixed:  # set before by encode_decode if a compiler would refuse to
             self.mixed = True
         owners = self.at(*maps.shape[1:3]).unsqueeze(-1)
         if self.filling is not None:

@@ -35,10 +35,8 @@ def facts_of(run: RecordedRun) -> dict[str, str]:
         'Seed': _text(run, 'randomness.seed'),
         'Speed': _speed(run),
         'Started': ', resumed '.join(f'{time:%Y-%m-%d %H:%M}' for time in run.started),
+        'Checkpoints': ', '.join(path.name for path in run.checkpoints) or 'none yet',
     }
-    facts['Checkpoints'] = (
-        ', '.join(path.name for path in run.checkpoints) or 'none yet'
-    )
     return {name: fact for name, fact in facts.items() if fact}
 
 
