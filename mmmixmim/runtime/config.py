@@ -135,6 +135,9 @@ def _read(path: str | Path) -> Config:
 
 def _complete(cfg: Config) -> None:
     """Check and complete loaders, seed, hooks and learning rate, in place."""
+    if config_entry(cfg, 'model.data_preprocessor.non_blocking'):
+        # Elsewhere memory is not pinned, and such copies may be wrong.
+        cfg.model.data_preprocessor.non_blocking = torch.cuda.is_available()
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)

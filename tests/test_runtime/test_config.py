@@ -123,6 +123,13 @@ def test_memory_is_pinned_for_gpus_only(config, monkeypatch, name, cuda):
         )
 
 
+@pytest.mark.parametrize('cuda', [False, True])
+def test_copies_overlap_with_gpus_only(write, monkeypatch, cuda):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    cfg = load(write('model = dict(data_preprocessor=dict(non_blocking=True))'))
+    assert cfg.model.data_preprocessor.non_blocking is cuda
+
+
 @pytest.mark.parametrize('name', LOADERS)
 @pytest.mark.parametrize(
     'scope, stacked',
