@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
@@ -21,6 +20,7 @@ from mmmixmim.runtime import (
     one_line_errors,
     positive_int,
     random_seed,
+    training_device,
 )
 from mmmixmim.runtime.entries import config_entry
 from mmmixmim.runtime.files import check_out, write_json
@@ -90,7 +90,7 @@ def main() -> None:
     else:  # stock encoders draw their weights here, ours keep those that they have
         model.backbone.init_cfg = others or None
         model.backbone.init_weights()
-    model.to(get_device())
+    model.to(training_device())
     loaders = labelled_loaders(cfg)
     check_class_names(*(loader.dataset for loader in loaders))
     train, test = (extract_features(model, loader) for loader in loaders)

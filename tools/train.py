@@ -4,7 +4,6 @@ import argparse
 import os
 
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.datasets import naming_lost_files
@@ -17,6 +16,7 @@ from mmmixmim.runtime import (
     locked_run,
     one_line_errors,
     prepare_run,
+    training_device,
 )
 from mmmixmim.runtime.entries import config_entry, is_amp
 from mmmixmim.validation import UserError
@@ -60,7 +60,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if is_amp(cfg.optim_wrapper) and get_device() == 'cpu':
+    if is_amp(cfg.optim_wrapper) and training_device() == 'cpu':
         raise UserError(
             'mixed precision (AmpOptimWrapper) needs a GPU, and there is none. Leave '
             'out --amp, or pass --cfg-options optim_wrapper.type=OptimWrapper if the '

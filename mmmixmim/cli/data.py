@@ -18,6 +18,7 @@ from mmmixmim.datasets.tables import LISTS, read_paths
 from mmmixmim.text import plural, printable
 from mmmixmim.validation import MissingFileError
 
+from .machine import FORKS
 from .settings import Choices
 
 # ImageNet's, of RGB images with values from 0 to 255.
@@ -211,6 +212,14 @@ def loader(
         collate_fn=dict(type='default_collate'),
         dataset=dataset,
     )
+
+
+def start_method(workers: int) -> str | None:
+    """How loader processes start where no runner decides it: as those of a runner.
+
+    Python 3.14's own way would run scripts without ``__main__`` guard again.
+    """
+    return 'fork' if workers and FORKS else None
 
 
 @contextmanager

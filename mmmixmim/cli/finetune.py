@@ -87,7 +87,7 @@ def finetune(
             return out
         with goes_on():
             runner = train(run)
-        scores, labels, files = _predict(runner.model, runner.val_dataloader)
+            scores, labels, files = _predict(runner.model, runner.val_dataloader)
         save_mistakes(run, scores, labels, files)
         run.finished = True
         run.save()

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ BYTES_PER_PARAMETER = 16
 CHECKPOINT_BYTES_PER_PARAMETER = 12
 # Buffers, fragmentation and the libraries come on top of what autograd keeps.
 _MARGIN = 1.5
+# Apple's libraries crash in forked processes.
+FORKS = sys.platform != 'darwin'
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Machine:
         cores: CPU cores that this process may use.
         bf16: Whether the GPU computes in bfloat16.
         shared_memory: Free bytes for what loader processes hand over.
+        forks: Whether loader processes can be forked.
     """
 
     device: str
@@ -45,6 +49,7 @@ class Machine:
     cores: int
     bf16: bool = False
     shared_memory: float = math.inf
+    forks: bool = FORKS
 
     @property
     def on_gpu(self) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
-from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -24,7 +23,7 @@ from mmmixmim.datasets.scan import readable_header
 from mmmixmim.datasets.subsets import evenly_spaced
 from mmmixmim.datasets.tables import LISTS
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import load_config, naming_full_memory
+from mmmixmim.runtime import load_config, naming_full_memory, training_device
 from mmmixmim.runtime.entries import config_entry
 from mmmixmim.runtime.files import check_out, created, replacing
 from mmmixmim.text import printable
@@ -35,7 +34,7 @@ from mmmixmim.validation import (
     check_positive_int,
 )
 
-from .data import list_images, progress
+from .data import list_images, progress, start_method
 from .run import Run, as_path
 
 _SHOWN = 20  # classes and unreadable files that are printed
@@ -93,7 +92,7 @@ def predict(
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     load_whole(model, checkpoint)
-    model.to(get_device()).eval()
+    model.to(training_device()).eval()
     loader = _loader(files, cfg.val_dataloader, batch_size)
     counts, unreadable = _write(out, files, classes, _classify(model, loader))
     for name, count in counts.most_common(_SHOWN):
@@ -205,11 +204,13 @@ class _Images(Dataset):
 
 def _loader(files: list[Path], like: Config, batch_size: int | None) -> DataLoader:
     batch_size = batch_size or like.batch_size
+    workers = like.num_workers if len(files) > batch_size else 0
     return DataLoader(
         _Images(files, like.dataset.pipeline),
         batch_size,
-        num_workers=like.num_workers if len(files) > batch_size else 0,
+        num_workers=workers,
         collate_fn=_collate,
+        multiprocessing_context=start_method(workers),
     )
 
 

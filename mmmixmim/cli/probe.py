@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
@@ -18,10 +17,10 @@ from mmmixmim.evaluation.linear_probe import fit_linear_classifier
 from mmmixmim.evaluation.mistakes import check_finite
 from mmmixmim.log import quieten
 from mmmixmim.registry import MODELS
-from mmmixmim.runtime import naming_full_memory
+from mmmixmim.runtime import naming_full_memory, training_device
 from mmmixmim.visualization.report import beside
 
-from .data import central_crop, loader, pack
+from .data import central_crop, loader, pack, start_method
 from .labelled import data_path, labelled_dataset, look, prepare, save_mistakes
 from .machine import this_machine
 from .models import largest_patch
@@ -92,13 +91,14 @@ def _probe(run: Run, data: Path) -> dict:
         load_encoder(built.backbone, checkpoint_of(start), in_channels='mean')
     else:
         built.init_weights()  # stock encoders draw their weights here
-    built.to(get_device())
+    built.to(training_device())
     features = []
     pipeline = [central_crop(scan, chosen, no_data), pack()]
     on_gpu = torch.cuda.is_available()
     for part in ('train', 'val'):
         dataset = labelled_dataset(out, part, labelled.classes, pipeline)
         config = loader(chosen, dataset) | dict(batch_size=64, pin_memory=on_gpu)
+        config['multiprocessing_context'] = start_method(chosen.workers)
         found = extract_features(built, Runner.build_dataloader(config))
         check_finite(found[0], [file for file, _ in labelled.part(part)])
         features.append(found)

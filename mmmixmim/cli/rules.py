@@ -179,6 +179,8 @@ def workers(machine: Machine, batch: int, shards: int | None = None) -> tuple[in
         batch: Bytes of a batch.
         shards: Number of shards, which the processes share. Defaults to None: none.
     """
+    if not machine.forks:
+        return 0, "Apple's libraries crash in forked processes"
     if machine.cores <= 2:
         return 0, 'all cores are busy training'
     count = min(16, machine.cores - 1) if machine.on_gpu else min(4, machine.cores // 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -131,7 +132,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Let an interrupted run end as users expect; leave signals as they were.
+    """Let an interrupted run end as users expect; leave the process as it was.
+
+    That is, its signals and how it starts others, which MMEngine changes.
 
     Raises:
         Stopped: Upon Ctrl-C. ``PreemptionHook`` has saved everything after the first
@@ -139,6 +142,7 @@ def goes_on() -> Iterator[None]:
         Interrupted: Upon another signal of ``PreemptionHook``.
     """
     handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
+    method = multiprocessing.get_start_method(allow_none=True)
     try:
         yield
     except Interrupted as stop:
@@ -152,6 +156,7 @@ def goes_on() -> Iterator[None]:
         )
         raise Stopped(130) from None
     finally:
+        multiprocessing.set_start_method(method, force=True)
         for each, handler in handlers.items():
             if signal.getsignal(each) != handler:
                 signal.signal(each, handler)

@@ -254,6 +254,7 @@ def _are_plain(*tensors: Tensor | None) -> bool:
 def _uses_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         ONEDNN_LINEAR is not None
+        and torch.backends.mkldnn.enabled
         and runs_on_cpu(x)
         and _are_plain(x, weight, bias)
         and x.ndim > 1

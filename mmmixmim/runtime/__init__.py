@@ -2,6 +2,7 @@
 
 from .config import check_data_roots, load_config, prepare_run
 from .dependencies import check_dependencies, require
+from .device import training_device
 from .errors import is_out_of_memory, naming_full_memory, one_line_errors
 from .files import replace_file, write_json
 from .options import add_cfg_options, add_run_arguments, positive_int, random_seed
@@ -26,5 +27,6 @@ __all__ = [
     'random_seed',
     'replace_file',
     'require',
+    'training_device',
     'write_json',
 ]

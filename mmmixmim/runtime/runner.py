@@ -23,6 +23,7 @@ from mmmixmim.validation import (
 )
 
 from .dependencies import prepare_backends
+from .device import training_device
 from .entries import type_name
 from .files import locked
 from .launchers import init_processes, is_first
@@ -44,7 +45,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     learning rate follows the images per update. A training set that is smaller than a
     batch shrinks the batch, where ``drop_last`` would leave nothing. A run that is
     resumed does not load the weights that it began with. Hooks keep checkpoints free of
-    code and count images that cannot be read.
+    code and count images that cannot be read. A Mac trains on its CPU.
 
     Args:
         cfg: A config from :func:`~mmmixmim.runtime.load_config`.
@@ -64,6 +65,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     for name, kind in _HOOKS.items():
         hooks[name] = dict(type=f'mmmixmim.{kind}') | hooks.get(name, {})
     cfg.default_hooks = hooks
+    training_device()  # also what MMEngine chooses below
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     _check_average(runner)

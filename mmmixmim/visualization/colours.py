@@ -43,7 +43,7 @@ class RGBProjection:
         weight: Tensor | None = None,
     ) -> None:
         channels = images.shape[1]
-        images = images.detach().double().cpu()
+        images = images.detach().cpu().double()
         pixels = images.permute(0, 2, 3, 1)  # (N, H, W, C)
         pixels = (
             pixels.reshape(-1, channels) if weight is None else pixels[weight.cpu() > 0]
@@ -71,7 +71,7 @@ class RGBProjection:
 
     def __call__(self, image: Tensor) -> np.ndarray:
         """Turn an image (C, H, W) to uint8 (H, W, 3)."""
-        image = image.detach().double().cpu()
+        image = image.detach().cpu().double()
         shown = torch.einsum('kc,chw->khw', self.matrix, image)
         shown = (shown - self.low) * (255 / self.range)
         shown = shown.round().clamp(0, 255).byte()

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +18,7 @@ from mmmixmim.checkpoint import load_whole
 from mmmixmim.models import MixMIM
 from mmmixmim.models.mixing import TokenOwnership
 from mmmixmim.registry import MODELS
+from mmmixmim.runtime import training_device
 from mmmixmim.runtime.files import check_out
 from mmmixmim.validation import UserError
 
@@ -83,7 +83,7 @@ def draw_training_images(
     set_random_seed(seed)
     model = MODELS.build(cfg.model)
     load_whole(model, checkpoint)
-    model.to(get_device())
+    model.to(training_device())
     # Whole mixtures: an image without a partner would be mixed with itself.
     group = model.mixture_size
     wanted = -(-num // group) * group

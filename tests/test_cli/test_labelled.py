@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 from mmengine.config import Config
+from mmengine.device import utils
 from mmengine.logging import MMLogger
 from PIL import Image
 from torch import nn
@@ -198,6 +199,7 @@ def test_an_untrained_stock_encoder_is_initialised(colours, tmp_path, monkeypatc
 def test_probes_load_in_processes_beside_a_gpu(
     device, workers, colours, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')  # a Mac's CPU computes
     loaders = []
 
     def extract(model, loader):

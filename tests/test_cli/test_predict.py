@@ -1,17 +1,23 @@
 """Classifying images with a fine-tuned classifier."""
 
 import csv
+import multiprocessing
 import shlex
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from mmengine.config import Config
+from mmengine.device import utils
 from mmpretrain import get_model
 from PIL import Image
 
 import mmmixmim
+from mmmixmim.cli.predict import _loader
 from mmmixmim.validation import UserError
 
 from .conftest import check_predictions, error_line, mixmim
@@ -67,6 +73,26 @@ def test_images_that_cannot_be_read_are_named(classifier, photos, tmp_path):
     assert [row['path'] for row in rows] == list(map(str, paths))
     assert not any(rows[1][name] for name in rows[1] if name != 'path')
     assert all(all(row.values()) for row in rows[:1] + rows[2:])
+
+
+def test_macs_predict_on_the_cpu(classifier, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')
+    images = photos / 'sea' / 'sea01.jpg'
+    assert read(mmmixmim.predict(images, classifier[0], tmp_path / 'a.csv'))
+
+
+@pytest.mark.skipif(sys.platform == 'darwin', reason='forks crash')
+def test_images_are_loaded_as_a_runner_does():
+    """Python 3.14's own way would run a script without __main__ guard again."""
+    like = dict(batch_size=2, num_workers=1, dataset=dict(pipeline=[]))
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method('spawn', force=True)
+    try:
+        loader = _loader([Path('a'), Path('b'), Path('c')], Config(like), None)
+        assert loader.multiprocessing_context.get_start_method() == 'fork'
+        assert [len(batch['img_path']) for _, batch in loader] == [2, 1]
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_a_run_on_pictures_says_that_it_reads_8_bits(classifier, photos, tmp_path):

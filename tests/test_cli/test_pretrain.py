@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import multiprocessing
 import re
 import shlex
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import utils
 from PIL import Image
 
 import mmmixmim
@@ -248,11 +250,28 @@ def test_an_image_without_a_partner_is_not_drawn(pretrained, tmp_path):
     assert 'A mixture needs 2 images, and there are 1' in line
 
 
+def test_macs_reconstruct_on_the_cpu(pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')
+    assert reconstruct(pretrained[0], out=tmp_path / 'picture.png').is_file()
+
+
 def test_interruptions_say_how_to_go_on(capsys):
     with pytest.raises(KeyboardInterrupt) as stopped, goes_on():
         raise KeyboardInterrupt
     assert stopped.value.status == 130
     assert 'The same command goes on' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('method', [None, 'spawn'])
+def test_other_processes_start_as_before_the_training(method):
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        with goes_on():
+            multiprocessing.set_start_method('fork', force=True)  # as MMEngine does
+        assert multiprocessing.get_start_method(allow_none=True) == method
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_a_dry_run_trains_nothing(photos, tmp_path):

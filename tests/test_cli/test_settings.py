@@ -126,6 +126,8 @@ def test_batches_of_all_loaders_fit_into_the_shared_memory():
     ):
         machine = replace(GPU, shared_memory=free)
         assert rules.workers(machine, 1, shards)[0] == expected
+    mac = replace(CPU, forks=False)
+    assert rules.workers(mac, 1)[0] == 0 < rules.workers(CPU, 1)[0]
 
 
 def test_layers_decay_only_from_weights():

@@ -68,6 +68,15 @@ def stored(function, x):
     return shapes
 
 
+def test_pytorch_switches_onednn_off(onednn):
+    layer, x = ops.Linear(4, 5), torch.randn(2, 4, requires_grad=True)
+    with torch.backends.mkldnn.flags(enabled=False):
+        layer(x).sum().backward()
+        with torch.no_grad():
+            ops.linear_gelu(layer, x)
+    assert not onednn
+
+
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('before', [name for name in BEFORE if name != 'nothing'])
 def test_outputs_of_norms_and_activations_are_not_stored(before, autocast):

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device, utils
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -11,6 +13,7 @@ from mmmixmim.runtime import build_runner
 from mmmixmim.validation import RefusedFileError, UserError
 
 from ..scripts import free_port
+from ..test_engine.runs import tiny_pretraining, train
 
 
 @pytest.fixture
@@ -50,6 +53,25 @@ def test_plain_runner(cfg, tmp_path):
     runner = build_runner(cfg)
     assert type(runner) is Runner and runner.work_dir == str(tmp_path)
     assert not torch.distributed.is_initialized()
+
+
+def test_macs_train_on_the_cpu(cfg, monkeypatch, caplog):
+    """PyTorch without Apple's GPU fails to move a model there."""
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')
+    log = MMLogger.get_current_instance()
+    log.addHandler(caplog.handler)
+    try:
+        assert build_runner(cfg).model.layer.weight.device.type == 'cpu'
+    finally:
+        log.removeHandler(caplog.handler)
+    assert "Apple's GPU" in caplog.text and get_device() == 'cpu'
+
+
+def test_training_on_a_mac(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')  # of the process that trains, too
+    cfg = tiny_pretraining(tmp_path)
+    cfg.train_cfg.max_iters = 1
+    assert train(cfg) == 0
 
 
 def test_runner_type_of_the_config(cfg):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import utils
 from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import nn
@@ -43,9 +44,10 @@ def probe(tmp_path):
     return probe
 
 
-def test_linear_probe(pretrained, probe):
+def test_linear_probe(pretrained, probe, monkeypatch):
     options = ['--samples-per-class', '10', 'all']
     trained = probe(pretrained, *options, start=run)
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')  # a Mac's CPU computes
     untrained = probe(*options)
     assert set(trained) == {'10', 'all'} and trained != untrained
     for figures in (trained, untrained):

@@ -13,6 +13,7 @@ import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import utils
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 
@@ -294,6 +295,12 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
     assert re.search(message, line, re.IGNORECASE)
 
 
+def test_a_mac_has_no_mixed_precision(monkeypatch, tmp_path):
+    monkeypatch.setattr(utils, 'DEVICE', 'mps')
+    line = error_line(call('train.py', PRETRAIN, '--amp', cwd=tmp_path))
+    assert 'needs a GPU' in line
+
+
 # apply_options
 
 
@@ -301,7 +308,7 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path):
 def train(monkeypatch):
     """The script, as if there were a GPU."""
     train = load('train.py')
-    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(train, 'training_device', lambda: 'cuda')
     return train
 
 
@@ -357,7 +364,7 @@ def test_amp(apply):
     'kind', [None, 'AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper]
 )
 def test_amp_needs_a_gpu(train, apply, monkeypatch, kind):
-    monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(train, 'training_device', lambda: 'cpu')
     cfg = dict(optim_wrapper=dict(type=kind)) if kind else {}
     with pytest.raises(UserError, match='needs a GPU'):
         apply(cfg, amp=kind is None)

@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import torch
@@ -103,11 +104,15 @@ class PreemptionHook(Hook):
         main = threading.current_thread() is threading.main_thread()
         signals = self.signals if main else []  # Python allows no other thread
         self._before = {each: signal.signal(each, self._notice) for each in signals}
+        keep = signal.SIGTERM in signals and hasattr(signal, 'sigwaitinfo')  # no macOS
+        parent = os.getpid() if keep else None
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
-                keep = signal.SIGTERM in signals and _is_forked(loader)
-                loader.worker_init_fn = partial(_detach, loader.worker_init_fn, keep)
+                loader.worker_init_fn = partial(_detach, loader.worker_init_fn, parent)
+                if parent:
+                    start = partial(_start_workers, loader, loader._get_iterator)
+                    loader._get_iterator = start
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Save, and stop, if one of the processes is to."""
@@ -165,33 +170,38 @@ class PreemptionHook(Hook):
         raise Interrupted(self._received)
 
 
-def _is_forked(loader: DataLoader) -> bool:
-    """Whether workers have no other threads at first, which a signal would reach."""
+def _start_workers(loader: DataLoader, start: Callable) -> Iterator:
+    """Start workers out of reach of SIGTERM: a process inherits what is blocked."""
     context = loader.multiprocessing_context or multiprocessing
-    return context.get_start_method() == 'fork'
+    if context.get_start_method() != 'fork':
+        resource_tracker.ensure_running()  # else Python starts it now, and unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _detach(init: Callable | None, keep: bool, worker: int) -> None:
+def _detach(init: Callable | None, parent: int | None, worker: int) -> None:
     """Initialise a worker out of reach of signals that stop the run.
 
     Ctrl-C goes to the process group, SIGTERM of schedulers often to all processes.
 
     Args:
         init: The user's function, if there is one.
-        keep: Whether SIGTERM ends the worker only if the main process sends it.
+        parent: The process whose SIGTERM alone ends the worker. None: that of any.
         worker: Number of the worker.
     """
     os.setsid()
-    if keep and hasattr(signal, 'sigwaitinfo'):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_await_parent, daemon=True).start()
+    if parent:
+        threading.Thread(target=_await, args=[parent], daemon=True).start()
     if init is not None:
         init(worker)
 
 
-def _await_parent() -> None:
-    """End this process upon SIGTERM of its parent, as PyTorch's workers do."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _await(parent: int) -> None:
+    """End this process upon SIGTERM of ``parent``, as PyTorch's workers do."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 
