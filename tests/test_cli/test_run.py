@@ -102,6 +102,20 @@ def test_arguments_of_wrong_types(given, said, photos, tmp_path):
     assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
 
 
+def test_a_command_that_ended_before_its_run_began_can_be_repeated(tmp_path):
+    """Its disk was full, or it was killed."""
+    run = Run.open('pretrain', data='images', out=tmp_path)
+    for name in ('.scan.json.1.part', 'scan.json', 'run.json'):
+        (tmp_path / name).touch() if 'scan' in name else (tmp_path / name).mkdir()
+        if name != 'run.json':
+            Run.open('pretrain', data='images', out=tmp_path)
+    with pytest.raises(OSError, match='run.json'):
+        run.begin('epochs = 1', {}, {})
+    (tmp_path / 'run.json').rmdir()
+    assert run.config.read_text() == 'epochs = 1'
+    assert not Run.open('pretrain', data='images', out=tmp_path).exists
+
+
 def test_a_share_that_is_no_number(photos, tmp_path):
     with pytest.raises(UserError, match="above 0 and below 1, got '0.5'"):
         mmmixmim.finetune(photos, tmp_path / 'run', val_share='0.5')
