@@ -132,6 +132,18 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
         find_resumable(interrupted)
 
 
+def test_pipes_and_devices_are_no_checkpoints(tmp_path):
+    os.mkfifo(tmp_path / 'latest.pth')
+    os.mkfifo(tmp_path / 'last_checkpoint')
+    (tmp_path / 'iter_2.pth').symlink_to('/dev/zero')
+    with pytest.raises(UserError, match='No checkpoint in .* is complete'):
+        find_resumable(tmp_path)
+    (tmp_path / 'latest.pth').unlink()
+    (tmp_path / 'iter_2.pth').unlink()
+    os.mkfifo(tmp_path / 'earlier_checkpoint')
+    assert find_resumable(tmp_path) is None
+
+
 @pytest.mark.parametrize('number', [errno.EINVAL, errno.EIO])
 def test_disks_that_flush_no_folders_keep_checkpoints(tmp_path, monkeypatch, number):
     def refuse(descriptor):
