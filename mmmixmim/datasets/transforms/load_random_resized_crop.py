@@ -144,8 +144,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def _contents(self, path: str) -> bytes:
         local = self.backend_args is None and '://' not in str(path)
-        if local and not os.path.isfile(path):  # reading a pipe would wait for ever
-            raise UnreadableFileError('it is missing or no regular file')
+        if local and not os.path.isfile(path) and os.path.exists(path):
+            # Reading a pipe would wait for ever.
+            raise UnreadableFileError('it is no regular file')
         return fileio.get(path, backend_args=self.backend_args)
 
     def rand_vertical_flip(self) -> bool:
