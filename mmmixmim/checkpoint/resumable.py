@@ -70,7 +70,7 @@ def find_resumable(folder: str | Path) -> str | None:
             f'{last or found[0]}. Restore one.'
         )
     mark = folder / EARLIER
-    if mark.exists():
+    if mark.is_file():
         warn(
             f'{folder} has no checkpoint of the run that was started last, so it '
             f'starts anew. To continue from an earlier one: --resume {mark.read_text()}'
@@ -104,7 +104,9 @@ def noted(folder: str | Path) -> str:
 def _named(folder: Path) -> str:
     """What ``last_checkpoint`` says, '' if there is none of this run."""
     note = folder / NOTE
-    return note.read_text().strip() if _of_this_run(folder, note) else ''
+    if not (note.is_file() and _of_this_run(folder, note)):
+        return ''
+    return note.read_text().strip()
 
 
 def start_afresh(folder: str | Path) -> str | None:
@@ -194,6 +196,8 @@ def is_complete(path: str | Path) -> bool:
     """Whether a file is an undamaged checkpoint; or a folder, one of several parts."""
     if Path(path).is_dir():
         return True
+    if not Path(path).is_file():  # reading a pipe would wait for ever
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

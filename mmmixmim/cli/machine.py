@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from mmengine.config import ConfigDict
@@ -27,6 +29,15 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 _MARGIN = 1.5
 # Apple's libraries crash in forked processes.
 FORKS = sys.platform != 'darwin'
+# Where control groups are mounted, and the two numbers of a limit in version 2 and 1.
+_GROUPS = Path('/sys/fs/cgroup')
+_LIMITS = dict(
+    cpu=(('cpu.max',), ('cpu.cfs_quota_us', 'cpu.cfs_period_us')),
+    memory=(
+        ('memory.max', 'memory.current'),
+        ('memory.limit_in_bytes', 'memory.usage_in_bytes'),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -69,14 +80,62 @@ def this_machine() -> Machine:
 
 
 def _cores() -> int:
-    """CPU cores that this process may use, in a container those of its quota."""
+    """CPU cores that this process may use, within the quotas of its groups."""
     affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, group_cores(_GROUPS, _own_groups()))
+
+
+def group_cores(root: Path, groups: str) -> float:
+    """CPU cores that control groups grant.
+
+    Args:
+        root: Where they are mounted.
+        groups: Content of /proc/self/cgroup.
+    """
+    limits = _group_limits(root, groups, 'cpu')
+    # Version 1 writes -1 for no quota.
+    cores = (math.ceil(quota / period) for _, quota, period in limits if quota > 0)
+    return min(cores, default=math.inf)
+
+
+def group_memory(root: Path, groups: str) -> float:
+    """Free bytes within the limits of control groups; arguments as above."""
+    free = [math.inf]
+    for group, limit, used in _group_limits(root, groups, 'memory'):
+        with suppress(OSError):
+            # The kernel frees its page cache on demand. In version 1, the line of the
+            # group alone comes before that of all groups below it.
+            stat = (group / 'memory.stat').read_text()
+            cached = re.findall(r'^(?:total_)?inactive_file (\d+)$', stat, re.MULTILINE)
+            used -= int((cached or [0])[-1])
+        free.append(max(0, limit - used))
+    return min(free)
+
+
+def _group_limits(
+    root: Path, groups: str, controller: str
+) -> Iterator[tuple[Path, int, int]]:
+    """Limits of the groups of this process and of all groups above them."""
+    for line in groups.splitlines():
+        _, controllers, name = line.split(':', 2)
+        if controllers and controller not in controllers.split(','):
+            continue
+        top = root / controller if controllers else root  # version 1, or 2
+        path = PurePath(name.lstrip('/'))
+        for group in (path, *path.parents):  # up to '.', as which containers see theirs
+            for files in _LIMITS[controller]:
+                with suppress(OSError, ValueError):  # none of this version, or no limit
+                    words = ' '.join((top / group / x).read_text() for x in files)
+                    first, second = map(int, words.split())
+                    yield top / group, first, second
+
+
+def _own_groups() -> str:
     try:
-        quota, period = map(int, Path('/sys/fs/cgroup/cpu.max').read_text().split())
-        return min(cores, math.ceil(quota / period))
-    except (OSError, ValueError):  # no container, or no quota
-        return cores
+        return Path('/proc/self/cgroup').read_text()
+    except OSError:  # macOS
+        return ''
 
 
 def _free_shared_memory() -> float:
@@ -177,21 +236,11 @@ def _kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that can be allocated without swapping, inside a container's limit."""
+    """Bytes that can be allocated without swapping, within the limits of its groups."""
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
         kilobytes = next(x.split()[1] for x in lines if x.startswith('MemAvailable'))
         free = int(kilobytes) * 1024
     except (OSError, StopIteration):  # macOS
         free = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2
-    try:
-        group = Path('/sys/fs/cgroup')
-        limit = int((group / 'memory.max').read_text())
-        used = int((group / 'memory.current').read_text())
-        # The kernel frees its page cache on demand.
-        stat = (group / 'memory.stat').read_text()
-        cached = re.search(r'^inactive_file (\d+)$', stat, re.MULTILINE)
-        used -= int(cached[1]) if cached else 0
-        return max(0, min(free, limit - used))
-    except (OSError, ValueError):  # no container, or no limit
-        return free
+    return min(free, group_memory(_GROUPS, _own_groups()))

@@ -17,7 +17,7 @@ from mmmixmim.checkpoint.resumable import noted
 from mmmixmim.datasets.image_files import find_images
 from mmmixmim.datasets.no_data import check_no_data
 from mmmixmim.runtime import replace_file
-from mmmixmim.runtime.files import LOCK, created, existing, locked
+from mmmixmim.runtime.files import LOCK, PART, created, existing, locked
 from mmmixmim.text import printable
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -45,6 +45,7 @@ _PREPARED = {
     'val.txt',
     'held_out',
     STORED_FOLDER,
+    'config.py',
 }
 
 
@@ -136,7 +137,7 @@ class Run:
             chosen: All settings.
             data: What the scan found.
         """
-        self.config.write_text(config)
+        replace_file(self.config, config)
         self.settings = {name: choice.value for name, choice in chosen.items()}
         self.data = data
         self.save()
@@ -239,7 +240,8 @@ class Run:
                 raise UserError(text)
             return run
         _check_outside(folder, arguments['data'])
-        others = {path.name for path in folder.glob('*')} - {STORED_FOLDER, LOCK}
+        found = (path for path in folder.glob('*') if path.suffix != PART)
+        others = {path.name for path in found} - {STORED_FOLDER, LOCK}
         if 'scan.json' in others:
             others -= _PREPARED
         if others:

@@ -92,6 +92,10 @@ def train(run: Run) -> Runner:
     return runner
 
 
+# Parts of a config that errors of a training name.
+_ENTRIES = ('default_hooks.', 'optim_wrapper.', 'train_dataloader.')
+
+
 @contextmanager
 def _explained(run: Run) -> Iterator[None]:
     """Say in errors of a training what to do with the command."""
@@ -111,7 +115,7 @@ def _explained(run: Run) -> Iterator[None]:
         ) from error
     except UserError as error:
         text = error.correction if isinstance(error, StoppedRunError) else str(error)
-        if any(each in text for each in ('default_hooks.', 'optim_wrapper.')):
+        if any(each in text for each in _ENTRIES):
             text += f' Here options are entries of {run.config}: change them there.'
         elif text == str(error):
             raise

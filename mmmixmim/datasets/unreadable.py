@@ -131,19 +131,24 @@ def naming_lost_files() -> Iterator[None]:
     """Name the files that data loading processes were reading when they died.
 
     Raises:
-        StoppedRunError: If one was killed, or crashed, while it read an image.
+        StoppedRunError: If one was killed, or crashed, while it read an image; or if
+            the shared memory is full.
     """
     try:
         yield
     except RuntimeError as error:
         lost = _LOST.search(str(error))
-        if not lost:
-            raise
         record = unreadable_images()
-        pids = [int(pid) for pid in lost['pids'].split(',')]
+        pids = [int(pid) for pid in lost['pids'].split(',')] if lost else []
         files = [record.last_read(pid) for pid in pids]
         if not any(files):
-            raise
+            if 'shared memory' not in str(error):
+                raise
+            raise StoppedRunError(
+                'The shared memory, in which data loading processes hand over batches, '
+                'is full. Give a container more (docker run --shm-size=8g), remove '
+                'what lies in /dev/shm, or lower train_dataloader.num_workers.'
+            ) from error
         raise StoppedRunError(
             f'A data loading process (pid {lost["pids"]}) {lost["how"].strip()} while '
             f'it read {", ".join(printable(file) for file in files if file)}. If the '

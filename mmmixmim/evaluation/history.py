@@ -32,8 +32,9 @@ def run_starts(work_dir: str | Path) -> list[Path]:
         resumed it. Starts that logged no training are left out.
     """
     starts = []
-    folders = [path.parent.parent for path in Path(work_dir).glob(f'*/{_SCALARS}')]
-    for folder in sorted(folders, key=_began):
+    # Reading a pipe would wait for ever.
+    files = (path for path in Path(work_dir).glob(f'*/{_SCALARS}') if path.is_file())
+    for folder in sorted((path.parent.parent for path in files), key=_began):
         if any('iter' in record for record in _read_records(folder / _SCALARS)):
             starts = [*starts, folder] if _resumed(folder) else [folder]
     return starts
@@ -65,6 +66,8 @@ def read_counts(start: Path) -> dict[str, int]:
     Args:
         start: The folder of the start.
     """
+    if not (start / COUNTS).is_file():
+        return {}
     try:
         counts = json.loads((start / COUNTS).read_text('utf8'))
     except (OSError, ValueError):

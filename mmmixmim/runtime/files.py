@@ -14,6 +14,7 @@ from uuid import uuid4
 from mmmixmim.validation import UserError
 
 LOCK = '.lock'
+PART = '.part'  # ending of files that are being written
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
-    part = path.with_name(f'.{path.name}.{uuid4().hex}.part')
+    part = path.with_name(f'.{path.name}.{uuid4().hex}{PART}')
     try:
         yield part
         part.replace(path)

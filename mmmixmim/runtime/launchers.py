@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
@@ -81,9 +82,12 @@ def _import_yapf() -> None:
     The first import writes a cache in the home folder, and whoever reads it half
     written fails.
     """
-    path = Path(tempfile.gettempdir(), f'mmmixmim-yapf-{os.getuid()}.lock')
-    with path.open('a') as lock:  # never truncate what is there
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        # A disk may have no locks, and the file may be another user's.
+        with suppress(OSError):
+            path = Path(tempfile.gettempdir(), f'mmmixmim-yapf-{os.getuid()}.lock')
+            lock = stack.enter_context(path.open('a'))  # never truncate what is there
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for _ in range(20):  # other machines may share the home folder
             try:
                 import yapf  # noqa: F401

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -101,6 +102,20 @@ def test_arguments_of_wrong_types(given, said, photos, tmp_path):
     assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
 
 
+def test_a_command_that_ended_before_its_run_began_can_be_repeated(tmp_path):
+    """Its disk was full, or it was killed."""
+    run = Run.open('pretrain', data='images', out=tmp_path)
+    for name in ('.scan.json.1.part', 'scan.json', 'run.json'):
+        (tmp_path / name).touch() if 'scan' in name else (tmp_path / name).mkdir()
+        if name != 'run.json':
+            Run.open('pretrain', data='images', out=tmp_path)
+    with pytest.raises(OSError, match='run.json'):
+        run.begin('epochs = 1', {}, {})
+    (tmp_path / 'run.json').rmdir()
+    assert run.config.read_text() == 'epochs = 1'
+    assert not Run.open('pretrain', data='images', out=tmp_path).exists
+
+
 def test_a_share_that_is_no_number(photos, tmp_path):
     with pytest.raises(UserError, match="above 0 and below 1, got '0.5'"):
         mmmixmim.finetune(photos, tmp_path / 'run', val_share='0.5')
@@ -143,36 +158,66 @@ def test_a_finetuning_goes_on_without_the_weights_that_it_began_with(
     assert 'Going on after epoch_1.pth' in printed
 
 
-@pytest.fixture
-def group(tmp_path, monkeypatch):
-    """Function that lets this process be in a container with a limit of 8 GiB."""
-    real = machine.Path
-
-    def path(name):
-        return real(str(name).replace('/sys/fs/cgroup', str(tmp_path)))
-
-    def write(used, stat):
-        (tmp_path / 'memory.max').write_text(str(8 << 30))
-        (tmp_path / 'memory.current').write_text(str(used))
-        (tmp_path / 'memory.stat').write_text(stat)
-        monkeypatch.setattr(machine, 'Path', path)
-
-    return write
+V1, V2 = '4:memory:{0}\n1:cpu,cpuacct:{0}\n0::/\n', '0::{0}\n'
+MEMORY = {
+    V1: ('memory/{}/memory.limit_in_bytes', 'memory/{}/memory.usage_in_bytes'),
+    V2: ('{}/memory.max', '{}/memory.current'),
+}
 
 
-def test_files_in_memory_leave_it_free(group):
-    group(7 << 30, f'anon {1 << 30}\ninactive_file {6 << 30}\nactive_file 0\n')
-    assert machine._free_memory() == 7 << 30
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(str(text))
+
+
+@pytest.mark.parametrize('group', ['/', '/job_5/step_0', '/of/the/host'])
+@pytest.mark.parametrize('groups', [V1, V2], ids=['v1', 'v2'])
+def test_limits_of_containers_and_jobs(tmp_path, groups, group):
+    """A job may have several; a container sees its own group as the only one."""
+    limit, used = MEMORY[groups]
+    unlimited = 'max' if groups == V2 else 9223372036854771712
+    for path, most in (('job_5/step_0', unlimited), ('job_5', 6 << 30), ('.', 8 << 30)):
+        write(tmp_path, {limit.format(path): most, used.format(path): 2 << 30})
+    free = machine.group_memory(tmp_path, groups.format(group))
+    assert free == (4 if 'job_5' in group else 6) << 30
+    assert machine.group_memory(tmp_path / 'none', groups.format(group)) == math.inf
+
+
+@pytest.mark.parametrize(
+    'groups, line',
+    [(V1, 'inactive_file 0\ntotal_inactive_file'), (V2, 'anon 9\ninactive_file')],
+    ids=['v1', 'v2'],
+)
+def test_files_in_memory_leave_it_free(tmp_path, groups, line):
+    limit, used = MEMORY[groups]
+    write(tmp_path, {limit.format('a'): 8 << 30, used.format('a'): 7 << 30})
+    stat = tmp_path / limit.format('a')
+    stat.with_name('memory.stat').write_text(f'{line} {6 << 30}\nactive_file 0\n')
+    assert machine.group_memory(tmp_path, groups.format('/a')) == 7 << 30
+
+
+def test_quotas_of_containers_and_jobs_limit_the_cores(tmp_path):
+    for text, expected in (
+        ('150000 100000', 2),
+        ('max 100000', math.inf),
+        ('', math.inf),
+    ):
+        write(tmp_path, {'cpu.max': text})
+        assert machine.group_cores(tmp_path, V2.format('/a')) == expected
+    for quota, expected in ((50000, 1), (-1, math.inf)):
+        files = {'cpu/cpu.cfs_quota_us': quota, 'cpu/cpu.cfs_period_us': 100000}
+        write(tmp_path / 'v1', files)
+        assert machine.group_cores(tmp_path / 'v1', V1.format('/a')) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_getaffinity'), reason='Linux')
-def test_the_quota_of_a_container_limits_the_cores(tmp_path, monkeypatch):
-    cores = len(os.sched_getaffinity(0))
-    real = machine.Path
-    monkeypatch.setattr(machine, 'Path', lambda name: real(tmp_path, real(name).name))
-    for text, expected in (('50000 100000', 1), ('max 100000', cores), ('', cores)):
-        (tmp_path / 'cpu.max').write_text(text)
-        assert machine._cores() == expected
+def test_the_limits_of_this_process_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, '_GROUPS', tmp_path)
+    monkeypatch.setattr(machine, '_own_groups', lambda: V2.format('/a'))
+    files = {'cpu.max': '50000 100000', 'memory.max': 9, 'memory.current': 2}
+    write(tmp_path, files)
+    assert (machine._cores(), machine._free_memory()) == (1, 7)
 
 
 def test_other_processes_slow_threads_down(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import json
+import os
 
 from mmmixmim.evaluation import read_history
 
@@ -74,6 +75,16 @@ def test_a_line_cut_off_and_values_that_are_no_numbers_are_left_out(tmp_path):
     history = read_history(tmp_path)
     assert [step for step, _ in history['loss']] == [10, 20]
     assert 'name' not in history
+
+
+def test_pipes_are_not_read(tmp_path):
+    write(tmp_path, '20260101_000000', train(10))
+    os.mkfifo(tmp_path / '20260101_000000' / 'vis_data' / 'counts.json')
+    write(tmp_path, '20260102_000000', [])
+    scalars = tmp_path / '20260102_000000' / 'vis_data' / 'scalars.json'
+    scalars.unlink()
+    os.mkfifo(scalars)
+    assert read_history(tmp_path)['loss'] == [(10, 1.0)]
 
 
 def count(work_dir, time, per_epoch):

@@ -1,11 +1,14 @@
 """What launchers tell a process about the run."""
 
+import errno
+import fcntl
 import os
+import tempfile
 
 import pytest
 from mmengine.config import Config
 
-from mmmixmim.runtime.launchers import _set_variables, init_processes
+from mmmixmim.runtime.launchers import _import_yapf, _set_variables, init_processes
 from mmmixmim.validation import UserError
 
 NAMES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
@@ -79,3 +82,20 @@ def test_a_process_that_was_not_started_so_is_told(
     monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=f'{name} is not set.*with .*{starter}'):
         init_processes(Config(dict(launcher=launcher)))
+
+
+@pytest.mark.parametrize('fault', ['no locks', 'not writable', 'no folder'])
+def test_a_disk_without_locks_or_with_a_lock_of_another_user(
+    fault, tmp_path, monkeypatch
+):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    if fault == 'no locks':
+        monkeypatch.setattr(fcntl, 'flock', refuse)
+    elif fault == 'not writable':
+        (tmp_path / f'mmmixmim-yapf-{os.getuid()}.lock').mkdir()
+    else:
+        monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'nowhere'))
+    _import_yapf()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
@@ -132,13 +134,20 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Crop (C, H, W), size of the image, and weights (H, W) of the pixels."""
         data = results.get('img_bytes')
         if data is None:
-            data = fileio.get(results['img_path'], backend_args=self.backend_args)
+            data = self._contents(results['img_path'])
         image = EncodedImage(data)
         # The parent class reads nothing but the shape.
         box = self.rand_crop_params(np.empty((*image.size, 0)))
         size = tuple(self.scale)
         crop = image.resized_crop(box, size, self.interpolation, self._reduction(box))
         return crop.flip(0), image.size, None  # RGB to BGR
+
+    def _contents(self, path: str) -> bytes:
+        local = self.backend_args is None and '://' not in str(path)
+        if local and not os.path.isfile(path) and os.path.exists(path):
+            # Reading a pipe would wait for ever.
+            raise UnreadableFileError('it is no regular file')
+        return fileio.get(path, backend_args=self.backend_args)
 
     def rand_vertical_flip(self) -> bool:
         """Crops of pictures are not turned upside down."""

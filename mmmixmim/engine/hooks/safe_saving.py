@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -76,7 +77,11 @@ def publish(partial: Path, path: Path) -> None:
     if path.is_dir():
         os.replace(path, old)
     os.replace(partial, path)
-    _flush(path.parent)
+    try:
+        _flush(path.parent)
+    except OSError as error:  # network disks may flush no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     remove(old)
 
 

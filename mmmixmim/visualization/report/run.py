@@ -199,6 +199,8 @@ def _pictures(starts: list[Path]) -> list[Picture]:
 
 def _is_picture(path: Path) -> bool:
     """Whether a file is a complete PNG file; a run may be writing it, or be stopped."""
+    if not path.is_file():
+        return False
     try:
         with Image.open(path, formats=['PNG']) as picture:
             picture.verify()

@@ -1,4 +1,5 @@
 import io
+import os
 
 import cv2
 import numpy as np
@@ -357,6 +358,13 @@ def test_damaged_files(tmp_path, content, message):
 def test_missing_file(tmp_path):
     with pytest.raises(OSError, match='nowhere.jpg.*cannot be read'):
         build()(dict(img_path=str(tmp_path / 'nowhere.jpg')))
+
+
+def test_pipes_and_devices_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / 'a.jpg')
+    for path in (tmp_path / 'a.jpg', '/dev/zero'):
+        with pytest.raises(UnreadableFileError, match=f"'{path}' .* no regular file"):
+            build()(dict(img_path=str(path)))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
+import errno
 import os
 import resource
 import shutil
+import stat
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -127,6 +130,33 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(interrupted, damage):
     (interrupted / 'iter_4.pth').write_text('no checkpoint')
     with pytest.raises(UserError, match='No checkpoint in .* is complete'):
         find_resumable(interrupted)
+
+
+def test_pipes_and_devices_are_no_checkpoints(tmp_path):
+    os.mkfifo(tmp_path / 'latest.pth')
+    os.mkfifo(tmp_path / 'last_checkpoint')
+    (tmp_path / 'iter_2.pth').symlink_to('/dev/zero')
+    with pytest.raises(UserError, match='No checkpoint in .* is complete'):
+        find_resumable(tmp_path)
+    (tmp_path / 'latest.pth').unlink()
+    (tmp_path / 'iter_2.pth').unlink()
+    os.mkfifo(tmp_path / 'earlier_checkpoint')
+    assert find_resumable(tmp_path) is None
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.EIO])
+def test_disks_that_flush_no_folders_keep_checkpoints(tmp_path, monkeypatch, number):
+    def refuse(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, 'fsync', refuse)
+    path, partial = tmp_path / 'latest.pth', tmp_path / 'latest.pth.partial'
+    partial.write_text('new')
+    unsafe = number == errno.EIO
+    with pytest.raises(OSError, match='Input') if unsafe else nullcontext():
+        publish(partial, path)
+    assert path.read_text() == 'new'
 
 
 def test_weights_that_another_hook_saves_last_are_left_out(interrupted):

@@ -270,7 +270,8 @@ def test_evaluation_replaces_nothing(images):
 class Files(Dataset):
     def __init__(self, paths):
         self.paths = paths
-        self.load = LoadRandomResizedCrop(8)
+        # With a backend, pipes are read.
+        self.load = LoadRandomResizedCrop(8, backend_args=dict(backend='local'))
 
     def __len__(self):
         return len(self.paths)
@@ -301,6 +302,23 @@ def test_killed_process_names_the_file_that_it_was_reading(images, tmp_path):
     message = str(error.value)
     assert f'(pid {worker.pid})' in message and 'kill' in message.lower()
     assert f'{tmp_path}/pi\\npe.jpg' in message and '--resume' in message
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        'Caught RuntimeError in DataLoader worker process 0.\n ...\nRuntimeError: '
+        'unable to allocate shared memory(shm) for file </torch_1_2_1>: Success (0)\n',
+        'DataLoader worker (pid 1) is killed by signal: Bus error. It is possible that '
+        "dataloader's workers are out of shared memory. Please try to raise your "
+        'shared memory limit.',
+    ],
+)
+def test_a_full_shared_memory_is_one_line(message):
+    """As PyTorch says it in a container with too little."""
+    with pytest.raises(UserError, match='shared memory, .* --shm-size=8g.*num_workers'):
+        with naming_lost_files():
+            raise RuntimeError(message)
 
 
 def test_other_errors_stay_as_they_are():
