@@ -16,6 +16,30 @@ class Attack:
         return os.mkdir, (str(self.marker),)
 
 
+class Call:
+    """What calls a function when it is unpickled.
+
+    Args:
+        function: The function.
+        args: Its arguments; anything that pickle writes.
+        state: What the result is given then. Defaults to None: nothing.
+    """
+
+    def __init__(self, function, args, state=None):
+        args = args if type(args) is tuple else _Args((args,))
+        self.reduced = function, args, state
+
+    def __reduce__(self):
+        return self.reduced
+
+
+class _Args(tuple):
+    """Lets pickle write anything instead of a tuple of arguments."""
+
+    def __reduce__(self):
+        return self[0].__reduce_ex__(2)
+
+
 def text(marker):
     """Text of a config that makes a folder when MMEngine parses it."""
     return f'import os\nos.mkdir({str(marker)!r})\n'

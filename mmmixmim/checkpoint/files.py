@@ -13,6 +13,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine.fileio import get_local_path
 from torch import Tensor
+from torch._utils import _validate_loaded_sparse_tensors
 from torch.hub import download_url_to_file, get_dir
 from torch.serialization import safe_globals
 
@@ -27,6 +28,7 @@ from mmmixmim.validation import (
     is_trusted,
 )
 
+from .calls import check_size, limited_calls
 from .formats import FILE_KEYS, FORMATS
 from .stand_ins import STAND_INS, rebuild
 
@@ -156,10 +158,16 @@ def _load(file: Path, path: str, location) -> object:
         if not file.stat().st_size:
             raise ValueError('it is empty')
         _check_archive(file)
-        with safe_globals(STAND_INS), warnings.catch_warnings():
+        limit = MAX_INFLATION * file.stat().st_size
+        with (
+            limited_calls(limit),
+            safe_globals(STAND_INS),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter('ignore')  # of the pickle protocol
             content = rebuild(torch.load(file, location, weights_only=True))
-        _check_tensors(content)
+            _validate_loaded_sparse_tensors()
+        _check_tensors(content, limit)
     except UnpicklingError as error:
         reason = _reason(error)
         if not _CODE.search(reason):
@@ -198,12 +206,9 @@ def _check_archive(file: Path) -> None:
         )
 
 
-def _check_tensors(value: object) -> None:
-    """Raise for a tensor that claims more values than the file holds for it.
-
-    A copy of it could exceed the memory.
-    """
-    pending, seen = [value], set()
+def _check_tensors(value: object, limit: int) -> None:
+    """Raise for tensors that claim more values than a file of their size can hold."""
+    pending, seen, sizes = [value], set(), {}
     while pending:
         each = pending.pop()
         if id(each) in seen:
@@ -213,14 +218,13 @@ def _check_tensors(value: object) -> None:
             pending += each.values()
         elif isinstance(each, (list, tuple)):
             pending += each
-        elif isinstance(each, Tensor) and each.layout == torch.strided:
-            size = each.numel() * each.element_size()
-            if not each.is_meta and size > max(
-                each.untyped_storage().nbytes(), 1 << 20
-            ):
-                raise ValueError(
-                    f'a tensor of shape {tuple(each.shape)} has fewer values than that'
-                )
+        elif isinstance(each, Tensor):
+            check_size(each)
+            if each.layout == torch.strided and not each.is_meta:
+                storage = each.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+    if sum(sizes.values()) > limit:
+        raise ValueError(f'its tensors claim {sum(sizes.values()):,} bytes')
 
 
 def _reason(error: UnpicklingError) -> str:

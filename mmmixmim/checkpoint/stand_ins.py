@@ -15,6 +15,8 @@ import re
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
+from .calls import Call, Storage, spend
+
 # Booleans, numbers and strings. Arrays of objects could hold anything.
 _DTYPE = re.compile(r'[biufcUS]\d+')
 
@@ -33,7 +35,7 @@ class _DType(Inert):
     """Stands for ``numpy.dtype``."""
 
     def __init__(self, code='', *args) -> None:
-        self.code = str(code)
+        self.code = code if isinstance(code, str) else ''
         self.order = '='
 
     def __setstate__(self, state) -> None:
@@ -43,6 +45,7 @@ class _DType(Inert):
         """Decode bytes to an array (N, ); None if they are not plain values."""
         if not isinstance(data, bytes) or not _DTYPE.fullmatch(self.code):
             return None
+        spend(len(data))
         dtype = np.dtype(self.code)
         if self.order in ('<', '>'):
             dtype = dtype.newbyteorder(self.order)
@@ -57,7 +60,8 @@ class _Array(Inert):
     def __setstate__(self, state) -> None:
         _, shape, dtype, fortran, data = state
         values = dtype.decode(data)
-        if values is not None and math.prod(shape) == values.size:
+        plain = isinstance(shape, tuple) and all(type(n) is int for n in shape)
+        if values is not None and plain and math.prod(shape) == values.size:
             self.value = values.reshape(shape, order='F' if fortran else 'C')
 
 
@@ -108,7 +112,7 @@ STAND_INS = [
 
 
 def rebuild(value: object, done: dict | None = None) -> object:
-    """Replace stand-ins by what they stand for: arrays and log histories.
+    """Replace stand-ins by what they stand for: tensors, arrays and log histories.
 
     Args:
         value: Content of a file. Its dicts and lists are changed in place.
@@ -126,9 +130,15 @@ def rebuild(value: object, done: dict | None = None) -> object:
         result = value if value.value is None else value.value
     elif isinstance(value, _History):
         result = _rebuild_history(value)
-    elif isinstance(value, (dict, list, argparse.Namespace)):
+    elif isinstance(value, Storage):
+        result = value.storage
+    elif isinstance(value, Call):
+        result = value.make(rebuild(value.args, done))
+    elif isinstance(value, type):
+        return value
+    elif isinstance(value, (dict, list)) or hasattr(value, '__dict__'):
         done[id(value)] = value, value
-        items = vars(value) if isinstance(value, argparse.Namespace) else value
+        items = value if isinstance(value, (dict, list)) else vars(value)
         for key in range(len(items)) if isinstance(items, list) else list(items):
             items[key] = rebuild(items[key], done)
     elif type(value) is tuple:
