@@ -270,7 +270,7 @@ def write_weights(
     if format is not None:
         key, _ = FORMATS[format].file_key('backbone')
         content = {key: weights} | (extras or {})
-    with replacing(path) as part, part.open('wb') as file:
+    with replacing(path, given=True) as part, part.open('wb') as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # in the wake of a full disk

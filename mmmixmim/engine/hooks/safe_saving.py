@@ -14,6 +14,7 @@ from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.runner import Runner
 
 from mmmixmim.checkpoint.resumable import NOTE, OLD, PARTIAL, claim, restore
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.validation import StoppedRunError
 
 
@@ -109,6 +110,6 @@ def prepare_folder(folder: Path) -> None:
 def name_last(folder: Path, checkpoint: str) -> None:
     """Write ``last_checkpoint``, which MMEngine's resuming reads."""
     partial = folder / f'{NOTE}{PARTIAL}'
-    partial.write_text(checkpoint)
+    replace_file(partial, checkpoint)
     claim(folder, partial)
     publish(partial, folder / NOTE)

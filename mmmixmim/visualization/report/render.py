@@ -46,11 +46,11 @@ def write_report(
             a folder.
     """
     runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    out = Path(out or Path(runs[0], 'report.html'))
-    if out.is_dir():
-        raise UserError(f'{str(out)!r} is a folder: name a file, such as report.html.')
-    replace_file(out, render_report(runs))
-    return out
+    file = Path(out or Path(runs[0], 'report.html'))
+    if file.is_dir():
+        raise UserError(f'{str(file)!r} is a folder: name a file, such as report.html.')
+    replace_file(file, render_report(runs), given=bool(out))
+    return file
 
 
 def render_report(runs: Sequence[str | Path]) -> str:
@@ -65,11 +65,30 @@ def render_report(runs: Sequence[str | Path]) -> str:
     Raises:
         MissingFileError: If a folder does not exist.
         UserError: If there is no folder, a folder holds no run, or a run without
-            scalars.
+            scalars; or if its files hold values of wrong types.
     """
     if not runs:
         raise UserError('no run given: give the work_dir of at least one run.')
-    runs = [read_run(folder) for folder in runs]
+    try:
+        return _render([read_run(folder) for folder in runs])
+    except UserError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        names = ' or '.join(repr(str(folder)) for folder in runs)
+        raise UserError(
+            f'The saved config or the log of {names} holds a value that no run has '
+            f'written ({error}): correct its vis_data/config.py or scalars.json.'
+        ) from error
+
+
+def _render(runs: list[RecordedRun]) -> str:
+    """The page of runs that have been read."""
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, name=str(run.folder)) for run in runs]
     environment = Environment(
