@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -246,6 +247,18 @@ def test_an_image_without_a_partner_is_not_drawn(pretrained, tmp_path):
     assert width(5, 3) == width(5, 4) == width(5, 8) == width(4, 8) > width(5, 1)
     line = error_line('reconstruct', pretrained[0], '--images', tmp_path / '1')
     assert 'A mixture needs 2 images, and there are 1' in line
+
+
+def test_a_link_of_a_run_leads_to_no_picture(pretrained, tmp_path):
+    run, mine = tmp_path / 'run', tmp_path / 'mine.txt'
+    shutil.copytree(pretrained[0], run)
+    mine.write_text('keep')
+    (run / 'reconstruction.png').unlink(missing_ok=True)
+    (run / 'reconstruction.png').symlink_to(mine)
+    write_pictures(tmp_path / 'images', 2)
+    picture = reconstruct(run, tmp_path / 'images', num=2)
+    assert not picture.is_symlink() and Image.open(picture).width
+    assert mine.read_text() == 'keep'
 
 
 def test_interruptions_say_how_to_go_on(capsys):
