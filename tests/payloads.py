@@ -16,6 +16,21 @@ class Attack:
         return os.mkdir, (str(self.marker),)
 
 
+class Call:
+    """What calls a function when it is unpickled.
+
+    Args:
+        function: The function.
+        args: Its arguments.
+    """
+
+    def __init__(self, function, *args):
+        self.reduced = function, args
+
+    def __reduce__(self):
+        return self.reduced
+
+
 def text(marker):
     """Text of a config that makes a folder when MMEngine parses it."""
     return f'import os\nos.mkdir({str(marker)!r})\n'
@@ -35,12 +50,17 @@ _GETATTR = b''.join(
 )
 
 
+def write_header(file):
+    """Write what begins a file in PyTorch's old format."""
+    system = dict(protocol_version=1001, little_endian=True, type_sizes={})
+    for part in (0x1950A86A20F9469CFC6C, 1001, system):
+        pickle.dump(part, file, protocol=2)
+
+
 def globals_file(path):
     """Write an attack by names on MMEngine's list, in PyTorch's old format."""
-    system = dict(protocol_version=1001, little_endian=True, type_sizes={})
     with open(path, 'wb') as file:
-        for part in (0x1950A86A20F9469CFC6C, 1001, system):
-            pickle.dump(part, file, protocol=2)
+        write_header(file)
         file.write(_GETATTR)
         pickle.dump([], file, protocol=2)
 

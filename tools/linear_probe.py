@@ -109,7 +109,7 @@ def main() -> None:
         figures[str(name)] = round(float(accuracy), 2)
         print(f'{name:>5} labels per class: {accuracy:.2f} %')
     if args.out:
-        write_json(args.out, figures)
+        write_json(args.out, figures, given=True)
 
 
 if __name__ == '__main__':

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import pickletools
 import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import BinaryIO
 
 import torch
 from mmengine.fileio import get_local_path
@@ -32,6 +36,9 @@ from .stand_ins import STAND_INS, rebuild
 
 # Of a file whose archive is compressed. PyTorch compresses nothing.
 MAX_INFLATION = 4
+# PyTorch's list of what a file may call has some that take memory by a number, such as
+# bytearray(n) and torch.FloatTensor(n).
+_BY_NUMBER = re.compile(r'(builtins|__builtin__) bytearray|torch(\.\w+)* \w*Tensor')
 # What PyTorch says of files that would call, make or change something.
 _CODE = re.compile(r'GLOBAL|reduce|[Cc]reate|build|SETITEM|persistent', re.IGNORECASE)
 
@@ -156,10 +163,13 @@ def _load(file: Path, path: str, location) -> object:
         if not file.stat().st_size:
             raise ValueError('it is empty')
         _check_archive(file)
+        _check_names(file, path)
         with safe_globals(STAND_INS), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of the pickle protocol
             content = rebuild(torch.load(file, location, weights_only=True))
-        _check_tensors(content)
+        _check_tensors(content, file.stat().st_size)
+    except RefusedFileError:
+        raise
     except UnpicklingError as error:
         reason = _reason(error)
         if not _CODE.search(reason):
@@ -198,12 +208,45 @@ def _check_archive(file: Path) -> None:
         )
 
 
-def _check_tensors(value: object) -> None:
-    """Raise for a tensor that claims more values than the file holds for it.
+def _check_names(file: Path, path: str) -> None:
+    """Raise for a file that could take memory by a number."""
+    for name in _names(file):
+        if _BY_NUMBER.fullmatch(name):
+            raise RefusedFileError(
+                f'{path} is not loaded, since it could take any amount of memory: it '
+                f'names {name}.'
+            )
 
-    A copy of it could exceed the memory.
+
+def _names(file: Path) -> Iterator[str]:
+    """What a file names, module and name."""
+    for data in _pickles(file):
+        with suppress(ValueError):  # damaged there, where PyTorch stops, too
+            for operation, name, _ in pickletools.genops(data):
+                if operation.name == 'GLOBAL':
+                    yield name
+
+
+def _pickles(file: Path) -> Iterator[BinaryIO]:
+    """The pickles of a file; in PyTorch's old format they follow each other."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith('.pkl'):
+                    with archive.open(entry) as data:
+                        yield data
+        return
+    with file.open('rb') as data:
+        for _ in range(5):  # number, version, system, content, storages
+            yield data
+
+
+def _check_tensors(value: object, limit: int) -> None:
+    """Raise for tensors that claim more values than a file of some bytes holds.
+
+    A copy of one could exceed the memory.
     """
-    pending, seen = [value], set()
+    pending, seen, storages = [value], set(), {}
     while pending:
         each = pending.pop()
         if id(each) in seen:
@@ -214,13 +257,16 @@ def _check_tensors(value: object) -> None:
         elif isinstance(each, (list, tuple)):
             pending += each
         elif isinstance(each, Tensor) and each.layout == torch.strided:
-            size = each.numel() * each.element_size()
-            if not each.is_meta and size > max(
-                each.untyped_storage().nbytes(), 1 << 20
-            ):
+            if each.is_meta:
+                continue
+            size, storage = each.numel() * each.element_size(), each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if size > max(storage.nbytes(), 1 << 20):
                 raise ValueError(
                     f'a tensor of shape {tuple(each.shape)} has fewer values than that'
                 )
+    if sum(storages.values()) > MAX_INFLATION * limit:
+        raise ValueError(f'its tensors claim {sum(storages.values()):,} bytes')
 
 
 def _reason(error: UnpicklingError) -> str:
@@ -266,7 +312,7 @@ def write_weights(
     if format is not None:
         key, _ = FORMATS[format].file_key('backbone')
         content = {key: weights} | (extras or {})
-    with replacing(path) as part, part.open('wb') as file:
+    with replacing(path, given=True) as part, part.open('wb') as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # in the wake of a full disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zipfile
@@ -11,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from mmmixmim.log import warn
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.text import summarise_keys
 from mmmixmim.validation import StoppedRunError, UserError
 
@@ -106,7 +108,13 @@ def _named(folder: Path) -> str:
     note = folder / NOTE
     if not (note.is_file() and _of_this_run(folder, note)):
         return ''
-    return note.read_text().strip()
+    named = note.read_text(errors='replace').strip()
+    try:
+        Path(named).exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no path at all
+            return ''
+    return named
 
 
 def start_afresh(folder: str | Path) -> str | None:
@@ -131,7 +139,7 @@ def start_afresh(folder: str | Path) -> str | None:
     if path.name == LATEST and path.exists():  # which the new run would replace
         names = (path.with_name(f'{_ASIDE}{number}.pth') for number in count(1))
         last = str(next(name for name in names if not name.exists()))
-    (folder / f'{EARLIER}{PARTIAL}').write_text(last)
+    replace_file(folder / f'{EARLIER}{PARTIAL}', last)
     return last
 
 

@@ -163,7 +163,7 @@ def measure(
         # The scan has looked at some images only. Training counts what is unreadable,
         # but masks that don't fit are an error.
         measured = measure_channels(images, no_data, masks=masks, skip_unreadable=True)
-        measured.save(out / 'statistics.json')
+        measured.save(out / 'statistics.json', given=False)
 
 
 def load_transform(scan: Scan, chosen: Choices, no_data: str | None, **changes) -> dict:

@@ -129,7 +129,7 @@ def _statistics(run: Run, labelled: Labelled, scan: Scan) -> ChannelStatistics:
     file = run.folder / 'statistics.json'
     known, _ = known_statistics(run.arguments['start'], scan)
     if known:
-        known.save(file)
+        known.save(file, given=False)
         print('  mean and standard deviation of the channels are those of --from')
         return known
     train = labelled.part('train')
@@ -166,6 +166,8 @@ def save_mistakes(
     out = run.folder
     found = find_mistakes(scores, labels, files, run.data['classes'])
     write_json(out / 'mistakes.json', found)
+    for name in ('confusion.png', 'mistakes.png'):  # of an earlier probe, or links
+        (out / name).unlink(missing_ok=True)
     draw_confusion(found, out / 'confusion.png')
     low, high = found['top1_interval']
     print(
@@ -174,7 +176,6 @@ def save_mistakes(
         f'gives {found["chance"]} %)'
     )
     print(f'Confusions      {out / "confusion.png"}')
-    (out / 'mistakes.png').unlink(missing_ok=True)  # of an earlier probe
     if found['worst']:
         no_data = run.arguments['no_data']
         draw_worst(found, out / 'mistakes.png', no_data=no_data)

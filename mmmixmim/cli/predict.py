@@ -74,11 +74,11 @@ def predict(
     if batch_size is not None:
         check_positive_int('batch_size', batch_size)
     cfg, checkpoint, folder = _find_classifier(start)
-    out = folder / 'predictions.csv' if out is None else as_path('--out', out)
-    check_out(out, 'a .csv file', ('.csv',))
-    if out.exists():
+    file = folder / 'predictions.csv' if out is None else as_path('--out', out)
+    check_out(file, 'a .csv file', ('.csv',))
+    if file.exists():
         raise UserError(
-            f'{str(out)!r} exists: remove it, or choose another file by --out.'
+            f'{str(file)!r} exists: remove it, or choose another file by --out.'
         )
     skipped = Skipped()
     files = _find_files(images, skipped)
@@ -94,17 +94,19 @@ def predict(
     load_whole(model, checkpoint)
     model.to(training_device()).eval()
     loader = _loader(files, cfg.val_dataloader, batch_size)
-    counts, unreadable = _write(out, files, classes, _classify(model, loader))
+    counts, unreadable = _write(
+        file, files, classes, _classify(model, loader), given=out is not None
+    )
     for name, count in counts.most_common(_SHOWN):
         print(f'  {printable(name)}: {count:,}')
     if len(counts) > _SHOWN:
         print(f'  and {len(counts) - _SHOWN:,} more classes')
     if unreadable:
         print(f'Unreadable   {len(unreadable):,}, without a class in the file')
-    for file, reason in unreadable[:_SHOWN]:
-        print(f'  {printable(str(file))}: {printable(reason)}')
-    print(f'Predictions  {out}')
-    return out
+    for image, reason in unreadable[:_SHOWN]:
+        print(f'  {printable(str(image))}: {printable(reason)}')
+    print(f'Predictions  {file}')
+    return file
 
 
 def _find_classifier(start: str | Path) -> tuple[Config, Path, Path]:
@@ -235,7 +237,11 @@ def _classify(model: nn.Module, loader: DataLoader) -> Iterator[np.ndarray | str
 
 
 def _write(
-    out: Path, files: list[Path], classes: list[str], found: Iterator[np.ndarray | str]
+    out: Path,
+    files: list[Path],
+    classes: list[str],
+    found: Iterator[np.ndarray | str],
+    given: bool,
 ) -> tuple[Counter, list[tuple[Path, str]]]:
     """Write the predictions; count the classes, and list what cannot be read, and why.
 
@@ -245,7 +251,7 @@ def _write(
     counts, unreadable = Counter(), []
     with (
         created(out.parent),
-        replacing(out) as part,
+        replacing(out, given) as part,
         part.open('w', encoding='utf-8', errors='surrogateescape', newline='') as text,
         progress(len(files), 'Classifying') as advance,
     ):
@@ -253,14 +259,16 @@ def _write(
         rows.writerow(['path', 'class', 'score', *(f'score_{x}' for x in classes)])
         for file, scores in zip(files, found, strict=True):
             advance()
+            # Spreadsheet programs run what begins like a formula.
+            name = f'./{file}' if str(file)[0] in '=+-@' else file
             if isinstance(scores, str):
                 unreadable.append((file, scores))
-                rows.writerow([file, *[''] * (2 + len(classes))])
+                rows.writerow([name, *[''] * (2 + len(classes))])
                 continue
             best = int(scores.argmax())
             counts[classes[best]] += 1
             numbers = (f'{score:.6g}' for score in (scores[best], *scores))
-            rows.writerow([file, classes[best], *numbers])
+            rows.writerow([name, classes[best], *numbers])
         if not counts:
             file, reason = unreadable[0]
             raise UserError(

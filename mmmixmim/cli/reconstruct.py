@@ -48,16 +48,18 @@ def reconstruct(
             f'{str(run)!r} is a {opened.command}, which reconstructs nothing: name the '
             'folder of a pretraining.'
         )
-    out = Path(out) if out else opened.folder / 'reconstruction.png'
-    check_picture(out)
+    file = Path(out) if out else opened.folder / 'reconstruction.png'
+    check_picture(file)
+    if not out and file.is_symlink():  # of whoever made the folder
+        file.unlink()
     cfg = load_config(opened.config)
     if images:
         _take(images, cfg.train_dataloader)
     else:
         check_images(cfg, 'bring them back, or name others with --images FOLDER')
     cfg.model.backbone.init_cfg = None
-    draw_training_images(cfg, opened.checkpoint, out, num, seed)
-    return out
+    draw_training_images(cfg, opened.checkpoint, file, num, seed)
+    return file
 
 
 def _take(images: str | Path, loader: Config) -> None:

@@ -183,8 +183,12 @@ class Run:
             MissingFileError: If it holds none.
         """
         try:
-            return cls(folder, **json.loads((folder / 'run.json').read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            run = cls(folder, **json.loads((folder / 'run.json').read_text()))
+            for each in (run.arguments, run.settings, run.data):
+                if not isinstance(each, dict):
+                    raise TypeError(f'{each!r} is no dict')
+            return run
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             what = (
                 'is not the folder of a run of `mixmim`: it has no usable run.json '
                 '(tools/train.py writes none).'

@@ -13,6 +13,7 @@ from mmmixmim.datasets.masks import find_mask_suffix
 from mmmixmim.datasets.raster_folder import mask_name
 from mmmixmim.datasets.scan import get_sample, scan_dataset
 from mmmixmim.datasets.subsets import evenly_spaced
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.text import plural
 from mmmixmim.validation import MissingFileError, UserError
 
@@ -96,7 +97,7 @@ class Files(Source):
         measure(self.scan, some, self.out, no_data, masks)
         if unreadable or not self.root:
             listed = self.out.absolute() / 'images.txt'
-            listed.write_text(''.join(f'{name}\n' for name in names))
+            replace_file(listed, ''.join(f'{name}\n' for name in names))
             dataset['ann_file'] = str(listed)
         return _split(dataset, held_out)
 

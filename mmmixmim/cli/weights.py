@@ -29,7 +29,8 @@ def known_settings(start: str | Path | None) -> dict | None:
     if checkpoint.is_file() and (folder / 'run.json').is_file():
         settings = Run.load(folder).settings
         names = ('model', 'image_size', 'patch_size', 'in_channels')
-        return {name: settings[name] for name in names}
+        if settings.keys() >= set(names):
+            return {name: settings[name] for name in names}
     try:
         weights, _ = split_encoder(read_weights(checkpoint))
         return model_of_weights(weights)

@@ -80,7 +80,7 @@ def not_listed(error: OSError) -> None:
 def _write(file: Path, root: str, folders: dict, names: list[str]) -> None:
     header = json.dumps(dict(format=FORMAT, root=root, folders=folders))
     # No name holds a zero byte. Names need not be valid Unicode.
-    replace_file(file, os.fsencode('\0'.join([header, *names])))
+    replace_file(file, os.fsencode('\0'.join([header, *names])), given=True)
 
 
 def _read(file: Path, root: str) -> list[str] | None:

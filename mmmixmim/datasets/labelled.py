@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.validation import UserError
 
 from .image_files import Skipped, find_images
@@ -50,7 +51,7 @@ class Labelled:
         """Write ``train.txt`` and ``val.txt`` for mmpretrain's ``CustomDataset``."""
         for name in PARTS:
             lines = [f'{file} {label}\n' for file, label in self.part(name)]
-            (folder / f'{name}.txt').write_text(''.join(lines))
+            replace_file(folder / f'{name}.txt', ''.join(lines))
 
 
 def find_labelled(data: Path, skipped: Skipped | None = None) -> Labelled:

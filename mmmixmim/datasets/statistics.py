@@ -45,9 +45,15 @@ class ChannelStatistics:
     pixels: int
     images: int
 
-    def save(self, path: str | Path) -> None:
-        """Write a JSON file. Its folder is created if need be."""
-        write_json(Path(path), asdict(self))
+    def save(self, path: str | Path, given: bool = True) -> None:
+        """Write a JSON file. Its folder is created if need be.
+
+        Args:
+            path: The file.
+            given: Whether the user gave the path: a link stays one then. Defaults to
+                True.
+        """
+        write_json(Path(path), asdict(self), given)
 
     @classmethod
     def load(cls, path: str | Path) -> ChannelStatistics:

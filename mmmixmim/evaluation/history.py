@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +19,9 @@ CURVES = 'vis_data/curves.json'
 _COUNTERS = {'iter', 'step'}
 # Of validation; they would mix with those of training, which have the same names.
 _TIMES = {'time', 'data_time'}
+# A file may hold any number. Larger values, which float32 has not, are as infinite, and
+# larger counts are none.
+_LARGEST, _MOST = 3.5e38, 10**15
 
 
 def run_starts(work_dir: str | Path) -> list[Path]:
@@ -70,11 +74,11 @@ def read_counts(start: Path) -> dict[str, int]:
         return {}
     try:
         counts = json.loads((start / COUNTS).read_text('utf8'))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(counts, dict):
         return {}
-    return {name: n for name, n in counts.items() if type(n) is int and n >= 0}
+    return {name: n for name, n in counts.items() if _is_count(n)}
 
 
 def judged_history(start: Path, history: History) -> History:
@@ -161,13 +165,28 @@ def _read_records(path: Path) -> list[dict[str, float]]:
     for line in path.read_text(errors='replace').splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
-            numbers = {k: v for k, v in record.items() if type(v) in (int, float)}
+            numbers = {
+                name: _limited(value)
+                for name, value in record.items()
+                if type(value) in (int, float)
+                and (name not in _COUNTERS or _is_count(value))
+            }
             numbers.setdefault('step', numbers.get('iter', 0))
             records.append(numbers)
     return records
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _limited(value: float) -> float:
+    if abs(value) > _LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def _began(start: Path) -> tuple[float, str]:

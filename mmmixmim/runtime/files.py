@@ -65,19 +65,22 @@ def locked(folder: Path, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, given: bool = False) -> Iterator[Path]:
     """Give a new file to write, which replaces another one at the end.
 
     If writing fails, the old file stays and the new one is removed.
 
     Args:
-        path: The file to replace. Missing parent folders are created. A device or pipe
-            is written to instead.
+        path: The file to replace. Missing parent folders are created.
+        given: Whether the user gave the path. Then a link stays one, and a device or
+            pipe is written to. Defaults to False: a file of a name of ours, in a folder
+            that may come from a stranger, replaces even a link to something else.
     """
-    if path.exists() and not path.is_file():  # a device, such as /dev/stdout
+    if given and path.exists() and not path.is_file():  # such as /dev/stdout
         yield path
         return
-    path = Path(os.path.realpath(path))  # a link stays one
+    if given:
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes, of several machines, may write it at the same time.
     part = path.with_name(f'.{path.name}.{uuid4().hex}{PART}')
@@ -88,20 +91,21 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: str | bytes) -> None:
+def replace_file(path: Path, content: str | bytes, given: bool = False) -> None:
     """Write a file, whose old content or new content is there at any moment.
 
     Args:
         path: The file. Missing parent folders are created.
         content: Bytes, or text that is written in UTF-8.
+        given: Whether the user gave the path, see :func:`replacing`.
     """
-    with replacing(path) as part:
+    with replacing(path, given) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object, given: bool = False) -> None:
     """Write a JSON file as :func:`replace_file` does."""
-    replace_file(path, json.dumps(content, indent=2) + '\n')
+    replace_file(path, json.dumps(content, indent=2) + '\n', given)
 
 
 def existing(path: Path) -> Path:

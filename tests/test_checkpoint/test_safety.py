@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 from decimal import Decimal
 from fractions import Fraction
 
@@ -24,6 +25,7 @@ from mmengine.runner.checkpoint import (
 )
 from mmpretrain import get_model
 from torch import nn
+from torch._utils import _rebuild_tensor_v2
 from torch.utils.data import Dataset
 
 from mmmixmim.checkpoint import read_checkpoint, read_file, read_weights, to_plain
@@ -144,6 +146,66 @@ def test_names_on_mmengines_list_are_refused(tmp_path):
         with pytest.raises(UserError, match='a.pth'):
             read(str(tmp_path / 'a.pth'))
     assert not hasattr(mmengine_module, 'hacked')
+
+
+@pytest.mark.parametrize('new', [True, False])
+@pytest.mark.parametrize('function', [bytearray, torch.Tensor, torch.FloatTensor])
+def test_what_takes_memory_by_a_number_is_refused(function, new, tmp_path):
+    """Also by a small one, which PyTorch accepts."""
+    content = dict(a=payloads.Call(function, 4))
+    path = tmp_path / 'a.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=new)
+    assert len(torch.load(path, weights_only=True)['a']) == 4
+    with pytest.raises(RefusedFileError, match='a.pth is not .* any amount of memory'):
+        read_file(path)
+
+
+def test_storages_that_a_file_lacks_are_refused(tmp_path):
+    """PyTorch's old format makes them before it reads them."""
+    storage, size = torch.zeros(2)._typed_storage(), 1 << 19
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            if value is storage:
+                return 'storage', torch.FloatStorage, '0', 'cpu', size, None
+
+    call = payloads.Call(_rebuild_tensor_v2, storage, 0, (size,), (1,), False, {})
+    with (tmp_path / 'a.pth').open('wb') as file:
+        payloads.write_header(file)
+        Pickler(file, protocol=2).dump(dict(a=call))
+        pickle.dump([], file, protocol=2)
+    with pytest.raises(UserError, match='its tensors claim 2,097,152 bytes'):
+        read_file(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_what_pytorch_saves_is_read_as_it_reads_it(new, tmp_path):
+    weight = torch.rand(4, 4)
+    parameter = nn.Parameter(weight)
+    parameter.note = dict(mean=weight)
+    content = dict(
+        view=weight.T[1:],
+        empty=torch.zeros(0, 3),
+        scalar=torch.tensor(3, dtype=torch.bfloat16),
+        complex=torch.rand(2, dtype=torch.complex64).conj(),
+        parameter=parameter,
+        sparse=torch.eye(3).to_sparse(),
+        quantized=torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.quint8),
+        others=[torch.Size([1, 2]), {1, 2}, 1j, torch.float16, OrderedDict(a=b'\xff')],
+    )
+    if new:  # the old format has no such storages
+        content['unsigned'] = torch.zeros(3, dtype=torch.uint16)
+    torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=new)
+    theirs = torch.load(tmp_path / 'a.pth', weights_only=True)
+    ours = read_file(tmp_path / 'a.pth')
+    assert list(ours) == list(content)
+    assert ours.pop('others') == theirs.pop('others')
+    for name, value in ours.items():
+        both = value, theirs[name]
+        if name in ('sparse', 'quantized'):
+            both = [x.to_dense() if x.is_sparse else x.dequantize() for x in both]
+        assert type(value) is type(theirs[name]) and torch.equal(*both), name
+    assert torch.equal(ours['parameter'].note['mean'], weight)
 
 
 def test_load_checkpoint_and_load_from_run_no_code(attack, marker, make_runner):

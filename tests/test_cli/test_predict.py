@@ -95,6 +95,38 @@ def test_images_are_loaded_as_a_runner_does():
         multiprocessing.set_start_method(before, force=True)
 
 
+def test_a_link_of_a_run_leads_to_nothing_that_is_written(classifier, photos, tmp_path):
+    """One that leads nowhere would make a file of the run's choice."""
+    run, mine = tmp_path / 'run', tmp_path / 'mine.csv'
+    run.mkdir()
+    for name in ('config.py', 'epoch_1.pth'):
+        shutil.copy(classifier[0] / name, run)
+    (run / 'predictions.csv').symlink_to(mine)
+    images = ('predict', photos / 'sea', '--from', run / 'epoch_1.pth')
+    code, _, err = mixmim(*images)
+    assert code == 0, err
+    file = run / 'predictions.csv'
+    assert not file.is_symlink() and len(read(file)) == 36 and not mine.exists()
+    given = tmp_path / 'given.csv'
+    given.symlink_to(mine)
+    code, _, err = mixmim(*images, '--out', given)
+    assert code == 0, err
+    assert given.is_symlink() and len(read(mine)) == 36
+
+
+def test_no_path_begins_like_a_formula(classifier, photos, tmp_path, monkeypatch):
+    """As spreadsheet programs run one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / '@a').mkdir()
+    for name in ('=1+1.jpg', '-a.jpg', '@a/b.jpg', 'c.jpg'):
+        shutil.copy(photos / 'sea' / 'sea01.jpg', name)
+    (tmp_path / '+b.jpg').write_bytes(b'no image')
+    images = ['=1+1.jpg', './-a.jpg', '@a', 'c.jpg', '+b.jpg']
+    file = mmmixmim.predict(images, classifier[0], tmp_path / 'a.csv')
+    paths = [row['path'] for row in read(file)]
+    assert paths == ['./=1+1.jpg', './-a.jpg', './@a/b.jpg', 'c.jpg', './+b.jpg']
+
+
 def test_a_run_on_pictures_says_that_it_reads_8_bits(classifier, photos, tmp_path):
     images = [photos / 'sea' / 'sea01.jpg', tmp_path / 'a.tif']
     pixels = np.ones((40, 40, 3), np.float32)

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -253,6 +254,18 @@ def test_an_image_without_a_partner_is_not_drawn(pretrained, tmp_path):
 def test_macs_reconstruct_on_the_cpu(pretrained, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, 'DEVICE', 'mps')
     assert reconstruct(pretrained[0], out=tmp_path / 'picture.png').is_file()
+
+
+def test_a_link_of_a_run_leads_to_no_picture(pretrained, tmp_path):
+    run, mine = tmp_path / 'run', tmp_path / 'mine.txt'
+    shutil.copytree(pretrained[0], run)
+    mine.write_text('keep')
+    (run / 'reconstruction.png').unlink(missing_ok=True)
+    (run / 'reconstruction.png').symlink_to(mine)
+    write_pictures(tmp_path / 'images', 2)
+    picture = reconstruct(run, tmp_path / 'images', num=2)
+    assert not picture.is_symlink() and Image.open(picture).width
+    assert mine.read_text() == 'keep'
 
 
 def test_interruptions_say_how_to_go_on(capsys):

@@ -15,10 +15,15 @@ import pytest
 import torch
 
 import mmmixmim
+from mmmixmim.checkpoint.resumable import EARLIER, NOTE, PARTIAL, start_afresh
 from mmmixmim.cli import machine
 from mmmixmim.cli.doctor import run_checks
 from mmmixmim.cli.run import Run
+from mmmixmim.cli.settings import Choices
 from mmmixmim.cli.training import train
+from mmmixmim.cli.weights import known_settings
+from mmmixmim.datasets.labelled import Labelled
+from mmmixmim.engine.hooks.safe_saving import name_last
 from mmmixmim.validation import MissingFileError, UserError
 
 from .conftest import mixmim
@@ -55,6 +60,50 @@ def test_a_run_without_checkpoint_says_what_to_do(tmp_path):
         _ = make_run(tmp_path / 'begun').checkpoint
     with pytest.raises(MissingFileError, match='is a probe, .* run that it measured'):
         _ = make_run(tmp_path / 'probe', 'probe').checkpoint
+
+
+@pytest.mark.parametrize('named', [b'\xff\xfe\0', b'x' * 5000, b'a/' * 3000])
+def test_a_run_that_names_no_path_has_no_checkpoint(tmp_path, named):
+    run = make_run(tmp_path / 'run')
+    (run.folder / 'last_checkpoint').write_bytes(named)
+    with pytest.raises(MissingFileError, match='giving its command again'):
+        _ = run.checkpoint
+
+
+@pytest.mark.parametrize('changes', [dict(settings=[]), dict(arguments='x'), 'deep'])
+def test_a_run_of_other_types_is_none(tmp_path, changes):
+    folder = make_run(tmp_path / 'run').folder
+    text = 200_000 * '['
+    if changes != 'deep':
+        text = json.dumps(dict(command='pretrain', arguments={}) | changes)
+    (folder / 'run.json').write_text(text)
+    with pytest.raises(MissingFileError, match='no usable run.json'):
+        Run.load(folder)
+
+
+def test_a_run_without_settings_is_known_by_its_weights(pretrained, tmp_path):
+    run = make_run(tmp_path / 'run', named=tmp_path / 'run')
+    weights = next(pretrained[0].glob('epoch_*.pth'))
+    shutil.copy(weights, run.folder / 'epoch_5.pth')
+    assert known_settings(run.folder) == known_settings(pretrained[0])
+
+
+def test_a_link_in_the_folder_of_a_run_leads_to_nothing_that_is_written(tmp_path):
+    run, mine = make_run(tmp_path / 'run'), tmp_path / 'mine'
+    mine.write_text('keep')
+    shutil.copy(mine, run.folder / 'epoch_5.pth')
+    labelled = Labelled([tmp_path / 'a.jpg'], [0], ['a'], ['train'])
+    partial = f'{EARLIER}{PARTIAL}'
+    for name in ('run.json', 'config.py', 'train.txt', partial, NOTE + PARTIAL):
+        (run.folder / name).unlink(missing_ok=True)
+        (run.folder / name).symlink_to(mine)
+    run.begin('', Choices(), {})
+    labelled.write(run.folder)
+    start_afresh(run.folder)
+    name_last(run.folder, 'epoch_5.pth')
+    assert mine.read_text() == 'keep'
+    assert not any(path.is_symlink() for path in run.folder.iterdir())
+    assert (run.folder / NOTE).read_text() == 'epoch_5.pth'
 
 
 @pytest.mark.parametrize('command', ['pretrain', 'finetune', 'probe'])

@@ -601,6 +601,42 @@ def test_a_long_run_gives_a_small_file(tmp_path):
     assert len(render_report([tmp_path / 'run'])) < 300_000
 
 
+def test_a_link_of_a_run_leads_to_nothing_that_is_written(tmp_path):
+    """A stranger's folder may have one to a file of the reader's."""
+    run, mine = write_run(tmp_path / 'run'), tmp_path / 'mine.txt'
+    mine.write_text('keep')
+    (run / 'report.html').symlink_to(mine)
+    page = write_report(run)
+    assert not page.is_symlink() and mine.read_text() == 'keep'
+    given = tmp_path / 'given.html'
+    given.symlink_to(mine)
+    write_report(run, given)
+    assert given.is_symlink() and '<!DOCTYPE' in mine.read_text()
+
+
+def test_values_that_no_run_has_written(tmp_path):
+    """Larger ones than floats are as infinite."""
+    run = write_run(tmp_path / 'run')
+    huge = '1' + 400 * '0'
+    with next(run.glob('*/vis_data/scalars.json')).open('a') as file:
+        for line in (
+            f'{{"loss": {huge}, "iter": 101}}',
+            f'{{"loss": 0.5, "iter": {huge}}}',
+            f'{{"val": 0.5, "step": {huge}}}',
+            '{"loss": 1.7e308, "iter": 102}',
+            '{"loss": -1.7e308, "iter": 103}',
+            200_000 * '[',
+            '{"loss": NaN, "iter": 104}',
+        ):
+            file.write(line + '\n')
+    (run / '20260101_120000' / 'vis_data' / 'counts.json').write_text(
+        f'{{"iters_per_epoch": {huge}, "images": 200000, "started": {huge}}}'
+    )
+    page = Page(render_report([run]))
+    check(page)
+    assert 'not finite' in page.words and '200,000' in page.words
+
+
 def test_a_folder_without_a_run_is_one_clear_line(tmp_path):
     with pytest.raises(MissingFileError, match='none is no folder: give the work_dir'):
         render_report([tmp_path / 'none'])

@@ -29,6 +29,7 @@ from mmmixmim.checkpoint.resumable import (
 from mmmixmim.log import warn
 from mmmixmim.registry import HOOKS
 from mmmixmim.runtime.entries import config_entry, type_name
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.runtime.saved_config import read_config_text
 from mmmixmim.validation import UserError
 
@@ -415,7 +416,7 @@ def _take_up(folder: Path, out_dir: Path, checkpoint: str) -> None:
     if path.exists() and path.resolve().parent in (folder.resolve(), out_dir.resolve()):
         name_last(folder, checkpoint)
     elif not (folder / NOTE).exists():  # a new run, of which --resume finds nothing
-        (folder / EARLIER).write_text(checkpoint)
+        replace_file(folder / EARLIER, checkpoint)
 
 
 def _note_earlier(folder: Path) -> None:

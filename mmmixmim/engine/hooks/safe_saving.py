@@ -15,6 +15,7 @@ from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.runner import Runner
 
 from mmmixmim.checkpoint.resumable import NOTE, OLD, PARTIAL, claim, restore
+from mmmixmim.runtime.files import replace_file
 from mmmixmim.validation import StoppedRunError
 
 
@@ -114,6 +115,6 @@ def prepare_folder(folder: Path) -> None:
 def name_last(folder: Path, checkpoint: str) -> None:
     """Write ``last_checkpoint``, which MMEngine's resuming reads."""
     partial = folder / f'{NOTE}{PARTIAL}'
-    partial.write_text(checkpoint)
+    replace_file(partial, checkpoint)
     claim(folder, partial)
     publish(partial, folder / NOTE)

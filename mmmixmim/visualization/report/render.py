@@ -46,11 +46,11 @@ def write_report(
             a folder.
     """
     runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    out = Path(out or Path(runs[0], 'report.html'))
-    if out.is_dir():
-        raise UserError(f'{str(out)!r} is a folder: name a file, such as report.html.')
-    replace_file(out, render_report(runs))
-    return out
+    file = Path(out or Path(runs[0], 'report.html'))
+    if file.is_dir():
+        raise UserError(f'{str(file)!r} is a folder: name a file, such as report.html.')
+    replace_file(file, render_report(runs), given=bool(out))
+    return file
 
 
 def render_report(runs: Sequence[str | Path]) -> str:
