@@ -33,7 +33,7 @@ class _DType(Inert):
     """Stands for ``numpy.dtype``."""
 
     def __init__(self, code='', *args) -> None:
-        self.code = str(code)
+        self.code = code if isinstance(code, str) else ''
         self.order = '='
 
     def __setstate__(self, state) -> None:
@@ -57,7 +57,8 @@ class _Array(Inert):
     def __setstate__(self, state) -> None:
         _, shape, dtype, fortran, data = state
         values = dtype.decode(data)
-        if values is not None and math.prod(shape) == values.size:
+        plain = isinstance(shape, tuple) and all(type(n) is int for n in shape)
+        if values is not None and plain and math.prod(shape) == values.size:
             self.value = values.reshape(shape, order='F' if fortran else 'C')
 
 
