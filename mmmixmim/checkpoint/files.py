@@ -10,9 +10,9 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import BinaryIO
 
 import torch
 from mmengine.fileio import get_local_path
@@ -36,9 +36,12 @@ from .stand_ins import STAND_INS, rebuild
 
 # Of a file whose archive is compressed. PyTorch compresses nothing.
 MAX_INFLATION = 4
-# PyTorch's list of what a file may call has some that take memory by a number, such as
-# bytearray(n) and torch.FloatTensor(n).
-_BY_NUMBER = re.compile(r'(builtins|__builtin__) bytearray|torch(\.\w+)* \w*Tensor')
+# PyTorch's list of what a file may call has some that fill memory of any amount.
+_FILLS_MEMORY = {
+    'builtins.bytearray',
+    '__builtin__.bytearray',
+    'torch._utils._rebuild_device_tensor_from_cpu_tensor',
+}
 # What PyTorch says of files that would call, make or change something.
 _CODE = re.compile(r'GLOBAL|reduce|[Cc]reate|build|SETITEM|persistent', re.IGNORECASE)
 
@@ -209,9 +212,9 @@ def _check_archive(file: Path) -> None:
 
 
 def _check_names(file: Path, path: str) -> None:
-    """Raise for a file that could take memory by a number."""
+    """Raise for a file that could fill the memory by a number."""
     for name in _names(file):
-        if _BY_NUMBER.fullmatch(name):
+        if name in _FILLS_MEMORY:
             raise RefusedFileError(
                 f'{path} is not loaded, since it could take any amount of memory: it '
                 f'names {name}.'
@@ -219,26 +222,18 @@ def _check_names(file: Path, path: str) -> None:
 
 
 def _names(file: Path) -> Iterator[str]:
-    """What a file names, module and name."""
-    for data in _pickles(file):
-        with suppress(ValueError):  # damaged there, where PyTorch stops, too
-            for operation, name, _ in pickletools.genops(data):
-                if operation.name == 'GLOBAL':
-                    yield name
-
-
-def _pickles(file: Path) -> Iterator[BinaryIO]:
-    """The pickles of a file; in PyTorch's old format they follow each other."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                if entry.filename.endswith('.pkl'):
-                    with archive.open(entry) as data:
-                        yield data
-        return
+    """What a file names."""
     with file.open('rb') as data:
-        for _ in range(5):  # number, version, system, content, storages
-            yield data
+        pickles = [data] * 5  # number, version, system, content, storages
+        if data.read(4) == b'PK\x03\x04':  # as PyTorch tells its new format
+            archive = torch._C.PyTorchFileReader(str(file))
+            pickles = [BytesIO(archive.get_record('data.pkl'))]
+        data.seek(0)
+        for each in pickles:
+            with suppress(ValueError):  # damaged there, where PyTorch stops, too
+                for operation, name, _ in pickletools.genops(each):
+                    if operation.name == 'GLOBAL':
+                        yield name.replace(' ', '.')
 
 
 def _check_tensors(value: object, limit: int) -> None:

@@ -118,6 +118,8 @@ def _group_limits(
 ) -> Iterator[tuple[Path, int, int]]:
     """Limits of the groups of this process and of all groups above them."""
     for line in groups.splitlines():
+        if line.count(':') < 2:  # of no kernel that we know
+            continue
         _, controllers, name = line.split(':', 2)
         if controllers and controller not in controllers.split(','):
             continue
@@ -133,7 +135,7 @@ def _group_limits(
 
 def _own_groups() -> str:
     try:
-        return Path('/proc/self/cgroup').read_text()
+        return Path('/proc/self/cgroup').read_text(errors='replace')
     except OSError:  # macOS
         return ''
 

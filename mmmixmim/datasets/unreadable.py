@@ -20,6 +20,10 @@ from mmmixmim.validation import StoppedRunError, UnreadableFileError
 _LOST = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<how>[^.\n]*)'
 )
+# What PyTorch says if /dev/shm is full.
+_FULL = re.compile(
+    'unable to (allocate shared|write to file </torch)|out of shared mem'
+)
 
 
 class UnreadableImages:
@@ -142,7 +146,7 @@ def naming_lost_files() -> Iterator[None]:
         pids = [int(pid) for pid in lost['pids'].split(',')] if lost else []
         files = [record.last_read(pid) for pid in pids]
         if not any(files):
-            if 'shared memory' not in str(error):
+            if not _FULL.search(str(error)):
                 raise
             raise StoppedRunError(
                 'The shared memory, in which data loading processes hand over batches, '

@@ -135,8 +135,10 @@ def _read(path: str | Path) -> Config:
 
 def _complete(cfg: Config) -> None:
     """Check and complete model, loaders, seed, hooks and learning rate, in place."""
-    if cfg.get('model') and cfg.get('data_preprocessor'):  # as MMEngine's Runner does
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = cfg.get('model')
+    if model and 'data_preprocessor' not in model and cfg.get('data_preprocessor'):
+        # Where MMEngine's Runner puts it; some tools build the model alone.
+        model.data_preprocessor = cfg.pop('data_preprocessor')
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             _check_dataloader(cfg[loader], loader)

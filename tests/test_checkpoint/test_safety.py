@@ -26,6 +26,7 @@ from mmengine.runner.checkpoint import (
 from mmpretrain import get_model
 from torch import nn
 from torch._utils import _rebuild_tensor_v2
+from torch.serialization import set_crc32_options
 from torch.utils.data import Dataset
 
 from mmmixmim.checkpoint import read_checkpoint, read_file, read_weights, to_plain
@@ -148,16 +149,39 @@ def test_names_on_mmengines_list_are_refused(tmp_path):
     assert not hasattr(mmengine_module, 'hacked')
 
 
-@pytest.mark.parametrize('new', [True, False])
-@pytest.mark.parametrize('function', [bytearray, torch.Tensor, torch.FloatTensor])
-def test_what_takes_memory_by_a_number_is_refused(function, new, tmp_path):
+@pytest.mark.parametrize('kind', ['new', 'upper case', 'old', 'old and a zip'])
+def test_what_takes_memory_by_a_number_is_refused(kind, tmp_path):
     """Also by a small one, which PyTorch accepts."""
-    content = dict(a=payloads.Call(function, 4))
-    path = tmp_path / 'a.pth'
-    torch.save(content, path, _use_new_zipfile_serialization=new)
+    content, path = dict(a=payloads.Call(bytearray, 4)), tmp_path / 'a.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=not kind.startswith('old'))
+    if kind == 'upper case':  # as which PyTorch finds it, too
+        path.write_bytes(path.read_bytes().replace(b'data.pkl', b'data.PKL'))
+    if kind == 'old and a zip':
+        with zipfile.ZipFile(path, 'a') as archive:
+            archive.writestr('data.pkl', pickle.dumps({}, protocol=2))
     assert len(torch.load(path, weights_only=True)['a']) == 4
     with pytest.raises(RefusedFileError, match='a.pth is not .* any amount of memory'):
         read_file(path)
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_tensors_by_a_number_are_refused(new, tmp_path):
+    content, path = (
+        dict(a=payloads.Call(torch.FloatTensor, 1 << 19)),
+        tmp_path / 'a.pth',
+    )
+    torch.save(content, path, _use_new_zipfile_serialization=new)
+    with pytest.raises(UserError, match='its tensors claim 2,097,152 bytes'):
+        read_file(path)
+
+
+def test_files_without_checksums_are_read(tmp_path):
+    set_crc32_options(False)
+    try:
+        torch.save(dict(a=torch.ones(2)), tmp_path / 'a.pth')
+    finally:
+        set_crc32_options(True)
+    assert read_file(tmp_path / 'a.pth')['a'].sum() == 2
 
 
 def test_storages_that_a_file_lacks_are_refused(tmp_path):
@@ -183,7 +207,10 @@ def test_what_pytorch_saves_is_read_as_it_reads_it(new, tmp_path):
     weight = torch.rand(4, 4)
     parameter = nn.Parameter(weight)
     parameter.note = dict(mean=weight)
+    named = torch.rand(2)
+    named.note = 'mine'
     content = dict(
+        named=named,
         view=weight.T[1:],
         empty=torch.zeros(0, 3),
         scalar=torch.tensor(3, dtype=torch.bfloat16),
@@ -206,6 +233,7 @@ def test_what_pytorch_saves_is_read_as_it_reads_it(new, tmp_path):
             both = [x.to_dense() if x.is_sparse else x.dequantize() for x in both]
         assert type(value) is type(theirs[name]) and torch.equal(*both), name
     assert torch.equal(ours['parameter'].note['mean'], weight)
+    assert ours['named'].note == 'mine'
 
 
 def test_load_checkpoint_and_load_from_run_no_code(attack, marker, make_runner):

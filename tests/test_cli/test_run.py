@@ -231,6 +231,7 @@ def test_limits_of_containers_and_jobs(tmp_path, groups, group):
     free = machine.group_memory(tmp_path, groups.format(group))
     assert free == (4 if 'job_5' in group else 6) << 30
     assert machine.group_memory(tmp_path / 'none', groups.format(group)) == math.inf
+    assert machine.group_memory(tmp_path, '\nnone\n') == math.inf
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ def test_a_preprocessor_beside_the_model_goes_into_it(write):
         cfg = load(write(f"{beside}model = dict(type='A'{inside})\n"))
         assert cfg.model.data_preprocessor == dict(mean=mean)
     assert 'model' not in load(write(beside))
+    saved = write(cfg.pretty_text)
+    changed = load(saved, '--cfg-options', 'model.data_preprocessor.mean=[3]')
+    assert changed.model.data_preprocessor == dict(mean=[3])
 
 
 def test_work_dir_comes_from_option_then_config_then_name(config):

@@ -194,6 +194,8 @@ def _detach(init: Callable | None, parent: int | None, worker: int) -> None:
     """
     os.setsid()
     if parent:
+        # Not all inherit it: a server of forks may be older than the run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_await, args=[parent], daemon=True).start()
     if init is not None:
         init(worker)

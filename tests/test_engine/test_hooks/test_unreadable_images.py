@@ -322,7 +322,12 @@ def test_a_full_shared_memory_is_one_line(message):
 
 
 def test_other_errors_stay_as_they_are():
-    for error in (RuntimeError('something else'), ValueError('DataLoader worker')):
+    for error in (
+        RuntimeError('something else'),
+        RuntimeError('unable to open shared memory object </t>: Too many open files'),
+        RuntimeError('OutOfResources: out of resource: shared memory, Required: 9'),
+        ValueError('DataLoader worker'),
+    ):
         with pytest.raises(type(error), match=str(error)):
             with naming_lost_files():
                 raise error
