@@ -21,6 +21,19 @@ def finite_values(history: History, name: str) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
+def apart(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Keep points at least ten iterations apart.
+
+    The log averages ten iterations. Closer means share some of them and so hide their
+    noise.
+    """
+    kept = points[:1]
+    for point in points[1:]:
+        if point[0] - kept[-1][0] >= 10:
+            kept.append(point)
+    return kept
+
+
 def _window(values: np.ndarray) -> int:
     return min(len(values), max(3, len(values) // 10))
 

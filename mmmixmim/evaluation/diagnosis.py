@@ -9,6 +9,7 @@ import numpy as np
 from .curves import (
     History,
     all_values,
+    apart,
     finite_values,
     first_level,
     largest_rise,
@@ -60,7 +61,7 @@ def diagnose(
     A level of a curve is the median of a tenth of its points, of three at least: the
     first tenth, the last, or the lowest running one. A single spike or a noisy batch
     therefore changes no verdict. The log averages the training loss over ten
-    iterations before that.
+    iterations before that, and values that are closer are left out.
 
     ============================ ===================================================
     verdict                      threshold and reason
@@ -74,15 +75,20 @@ def diagnose(
                                  predicting the mean; and six standard errors above it,
                                  by the noise of the points up to it, since the lowest
                                  of many levels is low by chance
-    learning rate too high       learned nothing, and either the loss rose by 15 % at
-                                 some time (medians of three points), as no flat curve
-                                 does, or the features collapsed
-    nothing learned              lowest level, and all held-out losses, above 85 % of
-                                 predicting the mean; the second half of the points
-                                 lowers the level by less than 2 %; 20 points or more;
+    learning rate too high       flat above 85 % of predicting the mean, and either the
+                                 loss rose by 15 % at some time (medians of three
+                                 points), as no flat curve does, or the features
+                                 collapsed. Such runs predict the mean of each position:
+                                 94 % of that of each cell on the digits
+    nothing learned              flat above 97 % of predicting the mean if that was
+                                 measured, else 85 %, since blank cells may lower it;
                                  and the learning rate is constant, or a quarter below
                                  its peak, after a third of a cosine schedule: before, a
                                  plateau is normal
+    flat (of these two)          all held-out losses are above that share, and, if the
+                                 mean was not measured on the same images, the lowest
+                                 level too; the second half of the points lowers the
+                                 level by less than 2 %; 20 points or more
     loss near zero               last level below 2 % of predicting the mean, or, if
                                  that is unknown, 0.5 % of the first loss: real images
                                  are never predicted that well. Below 0.02 if predicting
@@ -109,8 +115,9 @@ def diagnose(
             ``reconstruction/{loss,mean_loss}`` and
             ``features/{rank,std,dead}_stageN``. Other names are ignored.
         mean_loss: Loss of predicting the mean of each cell, if
-            ``reconstruction/mean_loss`` was not measured. Defaults to 1.0, that of
-            normalised pixels without cells of one colour. None if it is unknown.
+            ``reconstruction/mean_loss`` was not measured. Defaults to 1.0, about that
+            of normalised pixels; blank cells lower it in images of one channel. None if
+            it is unknown.
         mask_ratio: Share of an image that is hidden. Defaults to None: unknown.
         pretraining: Whether the run pretrains an encoder, rather than learning labels.
             Defaults to True.
@@ -118,9 +125,10 @@ def diagnose(
     Returns:
         The errors; without errors, the warnings, which errors would explain; without
         either, one finding of severity 'info'. In pretraining that is 'Not learned yet'
-        while the last level and the last held-out loss are above 97 % of predicting the
-        mean.
+        while the last held-out loss is above 97 % of predicting the mean, and, if that
+        was not measured, the last level too.
     """
+    history = history | {'loss': apart(history.get('loss', []))}
     loss = all_values(history, 'loss')
     if not len(loss):
         return [
@@ -166,6 +174,9 @@ def _explain(errors: list[Finding]) -> list[Finding]:
     ]
 
 
+# Above this share of the loss of predicting the mean, a model predicts little else.
+_NO_BETTER = 0.97
+
 _LOWER = (
     'Lower the learning rate by a factor of 10 (optim_wrapper.optimizer.lr), lengthen '
     'the warm-up, or clip gradients (optim_wrapper.clip_grad.max_norm=1.0)'
@@ -177,10 +188,9 @@ def _not_finite(history: History) -> list[Finding]:
     held_out = all_values(history, 'reconstruction/loss')
     finite = np.isfinite(loss)
     after = int(finite.nonzero()[0].max(initial=-1)) + 1
-    step = history['loss'][min(after, len(loss) - 1)][0]
-    single = after and (finite[-2:].any() or history['loss'][-1][0] - step < 10)
-    if single and np.isfinite(held_out[-1:]).all():
+    if after and finite[-2:].any() and np.isfinite(held_out[-1:]).all():
         return []
+    step = history['loss'][min(after, len(loss) - 1)][0]
     return [
         Finding(
             'not-finite',
@@ -204,17 +214,20 @@ def _loss_level(
         return found
     if pretraining and (found := _near_zero(loss, mean_loss)):
         return found
-    if mean_loss is None or not _is_flat(history, loss, mean_loss):
+    if mean_loss is None or not _is_flat(history, loss, 0.85 * mean_loss):
         return []
     if found := _high_rate(history, loss, mean_loss):
         return found
+    measured = measured_mean_loss(history, None) is not None
+    if measured and not _is_flat(history, loss, _NO_BETTER * mean_loss):
+        return []
     return _nothing_learned(history, loss, mean_loss) if _is_late(history) else []
 
 
 def _diverged(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     last, best = last_level(loss), lowest_level(loss)
     much = 0.25 * abs(best)
-    if mean_loss is not None and best < 0.97 * mean_loss:
+    if mean_loss is not None and best < _NO_BETTER * mean_loss:
         much = min(much, 0.5 * (mean_loss - best))
     if last - best <= max(much, 6 * lowest_level_noise(loss)):
         return []
@@ -229,15 +242,24 @@ def _diverged(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
     ]
 
 
-def _is_flat(history: History, loss: np.ndarray, mean_loss: float) -> bool:
-    """Whether the loss stays at the level of predicting the mean."""
+def _is_flat(history: History, loss: np.ndarray, least: float) -> bool:
+    """Whether the loss stays where it is, above a level."""
     half = len(loss) // 2
     flat = lowest_level(loss[half:]) > 0.98 * lowest_level(loss[:half])
     warm = past_warmup(history) and len(loss) >= 20
-    # Crops of the training may have more or fewer blank cells than held-out images.
-    held_out = finite_values(history, 'reconstruction/loss').min(initial=np.inf)
-    lowest = min(lowest_level(loss), held_out)
-    return lowest >= 0.85 * mean_loss and flat and warm
+    held_out = finite_values(history, 'reconstruction/loss')
+    lowest = _to_compare(history, lowest_level(loss), held_out)
+    return lowest >= least and flat and warm
+
+
+def _to_compare(history: History, level: float, held_out: np.ndarray) -> float:
+    """Lowest loss to compare with that of predicting the mean.
+
+    Where that was measured, of the same held-out images alone: crops of the training
+    may have more or fewer blank cells.
+    """
+    measured = measured_mean_loss(history, None) is not None and len(held_out)
+    return float(min(held_out if measured else [level, *held_out]))
 
 
 def _is_late(history: History) -> bool:
@@ -260,8 +282,7 @@ def _high_rate(history: History, loss: np.ndarray, mean_loss: float) -> list[Fin
             'high-rate',
             'error',
             'Learning rate too high',
-            f'The training loss {seen} and stays at {last_level(loss):.3g}, about the '
-            f'level of predicting the mean of each cell ({mean_loss:.3g}).',
+            f'The training loss {seen} and {_stays(history, loss, mean_loss)}.',
             f'{_LOWER}, and start again: such weights rarely recover.',
         )
     ]
@@ -271,20 +292,28 @@ def _nothing_learned(
     history: History, loss: np.ndarray, mean_loss: float
 ) -> list[Finding]:
     """Say that a loss is flat."""
-    measured = measured_mean_loss(history, None) is not None
-    where = 'on held-out images' if measured else 'or less with cells of one colour'
     return [
         Finding(
             'nothing-learned',
             'error',
             'Nothing learned',
-            f'The training loss stays at {last_level(loss):.3g}. Predicting the mean '
-            f'of each cell costs {mean_loss:.3g} {where}, so the model predicts little '
-            'else.',
+            f'The training loss {_stays(history, loss, mean_loss)}, so the model '
+            'predicts little else.',
             'Look at the pictures: are the images what you expect? Then try another '
             'learning rate (a tenth and ten times of it).',
         )
     ]
+
+
+def _stays(history: History, loss: np.ndarray, mean_loss: float) -> str:
+    seen = f'stays at {last_level(loss):.3g}'
+    where = 'or less where images of one channel have blank cells'
+    if measured_mean_loss(history, None) is not None:
+        where = 'on held-out images'
+        held_out = finite_values(history, 'reconstruction/loss')
+        if len(held_out):
+            seen += f', the held-out loss at {held_out[-1]:.3g}'
+    return f'{seen}. Predicting the mean of each cell costs {mean_loss:.3g} {where}'
 
 
 def _near_zero(loss: np.ndarray, mean_loss: float | None) -> list[Finding]:
@@ -418,8 +447,8 @@ def _healthy(history: History, mean_loss: float | None, pretraining: bool) -> Fi
             'early',
             'info',
             'Too early to say',
-            f'The log has {len(loss)} values of the training loss, the last one is '
-            f'{loss[-1]:.3g}.',
+            f'The log has {len(loss)} values of the training loss, ten iterations '
+            f'apart or more; the last one is {loss[-1]:.3g}.',
             'A verdict takes at least 6.'
             if past_warmup(history)
             else 'Wait until the warm-up of the learning rate is over.',
@@ -429,14 +458,14 @@ def _healthy(history: History, mean_loss: float | None, pretraining: bool) -> Fi
     seen = f'The training loss went from {first:.3g} to {last:.3g}'
     if len(held_out) > 1:
         seen += f', the held-out loss from {held_out[0]:.3g} to {held_out[-1]:.3g}'
-    lowest = min([last, *held_out[-1:]])
-    if pretraining and mean_loss is not None and lowest > 0.97 * mean_loss:
+    lowest = _to_compare(history, last, held_out[-1:])
+    if pretraining and mean_loss is not None and lowest > _NO_BETTER * mean_loss:
         return Finding(
             'plateau',
             'info',
             'Not learned yet',
-            f'{seen}. That is still the level of predicting the mean of each cell '
-            f'({mean_loss:.3g}).',
+            f'{seen}. A loss of {lowest:.3g} is still about that of predicting the '
+            f'mean of each cell ({mean_loss:.3g}).',
             'Wait, or train longer: a loss may stay there for many epochs before it '
             'falls.',
         )

@@ -87,22 +87,26 @@ def judged_history(start: Path, history: History) -> History:
     Args:
         start: The folder of the last start. Without curves, as of an older version, the
             history is returned as it is.
-        history: Its scalars, counted as this start does. They go on where the curves
-            end, at the last validation.
+        history: Its scalars, counted as this start does. They go on after the
+            iteration at which the curves were saved, that of the last validation.
     """
-    try:
-        curves = json.loads((start / CURVES).read_text('utf8'))
-        saved = {
-            name: [(int(at), float(value)) for at, value in points]
-            for name, points in curves.items()
-            if points
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
+    if not (start / CURVES).is_file():
         return history
-    for name, points in saved.items():
-        later = [each for each in history.get(name, []) if each[0] > points[-1][0]]
-        saved[name] = points + later
-    return history | saved
+    judged = dict(history)
+    try:
+        saved = json.loads((start / CURVES).read_text('utf8'))
+        for name, curve in saved['curves'].items():
+            points = [
+                (at, float(_limited(value)))
+                for at, value in curve
+                if _is_count(at) and type(value) in (int, float)
+            ]
+            later = history.get(name, [])
+            points += [each for each in later if each[0] > saved['iteration']]
+            judged[name] = sorted(points)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return history
+    return {name: points for name, points in judged.items() if points}
 
 
 def read_history(work_dir: str | Path, iters_per_epoch: int | None = None) -> History:

@@ -26,7 +26,7 @@ def test_a_run_logs_loss_and_health_of_every_stage(tmp_path):
     for record in records:
         assert 0 < record['reconstruction/loss'] < 3
         # The edges of many digits are black.
-        assert 0.8 < record['reconstruction/mean_loss'] < 0.95
+        assert 0.8 < record['reconstruction/mean_loss'] < 0.98
         for stage in (1, 2, 3):
             assert 1 <= record[f'features/rank_stage{stage}'] < 40
             assert 0 < record[f'features/std_stage{stage}'] < 1.5

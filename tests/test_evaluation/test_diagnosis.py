@@ -63,7 +63,10 @@ def test_no_loss_yet_is_said():
 
 
 def test_a_run_with_labels_holds_out_nothing_and_its_loss_may_vanish():
-    for loss in (curve(1.1, 0.5), [(i, max(1e-6, 1 / i**3)) for i in range(1, 50)]):
+    for loss in (
+        curve(1.1, 0.5),
+        [(10 * i, max(1e-6, 1 / i**3)) for i in range(1, 50)],
+    ):
         (finding,) = diagnose({'loss': loss}, None, pretraining=False)
         assert finding.title == 'Healthy'
         assert finding.advice == 'Judge the run by its scores on validation images.'
@@ -161,6 +164,22 @@ def test_a_negative_loss_is_judged_by_its_changes():
     assert titles(history, mean_loss=None) == ['Healthy']
 
 
+@pytest.mark.parametrize('epoch', (1, 4))
+@pytest.mark.parametrize(
+    'deviation, title', ((0.2, 'Loss diverged'), (0.1, 'Learning rate too high'))
+)
+def test_means_that_overlap_seem_no_less_noisy_than_they_are(epoch, deviation, title):
+    """Short epochs log a mean of the last ten iterations each."""
+    found = []
+    for seed in range(20):
+        noise = 1 + deviation * np.random.default_rng(seed).normal(size=600)
+        values = noise * (0.95 + 0.1 * np.exp(-np.arange(600) / 40))
+        means = np.convolve(values, np.ones(10) / 10, 'valid')
+        loss = list(zip(range(10, 601), means, strict=True))[::epoch]
+        found += titles({'loss': loss})
+    assert title not in found
+
+
 def blank(history, share):
     """The same run on images of which a share of the cells has one colour."""
     scaled = {
@@ -194,9 +213,35 @@ def test_images_that_vanish_have_a_loss_near_zero_although_it_is_that_of_the_mea
 def test_held_out_images_that_are_predicted_show_that_something_is_learned():
     """Crops of the training may have fewer blank cells."""
     history = {'loss': flat(0.95), 'reconstruction/loss': every(flat(0.8))}
-    for end in (15, 200):
+    for found in (history, blank(history, 0.0)):
+        for end in (15, 200):
+            short = {name: points[:end] for name, points in found.items()}
+            assert titles(short) == ['Nothing wrong seen']
+
+
+def test_held_out_images_show_that_nothing_is_learned():
+    """Crops of the training may have more blank cells."""
+    held_out = every(flat(0.998, 0.0))
+    history = blank({'loss': flat(0.7), 'reconstruction/loss': held_out}, 0.0)
+    for end, title in ((15, 'Not learned yet'), (200, 'Nothing learned')):
         short = {name: points[:end] for name, points in history.items()}
-        assert titles(short) == ['Nothing wrong seen']
+        (finding,) = diagnose(short)
+        assert finding.title == title
+    assert 'held-out loss at 0.998. Predicting the mean' in finding.seen
+    history['loss'][2:4] = [(30, 4.0), (40, 2.0)]
+    (finding,) = diagnose(history)
+    assert finding.title == 'Learning rate too high'
+    assert 'held-out loss at 0.998. Predicting the mean' in finding.seen
+
+
+def test_a_loss_a_little_below_the_measured_mean_is_learned():
+    values = 0.88 + 0.17 * np.exp(-np.arange(200) / 15)
+    values += 0.003 * np.random.default_rng(0).normal(size=200)
+    history = {'loss': list(zip(STEPS.tolist(), values, strict=True))}
+    history['reconstruction/loss'] = [(1000, 0.885), (2000, 0.88)]
+    assert titles(history) == ['Nothing learned']  # blank cells may cost nothing
+    history['reconstruction/mean_loss'] = [(1000, 0.999), (2000, 0.999)]
+    assert titles(history) == ['Healthy']
 
 
 def test_a_flat_loss_at_the_mean_is_nothing_learned_only_after_the_warmup():
@@ -224,7 +269,7 @@ def test_a_peak_before_the_flat_loss_points_at_the_learning_rate():
 
 
 def test_a_loss_near_zero_points_at_the_target():
-    history = {'loss': [(i, max(1e-4, 1 / i**3)) for i in range(1, 50)]}
+    history = {'loss': [(10 * i, max(1e-4, 1 / i**3)) for i in range(1, 50)]}
     assert titles(history) == ['Loss near zero']
     assert titles(history, mean_loss=None) == ['Loss near zero']
     assert titles({'loss': curve(3.0, 0.03)}, mean_loss=None) == ['Healthy']
@@ -361,3 +406,5 @@ def test_real_runs_are_told_apart_before_and_at_their_end(
     assert set(early) <= set(found)
     assert ('Healthy' in early) == ('Healthy' in found)
     assert titles(history, mask_ratio=ratio) == end
+    mean = {'reconstruction/mean_loss': [(400, 0.953)]}  # measured since
+    assert titles(history | mean, mask_ratio=ratio) == end

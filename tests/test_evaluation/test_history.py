@@ -1,7 +1,10 @@
 import json
 import os
 
+import pytest
+
 from mmmixmim.evaluation import read_history
+from mmmixmim.evaluation.history import judged_history
 
 
 def write(work_dir, time, records, resume=False, tail=''):
@@ -84,7 +87,45 @@ def test_pipes_are_not_read(tmp_path):
     scalars = tmp_path / '20260102_000000' / 'vis_data' / 'scalars.json'
     scalars.unlink()
     os.mkfifo(scalars)
-    assert read_history(tmp_path)['loss'] == [(10, 1.0)]
+    history = read_history(tmp_path)
+    assert history['loss'] == [(10, 1.0)]
+    os.mkfifo(scalars.with_name('curves.json'))
+    assert judged_history(tmp_path / '20260102_000000', history) == history
+
+
+def curves(work_dir, text):
+    (work_dir / 'vis_data').mkdir(exist_ok=True)
+    (work_dir / 'vis_data' / 'curves.json').write_text(text)
+    history = dict(loss=[(10, 1.0), (25, 2.0), (30, 3.0)], lr=[(10, 0.1)])
+    return judged_history(work_dir, history), history
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        *('[1', '[]', '"a"', '[' * 100_000, '{"loss": [[10, 1]]}'),
+        '{"iteration": 1, "curves": []}',
+        '{"iteration": "a", "curves": {"loss": []}}',
+        *(
+            f'{{"iteration": 25, "curves": {{"loss": {loss}}}}}'
+            for loss in ('1', '[1]', '[[]]', '[[1, 2, 3]]', 'null')
+        ),
+    ],
+)
+def test_curves_that_are_broken_are_not_judged(tmp_path, text):
+    judged, history = curves(tmp_path, text)
+    assert judged == history
+
+
+def test_points_of_curves_that_are_none_are_left_out(tmp_path):
+    points = '[20, 0.5], [10, 0.7], [-10, 1], [Infinity, 1], [1.5, 1], [15, "a"]'
+    points += f', [12, 1{"0" * 400}]'
+    judged, _ = curves(
+        tmp_path, f'{{"iteration": 25, "curves": {{"loss": [{points}], "x": []}}}}'
+    )
+    # What was logged after the curves were saved goes on from there.
+    loss = [(10, 0.7), (12, float('inf')), (20, 0.5), (30, 3.0)]
+    assert judged == dict(loss=loss, lr=[(10, 0.1)])
 
 
 def count(work_dir, time, per_epoch):

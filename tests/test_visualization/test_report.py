@@ -17,7 +17,7 @@ from mmmixmim.validation import MissingFileError, UserError
 from mmmixmim.visualization import render_report, write_report
 from mmmixmim.visualization.report import charts
 from mmmixmim.visualization.report.charts import draw_key
-from mmmixmim.visualization.report.panels import Line
+from mmmixmim.visualization.report.panels import Line, panels_of_all
 from mmmixmim.visualization.report.run import read_run
 
 CONFIG = dict(
@@ -77,12 +77,12 @@ def write_run(
         part = (i - 1) / 9
         value = loss[0] + (loss[1] - loss[0]) * part
         for step in (10 * i - 5, 10 * i):
-            rate = 1e-3 * (1.1 - part)
-            backend.add_scalars(dict(loss=value, lr=rate, epoch=i, iter=step), step)
+            record = dict(loss=value, lr=1e-3 / i, epoch=i, iter=step)
+            backend.add_scalars(record, step)
         health = {f'features/rank_stage{n}': 9.0 + n for n in (1, 2, 3, 4)}
         val = {'reconstruction/loss': value + 0.1, 'knn/top1': 50.0}
         backend.add_scalars(val | health, step=i)
-        picture = np.full((8, 12, 3), 20 * i, np.uint8)
+        picture = np.full((8, 12, 3), 10 * i, np.uint8)
         backend.add_image('reconstruction', picture, step=10 * i)
     (folder / 'config.py').write_text('')
     (folder / f'epoch_{epochs[-1]}.pth').write_bytes(b'')
@@ -116,7 +116,7 @@ def test_a_report_says_what_was_seen_and_trained_and_what_to_do_next(tmp_path):
     page = Page(path.read_text())
     check(page)
     words = page.words
-    assert 'Healthy' in words and 'from 1.1 to 0.5' in words
+    assert 'Healthy' in words and 'from 1.03 to 0.567' in words
     assert '10 of 10 epochs' in words and 'ImageFolder, /data/<b>x</b>' in words
     assert 'at most 80 (10 batches of 8)' in words
     assert (
@@ -439,7 +439,7 @@ def test_the_speed_is_that_of_iterations(tmp_path):
 
 
 def test_nothing_learned_tries_rates_on_both_sides(tmp_path):
-    run = write_run(tmp_path / 'run', loss=(1.0, 1.0))
+    run = write_run(tmp_path / 'run', loss=(1.0, 1.0), epochs=range(1, 21))
     steps = next_words(run)
     assert 'optimizer.lr=0.0001' in steps and 'optimizer.lr=0.01' in steps
 
@@ -582,6 +582,32 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert 'bad: Loss is not finite' in words
     curves = [a['aria-label'] for a in page.all('svg') if 'role' in a]
     assert any('Training loss by epoch. good: from 1.1' in a for a in curves)
+
+
+def test_means_that_differ_by_rounding_are_marked_in_a_comparison(tmp_path):
+    runs = []
+    for name, mean in (('a', 0.94880387), ('b', 0.94880391), ('c', 0.91)):
+        folder = write_run(tmp_path / name)
+        backend = LocalVisBackend(str(folder / '20260101_120000' / 'vis_data'))
+        backend.add_scalars({'reconstruction/mean_loss': mean}, step=10)
+        runs.append(read_run(folder))
+    assert panels_of_all(runs[:2])[0].level == 0.949
+    assert panels_of_all(runs)[0].level is None
+
+
+def test_a_rate_of_other_groups_is_no_part_of_the_curves(tmp_path):
+    run = write_run(tmp_path / 'run', epochs=range(1, 9))
+    backend = LocalVisBackend(str(run / '20260101_120000' / 'vis_data'))
+    for step in (90, 100):
+        rates = dict(lr=1e-5, base_lr=1e-3)  # layers lower that of the first group
+        backend.add_scalars(dict(loss=0.5, iter=step) | rates, step)
+    loss = [(step, 1 - step / 200) for step in range(10, 90, 10)]
+    curves = dict(loss=loss, lr=[(step, 1e-5) for step, _ in loss])
+    path = run / '20260101_120000' / 'vis_data' / 'curves.json'
+    path.write_text(json.dumps(dict(iteration=80, curves=curves)))
+    found = read_run(run)
+    assert [each.title for each in found.findings] == ['Healthy']
+    assert found.history['lr'] == [(90, 1e-3), (100, 1e-3)]
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path):

@@ -38,7 +38,7 @@ class DiagnosisHook(Hook):
     Args:
         interval: Iterations between two looks. Defaults to 500.
         points: Iterations that one value of the training loss is averaged over.
-            Defaults to 10.
+            Verdicts take values ten iterations apart. Defaults to 10.
     """
 
     priority = 'VERY_LOW'
@@ -103,8 +103,9 @@ class DiagnosisHook(Hook):
 
     @master_only
     def _save(self, runner: Runner) -> None:
+        saved = dict(iteration=runner.iter, curves=self.history)
         try:
-            replace_file(Path(runner.log_dir, CURVES), json.dumps(self.history))
+            replace_file(Path(runner.log_dir, CURVES), json.dumps(saved))
         except OSError as error:  # the report takes what was logged
             runner.logger.warning(f'{CURVES} was not written: {error}')
 

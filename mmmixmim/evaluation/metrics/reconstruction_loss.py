@@ -14,8 +14,9 @@ class ReconstructionLoss(BaseMetric):
     """Mean reconstruction loss over groups of images, ``reconstruction/loss``.
 
     Where the model measures it, ``reconstruction/mean_loss`` is the loss of predicting
-    the mean of each cell, on the same hidden cells. It is 1 with normalised pixels, and
-    less where cells have one colour: their normalised pixels are 0.
+    the mean of each cell, on the same hidden cells. With normalised pixels it is about
+    1, and less where cells are blank in images of one channel: their normalised pixels
+    are 0. In RGB images those of a blank cell differ by channel.
 
     Every group counts the same, whatever the batch size and the number of processes.
 

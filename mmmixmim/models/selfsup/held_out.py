@@ -99,7 +99,7 @@ def measure(
         ]
 
     measures = dict(reconstruction_loss=losses(pred))
-    if getattr(model.head, 'mean_loss', None) is not None:  # normalised: the mean is 0
+    if getattr(model.head, 'mean_loss', None) is not None:  # normalised cells: it is 0
         measures['mean_loss'] = losses(torch.zeros_like(pred))
     if not grouped:  # a sample for each image
         for name, each in measures.items():

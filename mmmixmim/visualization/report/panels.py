@@ -206,7 +206,8 @@ def _panel(
     runs: list[RecordedRun],
     by_epoch: bool = True,
 ) -> Panel:
-    levels = {run.mean_loss for run in runs}
+    means = [run.mean_loss for run in runs]  # measured: to rounding the same
+    levels = {mean if mean is None else float(f'{mean:.3g}') for mean in means}
     level = levels.pop() if measure.has_level and len(levels) == 1 else None
     by_epoch = by_epoch and runs[0].iters_per_epoch is not None
     axis = 'epoch' if by_epoch else 'iteration'

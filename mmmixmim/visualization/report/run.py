@@ -131,6 +131,12 @@ def read_run(folder: str | Path) -> RecordedRun:
     history = read_history(folder)
     mean_loss = measured_mean_loss(history, _mean_loss(config))
     mask_ratio = _mask_ratio(config)
+    findings = diagnose(
+        judged_history(starts[-1], history),
+        mean_loss,
+        mask_ratio,
+        pretraining=pretrained_model(config) is not None,
+    )
     if 'base_lr' in history:  # `lr` is that of the first group, which layers may lower
         history['lr'] = history['base_lr']
     return RecordedRun(
@@ -143,12 +149,7 @@ def read_run(folder: str | Path) -> RecordedRun:
         load_from=None if first.get('resume') else first.get('load_from'),
         counts=read_counts(starts[-1]),
         history=history,
-        findings=diagnose(
-            judged_history(starts[-1], history),
-            mean_loss,
-            mask_ratio,
-            pretraining=pretrained_model(config) is not None,
-        ),
+        findings=findings,
         pictures=_pictures(starts),
         results={
             title: folder / name

@@ -116,6 +116,17 @@ def test_predicting_the_mean_costs_the_share_of_cells_that_are_not_blank(
         assert sample.mean_loss == sample.reconstruction_loss
 
 
+def test_blank_cells_of_normalised_rgb_images_are_not_predicted_by_the_mean(
+    make_model,
+):
+    model = make_model()
+    mean, std = torch.tensor([[123.7, 116.3, 103.5], [58.4, 57.1, 57.4]])
+    images = torch.zeros(1, 3, 64, 96)  # black
+    images = (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    (sample,) = model.predict([images, images], positions([0]))
+    assert float(sample.mean_loss) == pytest.approx(1, abs=2e-3)
+
+
 @pytest.mark.parametrize('method', ['hog', 'simmim'])
 def test_the_mean_is_not_measured_where_it_is_not_zero(make_model, method):
     model = make_model(**METHODS[method])
