@@ -184,10 +184,12 @@ def _read_windows(
             f'window_size needs one entry for each of the {stages} stages, got '
             f'{len(sizes)}: {sizes}.'
         )
-    windows = []
-    for i, size in enumerate(sizes):
-        window = as_pair('window_size', size)
-        fit = tuple(map(min, window, maps[i]))
+    windows = [as_pair('window_size', size) for size in sizes]
+    fitting = [
+        tuple(map(min, window, size))
+        for window, size in zip(windows, maps, strict=True)
+    ]
+    for i, (window, fit) in enumerate(zip(windows, fitting, strict=True)):
         if given_per_stage and window != fit:
             raise UserError(
                 f'window_size[{i}] is {window[0]}x{window[1]}, larger than the map of '
@@ -195,5 +197,4 @@ def _read_windows(
                 f'{img_size[0]}x{img_size[1]}: make it {fit[0]}x{fit[1]} or smaller, '
                 'or set img_size to that of the task.'
             )
-        windows.append(fit)
-    return tuple(windows)
+    return tuple(fitting)
