@@ -65,7 +65,9 @@ def resume(folder, checkpoint, prepare=lambda cfg: None):
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
-    runner = build_runner(tiny_pretraining(tmp_path))
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    runner = build_runner(cfg)
     disk = FullDisk()
     runner.register_hook(disk, 'LOWEST')
     try:
@@ -157,6 +159,23 @@ def test_disks_that_flush_no_folders_keep_checkpoints(tmp_path, monkeypatch, num
     with pytest.raises(OSError, match='Input') if unsafe else nullcontext():
         publish(partial, path)
     assert path.read_text() == 'new'
+
+
+def test_checkpoints_are_on_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+    """Else a power cut could leave an empty file in the place of the old one."""
+    path, partial = tmp_path / 'latest.pth', tmp_path / 'latest.pth.partial'
+    part = partial / 'rank_0' / 'part'  # of a sharded checkpoint
+    part.parent.mkdir(parents=True)
+    part.write_text('new')
+    expected = [(part.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+    flushed = []
+
+    def flush(descriptor):
+        flushed.append((os.fstat(descriptor).st_ino, path.exists()))
+
+    monkeypatch.setattr(os, 'fsync', flush)
+    publish(partial, path)
+    assert flushed == expected
 
 
 def test_weights_that_another_hook_saves_last_are_left_out(interrupted):
