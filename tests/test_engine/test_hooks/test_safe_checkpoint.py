@@ -15,10 +15,15 @@ from mmengine._strategy.deepspeed import (
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
-from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
+from mmmixmim.checkpoint.resumable import (
+    find_resumable,
+    is_complete,
+    noted,
+    start_afresh,
+)
 from mmmixmim.engine import SafeCheckpointHook
 from mmmixmim.engine.hooks.safe_checkpoint import _drop_empty_scale
-from mmmixmim.engine.hooks.safe_saving import SafeSaving, publish
+from mmmixmim.engine.hooks.safe_saving import SafeSaving, prepare_folder, publish
 from mmmixmim.engine.wrappers import accumulated
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
@@ -201,6 +206,13 @@ def test_damaged_checkpoint_gives_way_also_with_names_of_its_own(interrupted):
     assert find_resumable(interrupted) == str(interrupted / 'model_4.pth')
 
 
+def test_without_a_note_the_newest_checkpoint_counts(interrupted):
+    """By time: 10 is more than 6, and less in the alphabet."""
+    (interrupted / 'last_checkpoint').unlink()
+    shutil.copy(interrupted / 'iter_6.pth', interrupted / 'iter_10.pth')
+    assert find_resumable(interrupted) == str(interrupted / 'iter_10.pth')
+
+
 def test_a_moved_run_finds_its_own_checkpoints(killed, tmp_path):
     """Also if another run has begun where it was."""
     moved, other = tmp_path / 'moved', tmp_path / 'run'
@@ -263,6 +275,7 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 2)) < 0
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
+    assert not (interrupted / 'last_checkpoint').exists()  # MMEngine would read it
     log = max(interrupted.glob('*/*.log')).read_text()
     last = interrupted / 'iter_6.pth'
     assert f'To continue the earlier run then: --resume {last}' in log
@@ -306,6 +319,19 @@ def test_a_run_in_a_new_folder_says_where_it_came_from(killed, tmp_path):
     assert expected in (tmp_path / 'log').read_text()
     assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
     assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
+    # Once it has saved, it keeps that, also if it goes back and dies.
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
+
+
+def test_what_was_resumed_by_hand_is_no_start_from_scratch(interrupted):
+    """As by ``runner.resume(FILE)``."""
+    runner = build_runner(tiny_pretraining(interrupted))
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    runner.train_loop._iter = 6
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 6)
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
 
 
 def test_a_start_from_scratch_keeps_the_latest_of_each_earlier_run(tmp_path):
@@ -331,7 +357,9 @@ def test_checkpoints_count_also_after_the_clock_was_set_back(tmp_path):
     mark = tmp_path / 'earlier_checkpoint'
     mark.touch()
     os.utime(mark, (2**32, 2**32))  # in the year 2106
-    assert train(tiny_pretraining(tmp_path), (KillHook, 'before_train_iter', 4)) < 0
+    assert train(tiny_pretraining(tmp_path), (KillHook, 'before_train_iter', 6)) < 0
+    assert noted(tmp_path) == find_resumable(tmp_path) == str(tmp_path / 'iter_4.pth')
+    (tmp_path / 'iter_4.pth').write_text('damaged')
     assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
 
 
@@ -387,11 +415,13 @@ def test_a_moved_run_replaces_its_best(tmp_path):
 
 def test_the_best_of_another_folder_is_left_alone(tmp_path):
     theirs = tmp_path / 'other' / 'best_top1_epoch_1.pth'
-    theirs.parent.mkdir()
+    older = 'best_top1_epoch_0.pth'
+    for folder in (theirs.parent, tmp_path / 'run'):
+        folder.mkdir()
+        (folder / older).touch()
     theirs.touch()
     save_a_best(tmp_path / 'run', 1, before=theirs)
-    assert theirs.exists()
-    assert best(tmp_path / 'run') == ['best_top1_epoch_1.pth']
+    assert best(theirs.parent) == best(tmp_path / 'run') == [older, theirs.name]
 
 
 def test_the_runner_may_change_what_it_is_given(tmp_path):
@@ -514,6 +544,15 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     assert (path / 'part').read_text() == 'new'
     assert list(tmp_path.iterdir()) == [path]
 
+    old = tmp_path / 'latest.pth.old.partial'
+    old.mkdir()
+    (old / 'part').write_text('old')
+    prepare_folder(tmp_path)
+    assert (path / 'part').read_text() == 'new' and not old.exists()
+    path.rename(old)
+    prepare_folder(tmp_path)
+    assert (path / 'part').read_text() == 'new' and not old.exists()
+
 
 def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
     cfg = tiny_finetuning(tmp_path)
@@ -579,6 +618,23 @@ def test_a_best_that_a_killed_process_left_is_removed(tmp_path):
     runner.message_hub.update_info('best_ckpt', str(tmp_path / names[1]))
     hook.before_train(runner)
     assert best(tmp_path) == sorted([earlier, names[1], *kept])
+    # If it is gone, the one before is the best that is left.
+    (tmp_path / names[1]).rename(tmp_path / names[0])
+    hook.before_train(runner)
+    assert best(tmp_path) == sorted([earlier, names[0], *kept])
+
+
+def test_a_best_is_noted_in_the_last_checkpoint_also_after_resuming(tmp_path):
+    """Else a second kill forgets it, and a worse one counts as the best."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg, (KillHook, 'after_val_iter', 1)) < 0
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    build_runner(cfg).train()
+    assert best(tmp_path) == ['best_accuracy_top1_epoch_1.pth']
+    last = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert 'best_score' in last['message_hub']['runtime_info']
 
 
 @pytest.mark.parametrize('keys', [['top1'], ['top1', 'top5']], ids=len)
