@@ -153,7 +153,8 @@ def test_validation_that_was_done_is_not_repeated(tmp_path):
     """The checkpoint of the best epoch is written during its validation."""
     cfg = tiny_finetuning(tmp_path)
     cfg.optim_wrapper.accumulative_counts = 1
-    cfg.train_cfg.max_epochs = 1
+    # The end is always validated, and the start never.
+    cfg.train_cfg.update(max_epochs=1, val_interval=2, val_begin=0)
     assert train(cfg) == 0
     done = content(tmp_path / 'epoch_1.pth')
     scores = done['message_hub']['log_scalars']['val/accuracy/top1']
@@ -179,6 +180,8 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 8 and runner.epoch == 2
+    # The first epoch is not validated again.
+    assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
     assert re.search('3 batches of 8 on 1 ranks .* then, 4 batches of 8 .* It', log)
     assert 'goes on at the start of the epoch: WarmupCosineLR by epochs' in log
