@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 
 from mmmixmim.checkpoint.resumable import find_resumable
+from mmmixmim.engine.wrappers import accumulated
 from mmmixmim.registry import DATASETS
 from mmmixmim.runtime import build_runner
 from mmmixmim.synthetic import write_dataset
@@ -180,6 +181,7 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 8 and runner.epoch == 2
+    assert accumulated(runner)  # two by two, so the last gradients are not lost
     # The first epoch is not validated again.
     assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
@@ -215,6 +217,7 @@ def test_more_images_in_as_many_batches_are_a_warning(tmp_path):
     log = max(tmp_path.glob('*/*.log')).read_text()
     assert '1 ranks from 24 samples then, 3 batches of 8 on 1 ranks from 31' in log
     assert 'now. It goes on at the same iteration.' in log
+    assert '[1][3/3]' in log and '[1][1/3]' not in log
 
 
 class Stray(Hook):
