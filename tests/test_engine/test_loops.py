@@ -39,6 +39,7 @@ from .runs import (
     'loop, workers, processes, kills',
     [
         ('epoch', 0, 1, [('before_train_iter', 2), ('after_val_iter', 2)]),
+        ('epoch', 0, 1, [('after_train_epoch', 2)]),  # before schedules by epoch step
         ('epoch', 2, 1, [('writing', 3)]),
         ('epoch', 0, 2, [('after_train_iter', 5)]),
         ('epoch', 2, 2, [('before_train_iter', 7)]),
