@@ -473,6 +473,15 @@ def test_samplers_of_the_runner_keep_their_order(tmp_path):
     assert loader.dataset.metainfo['classes'][0] == '0'
 
 
+def test_processes_share_the_seed_of_the_first(left_alone, tmp_path):
+    """Else they would not share the images of an epoch."""
+    cfg = tiny_pretraining(tmp_path)
+    cfg.randomness.diff_rank_seed = True
+    assert train(cfg, processes=2) == 0
+    expected, got = map(content, (left_alone('iter', 2), tmp_path / LAST['iter']))
+    assert not differences(expected, got)
+
+
 def test_a_last_batch_that_cannot_be_mixed_stops_before_the_training(tmp_path):
     cfg = tiny_pretraining(tmp_path)
     cfg.train_cfg = dict(type='ResumableEpochLoop', max_epochs=1)
