@@ -10,11 +10,11 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from PIL import Image
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, RandomSampler
 
 from mmmixmim.checkpoint.resumable import find_resumable
 from mmmixmim.engine.wrappers import accumulated
-from mmmixmim.registry import DATASETS
+from mmmixmim.registry import DATA_SAMPLERS, DATASETS
 from mmmixmim.runtime import build_runner
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
@@ -471,6 +471,33 @@ def test_samplers_of_the_runner_keep_their_order(tmp_path):
     expected = list(sampler)[: 3 * 8]
     assert [index for batch in loader.batch_sampler for index in batch] == expected
     assert loader.dataset.metainfo['classes'][0] == '0'
+
+
+@DATA_SAMPLERS.register_module()
+class Drawn(RandomSampler):
+    """PyTorch's sampler, which draws a seed for each epoch."""
+
+    def __init__(self, dataset, seed):
+        super().__init__(dataset)
+
+
+def test_samplers_without_a_seed_continue_too(tmp_path):
+    def config(name):
+        cfg = tiny_finetuning(tmp_path / name)
+        cfg.train_dataloader.sampler = dict(type='Drawn')
+        cfg.train_cfg.max_epochs = 2
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        return cfg
+
+    assert train(config('alone')) == 0
+    assert train(config('killed'), (KillHook, 'before_train_iter', 6)) < 0
+    cfg = config('killed')
+    cfg.update(resume=True, load_from=find_resumable(tmp_path / 'killed'))
+    assert train(cfg) == 0
+    expected, got = (
+        content(tmp_path / name / 'epoch_2.pth') for name in ('alone', 'killed')
+    )
+    assert not differences(expected, got)
 
 
 def test_processes_share_the_seed_of_the_first(left_alone, tmp_path):
