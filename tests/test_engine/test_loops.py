@@ -171,6 +171,32 @@ def test_validation_that_was_done_is_not_repeated(tmp_path):
     assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
 
 
+class Modes(Hook):
+    """Note whether the model trains."""
+
+    def before_train(self, runner):
+        self.found = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.found.append(runner.model.training)
+
+
+def test_validations_by_iterations_are_repeated_and_left_again(tmp_path):
+    """Killed within the first one."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg = dict(type='ResumableIterLoop', max_iters=4, val_interval=2)
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.param_scheduler = cfg.custom_hooks = []
+    assert train(cfg, (KillHook, 'after_val_iter', 1)) == -9
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    runner, modes = build_runner(cfg), Modes()
+    runner.register_hook(modes)
+    runner.train()
+    assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
+    assert modes.found == [True, True]
+
+
 def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     cfg = tiny_finetuning(tmp_path)
     cfg.train_cfg.max_epochs = 1
