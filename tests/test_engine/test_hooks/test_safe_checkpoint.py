@@ -554,6 +554,17 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     assert (path / 'part').read_text() == 'new' and not old.exists()
 
 
+def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path):
+    runner = build_runner(tiny_pretraining(tmp_path))
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    hook.before_train(runner)
+    path = tmp_path / 'iter_2.pth'
+    path.symlink_to(tmp_path)  # which is no folder that Python removes
+    hook.remove_checkpoint(path.name)
+    assert path.exists()
+    assert f'{path} stays: ' in next(tmp_path.glob('*/*.log')).read_text()
+
+
 def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
     cfg = tiny_finetuning(tmp_path)
     cfg.train_cfg.max_epochs = 1
