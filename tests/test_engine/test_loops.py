@@ -395,9 +395,11 @@ def test_an_epoch_that_is_one_too_high_is_not_skipped(tmp_path):
     torch.save(checkpoint, path)
     cfg.train_cfg.max_epochs = EPOCHS
     cfg.update(resume=True, load_from=str(path))
-    runner = build_runner(cfg)
+    runner, modes = build_runner(cfg), Modes()
+    runner.register_hook(modes)
     runner.train()
     assert (runner.epoch, runner.iter) == (EPOCHS, 3 * EPOCHS)
+    assert modes.found == [True] * 6  # also after the validation between them
 
 
 def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):

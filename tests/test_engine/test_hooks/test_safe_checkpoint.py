@@ -14,6 +14,7 @@ from mmengine._strategy.deepspeed import (
 )
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from mmmixmim.checkpoint.resumable import (
     find_resumable,
@@ -752,3 +753,19 @@ def test_deepspeed_tells_whether_gradients_wait():
     assert not accumulated(runner)
     engine.micro_steps = 4
     assert accumulated(runner)
+
+
+def test_gradients_of_any_optimizer_may_wait():
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    wrappers = [
+        OptimWrapper(torch.optim.SGD([weight], lr=0.1), accumulative_counts=counts)
+        for counts, weight in enumerate(weights, 1)
+    ]
+    both = OptimWrapperDict(first=wrappers[0], second=wrappers[1])
+    runner = SimpleNamespace(model=None, optim_wrapper=both)
+    found = []
+    for _ in range(4):
+        for wrapper, weight in zip(wrappers, weights, strict=True):
+            wrapper.update_params(weight.sum())
+        found.append(accumulated(runner))
+    assert found == [False, True, False, True]
