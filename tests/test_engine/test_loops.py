@@ -10,10 +10,11 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from PIL import Image
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, RandomSampler
 
 from mmmixmim.checkpoint.resumable import find_resumable
-from mmmixmim.registry import DATASETS
+from mmmixmim.engine.wrappers import accumulated
+from mmmixmim.registry import DATA_SAMPLERS, DATASETS
 from mmmixmim.runtime import build_runner
 from mmmixmim.synthetic import write_dataset
 from mmmixmim.validation import UserError
@@ -38,6 +39,7 @@ from .runs import (
     'loop, workers, processes, kills',
     [
         ('epoch', 0, 1, [('before_train_iter', 2), ('after_val_iter', 2)]),
+        ('epoch', 0, 1, [('after_train_epoch', 2)]),  # before schedules by epoch step
         ('epoch', 2, 1, [('writing', 3)]),
         ('epoch', 0, 2, [('after_train_iter', 5)]),
         ('epoch', 2, 2, [('before_train_iter', 7)]),
@@ -153,7 +155,8 @@ def test_validation_that_was_done_is_not_repeated(tmp_path):
     """The checkpoint of the best epoch is written during its validation."""
     cfg = tiny_finetuning(tmp_path)
     cfg.optim_wrapper.accumulative_counts = 1
-    cfg.train_cfg.max_epochs = 1
+    # The end is always validated, and the start never.
+    cfg.train_cfg.update(max_epochs=1, val_interval=2, val_begin=0)
     assert train(cfg) == 0
     done = content(tmp_path / 'epoch_1.pth')
     scores = done['message_hub']['log_scalars']['val/accuracy/top1']
@@ -168,6 +171,32 @@ def test_validation_that_was_done_is_not_repeated(tmp_path):
     assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
 
 
+class Modes(Hook):
+    """Note whether the model trains."""
+
+    def before_train(self, runner):
+        self.found = []
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        self.found.append(runner.model.training)
+
+
+def test_validations_by_iterations_are_repeated_and_left_again(tmp_path):
+    """Killed within the first one."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.train_cfg = dict(type='ResumableIterLoop', max_iters=4, val_interval=2)
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.param_scheduler = cfg.custom_hooks = []
+    assert train(cfg, (KillHook, 'after_val_iter', 1)) == -9
+    cfg.update(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    runner, modes = build_runner(cfg), Modes()
+    runner.register_hook(modes)
+    runner.train()
+    assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
+    assert modes.found == [True, True]
+
+
 def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     cfg = tiny_finetuning(tmp_path)
     cfg.train_cfg.max_epochs = 1
@@ -179,6 +208,9 @@ def test_other_batches_continue_with_a_warning(tmp_path, caplog):
     runner = build_runner(cfg)
     runner.train()
     assert runner.iter == 8 and runner.epoch == 2
+    assert accumulated(runner)  # two by two, so the last gradients are not lost
+    # The first epoch is not validated again.
+    assert len(runner.message_hub.get_scalar('val/accuracy/top1').data[0]) == 2
     log = next(tmp_path.glob(f'{runner.timestamp}/*.log')).read_text()
     assert re.search('3 batches of 8 on 1 ranks .* then, 4 batches of 8 .* It', log)
     assert 'goes on at the start of the epoch: WarmupCosineLR by epochs' in log
@@ -212,6 +244,7 @@ def test_more_images_in_as_many_batches_are_a_warning(tmp_path):
     log = max(tmp_path.glob('*/*.log')).read_text()
     assert '1 ranks from 24 samples then, 3 batches of 8 on 1 ranks from 31' in log
     assert 'now. It goes on at the same iteration.' in log
+    assert '[1][3/3]' in log and '[1][1/3]' not in log
 
 
 class Stray(Hook):
@@ -362,9 +395,11 @@ def test_an_epoch_that_is_one_too_high_is_not_skipped(tmp_path):
     torch.save(checkpoint, path)
     cfg.train_cfg.max_epochs = EPOCHS
     cfg.update(resume=True, load_from=str(path))
-    runner = build_runner(cfg)
+    runner, modes = build_runner(cfg), Modes()
+    runner.register_hook(modes)
     runner.train()
     assert (runner.epoch, runner.iter) == (EPOCHS, 3 * EPOCHS)
+    assert modes.found == [True] * 6  # also after the validation between them
 
 
 def test_other_schedules_stay_those_of_the_checkpoint_and_say_so(tmp_path):
@@ -464,6 +499,42 @@ def test_samplers_of_the_runner_keep_their_order(tmp_path):
     expected = list(sampler)[: 3 * 8]
     assert [index for batch in loader.batch_sampler for index in batch] == expected
     assert loader.dataset.metainfo['classes'][0] == '0'
+
+
+@DATA_SAMPLERS.register_module()
+class Drawn(RandomSampler):
+    """PyTorch's sampler, which draws a seed for each epoch."""
+
+    def __init__(self, dataset, seed):
+        super().__init__(dataset)
+
+
+def test_samplers_without_a_seed_continue_too(tmp_path):
+    def config(name):
+        cfg = tiny_finetuning(tmp_path / name)
+        cfg.train_dataloader.sampler = dict(type='Drawn')
+        cfg.train_cfg.max_epochs = 2
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        return cfg
+
+    assert train(config('alone')) == 0
+    assert train(config('killed'), (KillHook, 'before_train_iter', 6)) < 0
+    cfg = config('killed')
+    cfg.update(resume=True, load_from=find_resumable(tmp_path / 'killed'))
+    assert train(cfg) == 0
+    expected, got = (
+        content(tmp_path / name / 'epoch_2.pth') for name in ('alone', 'killed')
+    )
+    assert not differences(expected, got)
+
+
+def test_processes_share_the_seed_of_the_first(left_alone, tmp_path):
+    """Else they would not share the images of an epoch."""
+    cfg = tiny_pretraining(tmp_path)
+    cfg.randomness.diff_rank_seed = True
+    assert train(cfg, processes=2) == 0
+    expected, got = map(content, (left_alone('iter', 2), tmp_path / LAST['iter']))
+    assert not differences(expected, got)
 
 
 def test_a_last_batch_that_cannot_be_mixed_stops_before_the_training(tmp_path):

@@ -206,6 +206,18 @@ def test_a_fused_optimizer_does_not_wait_for_the_device(make_runner, fused):
                 hook._before_step(optimizer, (), {})
 
 
+def test_all_groups_skip_a_step_also_if_one_of_them_is_fused(make_runner):
+    hook = watching(make_runner())
+    weights = [torch.nn.Parameter(torch.ones(4)) for _ in range(2)]
+    groups = [dict(params=[x], fused=i == 0) for i, x in enumerate(weights)]
+    optimizer = torch.optim.AdamW(groups)
+    for weight in weights:
+        weight.grad = torch.full((4,), float('nan'))
+    hook._before_step(optimizer, (), {})
+    optimizer.step()
+    assert all(weight.equal(torch.ones(4)) for weight in weights)
+
+
 @pytest.mark.parametrize('before', [True, False])
 def test_a_checkpoint_may_bring_another_kind_of_kernels(before, tmp_path):
     """The optimizer's state has the option ``fused``, and resuming takes it over."""

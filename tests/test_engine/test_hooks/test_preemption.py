@@ -176,6 +176,7 @@ def test_saves_by_time(tmp_path):
         (log,) = (tmp_path / str(minutes)).glob('*/*.log')
         assert log.read_text().count('latest.pth after') == count
     assert not (tmp_path / '60' / 'latest.pth').exists()
+    assert (tmp_path / '1e-09' / 'latest.pth').exists()  # the run has no other
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,17 @@ from mmengine._strategy.deepspeed import (
 )
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from mmmixmim.checkpoint.resumable import find_resumable, is_complete, start_afresh
+from mmmixmim.checkpoint.resumable import (
+    find_resumable,
+    is_complete,
+    noted,
+    start_afresh,
+)
 from mmmixmim.engine import SafeCheckpointHook
 from mmmixmim.engine.hooks.safe_checkpoint import _drop_empty_scale
-from mmmixmim.engine.hooks.safe_saving import SafeSaving, publish
+from mmmixmim.engine.hooks.safe_saving import SafeSaving, prepare_folder, publish
 from mmmixmim.engine.wrappers import accumulated
 from mmmixmim.runtime import build_runner
 from mmmixmim.validation import UserError
@@ -65,7 +71,9 @@ def resume(folder, checkpoint, prepare=lambda cfg: None):
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path):
-    runner = build_runner(tiny_pretraining(tmp_path))
+    cfg = tiny_pretraining(tmp_path)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    runner = build_runner(cfg)
     disk = FullDisk()
     runner.register_hook(disk, 'LOWEST')
     try:
@@ -159,6 +167,23 @@ def test_disks_that_flush_no_folders_keep_checkpoints(tmp_path, monkeypatch, num
     assert path.read_text() == 'new'
 
 
+def test_checkpoints_are_on_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+    """Else a power cut could leave an empty file in the place of the old one."""
+    path, partial = tmp_path / 'latest.pth', tmp_path / 'latest.pth.partial'
+    part = partial / 'rank_0' / 'part'  # of a sharded checkpoint
+    part.parent.mkdir(parents=True)
+    part.write_text('new')
+    expected = [(part.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+    flushed = []
+
+    def flush(descriptor):
+        flushed.append((os.fstat(descriptor).st_ino, path.exists()))
+
+    monkeypatch.setattr(os, 'fsync', flush)
+    publish(partial, path)
+    assert flushed == expected
+
+
 def test_weights_that_another_hook_saves_last_are_left_out(interrupted):
     """As of MMEngine's hook for weights, which writes ``last_checkpoint`` too."""
     weights = torch.load(interrupted / 'iter_6.pth', weights_only=True)
@@ -180,6 +205,13 @@ def test_damaged_checkpoint_gives_way_also_with_names_of_its_own(interrupted):
     (interrupted / 'last_checkpoint').write_text(str(path))
     path.write_text('damaged')
     assert find_resumable(interrupted) == str(interrupted / 'model_4.pth')
+
+
+def test_without_a_note_the_newest_checkpoint_counts(interrupted):
+    """By time: 10 is more than 6, and less in the alphabet."""
+    (interrupted / 'last_checkpoint').unlink()
+    shutil.copy(interrupted / 'iter_6.pth', interrupted / 'iter_10.pth')
+    assert find_resumable(interrupted) == str(interrupted / 'iter_10.pth')
 
 
 def test_a_moved_run_finds_its_own_checkpoints(killed, tmp_path):
@@ -244,6 +276,7 @@ def test_a_start_from_scratch_sets_the_earlier_run_aside(interrupted):
     assert train(tiny_pretraining(interrupted), (KillHook, 'before_train_iter', 2)) < 0
     assert find_resumable(interrupted) is None
     assert sorted(interrupted.glob('*.pth')) == earlier  # nothing is deleted
+    assert not (interrupted / 'last_checkpoint').exists()  # MMEngine would read it
     log = max(interrupted.glob('*/*.log')).read_text()
     last = interrupted / 'iter_6.pth'
     assert f'To continue the earlier run then: --resume {last}' in log
@@ -287,6 +320,19 @@ def test_a_run_in_a_new_folder_says_where_it_came_from(killed, tmp_path):
     assert expected in (tmp_path / 'log').read_text()
     assert train(cfg, (KillHook, 'before_train_iter', 3)) < 0
     assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
+    # Once it has saved, it keeps that, also if it goes back and dies.
+    assert train(cfg, (KillHook, 'before_train_iter', 1)) < 0
+    assert find_resumable(tmp_path / 'run') == str(tmp_path / 'run' / 'iter_8.pth')
+
+
+def test_what_was_resumed_by_hand_is_no_start_from_scratch(interrupted):
+    """As by ``runner.resume(FILE)``."""
+    runner = build_runner(tiny_pretraining(interrupted))
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    runner.train_loop._iter = 6
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 6)
+    assert find_resumable(interrupted) == str(interrupted / 'iter_6.pth')
 
 
 def test_a_start_from_scratch_keeps_the_latest_of_each_earlier_run(tmp_path):
@@ -312,7 +358,9 @@ def test_checkpoints_count_also_after_the_clock_was_set_back(tmp_path):
     mark = tmp_path / 'earlier_checkpoint'
     mark.touch()
     os.utime(mark, (2**32, 2**32))  # in the year 2106
-    assert train(tiny_pretraining(tmp_path), (KillHook, 'before_train_iter', 4)) < 0
+    assert train(tiny_pretraining(tmp_path), (KillHook, 'before_train_iter', 6)) < 0
+    assert noted(tmp_path) == find_resumable(tmp_path) == str(tmp_path / 'iter_4.pth')
+    (tmp_path / 'iter_4.pth').write_text('damaged')
     assert find_resumable(tmp_path) == str(tmp_path / 'iter_2.pth')
 
 
@@ -368,11 +416,13 @@ def test_a_moved_run_replaces_its_best(tmp_path):
 
 def test_the_best_of_another_folder_is_left_alone(tmp_path):
     theirs = tmp_path / 'other' / 'best_top1_epoch_1.pth'
-    theirs.parent.mkdir()
+    older = 'best_top1_epoch_0.pth'
+    for folder in (theirs.parent, tmp_path / 'run'):
+        folder.mkdir()
+        (folder / older).touch()
     theirs.touch()
     save_a_best(tmp_path / 'run', 1, before=theirs)
-    assert theirs.exists()
-    assert best(tmp_path / 'run') == ['best_top1_epoch_1.pth']
+    assert best(theirs.parent) == best(tmp_path / 'run') == [older, theirs.name]
 
 
 def test_the_runner_may_change_what_it_is_given(tmp_path):
@@ -495,6 +545,26 @@ def test_folders_of_sharded_checkpoints_are_replaced_whole(tmp_path, monkeypatch
     assert (path / 'part').read_text() == 'new'
     assert list(tmp_path.iterdir()) == [path]
 
+    old = tmp_path / 'latest.pth.old.partial'
+    old.mkdir()
+    (old / 'part').write_text('old')
+    prepare_folder(tmp_path)
+    assert (path / 'part').read_text() == 'new' and not old.exists()
+    path.rename(old)
+    prepare_folder(tmp_path)
+    assert (path / 'part').read_text() == 'new' and not old.exists()
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path):
+    runner = build_runner(tiny_pretraining(tmp_path))
+    (hook,) = [each for each in runner.hooks if isinstance(each, SafeCheckpointHook)]
+    hook.before_train(runner)
+    path = tmp_path / 'iter_2.pth'
+    path.symlink_to(tmp_path)  # which is no folder that Python removes
+    hook.remove_checkpoint(path.name)
+    assert path.exists()
+    assert f'{path} stays: ' in next(tmp_path.glob('*/*.log')).read_text()
+
 
 def test_a_best_that_is_not_measured_is_a_warning(tmp_path):
     cfg = tiny_finetuning(tmp_path)
@@ -560,6 +630,23 @@ def test_a_best_that_a_killed_process_left_is_removed(tmp_path):
     runner.message_hub.update_info('best_ckpt', str(tmp_path / names[1]))
     hook.before_train(runner)
     assert best(tmp_path) == sorted([earlier, names[1], *kept])
+    # If it is gone, the one before is the best that is left.
+    (tmp_path / names[1]).rename(tmp_path / names[0])
+    hook.before_train(runner)
+    assert best(tmp_path) == sorted([earlier, names[0], *kept])
+
+
+def test_a_best_is_noted_in_the_last_checkpoint_also_after_resuming(tmp_path):
+    """Else a second kill forgets it, and a worse one counts as the best."""
+    cfg = tiny_finetuning(tmp_path)
+    cfg.optim_wrapper.accumulative_counts = 1
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg, (KillHook, 'after_val_iter', 1)) < 0
+    cfg.update(resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    build_runner(cfg).train()
+    assert best(tmp_path) == ['best_accuracy_top1_epoch_1.pth']
+    last = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert 'best_score' in last['message_hub']['runtime_info']
 
 
 @pytest.mark.parametrize('keys', [['top1'], ['top1', 'top5']], ids=len)
@@ -666,3 +753,19 @@ def test_deepspeed_tells_whether_gradients_wait():
     assert not accumulated(runner)
     engine.micro_steps = 4
     assert accumulated(runner)
+
+
+def test_gradients_of_any_optimizer_may_wait():
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    wrappers = [
+        OptimWrapper(torch.optim.SGD([weight], lr=0.1), accumulative_counts=counts)
+        for counts, weight in enumerate(weights, 1)
+    ]
+    both = OptimWrapperDict(first=wrappers[0], second=wrappers[1])
+    runner = SimpleNamespace(model=None, optim_wrapper=both)
+    found = []
+    for _ in range(4):
+        for wrapper, weight in zip(wrappers, weights, strict=True):
+            wrapper.update_params(weight.sum())
+        found.append(accumulated(runner))
+    assert found == [False, True, False, True]
