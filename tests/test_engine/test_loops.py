@@ -243,8 +243,8 @@ def test_more_images_in_as_many_batches_are_a_warning(tmp_path):
     assert train(cfg) == 0
     log = max(tmp_path.glob('*/*.log')).read_text()
     assert '1 ranks from 24 samples then, 3 batches of 8 on 1 ranks from 31' in log
-    assert 'now. It goes on at the same iteration.' in log
-    assert '[1][3/3]' in log and '[1][1/3]' not in log
+    _, _, rest = log.partition('now. It goes on at the same iteration.')
+    assert '[1][3/3]' in rest and '[1][1/3]' not in rest
 
 
 class Stray(Hook):
