@@ -36,7 +36,7 @@ from .stand_ins import STAND_INS, rebuild
 
 # Of a file whose archive is compressed. PyTorch compresses nothing.
 MAX_INFLATION = 4
-# PyTorch's list of what a file may call has some that fill memory of any amount.
+# Of what PyTorch lets a file call, these fill any amount of memory.
 _FILLS_MEMORY = {
     'builtins.bytearray',
     '__builtin__.bytearray',
