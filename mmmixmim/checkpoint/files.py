@@ -160,7 +160,8 @@ def download(url: str) -> Path:
 
 def _load(file: Path, path: str, location) -> object:
     if not file.is_file():
-        what = 'is a folder' if file.is_dir() else 'does not exist'
+        what = 'is a folder' if file.is_dir() else 'is no regular file'
+        what = what if file.exists() else 'does not exist'
         raise MissingFileError(f'There is no checkpoint file {path!r}: it {what}.')
     try:
         if not file.stat().st_size:

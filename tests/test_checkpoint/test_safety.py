@@ -531,3 +531,6 @@ def test_content_that_refers_to_itself_is_read(tmp_path):
 def test_folders_are_no_checkpoints(tmp_path):
     with pytest.raises(MissingFileError, match='it is a folder'):
         read_file(tmp_path)
+    os.mkfifo(tmp_path / 'pipe.pth')
+    with pytest.raises(MissingFileError, match='it is no regular file'):
+        read_file(tmp_path / 'pipe.pth')
