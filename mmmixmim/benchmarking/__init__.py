@@ -1,7 +1,7 @@
 """Measure speed and memory, also against mmpretrain's port."""
 
 from .batches import image_channels, random_batch
-from .floor import gemm_floor, linear_shapes
+from .floor import gemm_floor, linear_shapes, ways_to_multiply
 from .loading import PIPELINES, make_pipelines, waiting_share, write_photos
 from .memory import give_tensors_pages, peak_memory
 from .plan import batch_in_name, plan
@@ -59,4 +59,5 @@ __all__ = [
     'waiting_share',
     'with_spread',
     'write_photos',
+    'ways_to_multiply',
 ]

@@ -10,7 +10,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from mmmixmim.ops.linear_layer import ONEDNN_LINEAR, onednn_mm
+from mmmixmim.ops.linear_layer import ONEDNN_LINEAR
+from mmmixmim.ops.onednn import onednn_gemms
 
 from .timing import interleave
 
@@ -53,7 +54,7 @@ def gemm_floor(
     """Make a function that runs bare GEMMs of the given shapes.
 
     No bias and no autograd. Each product of each shape runs by the fastest of
-    ``torch.mm``, oneDNN, and oneDNN for the transposed product, timed here in turns.
+    :func:`ways_to_multiply`, timed here in turns.
 
     Args:
         shapes: Counts from :func:`linear_shapes`.
@@ -81,15 +82,31 @@ def gemm_floor(
     return run
 
 
+def ways_to_multiply(a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Functions that compute ``a @ b``, by the library and what it reads.
+
+    On a CPU where :func:`onednn_gemms` changes nothing, some are the same.
+    """
+    ways = {'mm': partial(torch.mm, a, b)}
+    if a.device.type == 'cpu' and ONEDNN_LINEAR is not None:
+        ways['oneDNN, rows'] = lambda: ONEDNN_LINEAR(
+            a.contiguous(), b.t(), None, 'none', [], 'none'
+        )
+        ways['oneDNN'] = lambda: _onednn_mm(a, b)
+        ways['oneDNN, transposed'] = lambda: _onednn_mm(b.t(), a.t()).t()
+    return ways
+
+
+def _onednn_mm(a: Tensor, b: Tensor) -> Tensor:
+    with onednn_gemms(a):
+        return a @ b
+
+
 @torch.no_grad()
 def _fastest(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     """Return the fastest function that computes ``a @ b``."""
-    out = a.new_empty(len(a), b.shape[1])
-    candidates = dict(mm=partial(torch.mm, a, b, out=out))
-    if a.device.type == 'cpu' and ONEDNN_LINEAR is not None:
-        candidates['onednn'] = partial(onednn_mm, a, b)
-        candidates['transposed'] = partial(onednn_mm, b.t(), a.t())
-    if len(candidates) == 1:
-        return candidates['mm']
-    seconds = interleave(candidates, 5)
-    return candidates[min(seconds, key=lambda name: median(seconds[name]))]
+    ways = ways_to_multiply(a, b)
+    if len(ways) == 1:
+        return ways['mm']
+    seconds = interleave(ways, 5)
+    return ways[min(seconds, key=lambda name: median(seconds[name]))]

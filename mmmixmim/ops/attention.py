@@ -9,7 +9,10 @@ in the backward pass, as FlashAttention (arXiv 2205.14135) does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
+from .onednn import onednn_gemms
 from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
@@ -227,53 +231,52 @@ class _TrainedAttention(torch.autograd.Function):
     def forward(
         ctx, qkv: Tensor, heads: int, spans: tuple[Span, ...], *biases: Tensor
     ) -> Tensor:
-        ctx.heads, ctx.spans, ctx.dtype = heads, spans, qkv.dtype
+        ctx.heads, ctx.spans = heads, spans
+        ctx.save_for_backward(qkv, *biases)
         result = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-        saved = []
-        with torch.autocast('cpu', enabled=False):
+        with torch.autocast('cpu', enabled=False), onednn_gemms(qkv):
             for span, bias in zip(spans, biases, strict=True):
-                operands = _gather(_windows(qkv, span, 3, heads))
-                out = torch.empty_like(operands[2])
-                buffer = _buffer(out)
-                for rows, head_slice in _chunks(out, heads):
-                    q, k, v = operands[:, rows]
-                    weights = _weights(q, k, bias[head_slice], buffer)
-                    torch.bmm(weights, v, out=out[rows])
-                _scatter(out[None], _windows(result, span, 1, heads))
-                saved.append(operands)
-        # The operands take the place of qkv, which nothing else stores.
-        ctx.save_for_backward(*biases, *saved)
+                operands = _windows(qkv, span, 3, heads)
+                out = _windows(result, span, 1, heads)
+                rows, (logits,) = _memory(operands, 4, 1)
+                for part in _chunks(operands):
+                    q, k, v = _gather(operands[part], rows[:3])
+                    out_rows = rows[3:, : len(q)]
+                    weights = _weights(q, k, bias[part[-1]], logits[: len(q)])
+                    torch.bmm(weights, v, out=out_rows[0])
+                    _scatter(out_rows, out[part])
         return result
 
     @staticmethod
     @first_gradients_only
     def backward(ctx, grad: Tensor) -> tuple:
-        heads, spans = ctx.heads, ctx.spans
         # Activation checkpointing allows reading them once.
-        saved = ctx.saved_tensors
-        biases, saved = saved[: len(spans)], saved[len(spans) :]
-        grad_qkv = grad.new_empty(*grad.shape[:2], 3 * grad.shape[2], dtype=ctx.dtype)
-        grad_biases = []
-        with torch.autocast('cpu', enabled=False):
-            for span, bias, operands in zip(spans, biases, saved, strict=True):
-                (grad_out,) = _gather(_windows(grad, span, 1, heads))
-                grads = torch.empty_like(operands)
-                grad_bias = torch.zeros_like(bias, dtype=grad_out.dtype)
-                buffer, grad_buffer = _buffer(grad_out), _buffer(grad_out)
-                for rows, head_slice in _chunks(grad_out, heads):
-                    (q, k, v), grad_rows = operands[:, rows], grad_out[rows]
-                    weights = _weights(q, k, bias[head_slice], buffer)
-                    torch.bmm(weights.transpose(1, 2), grad_rows, out=grads[2, rows])
-                    grad_logits = grad_buffer[: len(q)]
+        qkv, *biases = ctx.saved_tensors
+        grad_qkv, grad_biases = torch.empty_like(qkv), []
+        with torch.autocast('cpu', enabled=False), onednn_gemms(grad):
+            for span, bias in zip(ctx.spans, biases, strict=True):
+                operands, grad_out, grad_operands = (
+                    _windows(each, span, parts, ctx.heads)
+                    for each, parts in ((qkv, 3), (grad, 1), (grad_qkv, 3))
+                )
+                grad_bias = torch.zeros_like(bias, dtype=_wide(bias.dtype))
+                rows, squares = _memory(operands, 7, 2)
+                for part in _chunks(operands):
+                    q, k, v = _gather(operands[part], rows[:3])
+                    (grad_rows,) = _gather(grad_out[part], rows[3:4])
+                    grads = rows[4:, : len(q)]
+                    weights, grad_logits = squares[:, : len(q)]
+                    _weights(q, k, bias[part[-1]], weights)
+                    torch.bmm(weights.transpose(1, 2), grad_rows, out=grads[2])
                     torch.bmm(grad_rows, v.transpose(1, 2), out=grad_logits)
                     torch.ops.aten._softmax_backward_data.out(
                         grad_logits, weights, -1, q.dtype, grad_input=grad_logits
                     )
-                    torch.bmm(grad_logits, k, out=grads[0, rows])
-                    torch.bmm(grad_logits.transpose(1, 2), q, out=grads[1, rows])
-                    _add_rows(grad_bias[head_slice], grad_logits)
-                grads[:2].mul_(grad_out.shape[-1] ** -0.5)
-                _scatter(grads, _windows(grad_qkv, span, 3, heads))
+                    torch.bmm(grad_logits, k, out=grads[0])
+                    torch.bmm(grad_logits.transpose(1, 2), q, out=grads[1])
+                    grads[:2].mul_(q.shape[-1] ** -0.5)
+                    _scatter(grads, grad_operands[part])
+                    _add_windows(grad_bias[part[-1]], grad_logits)
                 grad_biases.append(grad_bias.to(bias.dtype))
         return grad_qkv, None, None, *grad_biases
 
@@ -286,11 +289,45 @@ def _windows(tokens: Tensor, span: Span, parts: int, heads: int) -> Tensor:
     return tokens.unflatten(1, (windows, length)).permute(3, 0, 1, 4, 2, 5)
 
 
-def _gather(view: Tensor) -> Tensor:
+def _chunk_shape(view: Tensor) -> tuple[int, ...]:
+    """How many images, windows and heads have ``CHUNK`` bytes of logits.
+
+    Args:
+        view: (parts, B, windows, heads, n, c).
+    """
+    number = CHUNK // (_wide(view.dtype).itemsize * view.shape[4] ** 2)
+    shape = []
+    for size in view.shape[3:0:-1]:
+        shape.insert(0, max(1, min(size, number)))
+        number //= shape[0]
+    return tuple(shape)
+
+
+def _chunks(view: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Slices of (parts, B, windows, heads): one chunk after the other."""
+    steps = _chunk_shape(view)
+    ranges = (range(0, *each) for each in zip(view.shape[1:4], steps, strict=True))
+    for starts in product(*ranges):
+        ends = (start + step for start, step in zip(starts, steps, strict=True))
+        yield slice(None), *map(slice, starts, ends)
+
+
+def _memory(view: Tensor, rows: int, squares: int) -> tuple[Tensor, Tensor]:
+    """Memory for a chunk, which stays in the cache.
+
+    Returns:
+        (rows, heads, n, c) and (squares, heads, n, n), with all heads of the chunk.
+    """
+    heads, (length, width) = math.prod(_chunk_shape(view)), view.shape[4:]
+    empty = partial(view.new_empty, dtype=_wide(view.dtype))
+    return empty(rows, heads, length, width), empty(squares, heads, length, length)
+
+
+def _gather(view: Tensor, rows: Tensor) -> Tensor:
     """Copy (parts, B, windows, heads, n, c) to (parts, B * windows * heads, n, c)."""
-    dtype = torch.promote_types(view.dtype, torch.float32)
-    copy = view.to(dtype, copy=True, memory_format=torch.contiguous_format)
-    return copy.flatten(1, 3)
+    rows = rows[:, : view.shape[1:4].numel()]
+    rows.view(view.shape).copy_(view)
+    return rows
 
 
 def _scatter(rows: Tensor, view: Tensor) -> None:
@@ -298,44 +335,22 @@ def _scatter(rows: Tensor, view: Tensor) -> None:
     view.copy_(rows.view(view.shape))
 
 
-def _chunk_size(rows: Tensor) -> int:
-    """How many of (windows * heads, n, c) have at most ``CHUNK`` bytes of logits."""
-    return max(1, CHUNK // (rows.element_size() * rows.shape[1] ** 2))
+def _weights(q: Tensor, k: Tensor, bias: Tensor, memory: Tensor) -> Tensor:
+    """Attention weights of (windows * heads, n, c), computed in ``memory``."""
+    torch.bmm(q, k.transpose(1, 2), out=memory)
+    logits = memory.unflatten(0, (-1, len(bias)))
+    torch.add(bias, logits, alpha=q.shape[-1] ** -0.5, out=logits)
+    return torch.softmax(memory, -1, out=memory)
 
 
-def _buffer(rows: Tensor) -> Tensor:
-    """Memory for the logits of one chunk, which stays in the cache."""
-    size = min(len(rows), _chunk_size(rows))
-    return rows.new_empty(size, rows.shape[1], rows.shape[1])
+def _add_windows(total: Tensor, rows: Tensor) -> None:
+    """Add (windows * heads, n, n) to (heads, n, n)."""
+    for window in rows.unflatten(0, (-1, len(total))):
+        total.add_(window)
 
 
-def _chunks(rows: Tensor, heads: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of (windows * heads, n, c), and the heads of each window in them."""
-    step = _chunk_size(rows)
-    if step >= heads:
-        step -= step % heads
-        for start in range(0, len(rows), step):
-            yield slice(start, start + step), slice(None)
-        return
-    for start in range(0, len(rows), heads):
-        for head in range(0, heads, step):
-            head_slice = slice(head, min(head + step, heads))
-            yield slice(start + head, start + head_slice.stop), head_slice
-
-
-def _weights(q: Tensor, k: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
-    """Attention weights of (windows * heads, n, c), computed in ``buffer``."""
-    logits = buffer[: len(q)]
-    logits.unflatten(0, (-1, len(bias))).copy_(bias)
-    # PyTorch's FLOP counter knows this operator, but not baddbmm_.
-    torch.baddbmm(logits, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5, out=logits)
-    return torch.softmax(logits, -1, out=logits)
-
-
-def _add_rows(total: Tensor, rows: Tensor) -> None:
-    """Add (windows * heads, n, n) to (heads, n, n), in one pass."""
-    rows = rows.view(-1, total.numel())
-    total.view(-1).addmv_(rows.t(), rows.new_ones(len(rows)))
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 # PyTorch's FLOP counter knows its fused attention on a GPU, but not on a CPU.

@@ -19,6 +19,7 @@ from torch._subclasses import FakeTensor
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from .compiled_linear import compiled_heads, compiled_linear, fuses
+from .onednn import onednn_gemms
 from .recompute import gelu, recipe_of
 from .switch import (
     first_gradients_only,
@@ -34,19 +35,6 @@ if not torch.backends.mkldnn.is_available():
     ONEDNN_LINEAR = None
 
 _PLAIN = (Tensor, nn.Parameter, FakeTensor, type(None))
-
-
-def _has_intel_mkl() -> bool:
-    """Whether the BLAS is MKL on an Intel CPU. On others its GEMMs are slow."""
-    # Not every version of PyTorch tells the name.
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    on_intel = 'Intel' in capabilities.get('cpu_name', '')
-    return on_intel and torch.backends.mkl.is_available()
-
-
-INTEL_MKL = _has_intel_mkl()
-# PyTorch's vectorised shuffle refuses an x86 CPU without AVX2.
-FAST_SHUFFLE = torch.backends.cpu.get_cpu_capability() != 'DEFAULT'
 
 
 class Linear(nn.Linear):
@@ -201,46 +189,14 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
     """``grad @ weight``, (..., in_features)."""
-    if INTEL_MKL:
-        return F.linear(grad, weight.t())
-    return _forward(grad, weight.t())
+    with onednn_gemms(grad):
+        return grad @ weight
 
 
 def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, (out_features, in_features)."""
-    # oneDNN refuses to sum up no rows.
-    if INTEL_MKL or not len(grad) or not _uses_onednn(grad, x, None):
-        return torch.mm(grad.t(), x)
-    return onednn_mm(grad.t(), x)
-
-
-def onednn_mm(a: Tensor, b: Tensor) -> Tensor:
-    """Compute ``a @ b`` in float32 with oneDNN on a CPU.
-
-    Args:
-        a: (N, K). oneDNN reads it row by row, so its transpose is copied.
-        b: (K, M).
-
-    Returns:
-        (N, M).
-    """
-    if not a.is_contiguous():
-        a = _transposed(a.t())
-    return ONEDNN_LINEAR(a, b.t(), None, 'none', [], 'none')
-
-
-def _transposed(matrix: Tensor) -> Tensor:
-    """Copy ``matrix.t()``, two to four times as fast as ``contiguous()`` would.
-
-    Large copies (12,544 x 384) gain so much only in memory that was freed before; pages
-    that are new to the process take longer than either.
-    """
-    if not FAST_SHUFFLE:
-        return matrix.t().contiguous()
-    rows, columns = matrix.shape
-    # As one pixel in the layout channels_last: a shuffle in groups is a transposition.
-    pixel = matrix.reshape(1, 1, 1, -1).permute(0, 3, 1, 2)
-    return torch.native_channel_shuffle(pixel, rows).view(columns, rows)
+    with onednn_gemms(grad):
+        return grad.t() @ x
 
 
 def _are_plain(*tensors: Tensor | None) -> bool:

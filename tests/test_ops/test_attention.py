@@ -97,30 +97,47 @@ def test_values_and_gradients(chunk, dtype, monkeypatch):
 
 
 def test_what_is_stored():
-    """Biases and operands, but no attention weights."""
+    """Inputs and biases, but no attention weights."""
     qkv, biases = operands(torch.float32)
     shapes = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: shapes.append(tuple(t.shape)) or t, lambda t: t
     ):
         attend(qkv, biases)
-    assert shapes == [*[bias.shape for bias in biases], (3, 36, 4, 8), (3, 12, 5, 8)]
+    assert shapes == [qkv.shape, *[bias.shape for bias in biases]]
 
 
-@pytest.mark.parametrize('chunk', [2**20, 2500, 800, 300, 1])
-def test_chunks_fit_the_cache(chunk, monkeypatch):
-    """Rows are heads of windows, with 4 x 4 logits of 8 bytes each."""
-    monkeypatch.setattr(attention, 'CHUNK', chunk)
-    rows = torch.empty(4 * HEADS, 4, 8, dtype=torch.double)
-    chunks = list(attention._chunks(rows, HEADS))
-    lengths = [len(rows[part]) for part, _ in chunks]
-    assert sum(lengths) == len(rows)
-    assert max(lengths) * 128 <= max(chunk, 128)
-    assert len(chunks) == {2**20: 1, 2500: 1, 800: 2, 300: 8, 1: 12}[chunk]
-    heads = torch.arange(HEADS)
-    for part, head_slice in chunks:
-        places = torch.arange(len(rows))[part] % HEADS
-        assert set(places.tolist()) == set(heads[head_slice].tolist())
+@pytest.mark.parametrize(
+    ('chunk', 'number'),
+    # All; one image; two windows; one window; two heads; one head.
+    [(2**20, 1), (1500, 2), (800, 4), (400, 6), (300, 12), (1, 18)],
+)
+@pytest.mark.parametrize('dtype', [torch.double, torch.bfloat16])
+def test_chunks_fit_the_cache(chunk, number, dtype, monkeypatch):
+    """Each head of a window has 4 x 4 logits of 8 bytes, or 4 in low precision."""
+    size = 128 if dtype == torch.double else 64
+    monkeypatch.setattr(attention, 'CHUNK', chunk * size // 128)
+    view = torch.zeros(3, 2, 3, HEADS, 4, 8, dtype=dtype)
+    parts = list(attention._chunks(view))
+    assert len(parts) == number
+    rows, squares = attention._memory(view, 5, 2)
+    for part in parts:
+        view[part] += 1
+        heads = view[part].shape[1:4].numel()
+        assert heads * size <= max(attention.CHUNK, size)
+        assert heads <= rows.shape[1] == squares.shape[1]
+    assert (view == 1).all()
+    assert rows.shape == (5, len(rows[0]), 4, 8)
+    assert squares.shape == (2, len(rows[0]), 4, 4)
+
+
+def test_no_images():
+    qkv = torch.randn(0, 34, 3 * HEADS * 8, requires_grad=True)
+    _, biases = operands(torch.float32)
+    out = attend(qkv, biases)
+    assert out.shape == (0, 34, HEADS * 8)
+    out.sum().backward()
+    assert qkv.grad.shape == qkv.shape and not biases[0].grad.any()
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

@@ -1,7 +1,5 @@
 """Linear layers against nn.Linear, values and gradients."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,7 +29,7 @@ def onednn(monkeypatch):
 
 @pytest.fixture(params=[False, True], ids=['other CPU', 'Intel'])
 def intel(request, monkeypatch):
-    monkeypatch.setattr(module, 'INTEL_MKL', request.param)
+    monkeypatch.setattr(ops.onednn, 'INTEL_MKL', request.param)
     return request.param
 
 
@@ -325,36 +323,16 @@ def test_a_hook_that_changes_the_input_is_not_ignored():
 
 @pytest.mark.parametrize('tokens', [1, 30])
 @pytest.mark.parametrize('outer', [1, 8])
-def test_which_gemms_onednn_computes(intel, tokens, outer, onednn):
-    """All outputs, and gradients on CPUs where MKL is slow."""
+def test_one_token_and_one_channel(intel, tokens, outer, onednn):
+    """oneDNN computes the outputs on every CPU."""
     x = torch.randn(tokens, 4, requires_grad=True)
     layer = ops.Linear(4, outer)
     layer(ops.gelu(x)).sum().backward()
-    gradients = [(tokens, outer, 4), (outer, tokens, 4)]
-    assert onednn == [(tokens, 4, outer), *(gradients * (not intel))]
+    assert onednn == [(tokens, 4, outer)]
     assert layer.weight.grad.is_contiguous()
     torch.testing.assert_close(
         layer.weight.grad, F.gelu(x.detach()).sum(0).expand(outer, 4)
     )
-
-
-@pytest.mark.parametrize('layout', ['rows', 'columns', 'expanded', 'sliced'])
-@pytest.mark.parametrize('fast', [True, False])
-def test_onednn_multiplies_in_any_layout(layout, fast, monkeypatch):
-    """Of the first operand, which it would read row by row."""
-    if not fast:  # as on CPUs without AVX2
-        monkeypatch.setattr(module, 'FAST_SHUFFLE', False)
-        monkeypatch.delattr(torch, 'native_channel_shuffle')
-    a = torch.randn(7, 6)
-    if layout == 'columns':
-        a = torch.randn(6, 7).t()
-    elif layout == 'expanded':
-        a = torch.randn(6).expand(7, 6)
-    elif layout == 'sliced':
-        a = torch.randn(7, 12)[:, ::2]
-    b = torch.randn(6, 5)
-    for first in (a, a.t().contiguous().t(), a.contiguous()):
-        torch.testing.assert_close(module.onednn_mm(first, b), a @ b)
 
 
 def test_no_rows(intel):
@@ -378,15 +356,6 @@ def test_what_onednn_does_not_compute(onednn):
     frozen = ops.Linear(4, 5).requires_grad_(False)
     torch.jit.trace(frozen, x.detach(), check_trace=False)
     assert not onednn
-
-
-def test_the_cpu_is_known():
-    """The name of the CPU decides, and PyTorch is what tells it."""
-    cpus = Path('/proc/cpuinfo')
-    if not cpus.exists() or 'vendor_id' not in cpus.read_text():
-        pytest.skip('no list of CPUs with their vendors')
-    intel = 'GenuineIntel' in cpus.read_text()
-    assert (intel and torch.backends.mkl.is_available()) == module.INTEL_MKL
 
 
 def test_training_on_the_meta_device():

@@ -1,14 +1,13 @@
-"""Time the GEMMs of linear layers in MKL and in oneDNN, and by our rule.
+"""Time the GEMMs of linear layers in PyTorch's BLAS and in oneDNN, and by our rule.
 
-oneDNN can also compute the transpose of a product, which copies the other operand.
-Prints seconds per training step for each product, and with the choice that
-`mmmixmim/ops/linear_layer.py` makes on this CPU, and the shapes where another choice
-was clearly faster. Shows whether the rule holds on a machine.
+"mm" is the BLAS, MKL on x86. oneDNN gets the matrices as they are, copied so that rows
+are contiguous, or for the transposed product. Prints seconds per training step for each
+product, and with the choice that `mmmixmim/ops/` makes on this CPU, and the shapes
+where another choice was clearly faster. Shows whether the rule holds on a machine.
 """
 
 import argparse
 from collections import defaultdict
-from functools import partial
 from statistics import median
 
 import torch
@@ -20,13 +19,13 @@ from mmmixmim.benchmarking import (
     machine,
     make_workloads,
     markdown_table,
+    ways_to_multiply,
 )
 from mmmixmim.ops import linear_layer
 from mmmixmim.runtime import one_line_errors, positive_int
 from mmmixmim.validation import UserError
 
 CLEARLY = 1.15  # times as fast; less is within the noise of shared machines
-WAYS = ('MKL', 'oneDNN', 'oneDNN, transposed')
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,13 +67,7 @@ def time_products(rows: int, inner: int, outer: int, rounds: int) -> dict[str, d
     }
     found = {}
     for name, (a, b, rule) in products.items():
-        functions = (
-            partial(torch.mm, a, b),
-            partial(linear_layer.onednn_mm, a, b),
-            partial(linear_layer.onednn_mm, b.t(), a.t()),
-        )
-        named = zip((*WAYS, 'rule'), (*functions, rule), strict=True)
-        seconds = interleave(dict(named), rounds)
+        seconds = interleave(ways_to_multiply(a, b) | dict(rule=rule), rounds)
         found[name] = {each: median(times) for each, times in seconds.items()}
     return found
 
@@ -91,7 +84,7 @@ def main() -> None:
     for (rows, inner, outer), times in shapes.items():
         found = time_products(rows, inner, outer, args.rounds)
         for product, seconds in found.items():
-            best = min(seconds[way] for way in WAYS)
+            best = min(each for way, each in seconds.items() if way != 'rule')
             for name, each in (seconds | dict(best=best)).items():
                 sums[product][name] += times * each
             if seconds['rule'] > CLEARLY * best:
@@ -99,7 +92,7 @@ def main() -> None:
                     f'{product} of {rows} tokens, {inner} to {outer} channels: '
                     f'{seconds["rule"] / best:.2f} times the best'
                 )
-    columns = (*WAYS, 'rule', 'best')
+    columns = list(sums['outputs'])
     table = [
         [product, *(f'{row[name]:.3f}' for name in columns)]
         for product, row in sums.items()
