@@ -57,7 +57,7 @@ __all__ = [
     'step_cost',
     'training_step',
     'waiting_share',
+    'ways_to_multiply',
     'with_spread',
     'write_photos',
-    'ways_to_multiply',
 ]

@@ -10,8 +10,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from mmmixmim.ops import onednn
 from mmmixmim.ops.linear_layer import ONEDNN_LINEAR
-from mmmixmim.ops.onednn import onednn_gemms
 
 from .timing import interleave
 
@@ -85,7 +85,7 @@ def gemm_floor(
 def ways_to_multiply(a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Functions that compute ``a @ b``, by the library and what it reads.
 
-    On a CPU where :func:`onednn_gemms` changes nothing, some are the same.
+    On a CPU where :func:`onednn.gemms` changes nothing, some are the same.
     """
     ways = {'mm': partial(torch.mm, a, b)}
     if a.device.type == 'cpu' and ONEDNN_LINEAR is not None:
@@ -98,7 +98,7 @@ def ways_to_multiply(a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
 
 
 def _onednn_mm(a: Tensor, b: Tensor) -> Tensor:
-    with onednn_gemms(a):
+    with onednn.gemms(a):
         return a @ b
 
 

@@ -10,8 +10,8 @@ in the backward pass, as FlashAttention (arXiv 2205.14135) does.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import product
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
-from .onednn import onednn_gemms
+from . import onednn
 from .switch import first_gradients_only, runs_eagerly, runs_on_cpu
 
 # A run of tokens, and the number of windows of equal size in it.
@@ -32,6 +32,9 @@ Heads = tuple[Tensor, Tensor, Tensor]
 # Bytes of logits per chunk. On a CPU with 2 MiB of L2 cache per core, 1 to 8 MiB were
 # about equally fast.
 CHUNK = 4 * 2**20
+
+# Memory for chunks, by dtype.
+_kept = threading.local()
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -234,7 +237,7 @@ class _TrainedAttention(torch.autograd.Function):
         ctx.heads, ctx.spans = heads, spans
         ctx.save_for_backward(qkv, *biases)
         result = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
-        with torch.autocast('cpu', enabled=False), onednn_gemms(qkv):
+        with torch.autocast('cpu', enabled=False), onednn.gemms(qkv):
             for span, bias in zip(spans, biases, strict=True):
                 operands = _windows(qkv, span, 3, heads)
                 out = _windows(result, span, 1, heads)
@@ -253,7 +256,7 @@ class _TrainedAttention(torch.autograd.Function):
         # Activation checkpointing allows reading them once.
         qkv, *biases = ctx.saved_tensors
         grad_qkv, grad_biases = torch.empty_like(qkv), []
-        with torch.autocast('cpu', enabled=False), onednn_gemms(grad):
+        with torch.autocast('cpu', enabled=False), onednn.gemms(grad):
             for span, bias in zip(ctx.spans, biases, strict=True):
                 operands, grad_out, grad_operands = (
                     _windows(each, span, parts, ctx.heads)
@@ -315,12 +318,23 @@ def _chunks(view: Tensor) -> Iterator[tuple[slice, ...]]:
 def _memory(view: Tensor, rows: int, squares: int) -> tuple[Tensor, Tensor]:
     """Memory for a chunk, which stays in the cache.
 
+    A thread keeps it for the next call, since the first use of new memory takes time.
+
     Returns:
         (rows, heads, n, c) and (squares, heads, n, n), with all heads of the chunk.
     """
     heads, (length, width) = math.prod(_chunk_shape(view)), view.shape[4:]
-    empty = partial(view.new_empty, dtype=_wide(view.dtype))
-    return empty(rows, heads, length, width), empty(squares, heads, length, length)
+    shapes = (rows, heads, length, width), (squares, heads, length, length)
+    numbers, dtype = [math.prod(shape) for shape in shapes], _wide(view.dtype)
+    memory = _kept.__dict__.get(dtype)
+    # Fake tensors get fake memory.
+    if type(view) is not Tensor or memory is None or len(memory) < sum(numbers):
+        with torch.inference_mode(False):
+            memory = view.new_empty(sum(numbers), dtype=dtype)
+        if type(memory) is Tensor:
+            _kept.__dict__[dtype] = memory
+    parts = memory[: sum(numbers)].split(numbers)
+    return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
 
 def _gather(view: Tensor, rows: Tensor) -> Tensor:

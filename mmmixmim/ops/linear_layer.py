@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+from . import onednn
 from .compiled_linear import compiled_heads, compiled_linear, fuses
-from .onednn import onednn_gemms
 from .recompute import gelu, recipe_of
 from .switch import (
     first_gradients_only,
@@ -189,13 +189,14 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
     """``grad @ weight``, (..., in_features)."""
-    with onednn_gemms(grad):
-        return grad @ weight
+    if onednn.INTEL_MKL:
+        return F.linear(grad, weight.t())
+    return _forward(grad, weight.t())
 
 
 def _grad_weight(grad: Tensor, x: Tensor) -> Tensor:
     """``grad.T @ x``, (out_features, in_features)."""
-    with onednn_gemms(grad):
+    with onednn.gemms(grad):
         return grad.t() @ x
 
 

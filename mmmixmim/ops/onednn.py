@@ -34,12 +34,12 @@ def _has_intel_mkl() -> bool:
 INTEL_MKL = _has_intel_mkl()
 
 _lock = threading.Lock()
-_inside = 0  # how many are in onednn_gemms()
+_inside = 0  # how many are in gemms()
 _before = ''
 
 
 @contextmanager
-def onednn_gemms(tensor: Tensor) -> Iterator[None]:
+def gemms(tensor: Tensor) -> Iterator[None]:
     """Let oneDNN multiply float32 matrices where it is faster than the BLAS, and exact.
 
     PyTorch's setting for it concerns all threads of the process.

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmmixmim import ops
 from mmmixmim.ops import onednn
-from mmmixmim.ops.onednn import onednn_gemms
 
 MATMUL = getattr(torch.backends.mkldnn, 'matmul', None)
 
@@ -79,7 +78,7 @@ def test_products_are_exact(shape, intel):
     """To float32, on this CPU, whatever its units."""
     batch, rows, inner, columns = shape
     a, b = torch.rand(batch, rows, inner), torch.rand(batch, inner, columns)
-    with onednn_gemms(a):
+    with onednn.gemms(a):
         found = (torch.bmm(a, b), torch.mm(a[0], b[0]), torch.mm(a[0], a[0].t()))
     a, b = a.double(), b.double()
     exact = (torch.bmm(a, b), torch.mm(a[0], b[0]), torch.mm(a[0], a[0].t()))
@@ -96,7 +95,7 @@ def test_a_cpu_that_rounds_is_left_alone(monkeypatch, elsewhere):
     before = setting()
     try:
         assert not onednn._is_exact() and setting() == before
-        with onednn_gemms(torch.empty(1)):
+        with onednn.gemms(torch.empty(1)):
             assert setting() == before
     finally:
         onednn._is_exact.cache_clear()
@@ -105,19 +104,19 @@ def test_a_cpu_that_rounds_is_left_alone(monkeypatch, elsewhere):
 def test_the_setting_of_the_user_comes_back(elsewhere):
     """Also after an error, and of a user who chose one."""
     before, cpu = setting(), torch.empty(1)
-    with onednn_gemms(cpu):
+    with onednn.gemms(cpu):
         inside = setting()
-        with onednn_gemms(cpu):
+        with onednn.gemms(cpu):
             assert setting() == inside != before
         assert setting() == inside
     assert setting() == before
-    with pytest.raises(KeyError), onednn_gemms(cpu):
+    with pytest.raises(KeyError), onednn.gemms(cpu):
         raise KeyError
     assert setting() == before
     torch.set_float32_matmul_precision('high')
     try:
         chosen = setting()
-        with onednn_gemms(cpu):
+        with onednn.gemms(cpu):
             assert setting() == inside
         assert setting() == chosen != before
     finally:
@@ -131,13 +130,13 @@ def test_threads_share_the_setting(elsewhere):
     before, barrier = setting(), Barrier(2)
 
     def first():
-        with onednn_gemms(torch.empty(1)):
+        with onednn.gemms(torch.empty(1)):
             barrier.wait(10)  # the second is inside, too
             barrier.wait(10)
         barrier.wait(10)
 
     def second():
-        with onednn_gemms(torch.empty(1)):
+        with onednn.gemms(torch.empty(1)):
             barrier.wait(10)
             inside = setting()
             barrier.wait(10)
@@ -153,11 +152,11 @@ def test_threads_share_the_setting(elsewhere):
 def test_where_nothing_changes(elsewhere, monkeypatch):
     """On GPUs, and where oneDNN or all kernels are switched off."""
     before, cpu = setting(), torch.empty(1)
-    with onednn_gemms(torch.empty(1, device='meta')):
+    with onednn.gemms(torch.empty(1, device='meta')):
         assert setting() == before
-    with ops.as_on_gpu(), onednn_gemms(cpu):
+    with ops.as_on_gpu(), onednn.gemms(cpu):
         assert setting() == before
-    with torch.backends.mkldnn.flags(enabled=False), onednn_gemms(cpu):
+    with torch.backends.mkldnn.flags(enabled=False), onednn.gemms(cpu):
         assert setting() == before
 
 
