@@ -82,7 +82,7 @@ def test_full_attention_trains_in_float32_and_keeps_its_type(dtype, monkeypatch)
 
 
 # All at once; few windows; one window; few heads of a window; one head.
-@pytest.mark.parametrize('chunk', [2**20, 2500, 800, 300, 1])
+@pytest.mark.parametrize('chunk', [2**20, 2500, 1200, 800, 1])
 @pytest.mark.parametrize('dtype', [torch.double, torch.float32])
 def test_values_and_gradients(chunk, dtype, monkeypatch):
     monkeypatch.setattr(attention, 'CHUNK', chunk)
@@ -117,8 +117,8 @@ def test_what_is_stored():
 )
 @pytest.mark.parametrize('dtype', [torch.double, torch.bfloat16])
 def test_chunks_fit_the_cache(chunk, number, dtype, monkeypatch):
-    """Each head of a window has 4 x 4 logits of 8 bytes, or 4 in low precision."""
-    size = 128 if dtype == torch.double else 64
+    """Each head of a window has 4 x 4 logits and 4 x 8 numbers of queries."""
+    size = 48 * (8 if dtype == torch.double else 4)
     monkeypatch.setattr(attention, 'CHUNK', chunk * size // 128)
     view = torch.zeros(3, 2, 3, HEADS, 4, 8, dtype=dtype)
     parts = list(attention._chunks(view))
