@@ -1,9 +1,9 @@
 """GEMMs of float32 in oneDNN, where the library that PyTorch takes is slower.
 
-For float32 PyTorch calls its BLAS. On x86 that is MKL, which is slow on CPUs not made
-by Intel. PyTorch calls oneDNN instead if that is allowed to round to bfloat16. oneDNN
-rounds only on CPUs with units for it, such as AMX. On others it keeps float32, so the
-permission changes the library alone.
+For float32 PyTorch calls its BLAS. On x86 that is MKL, which is slow on CPUs with
+AVX-512 that Intel did not make. There PyTorch calls oneDNN instead if that is allowed
+to round to bfloat16. oneDNN rounds only with units for it, such as AMX. On CPUs without
+it keeps float32, so the permission changes the library alone.
 
 The rule looks at the CPU and times nothing: the libraries round differently in the last
 bit, and runs must repeat bit for bit. See docs/performance.md.
