@@ -10,8 +10,8 @@ in the backward pass, as FlashAttention (arXiv 2205.14135) does.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -32,9 +32,6 @@ Heads = tuple[Tensor, Tensor, Tensor]
 # Bytes of logits and queries per chunk. On a CPU with 1 MiB of L2 cache per core, 8 MiB
 # were as fast, and 1 and 2 up to 5 % slower.
 CHUNK = 4 * 2**20
-
-# Memory for chunks, by dtype.
-_kept = threading.local()
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -319,23 +316,12 @@ def _chunks(view: Tensor) -> Iterator[tuple[slice, ...]]:
 def _memory(view: Tensor, rows: int, squares: int) -> tuple[Tensor, Tensor]:
     """Memory for a chunk, which stays in the cache.
 
-    A thread keeps it for the next call, since the first use of new memory takes time.
-
     Returns:
         (rows, heads, n, c) and (squares, heads, n, n), with all heads of the chunk.
     """
     heads, (length, width) = math.prod(_chunk_shape(view)), view.shape[4:]
-    shapes = (rows, heads, length, width), (squares, heads, length, length)
-    numbers, dtype = [math.prod(shape) for shape in shapes], _wide(view.dtype)
-    memory = _kept.__dict__.get(dtype)
-    # Fake tensors get fake memory.
-    if type(view) is not Tensor or memory is None or len(memory) < sum(numbers):
-        with torch.inference_mode(False):
-            memory = view.new_empty(sum(numbers), dtype=dtype)
-        if type(memory) is Tensor:
-            _kept.__dict__[dtype] = memory
-    parts = memory[: sum(numbers)].split(numbers)
-    return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+    empty = partial(view.new_empty, dtype=_wide(view.dtype))
+    return empty(rows, heads, length, width), empty(squares, heads, length, length)
 
 
 def _gather(view: Tensor, rows: Tensor) -> Tensor:

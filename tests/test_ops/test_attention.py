@@ -1,14 +1,11 @@
 """Attention that trains on a CPU against the plain one, values and gradients."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
-from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
@@ -132,31 +129,6 @@ def test_chunks_fit_the_cache(chunk, number, dtype, monkeypatch):
     assert (view == 1).all()
     assert rows.shape == (5, len(rows[0]), 4, 8)
     assert squares.shape == (2, len(rows[0]), 4, 4)
-
-
-def test_memory_is_kept_by_each_thread(monkeypatch):
-    """It grows to the largest call, and no other thread or kind of tensor uses it."""
-    monkeypatch.setattr(attention, '_kept', threading.local())
-    small, large = torch.zeros(3, 2, 1, HEADS, 4, 8), torch.zeros(3, 2, 3, HEADS, 4, 8)
-
-    def places(view, number=2):
-        return [each.data_ptr() for each in attention._memory(view, 5, number)]
-
-    with torch.inference_mode():
-        first = places(large)
-    assert places(small)[0] == places(large)[0] == first[0]
-    assert places(large, 3)[0] != first[0]
-    assert places(large.double())[0] not in (first[0], places(large)[0])
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(places, small).result()[0] != places(small)[0]
-    rows, squares = attention._memory(small, 5, 2)
-    rows.fill_(1)
-    squares.zero_()
-    assert (rows == 1).all() and not rows.is_inference()
-    with FakeTensorMode() as mode:
-        fake = attention._memory(mode.from_tensor(large), 50, 2)
-    assert all(isinstance(each, FakeTensor) for each in fake)
-    assert type(attention._memory(large, 50, 2)[0]) is torch.Tensor
 
 
 def test_no_images():
