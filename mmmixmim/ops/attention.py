@@ -346,8 +346,8 @@ def _weights(q: Tensor, k: Tensor, bias: Tensor, memory: Tensor) -> Tensor:
 
 def _add_windows(total: Tensor, rows: Tensor) -> None:
     """Add (windows * heads, n, n) to (heads, n, n)."""
-    for window in rows.unflatten(0, (-1, len(total))):
-        total.add_(window)
+    windows = rows.unflatten(0, (-1, len(total)))
+    total.add_(windows.sum(0) if len(windows) > 1 else windows[0])
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

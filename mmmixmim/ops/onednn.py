@@ -42,14 +42,15 @@ _before = ''
 def gemms(tensor: Tensor) -> Iterator[None]:
     """Let oneDNN multiply float32 matrices where it is faster than the BLAS, and exact.
 
-    PyTorch's setting for it concerns all threads of the process.
+    PyTorch's setting for it concerns all threads of the process for that time, up to
+    PyTorch 2.8 also their GEMMs on a GPU, which may then round to TF32.
 
     Args:
         tensor: One on the device that multiplies. Nothing changes on a GPU.
     """
     global _inside, _before
     enabled = runs_on_cpu(tensor) and torch.backends.mkldnn.enabled
-    if not enabled or INTEL_MKL or not _is_exact():
+    if not enabled or INTEL_MKL or not _is_checked_exact():
         yield
         return
     # The first thread to enter and the last to leave change the setting.
@@ -64,6 +65,12 @@ def gemms(tensor: Tensor) -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 _set_rounding(_before)
+
+
+def _is_checked_exact() -> bool:
+    """:func:`_is_exact`, which changes the setting too, in one thread at a time."""
+    with _lock:
+        return _is_exact()
 
 
 @cache

@@ -1,5 +1,6 @@
 """GEMMs in oneDNN: where, as exact as the BLAS, and with the user's setting kept."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -29,7 +30,7 @@ def intel(request, monkeypatch):
 def elsewhere(monkeypatch):
     """Skip on CPUs whose oneDNN would round."""
     monkeypatch.setattr(onednn, 'INTEL_MKL', False)
-    if not onednn._is_exact():
+    if not (torch.backends.mkldnn.is_available() and onednn._is_exact()):
         pytest.skip('oneDNN would round to bfloat16 on this CPU')
 
 
@@ -151,6 +152,26 @@ def test_threads_share_the_setting(elsewhere):
         runs = pool.submit(first), pool.submit(second)
         inside, later = [run.result(30) for run in runs][1]
     assert inside == later != before == setting()
+
+
+def test_threads_that_start_together(elsewhere):
+    """The check of this CPU changes the setting, too, and runs once."""
+    before, interval = setting(), sys.getswitchinterval()
+
+    def enter(barrier):
+        barrier.wait(10)
+        with onednn.gemms(torch.empty(1)):
+            pass
+
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(50):
+                onednn._is_exact.cache_clear()
+                list(pool.map(enter, [Barrier(2)] * 2))
+                assert setting() == before
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_where_nothing_changes(elsewhere, monkeypatch):
